@@ -1,0 +1,222 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+const (
+	configPrefix = "config/"
+
+	defaultRegion               = "eu-west-2"
+	defaultMaxRequestsPerSecond = 5
+	defaultRequestTimeout       = 15 * time.Second
+	defaultMaxRetries           = 3
+)
+
+// accountConfig is one cloud account, as it stands in storage at config/<name>.
+type accountConfig struct {
+	Provider   string `json:"provider"`
+	AccessKey  string `json:"access_key"`
+	SecretKey  string `json:"secret_key"`
+	Region     string `json:"region"`
+	Endpoint   string `json:"endpoint"`
+	CACert     string `json:"ca_cert"`
+	ClientCert string `json:"client_cert"`
+	ClientKey  string `json:"client_key"`
+
+	TTL         time.Duration `json:"ttl"`
+	MaxTTL      time.Duration `json:"max_ttl"`
+	ExpiryGrace time.Duration `json:"expiry_grace"`
+
+	MaxRequestsPerSecond float64       `json:"max_requests_per_second"`
+	RequestTimeout       time.Duration `json:"request_timeout"`
+	MaxRetries           int           `json:"max_retries"`
+
+	AllowRootIdentity bool `json:"allow_root_identity"`
+
+	// What the cloud said of the key. AccountID is empty where the key was stored
+	// without verification.
+	AccountID  string            `json:"account_id"`
+	Identity   provider.Identity `json:"identity"`
+	KeyExpires time.Time         `json:"key_expires"`
+}
+
+// newAccountConfig has the defaults.
+func newAccountConfig() *accountConfig {
+	return &accountConfig{
+		Region:               defaultRegion,
+		ExpiryGrace:          defaultExpiryGrace,
+		MaxRequestsPerSecond: defaultMaxRequestsPerSecond,
+		RequestTimeout:       defaultRequestTimeout,
+		MaxRetries:           defaultMaxRetries,
+	}
+}
+
+// validate refuses what could not work, one clear sentence each.
+func (c *accountConfig) validate() error {
+	switch {
+	case c.Provider == "":
+		return mendable("provider is missing: set it to %q", outscale.Name)
+	case c.Provider != outscale.Name:
+		return mendable("unknown provider %q: set it to %q", c.Provider, outscale.Name)
+	case c.AccessKey == "" || c.SecretKey == "":
+		return mendable("access_key and secret_key are both needed")
+	case c.TTL < 0 || c.MaxTTL < 0:
+		return mendable("ttl and max_ttl cannot be negative")
+	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
+		return mendable("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
+	case c.ExpiryGrace < minExpiryGrace:
+		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, minExpiryGrace)
+	case c.MaxRequestsPerSecond <= 0:
+		return mendable("max_requests_per_second must be greater than 0")
+	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
+		return mendable("request_timeout is %s: give a value from 1s to %s, the time that a whole request has", c.RequestTimeout, issueBudget)
+	case c.MaxRetries < 0 || c.MaxRetries > 10:
+		return mendable("max_retries is %d: give a value from 0 to 10", c.MaxRetries)
+	}
+	if _, err := outscale.Endpoint(c.Region, c.Endpoint); err != nil {
+		return mendable("%s", err)
+	}
+	if _, err := transport.Base(c.tls()); err != nil {
+		return mendable("%s", err)
+	}
+	return nil
+}
+
+func (c *accountConfig) tls() transport.TLS {
+	return transport.TLS{CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey}
+}
+
+// sameTarget tells whether two configurations speak to the same place with the
+// same key, so that what the cloud said of one holds for the other.
+func (c *accountConfig) sameTarget(other *accountConfig) bool {
+	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint
+}
+
+// account is a configured cloud account with the client that speaks to it.
+type account struct {
+	name   string
+	config *accountConfig
+	cloud  provider.Cloud
+}
+
+// opener makes the client of an account: the one place that chooses a cloud's
+// package.
+type opener func(*accountConfig) (provider.Cloud, error)
+
+// openCloud is the opener of the shipped plugin.
+func openCloud(userAgent string) opener {
+	return func(c *accountConfig) (provider.Cloud, error) {
+		switch c.Provider {
+		case outscale.Name:
+			return outscale.New(outscaleConfig(c, userAgent))
+		default:
+			return nil, mendable("unknown provider %q", c.Provider)
+		}
+	}
+}
+
+func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
+	return outscale.Config{
+		AccessKey:  c.AccessKey,
+		SecretKey:  provider.Secret(c.SecretKey),
+		Region:     c.Region,
+		Endpoint:   c.Endpoint,
+		TLS:        c.tls(),
+		UserAgent:  userAgent,
+		Timeout:    c.RequestTimeout,
+		MaxRetries: c.MaxRetries,
+		PerSecond:  c.MaxRequestsPerSecond,
+	}
+}
+
+// account returns the named account. Its client is made at first use and kept
+// until the configuration changes: it holds the account's pace and the memory
+// of refused keys.
+func (b *backend) account(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if a, ok := b.accounts[name]; ok {
+		return a, nil
+	}
+	config, err := load[accountConfig](ctx, s, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		return nil, mendable("account %q is not configured: write config/%s first", name, name)
+	}
+	cloud, err := b.open(config)
+	if err != nil {
+		return nil, fmt.Errorf("account %q: %w", name, err)
+	}
+	a := &account{name: name, config: config, cloud: cloud}
+	b.accounts[name] = a
+	return a, nil
+}
+
+// storeAccount writes a configuration and forgets the client made from the old
+// one, in one step: a request between the two would bring the old client back.
+// A nil configuration deletes.
+func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	delete(b.accounts, name)
+	if config == nil {
+		return remove(ctx, s, configPrefix+name)
+	}
+	return save(ctx, s, configPrefix+name, config)
+}
+
+// forgetAccount drops the client of an account whose configuration another node
+// has changed.
+func (b *backend) forgetAccount(name string) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	delete(b.accounts, name)
+}
+
+// isOwnIdentity tells whether a role's user is the identity of the engine's own
+// key. A lease on it can extend itself and delete the engine's key.
+func (a *account) isOwnIdentity(user string) bool {
+	return user == "" || (a.config.Identity.Kind == provider.IdentityUser && a.config.Identity.User == user)
+}
+
+// holdsOwnKey asks the cloud whether a user owns the engine's key, where the
+// engine could not find out whose key it is.
+func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
+	keys, err := a.cloud.ListKeys(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == a.config.AccessKey }), nil
+}
+
+// accountNames lists the configured accounts.
+func accountNames(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := s.List(ctx, configPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing accounts: %w", err)
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
+}
+
+// close gives back what the client holds open.
+func (a *account) close() {
+	if c, ok := a.cloud.(interface{ Close() }); ok {
+		c.Close()
+	}
+}

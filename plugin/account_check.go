@@ -1,0 +1,124 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// checkOwnIdentity guards the engine's own identity from roles: leases on it can
+// extend themselves, and delete the engine's key.
+func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []string) error {
+	if a.config.AllowRootIdentity {
+		return nil
+	}
+	if len(users) == 0 {
+		return mendable("a role without user_names leases keys of the engine's own identity, which account %q does not allow: "+
+			"name the users whose keys it leases, or set allow_root_identity=true in config/%s", a.name, a.name)
+	}
+	for _, user := range users {
+		own := a.isOwnIdentity(user)
+		if !own && a.config.Identity.Kind == provider.IdentityUnknown {
+			var err error
+			if own, err = a.holdsOwnKey(ctx, user); err != nil && provider.KindOf(err) != provider.KindNotFound {
+				return explain(a.name, err)
+			}
+		}
+		if own {
+			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. "+
+				"Name another user, or set allow_root_identity=true in config/%s", user, a.name)
+		}
+	}
+	return nil
+}
+
+// verified asks the cloud whose key a configuration holds, and fills that in.
+func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (provider.Cloud, error) {
+	cloud, err := b.open(config)
+	if err != nil {
+		return nil, mendable("%s", err)
+	}
+	who, err := cloud.WhoAmI(ctx)
+	if err != nil {
+		return nil, explain(name, err)
+	}
+	config.AccountID, config.Identity, config.KeyExpires = who.AccountID, who.Identity, who.Expires
+	return cloud, nil
+}
+
+// identified returns an account whose cloud account is known. One that was written
+// with verify=false is asked for it now: without it no key could ever be believed
+// gone.
+func (b *backend) identified(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	a, err := b.account(ctx, s, name)
+	if err != nil || a.config.AccountID != "" {
+		return a, err
+	}
+	config := *a.config
+	if _, err := b.verified(ctx, name, &config); err != nil {
+		return nil, err
+	}
+	if err := b.storeAccount(ctx, s, name, &config); err != nil {
+		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)
+	}
+	return b.account(ctx, s, name)
+}
+
+// accountWarnings tell the operator what will surprise them later.
+func accountWarnings(config *accountConfig, view *policyView) []string {
+	var warnings []string
+	if !config.KeyExpires.IsZero() {
+		warnings = append(warnings, fmt.Sprintf("the engine's own access key expires at %s: write a new one to this path before, or every lease fails",
+			config.KeyExpires.Format(time.RFC3339)))
+	}
+	if config.Identity.Kind == provider.IdentityUnknown {
+		warnings = append(warnings, "the cloud does not let the engine's key find out which user it belongs to: "+
+			"each role's users are checked when the role is written")
+	}
+	if config.AllowRootIdentity {
+		warnings = append(warnings, "allow_root_identity: a lease on the engine's own identity can extend itself and delete the engine's key")
+	}
+	if view != nil && view.Problem != "" {
+		warnings = append(warnings, "the account's access policy is unknown: "+view.Problem)
+	}
+	return warnings
+}
+
+// warn puts warnings into a response; nil where there are none.
+func warn(warnings []string) *logical.Response {
+	if len(warnings) == 0 {
+		return nil
+	}
+	resp := &logical.Response{}
+	for _, w := range warnings {
+		resp.AddWarning(w)
+	}
+	return resp
+}
+
+// seconds is how durations are shown: whole seconds, like other engines.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// takeSeconds sets a duration from a field, where it was given.
+func takeSeconds(data *framework.FieldData, field string, into *time.Duration) {
+	if raw, ok := data.GetOk(field); ok {
+		*into = time.Duration(raw.(int)) * time.Second
+	}
+}
+
+// take sets a value from a field of the same type, where it was given.
+func take[T any](data *framework.FieldData, field string, into *T) {
+	if raw, ok := data.GetOk(field); ok {
+		if value, ok := raw.(T); ok {
+			*into = value
+		}
+	}
+}

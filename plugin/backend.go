@@ -1,0 +1,117 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package cloudkeys is a secrets engine for HashiCorp Vault and OpenBao that leases
+// short-lived access keys of cloud accounts. Every key carries a date in the cloud
+// that follows its lease, so that it dies even if Vault does.
+package cloudkeys
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// operationPrefix begins every operation id in Vault's OpenAPI description.
+const operationPrefix = "cloud-keys"
+
+// Build says what a binary was built from.
+type Build struct {
+	// Version is empty in development builds: Vault refuses to start a plugin whose
+	// own version differs from the registered one.
+	Version string
+}
+
+// backend is the secrets engine of one mount.
+type backend struct {
+	*framework.Backend
+
+	build Build
+	open  opener
+
+	accountsLock sync.Mutex
+	accounts     map[string]*account
+
+	instanceLock sync.Mutex
+	instance     string
+}
+
+// Factory returns a logical.Factory for a build.
+func Factory(build Build) logical.Factory {
+	return factory(build, openCloud(userAgent(build)))
+}
+
+// factory also takes the way to open a cloud, which tests replace.
+func factory(build Build, open opener) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		b := newBackend(build, open)
+		if err := b.Setup(ctx, conf); err != nil {
+			return nil, err
+		}
+		return b, nil
+	}
+}
+
+func newBackend(build Build, open opener) *backend {
+	b := &backend{build: build, open: open, accounts: map[string]*account{}}
+	b.Backend = &framework.Backend{
+		BackendType:    logical.TypeLogical,
+		Help:           strings.TrimSpace(backendHelp),
+		RunningVersion: build.Version,
+		PathsSpecial: &logical.Paths{
+			// What belongs to this cluster's leases must not be replicated to others.
+			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix},
+			// A prefix is recognised by its slash; without it only that one key is wrapped.
+			SealWrapStorage: []string{configPrefix},
+		},
+		Paths: framework.PathAppend(
+			b.pathConfig(),
+			b.pathPolicy(),
+			b.pathRoles(),
+			b.pathCreds(),
+			b.pathKeys(),
+			b.pathInfo(),
+		),
+		Secrets:           []*framework.Secret{b.secretAccessKey()},
+		PeriodicFunc:      b.periodic,
+		WALRollback:       b.rollback,
+		WALRollbackMinAge: walMinAge,
+		Invalidate:        b.invalidate,
+		Clean:             b.clean,
+	}
+	return b
+}
+
+// invalidate forgets what another node has changed in storage.
+func (b *backend) invalidate(_ context.Context, key string) {
+	switch {
+	case strings.HasPrefix(key, configPrefix):
+		b.forgetAccount(strings.TrimPrefix(key, configPrefix))
+	case key == instancePath:
+		b.instanceLock.Lock()
+		defer b.instanceLock.Unlock()
+		b.instance = ""
+	}
+}
+
+// clean closes the clients when the engine is unmounted or its process ends.
+func (b *backend) clean(context.Context) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	for _, a := range b.accounts {
+		a.close()
+	}
+	clear(b.accounts)
+}
+
+const backendHelp = `
+The cloudkeys secrets engine leases short-lived access keys of cloud accounts.
+
+Write an account's own access key to config/<account>, describe with
+roles/<role> whose keys may be leased and for how long, and read creds/<role> to
+get one. The key carries a date in the cloud that follows its lease: it ends
+with the lease, even if Vault does not return.
+`

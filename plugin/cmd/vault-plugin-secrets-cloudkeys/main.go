@@ -1,0 +1,38 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Command vault-plugin-secrets-cloudkeys is the secrets engine as Vault and OpenBao
+// run it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
+)
+
+// version is set by release builds (-ldflags "-X main.version=v1.2.3").
+var version string
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run serves the engine to the server that started the process.
+func run(args []string) error {
+	meta := &api.PluginAPIClientMeta{}
+	if err := meta.FlagSet().Parse(args); err != nil {
+		return err
+	}
+	return plugin.ServeMultiplex(&plugin.ServeOpts{
+		BackendFactoryFunc: cloudkeys.Factory(cloudkeys.Build{Version: version}),
+		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+	})
+}

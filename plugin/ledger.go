@@ -1,0 +1,124 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+)
+
+// ledgerPrefix is where every issued key is recorded, in local storage, until the
+// cloud is known to have lost it: ledger/<account>/<identity>/<access key>.
+const ledgerPrefix = "ledger/"
+
+// ownIdentity stands in ledger paths for the identity of the engine's own key. No
+// user name can be mistaken for it, since a percent sign is always escaped.
+const ownIdentity = "%self"
+
+// ledgerEntry says who was given a key and until when. It holds no secret.
+type ledgerEntry struct {
+	Kind      keylabel.Kind `json:"kind"`
+	AccessKey string        `json:"access_key"`
+	Account   string        `json:"account"`
+	AccountID string        `json:"account_id"` // the cloud account the key was made in
+	User      string        `json:"user"`
+	Role      string        `json:"role"`
+	Label     string        `json:"label"`
+	Issued    time.Time     `json:"issued"`
+	Expires   time.Time     `json:"expires"` // never earlier than the key's date in the cloud
+
+	Accessor    string `json:"accessor"` // of the token that asked
+	EntityID    string `json:"entity_id"`
+	DisplayName string `json:"display_name"`
+	RequestID   string `json:"request_id"`
+
+	// Problem is why the reaper could not remove the key, and RetryAt when it tries
+	// again.
+	Problem  string    `json:"problem,omitempty"`
+	Failures int       `json:"failures,omitempty"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+}
+
+func ledgerAccountPrefix(account string) string { return ledgerPrefix + account + "/" }
+
+func ledgerIdentityPrefix(account, user string) string {
+	segment := ownIdentity
+	if user != "" {
+		// Vault refuses storage paths with "..", and OUTSCALE allows dots in names.
+		segment = strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
+	}
+	return ledgerAccountPrefix(account) + segment + "/"
+}
+
+func ledgerPath(account, user, accessKey string) string {
+	return ledgerIdentityPrefix(account, user) + accessKey
+}
+
+func (e *ledgerEntry) path() string { return ledgerPath(e.Account, e.User, e.AccessKey) }
+
+// countIdentity counts the keys that this engine has given out on an identity.
+func countIdentity(ctx context.Context, s logical.Storage, account, user string) (int, error) {
+	keys, err := s.List(ctx, ledgerIdentityPrefix(account, user))
+	if err != nil {
+		return 0, fmt.Errorf("counting the ledger's keys of account %q: %w", account, err)
+	}
+	return len(keys), nil
+}
+
+// ledgerPaths yields the storage paths of an account's entries, identity by
+// identity. The caller may delete the entries it gets.
+func ledgerPaths(ctx context.Context, s logical.Storage, account string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		prefix := ledgerAccountPrefix(account)
+		identities, err := s.List(ctx, prefix)
+		if err != nil {
+			yield("", fmt.Errorf("listing the ledger of account %q: %w", account, err))
+			return
+		}
+		for _, identity := range identities {
+			keys, err := s.List(ctx, prefix+identity)
+			if err != nil {
+				yield("", fmt.Errorf("listing the ledger of account %q: %w", account, err))
+				return
+			}
+			for _, key := range keys {
+				if !yield(prefix+identity+key, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// accountInUse tells whether anything in the ledger or the WAL needs an account as
+// it is configured: its keys could not be found, and so not revoked, through
+// another one.
+func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account string) (string, error) {
+	leased := 0
+	for _, err := range ledgerPaths(ctx, s, account) {
+		if err != nil {
+			return "", err
+		}
+		leased++
+	}
+	if leased > 0 {
+		return fmt.Sprintf("%d access keys in the ledger", leased), nil
+	}
+	pending, err := pendingKeys(ctx, s, account)
+	if err != nil {
+		return "", err
+	}
+	if pending > 0 {
+		return fmt.Sprintf("%d requests whose keys are still being cleaned up", pending), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,208 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+func (b *backend) pathConfig() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern:      "config/?$",
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "accounts"},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback:     b.pathConfigList,
+					Summary:      "List the accounts.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:    answersList(),
+				},
+			},
+			HelpSynopsis:    "List the configured cloud accounts.",
+			HelpDescription: "Lists the names under which cloud accounts are configured.",
+		},
+		{
+			Pattern:        configPrefix + framework.GenericNameRegex("account"),
+			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account"},
+			Fields:         configFields(),
+			ExistenceCheck: b.pathConfigExists,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathConfigRead,
+					Summary:   "Read an account; its secrets are never returned.",
+					Responses: answers(configAnswer()),
+				},
+				logical.CreateOperation: b.writesConfig(),
+				logical.UpdateOperation: b.writesConfig(),
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                    b.pathConfigDelete,
+					Summary:                     "Delete an account that nothing needs any more.",
+					Responses:                   answersNothing(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Configure a cloud account and the engine's own access key in it.",
+			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. Fields that are not given keep their " +
+				"value. An account can be changed to another cloud account, or deleted, only when no lease needs it.",
+		},
+	}
+}
+
+func (b *backend) writesConfig() *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback:                    b.pathConfigWrite,
+		Summary:                     "Write an account.",
+		Responses:                   answersNothing(),
+		ForwardPerformanceStandby:   true,
+		ForwardPerformanceSecondary: true,
+	}
+}
+
+func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	names, err := accountNames(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(names), nil
+}
+
+func (b *backend) pathConfigExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+	config, err := load[accountConfig](ctx, req.Storage, configPrefix+data.Get("account").(string))
+	return config != nil, err
+}
+
+func (b *backend) pathConfigRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	config, err := load[accountConfig](ctx, req.Storage, configPrefix+data.Get("account").(string))
+	if err != nil || config == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: config.answer()}, nil
+}
+
+func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassIssue), issueBudget)
+	defer cancel()
+	warnings, err := b.writeConfig(ctx, req, data)
+	if err != nil {
+		return respond(err)
+	}
+	return warn(warnings), nil
+}
+
+// writeConfig takes the fields over, asks the cloud whose key it is, refuses what
+// would strand live keys, and stores.
+func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
+	name := data.Get("account").(string)
+	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	config := newAccountConfig()
+	if before != nil {
+		*config = *before
+	}
+	if err := config.takeFields(data); err != nil {
+		return nil, err
+	}
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+
+	if data.Get("verify").(bool) {
+		return b.storeVerified(ctx, req.Storage, name, before, config)
+	}
+	if before == nil || !before.sameTarget(config) {
+		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "an unverified key or endpoint may belong to another cloud account: leave out verify=false"); err != nil {
+			return nil, err
+		}
+		config.AccountID, config.Identity, config.KeyExpires = "", provider.Identity{}, time.Time{}
+	}
+	return []string{"the access key was not tried against the cloud"}, b.storeAccount(ctx, req.Storage, name, config)
+}
+
+func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
+	cloud, err := b.verified(ctx, name, config)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil && before.AccountID != config.AccountID {
+		why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
+		if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.storeAccount(ctx, s, name, config); err != nil {
+		return nil, err
+	}
+	view, err := b.refreshPolicy(ctx, s, &account{name: name, config: config, cloud: cloud})
+	if err != nil {
+		return nil, err
+	}
+	return accountWarnings(config, view), nil
+}
+
+// refuseIfUsed fails where keys of the account are still to be revoked: they could
+// not be found, let alone deleted, through another cloud account.
+func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name string, before *accountConfig, why string) error {
+	if before == nil {
+		return nil
+	}
+	use, err := b.accountInUse(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if use != "" {
+		return mendable("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
+	}
+	return nil
+}
+
+func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name := data.Get("account").(string)
+	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
+	if err != nil || before == nil {
+		return nil, err
+	}
+	if err := b.refuseIfUsed(ctx, req.Storage, name, before, "without it their keys cannot be revoked"); err != nil {
+		return respond(err)
+	}
+	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {
+		return nil, err
+	}
+	return nil, remove(ctx, req.Storage, policyPrefix+name)
+}
+
+// takeFields takes over the fields that were given.
+func (c *accountConfig) takeFields(data *framework.FieldData) error {
+	given := c.Provider
+	take(data, "provider", &given)
+	if c.Provider != "" && given != c.Provider {
+		return mendable("provider is %q and cannot be changed: use another account name", c.Provider)
+	}
+	c.Provider = given
+	take(data, "access_key", &c.AccessKey)
+	take(data, "secret_key", &c.SecretKey)
+	take(data, "region", &c.Region)
+	take(data, "endpoint", &c.Endpoint)
+	take(data, "ca_cert", &c.CACert)
+	take(data, "client_cert", &c.ClientCert)
+	take(data, "client_key", &c.ClientKey)
+	takeSeconds(data, "ttl", &c.TTL)
+	takeSeconds(data, "max_ttl", &c.MaxTTL)
+	takeSeconds(data, "expiry_grace", &c.ExpiryGrace)
+	take(data, "max_requests_per_second", &c.MaxRequestsPerSecond)
+	takeSeconds(data, "request_timeout", &c.RequestTimeout)
+	take(data, "max_retries", &c.MaxRetries)
+	take(data, "allow_root_identity", &c.AllowRootIdentity)
+	return nil
+}

@@ -1,0 +1,170 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+func (b *backend) pathCreds() []*framework.Path {
+	operation := &framework.PathOperation{
+		Callback:                  b.pathCredsRead,
+		Summary:                   "Lease a new access key.",
+		Responses:                 answers(credsAnswer()),
+		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
+	}
+	return []*framework.Path{{
+		Pattern:      "creds/" + framework.GenericNameRegex("role"),
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
+		Fields: map[string]*framework.FieldSchema{
+			"role": {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
+			"ttl":  {Type: framework.TypeDurationSecond, Description: "TTL of the lease, up to what the role can give."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation:   operation,
+			logical.UpdateOperation: operation,
+		},
+		HelpSynopsis: "Lease a new access key.",
+		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
+			"for the account's expiry_grace longer at most.",
+	}}
+}
+
+func credsAnswer() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"access_key": {Type: framework.TypeString, Required: true, Description: "ID of the access key."},
+		"secret_key": {
+			Type: framework.TypeString, Required: true, Description: "Its secret.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"expiration": {
+			Type: framework.TypeString, Required: true,
+			Description: "When the cloud ends the key by itself (RFC 3339, UTC). Renewing the lease moves it.",
+		},
+		"user_name": {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
+		"account":   {Type: framework.TypeString, Required: true, Description: "Name of the account."},
+		"region":    {Type: framework.TypeString, Required: true, Description: "Region of the account."},
+	}
+}
+
+func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	resp, err := b.issueCredentials(ctx, req, data)
+	if err != nil {
+		return respond(err)
+	}
+	return resp, nil
+}
+
+func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	roleName := data.Get("role").(string)
+	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+roleName)
+	if err != nil {
+		return nil, err
+	}
+	if role == nil {
+		return nil, mendable("role %q does not exist: write roles/%s first", roleName, roleName)
+	}
+	requested := time.Duration(data.Get("ttl").(int)) * time.Second
+	if requested < 0 {
+		return nil, mendable("ttl cannot be negative")
+	}
+	a, err := b.identified(ctx, req.Storage, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.refuseOwnIdentity(a, role); err != nil {
+		return nil, err
+	}
+	instance, err := b.instanceID(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	plan := func() (issuePlan, error) {
+		view, err := b.currentPolicy(ctx, req.Storage, a)
+		if err != nil {
+			return issuePlan{}, err
+		}
+		return planIssue(time.Now(), b.bounds(a, view, role.MaxTTL), b.requestedLease(requested, role, a))
+	}
+	i := issuance{req: req, account: a, roleName: roleName, instance: instance}
+	key, planned, err := b.issueFromPool(ctx, i, role.UserNames, plan)
+	if err != nil {
+		return nil, err
+	}
+	return b.credentials(ctx, i, role, key, planned, requested)
+}
+
+// refuseOwnIdentity compares names once more at issue: the account may have got
+// another key since the role was written.
+func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
+	if a.config.AllowRootIdentity {
+		return nil
+	}
+	for _, user := range role.UserNames {
+		if a.isOwnIdentity(user) {
+			return mendable("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
+		}
+	}
+	if len(role.UserNames) == 0 {
+		return mendable("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
+	}
+	return nil
+}
+
+// credentials is the answer for a new key. Where nothing of the lease is left, the
+// key is taken back.
+func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key provider.IssuedKey, planned issuePlan, requested time.Duration) (*logical.Response, error) {
+	ttl, maxTTL, err := planned.atReply(time.Now())
+	if err != nil {
+		return nil, errors.Join(err, b.takeBack(ctx, i, key, planned))
+	}
+	lease := &accessKeyLease{
+		Account:    i.account.name,
+		AccountID:  i.account.config.AccountID,
+		User:       key.User,
+		AccessKey:  key.ID,
+		Label:      key.Label,
+		Role:       i.roleName,
+		RoleTTL:    role.TTL,
+		RoleMaxTTL: role.MaxTTL,
+		Issued:     planned.Issued,
+		Expires:    planned.Expiry,
+	}
+	resp := b.Secret(secretAccessKeyType).Response(map[string]any{
+		"access_key": key.ID,
+		"secret_key": key.Secret.Reveal(),
+		"expiration": showTime(planned.Expiry),
+		"user_name":  key.User,
+		"account":    i.account.name,
+		"region":     i.account.config.Region,
+	}, lease.internalData())
+	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, maxTTL, true
+	if requested > planned.Lease {
+		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + i.roleName + " for what limits it")
+	}
+	return resp, nil
+}
+
+// takeBack deletes a key that came too late to be leased. Its ledger entry stays
+// until that has worked.
+func (b *backend) takeBack(ctx context.Context, i issuance, key provider.IssuedKey, planned issuePlan) error {
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	err := i.account.cloud.RevokeKey(ctx, provider.KeyRef{
+		AccountID: i.account.config.AccountID, User: key.User, ID: key.ID, Expires: planned.Expiry,
+	})
+	if err != nil {
+		return explain(i.account.name, err)
+	}
+	return remove(ctx, i.req.Storage, ledgerPath(i.account.name, key.User, key.ID))
+}

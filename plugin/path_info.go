@@ -1,0 +1,102 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+)
+
+func (b *backend) pathInfo() []*framework.Path {
+	return []*framework.Path{{
+		Pattern:      "info",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "info"},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.pathInfoRead,
+				Summary:  "Read the version of the plugin.",
+				Responses: answers(map[string]*framework.FieldSchema{
+					"version":     {Type: framework.TypeString, Required: true, Description: "Version of the plugin; empty in development builds."},
+					"commit":      {Type: framework.TypeString, Required: true, Description: "Commit that the plugin was built from, as far as the build knows it."},
+					"go_version":  {Type: framework.TypeString, Required: true, Description: "Version of Go that it was built with."},
+					"vault_sdk":   {Type: framework.TypeString, Required: true, Description: "Version of Vault's sdk in it."},
+					"providers":   {Type: framework.TypeStringSlice, Required: true, Description: "Values that the provider field of an account accepts."},
+					"instance_id": {Type: framework.TypeString, Required: true, Description: "Id in the label of every key that this mount makes; empty until it has made one."},
+				}),
+			},
+		},
+		HelpSynopsis:    "Version of the plugin.",
+		HelpDescription: "Says which build of the plugin runs, which clouds it knows, and by which id the labels of its keys can be recognised.",
+	}}
+}
+
+func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	stored, err := load[instance](ctx, req.Storage, instancePath)
+	if err != nil {
+		return nil, err
+	}
+	if stored == nil {
+		stored = &instance{}
+	}
+	commit, goVersion, sdk := buildFacts()
+	return &logical.Response{Data: map[string]any{
+		"version":     b.build.Version,
+		"commit":      commit,
+		"go_version":  goVersion,
+		"vault_sdk":   sdk,
+		"providers":   []string{outscale.Name},
+		"instance_id": stored.ID,
+	}}, nil
+}
+
+// buildFacts are what the Go toolchain stamped into the binary.
+func buildFacts() (commit, goVersion, sdk string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", "", ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			commit = setting.Value
+		}
+	}
+	for _, module := range info.Deps {
+		if module.Path == "github.com/hashicorp/vault/sdk" {
+			sdk = module.Version
+		}
+	}
+	return commit, info.GoVersion, sdk
+}
+
+// userAgent names the plugin to the clouds.
+func userAgent(build Build) string {
+	if build.Version == "" {
+		return "vault-plugin-secrets-cloudkeys/dev"
+	}
+	return "vault-plugin-secrets-cloudkeys/" + build.Version
+}
+
+// answers is the Responses schema of an operation that answers 200 with fields.
+func answers(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusOK: {{Description: "OK", Fields: fields}}}
+}
+
+// answersNothing is that of an operation that answers 204, or 200 with warnings.
+func answersNothing() map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusNoContent: {{Description: "No Content"}}}
+}
+
+// answersList is that of a list.
+func answersList() map[int][]framework.Response {
+	return answers(map[string]*framework.FieldSchema{
+		"keys":     {Type: framework.TypeStringSlice, Required: true, Description: "Names, in order."},
+		"key_info": {Type: framework.TypeMap, Description: "What is known of each name."},
+	})
+}

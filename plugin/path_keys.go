@@ -1,0 +1,148 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"context"
+	"path"
+	"slices"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathKeys() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern:      "keys/?$",
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "keys"},
+			Fields:       pagingFields(),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback:     b.pathKeysList,
+					Summary:      "List the keys that this mount has given out.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:    answersList(),
+				},
+			},
+			HelpSynopsis:    "List the keys that this mount has given out.",
+			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud.",
+		},
+		{
+			Pattern:      "keys/" + framework.GenericNameRegex("access_key_id"),
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
+			Fields: map[string]*framework.FieldSchema{
+				"access_key_id": {Type: framework.TypeString, Description: "ID of the access key."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:     b.pathKeyRead,
+					Summary:      "Read who was given a key, and until when.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
+					Responses:    answers(keyAnswer()),
+				},
+			},
+			HelpSynopsis:    "Who was given a key, and until when.",
+			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be.",
+		},
+	}
+}
+
+func keyAnswer() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"kind":         {Type: framework.TypeString, Required: true, Description: "What the key was made for: lease."},
+		"account":      {Type: framework.TypeString, Required: true, Description: "Name of the account."},
+		"account_id":   {Type: framework.TypeString, Required: true, Description: "Id of the cloud account."},
+		"user_name":    {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
+		"role":         {Type: framework.TypeString, Required: true, Description: "Role that it was leased by."},
+		"issued":       {Type: framework.TypeString, Required: true, Description: "When it was made."},
+		"expiration":   {Type: framework.TypeString, Required: true, Description: "When the cloud ends it by itself."},
+		"accessor":     {Type: framework.TypeString, Required: true, Description: "Accessor of the token that asked for it."},
+		"entity_id":    {Type: framework.TypeString, Required: true, Description: "Entity that asked for it."},
+		"display_name": {Type: framework.TypeString, Required: true, Description: "Display name of that token."},
+		"request_id":   {Type: framework.TypeString, Required: true, Description: "Id of the request, as in Vault's audit log."},
+		"problem":      {Type: framework.TypeString, Required: true, Description: "Why it could not be removed after its date; empty: nothing is stuck."},
+	}
+}
+
+func (e *ledgerEntry) answer() map[string]any {
+	return map[string]any{
+		"kind":         string(e.Kind),
+		"account":      e.Account,
+		"account_id":   e.AccountID,
+		"user_name":    e.User,
+		"role":         e.Role,
+		"issued":       showTime(e.Issued),
+		"expiration":   showTime(e.Expires),
+		"accessor":     e.Accessor,
+		"entity_id":    e.EntityID,
+		"display_name": e.DisplayName,
+		"request_id":   e.RequestID,
+		"problem":      e.Problem,
+	}
+}
+
+func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	paths, err := allLedgerPaths(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	byKey := make(map[string]string, len(paths))
+	ids := make([]string, 0, len(paths))
+	for _, p := range paths {
+		byKey[path.Base(p)] = p
+		ids = append(ids, path.Base(p))
+	}
+	slices.Sort(ids)
+	ids = page(ids, data)
+	info := make(map[string]any, len(ids))
+	for _, id := range ids { // entries are read for this page alone
+		entry, err := load[ledgerEntry](ctx, req.Storage, byKey[id])
+		if err != nil {
+			return nil, err
+		}
+		if entry != nil {
+			info[id] = entry.answer()
+		}
+	}
+	return logical.ListResponseWithInfo(ids, info), nil
+}
+
+// pathKeyRead walks the ledger: a key's id alone does not say where it stands.
+func (b *backend) pathKeyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	id := data.Get("access_key_id").(string)
+	paths, err := allLedgerPaths(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	found := slices.IndexFunc(paths, func(p string) bool { return path.Base(p) == id })
+	if found < 0 {
+		return nil, nil
+	}
+	entry, err := load[ledgerEntry](ctx, req.Storage, paths[found])
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: entry.answer()}, nil
+}
+
+// allLedgerPaths are those of every account, whether it is configured or not.
+func allLedgerPaths(ctx context.Context, s logical.Storage) ([]string, error) {
+	accounts, err := s.List(ctx, ledgerPrefix)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, account := range accounts {
+		for p, err := range ledgerPaths(ctx, s, path.Clean(account)) {
+			if err != nil {
+				return nil, err
+			}
+			paths = append(paths, p)
+		}
+	}
+	slices.SortFunc(paths, func(x, y string) int { return cmp.Compare(path.Base(x), path.Base(y)) })
+	return paths, nil
+}

@@ -1,0 +1,100 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathPolicy() []*framework.Path {
+	return []*framework.Path{{
+		Pattern:      policyPrefix + framework.GenericNameRegex("account"),
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "access-policy"},
+		Fields: map[string]*framework.FieldSchema{
+			"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:     b.pathPolicyRead,
+				Summary:      "Read the account's access policy as last seen, and what follows from it.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
+				Responses:    answers(policyAnswer()),
+			},
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:                  b.pathPolicyWrite,
+				Summary:                   "Ask the cloud for the access policy now.",
+				DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "refresh"},
+				Responses:                 answers(policyAnswer()),
+				ForwardPerformanceStandby: true, // the view is local: each cluster asks for itself
+			},
+		},
+		HelpSynopsis: "The account's access policy, which bounds the life of every key.",
+		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses a date. " +
+			"A write asks the cloud now, for example after the policy was changed.",
+	}}
+}
+
+func policyAnswer() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"known": {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
+		"max_access_key_expiration_seconds": {
+			Type: framework.TypeInt64, Required: true,
+			Description: "Longest life of a key as last read, in seconds; 0: unlimited, where known.",
+		},
+		"require_trusted_env": {Type: framework.TypeBool, Required: true, Description: "Whether the policy demands trusted sessions."},
+		"read_at":             {Type: framework.TypeString, Required: true, Description: "When the policy was last read; empty: never."},
+		"problem":             {Type: framework.TypeString, Required: true, Description: "Why it could not be read when last tried; empty: it could."},
+		"effective_max_ttl": {
+			Type: framework.TypeInt64, Required: true,
+			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
+		},
+		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides effective_max_ttl: policy, account or mount."},
+	}
+}
+
+func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	a, err := b.account(ctx, req.Storage, data.Get("account").(string))
+	if err != nil {
+		return respond(err)
+	}
+	view, err := storedPolicy(ctx, req.Storage, a.name)
+	if err != nil {
+		return nil, err
+	}
+	return b.policyResponse(a, view), nil
+}
+
+func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	a, err := b.identified(ctx, req.Storage, data.Get("account").(string))
+	if err != nil {
+		return respond(err)
+	}
+	view, err := b.refreshPolicy(ctx, req.Storage, a)
+	if err != nil {
+		return nil, err
+	}
+	resp := b.policyResponse(a, view)
+	if view.Problem != "" {
+		resp.AddWarning("the access policy is unknown: " + view.Problem)
+	}
+	return resp, nil
+}
+
+func (b *backend) policyResponse(a *account, view *policyView) *logical.Response {
+	longest, by := b.bounds(a, view, 0).maxLease()
+	return &logical.Response{Data: map[string]any{
+		"known":                             view.known(),
+		"max_access_key_expiration_seconds": seconds(view.Policy.MaxKeyLifetime),
+		"require_trusted_env":               view.Policy.RequireTrustedEnv,
+		"read_at":                           showTime(view.ReadAt),
+		"problem":                           view.Problem,
+		"effective_max_ttl":                 max(0, seconds(longest)),
+		"limited_by":                        view.limitedBy(by),
+	}}
+}

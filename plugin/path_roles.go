@@ -1,0 +1,155 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathRoles() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern:      "roles/?$",
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "roles"},
+			Fields:       pagingFields(),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback:     b.pathRolesList,
+					Summary:      "List the roles.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:    answersList(),
+				},
+			},
+			HelpSynopsis:    "List the roles.",
+			HelpDescription: "Lists the names of the roles; after and limit page through them.",
+		},
+		{
+			Pattern:        rolePrefix + framework.GenericNameRegex("name"),
+			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "role"},
+			Fields:         roleFields(),
+			ExistenceCheck: b.pathRoleExists,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathRoleRead,
+					Summary:   "Read a role, and the longest lease that it can give.",
+					Responses: answers(roleAnswer()),
+				},
+				logical.CreateOperation: b.writesRole(),
+				logical.UpdateOperation: b.writesRole(),
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                    b.pathRoleDelete,
+					Summary:                     "Delete a role; its leases live on.",
+					Responses:                   answersNothing(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Describe whose access keys may be leased, and for how long.",
+			HelpDescription: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
+				"account allows it. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
+		},
+	}
+}
+
+func (b *backend) writesRole() *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback:                    b.pathRoleWrite,
+		Summary:                     "Write a role.",
+		Responses:                   answersNothing(),
+		ForwardPerformanceStandby:   true,
+		ForwardPerformanceSecondary: true,
+	}
+}
+
+func (b *backend) pathRolesList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	names, err := req.Storage.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	return logical.ListResponse(page(names, data)), nil
+}
+
+func (b *backend) pathRoleExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+data.Get("name").(string))
+	return role != nil, err
+}
+
+func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+data.Get("name").(string))
+	if err != nil || role == nil {
+		return nil, err
+	}
+	resp := &logical.Response{Data: role.answer()}
+	bounds, view, err := b.roleBounds(ctx, req.Storage, role)
+	if err != nil {
+		resp.AddWarning(err.Error()) // a role can be read, and mended, without its account
+		resp.Data["effective_max_ttl"], resp.Data["limited_by"] = int64(0), "unknown"
+		return resp, nil
+	}
+	longest, by := bounds.maxLease()
+	resp.Data["effective_max_ttl"] = max(0, seconds(longest))
+	resp.Data["limited_by"] = view.limitedBy(by)
+	return resp, nil
+}
+
+func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	warnings, err := b.writeRole(ctx, req, data)
+	if err != nil {
+		return respond(err)
+	}
+	return warn(warnings), nil
+}
+
+func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
+	name := data.Get("name").(string)
+	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if role == nil {
+		role = newRoleEntry()
+	}
+	role.takeFields(data)
+	if err := role.validate(); err != nil {
+		return nil, err
+	}
+	a, err := b.account(ctx, req.Storage, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.checkOwnIdentity(ctx, a, role.UserNames); err != nil {
+		return nil, err
+	}
+	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
+		return nil, err
+	}
+	bounds, view, err := b.roleBounds(ctx, req.Storage, role)
+	if err != nil {
+		return nil, err
+	}
+	return role.warnings(bounds, view), nil
+}
+
+func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	return nil, remove(ctx, req.Storage, rolePrefix+data.Get("name").(string))
+}
+
+// roleBounds gathers what limits the role's leases.
+func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleEntry) (bounds, *policyView, error) {
+	a, err := b.account(ctx, s, role.Account)
+	if err != nil {
+		return bounds{}, nil, err
+	}
+	view, err := storedPolicy(ctx, s, role.Account)
+	if err != nil {
+		return bounds{}, nil, err
+	}
+	return b.bounds(a, view, role.MaxTTL), view, nil
+}

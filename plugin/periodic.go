@@ -1,0 +1,108 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// reapRetryMax is the longest pause before the reaper tries a stuck key again.
+const reapRetryMax = time.Hour
+
+// periodic runs once a minute on the active node. Each account is on its own: one
+// that is down does not keep the others from being tended.
+func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
+	if !b.tendsLocalStorage() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), tickBudget)
+	defer cancel()
+
+	names, err := accountNames(ctx, req.Storage)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, name := range names {
+		problems = append(problems, b.tendAccount(ctx, req.Storage, name))
+	}
+	return errors.Join(problems...)
+}
+
+func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string) error {
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a))
+}
+
+// tendsLocalStorage tells whether this node looks after ledger, WAL and policies:
+// the active one of each cluster, performance secondaries included.
+func (b *backend) tendsLocalStorage() bool {
+	state := b.System().ReplicationState()
+	return !state.HasState(consts.ReplicationPerformanceStandby | consts.ReplicationDRSecondary)
+}
+
+// reap removes the keys whose date has passed from cloud and ledger: those of leases
+// that Vault never stored, and those that nobody revoked in time. What the tick
+// leaves over is taken up by the next.
+func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
+	now := time.Now()
+	for path, err := range ledgerPaths(ctx, s, a.name) {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		entry, err := load[ledgerEntry](ctx, s, path)
+		if err != nil {
+			return err
+		}
+		if entry == nil || now.Before(entry.Expires.Add(clockMargin)) || now.Before(entry.RetryAt) {
+			continue
+		}
+		if err := b.reapKey(ctx, s, a, entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reapKey removes one dead key. A refusal is noted in the ledger, where an operator
+// finds it, and tried again ever more rarely.
+func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
+	err := b.removeDead(ctx, a, entry)
+	if err == nil {
+		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
+		return remove(ctx, s, entry.path())
+	}
+	if ctx.Err() != nil {
+		return nil // the tick is over; nothing was learned about the key
+	}
+	entry.Failures++
+	entry.Problem = err.Error()
+	entry.RetryAt = time.Now().Add(min(reapRetryMax, time.Minute<<min(entry.Failures, 6)))
+	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
+	return save(ctx, s, entry.path(), entry)
+}
+
+func (b *backend) removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
+	if entry.AccountID != a.config.AccountID {
+		return fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
+	}
+	return a.cloud.RevokeKey(ctx, provider.KeyRef{
+		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
+	})
+}

@@ -1,0 +1,116 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+const (
+	policyPrefix = "policy/"
+
+	// policyRefresh is how old the view of an access policy may get. A policy
+	// changed meanwhile is noticed when the cloud refuses a date.
+	policyRefresh = 5 * time.Minute
+)
+
+// policyView is an account's access policy as last seen, in local storage: each
+// cluster looks for itself.
+type policyView struct {
+	Policy  provider.AccessPolicy `json:"policy"`
+	ReadAt  time.Time             `json:"read_at"`    // of Policy; zero: never
+	TriedAt time.Time             `json:"tried_at"`   // of the last attempt
+	Problem string                `json:"problem"`    // why the last attempt failed; empty: it did not
+	Account string                `json:"account_id"` // the cloud account that answered
+}
+
+// known tells whether the policy could be read when last tried. One that cannot
+// be read is unknown, not absent.
+func (v *policyView) known() bool { return v.Problem == "" && !v.ReadAt.IsZero() }
+
+// limitedBy names a deciding limit, and says when the policy, which might decide
+// otherwise, is unknown.
+func (v *policyView) limitedBy(by limit) string {
+	if v.known() {
+		return string(by)
+	}
+	return string(by) + ", policy unknown"
+}
+
+// storedPolicy returns the stored view; an empty one where the policy was never
+// read.
+func storedPolicy(ctx context.Context, s logical.Storage, account string) (*policyView, error) {
+	view, err := load[policyView](ctx, s, policyPrefix+account)
+	if err != nil || view != nil {
+		return view, err
+	}
+	return &policyView{}, nil
+}
+
+// refreshPolicy asks the cloud and stores what it says. When it cannot be read
+// the last bound that was seen stays in force: asking for keys beyond it would only
+// have them refused.
+func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	view, err := storedPolicy(ctx, s, a.name)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := a.cloud.AccessPolicy(ctx)
+	view.TriedAt = time.Now()
+	if err != nil {
+		view.Problem = err.Error()
+		b.Logger().Warn("access policy cannot be read", "account", a.name, "error", err)
+	} else {
+		view.Policy, view.ReadAt, view.Problem, view.Account = policy, view.TriedAt, "", a.config.AccountID
+	}
+	if err := save(ctx, s, policyPrefix+a.name, view); err != nil {
+		return nil, err
+	}
+	return view, nil
+}
+
+// currentPolicy returns the stored view, or asks the cloud where nothing was ever
+// stored.
+func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	view, err := storedPolicy(ctx, s, a.name)
+	if err != nil {
+		return nil, err
+	}
+	if view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
+		return b.refreshPolicy(ctx, s, a)
+	}
+	return view, nil
+}
+
+// bounds gathers what limits a lease of the role.
+func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bounds {
+	return bounds{
+		Role:    roleMax,
+		Account: a.config.MaxTTL,
+		Mount:   b.System().MaxLeaseTTL(),
+		Policy:  view.Policy.MaxKeyLifetime,
+		Grace:   a.config.ExpiryGrace,
+	}
+}
+
+// refreshPolicyIfOld reads the policy where its view has grown old.
+func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
+	view, err := storedPolicy(ctx, s, a.name)
+	if err != nil {
+		return err
+	}
+	if time.Since(view.TriedAt) < policyRefresh {
+		return nil
+	}
+	if _, err := b.refreshPolicy(ctx, s, a); err != nil {
+		return fmt.Errorf("account %q: refreshing the access policy: %w", a.name, err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// reservedSlots of the engine's own identity are never leased: its current key, and
+// the next one when it rotates.
+const reservedSlots = 2
+
+// issueFromPool makes a key on the first of the role's users that has a free slot.
+func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (provider.IssuedKey, issuePlan, error) {
+	users, err := b.poolOrder(ctx, i, users)
+	if err != nil {
+		return provider.IssuedKey{}, issuePlan{}, err
+	}
+	var refusals []string
+	for _, user := range users {
+		key, p, err := b.issueForUser(ctx, i, user, plan)
+		switch kind := provider.KindOf(err); {
+		case err == nil:
+			return key, p, nil
+		case kind == provider.KindQuota:
+			refusals = append(refusals, b.explainQuota(ctx, i, user, err))
+		case kind == provider.KindNotFound && user != "":
+			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
+		default:
+			return provider.IssuedKey{}, issuePlan{}, explain(i.account.name, err)
+		}
+	}
+	return provider.IssuedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
+}
+
+// poolOrder puts the users with the fewest keys of this engine first. The engine's
+// own identity, as the only one, is checked for its reserved slots.
+func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) ([]string, error) {
+	if len(users) == 1 && users[0] != "" {
+		return users, nil
+	}
+	if len(users) == 0 {
+		count, err := countIdentity(ctx, i.req.Storage, i.account.name, "")
+		if err != nil {
+			return nil, err
+		}
+		if free := i.account.cloud.KeyQuota() - reservedSlots; count >= free {
+			return nil, mendable("role %q cannot get an access key: the engine's own identity has %d leased keys of %d at most; "+
+				"%d slots are kept for the engine's own key and its rotation. Revoke leases, or give the role user_names", i.roleName, count, free, reservedSlots)
+		}
+		return []string{""}, nil
+	}
+	counts := make(map[string]int, len(users))
+	for _, user := range users {
+		count, err := countIdentity(ctx, i.req.Storage, i.account.name, user)
+		if err != nil {
+			return nil, err
+		}
+		counts[user] = count
+	}
+	ordered := slices.Clone(users)
+	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(counts[x], counts[y]) })
+	return ordered, nil
+}
+
+// issueForUser makes a key, and tries a second time in two cases: the cloud refused
+// the date because the access policy was changed, or it lost the answer and what it
+// had made is deleted again.
+func (b *backend) issueForUser(ctx context.Context, i issuance, user string, plan func() (issuePlan, error)) (provider.IssuedKey, issuePlan, error) {
+	p, err := plan()
+	if err != nil {
+		return provider.IssuedKey{}, issuePlan{}, err
+	}
+	key, err := b.makeKey(ctx, i, user, p)
+	switch provider.KindOf(err) {
+	case provider.KindInvalid:
+		changed, refreshErr := b.policyChanged(ctx, i.req.Storage, i.account)
+		if refreshErr != nil || !changed {
+			return key, p, err
+		}
+	case provider.KindAmbiguous:
+		if errors.Is(err, errLeftToRollback) || ctx.Err() != nil {
+			return key, p, err
+		}
+	default:
+		return key, p, err
+	}
+	if p, err = plan(); err != nil {
+		return provider.IssuedKey{}, issuePlan{}, err
+	}
+	key, err = b.makeKey(ctx, i, user, p)
+	return key, p, err
+}
+
+// policyChanged reads the access policy anew after the cloud refused a request as
+// invalid: which codes it uses for a date beyond the policy is not documented.
+func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *account) (bool, error) {
+	before, err := storedPolicy(ctx, s, a.name)
+	if err != nil {
+		return false, err
+	}
+	after, err := b.refreshPolicy(ctx, s, a)
+	if err != nil {
+		return false, err
+	}
+	return after.known() && after.Policy != before.Policy, nil
+}
+
+// explainQuota says whose keys fill a user's slots.
+func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
+	name := fmt.Sprintf("user %q", user)
+	if user == "" {
+		name = "the engine's own identity"
+	}
+	keys, err := i.account.cloud.ListKeys(ctx, user)
+	if err != nil {
+		return fmt.Sprintf("%s has no free slot for an access key (%s)", name, cause)
+	}
+	own := 0
+	for _, key := range keys {
+		if isOurs(key, i.instance) {
+			own++
+		}
+	}
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s)",
+		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause)
+}
+
+// requestedLease is the TTL that a new lease is to have before any maximum cuts it.
+func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *account) time.Duration {
+	return firstSet(requested, role.TTL, a.config.TTL, b.System().DefaultLeaseTTL())
+}

@@ -1,0 +1,160 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+)
+
+const (
+	// rolePrefix is both the API's path and the storage's.
+	rolePrefix = "roles/"
+
+	defaultAccount = "default"
+
+	// credentialAccessKey leases keys of identities that exist.
+	credentialAccessKey = "access_key"
+)
+
+// userName is what OUTSCALE accepts as the name of an EIM user (CreateUser).
+var userName = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`)
+
+// roleEntry describes whose keys may be leased, as it stands in storage.
+type roleEntry struct {
+	Account        string        `json:"account"`
+	CredentialType string        `json:"credential_type"`
+	UserNames      []string      `json:"user_names"`
+	TTL            time.Duration `json:"ttl"`
+	MaxTTL         time.Duration `json:"max_ttl"`
+}
+
+func newRoleEntry() *roleEntry {
+	return &roleEntry{Account: defaultAccount, CredentialType: credentialAccessKey}
+}
+
+// roleFields are what roles/<name> accepts.
+func roleFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"name":    {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
+		"account": {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account whose keys it leases."},
+		"credential_type": {
+			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey},
+			Description: "What it leases: access_key, keys of users that exist.",
+		},
+		"user_names": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Users whose keys it leases. Empty: the engine's own identity, where the account allows it.",
+		},
+		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
+		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
+	}
+}
+
+// roleAnswer is what roles/<name> returns.
+func roleAnswer() map[string]*framework.FieldSchema {
+	fields := roleFields()
+	delete(fields, "name")
+	fields["effective_max_ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Longest lease that it can give, in seconds."}
+	fields["limited_by"] = &framework.FieldSchema{Type: framework.TypeString, Description: "What decides that: role, account, mount or policy."}
+	for _, field := range fields {
+		field.Required = true
+	}
+	return fields
+}
+
+func (r *roleEntry) answer() map[string]any {
+	return map[string]any{
+		"account":         r.Account,
+		"credential_type": r.CredentialType,
+		"user_names":      r.UserNames,
+		"ttl":             seconds(r.TTL),
+		"max_ttl":         seconds(r.MaxTTL),
+	}
+}
+
+// takeFields takes over the fields that were given.
+func (r *roleEntry) takeFields(data *framework.FieldData) {
+	take(data, "account", &r.Account)
+	take(data, "credential_type", &r.CredentialType)
+	take(data, "user_names", &r.UserNames)
+	takeSeconds(data, "ttl", &r.TTL)
+	takeSeconds(data, "max_ttl", &r.MaxTTL)
+}
+
+func (r *roleEntry) validate() error {
+	if r.CredentialType != credentialAccessKey {
+		return mendable("unknown credential_type %q: set it to %q", r.CredentialType, credentialAccessKey)
+	}
+	for i, user := range r.UserNames {
+		if !userName.MatchString(user) {
+			return mendable("user_names holds %q, which is not the name of an EIM user: 1 to 64 letters, digits and +=,.@_-", user)
+		}
+		if slices.Contains(r.UserNames[:i], user) {
+			return mendable("user_names holds %q twice", user)
+		}
+	}
+	switch {
+	case r.TTL < 0 || r.MaxTTL < 0:
+		return mendable("ttl and max_ttl cannot be negative")
+	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
+		return mendable("ttl (%s) is longer than max_ttl (%s)", r.TTL, r.MaxTTL)
+	}
+	return nil
+}
+
+// warnings name the limits that cut what the role asks for.
+func (r *roleEntry) warnings(b bounds, view *policyView) []string {
+	if err := b.checkUsable(); err != nil {
+		return []string{"the role is stored, but cannot lease as things are: " + err.Error()}
+	}
+	longest, by := b.maxLease()
+	var warnings []string
+	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
+		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
+	}
+	if !view.known() {
+		warnings = append(warnings, "the account's access policy is unknown, and may cut leases further")
+	}
+	return warnings
+}
+
+// limitSource says where a limit is set.
+func limitSource(by limit) string {
+	switch by {
+	case limitPolicy:
+		return "cloud account's access policy (MaxAccessKeyExpirationSeconds, less expiry_grace and a clock margin)"
+	case limitMount:
+		return "mount's max lease TTL"
+	default:
+		return string(by) + "'s max_ttl"
+	}
+}
+
+// pagingFields are those of every list.
+func pagingFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"after": {Type: framework.TypeString, Query: true, Description: "Return names after this one."},
+		"limit": {Type: framework.TypeInt, Query: true, Description: "Return this many names at most; 0: all."},
+	}
+}
+
+// page cuts a sorted list to what after and limit ask for.
+func page(names []string, data *framework.FieldData) []string {
+	after := data.Get("after").(string)
+	first, found := slices.BinarySearch(names, after)
+	if found {
+		first++
+	}
+	names = names[first:]
+	if limit := data.Get("limit").(int); limit > 0 && limit < len(names) {
+		names = names[:limit]
+	}
+	return names
+}

@@ -1,0 +1,207 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// secretAccessKeyType stands in every lease. It must never be renamed: Vault could
+// not revoke the leases of an older version.
+const secretAccessKeyType = "cloudkeys_access_key"
+
+// secretAccessKey is the lease of an access key.
+func (b *backend) secretAccessKey() *framework.Secret {
+	return &framework.Secret{
+		Type: secretAccessKeyType,
+		Fields: map[string]*framework.FieldSchema{
+			"access_key": {Type: framework.TypeString, Description: "ID of the leased access key."},
+			"secret_key": {
+				Type: framework.TypeString, Description: "Secret of the leased access key.",
+				DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+			},
+		},
+		Renew:  b.renewAccessKey,
+		Revoke: b.revokeAccessKey,
+	}
+}
+
+// renewAccessKey moves the key's date ahead with the lease:
+//
+//	(1) decide, without a cloud call
+//	(2) ledger: the later date
+//	    → crash: the ledger's date is later than the key's: the key is reaped late, and
+//	      is dead before
+//	(3) cloud: the later date
+//	    → crash: the key outlives a lease that was not renewed; Vault revokes it at
+//	      the lease's end
+//	(4) answer
+//
+// The date never moves back, so a renewal that races another, or one that Vault
+// runs twice, does no harm.
+func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	lease, err := readLease(req.Secret)
+	if err != nil {
+		return nil, err
+	}
+	a, err := b.leaseAccount(ctx, req.Storage, lease)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := b.ledgerOf(ctx, req.Storage, lease)
+	if err != nil {
+		return nil, err
+	}
+	roleTTL, roleMax, err := b.roleLimits(ctx, req.Storage, lease)
+	if err != nil {
+		return nil, err
+	}
+	plan := func() (renewalPlan, error) {
+		view, err := b.currentPolicy(ctx, req.Storage, a)
+		if err != nil {
+			return renewalPlan{}, err
+		}
+		life := leaseLife{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires}
+		wanted := firstSet(roleTTL, a.config.TTL, b.System().DefaultLeaseTTL())
+		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
+	}
+	renewed, err := b.moveExpiry(ctx, req.Storage, a, lease, entry, plan)
+	if err != nil {
+		return nil, err
+	}
+	ttl, maxTTL, err := renewed.atReply(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	lease.Expires = renewed.Expiry
+	resp := &logical.Response{Secret: req.Secret}
+	lease.write(resp.Secret)
+	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, maxTTL
+	return resp, nil
+}
+
+// moveExpiry is steps (1) to (3) of a renewal, done a second time where the cloud
+// refuses the date because the access policy was changed meanwhile.
+func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, lease *accessKeyLease, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
+	renewed, err := plan()
+	if err != nil {
+		return renewalPlan{}, err
+	}
+	err = b.moveExpiryOnce(ctx, s, a, entry, renewed.Expiry)
+	if provider.KindOf(err) == provider.KindInvalid {
+		changed, refreshErr := b.policyChanged(ctx, s, a)
+		if refreshErr == nil && changed {
+			if renewed, err = plan(); err != nil {
+				return renewalPlan{}, err
+			}
+			err = b.moveExpiryOnce(ctx, s, a, entry, renewed.Expiry)
+		}
+	}
+	if provider.KindOf(err) == provider.KindNotFound {
+		return renewalPlan{}, fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", lease.AccessKey, err)
+	}
+	if err != nil {
+		// Plain: Vault prints a logical.ErrorResponse from a renewal as a struct.
+		return renewalPlan{}, fmt.Errorf("renewing access key %s: %w", lease.AccessKey, explain(a.name, err))
+	}
+	return renewed, nil
+}
+
+func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, expiry time.Time) error {
+	entry.Expires = expiry
+	if err := save(ctx, s, entry.path(), entry); err != nil {
+		return err
+	}
+	return a.cloud.MoveExpiry(ctx, provider.KeyRef{
+		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: expiry,
+	})
+}
+
+// revokeAccessKey ends the key with its lease:
+//
+//	(1) cloud: revoke, idempotent
+//	    → crash: Vault revokes again and finds the key gone
+//	(2) ledger: remove
+//	    → crash: Vault revokes again; or the reaper drops the entry at the key's date
+//
+// Its errors are plain, and Vault tries again.
+func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassRevoke), revokeBudget)
+	defer cancel()
+	lease, err := readLease(req.Secret)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := b.ledgerOf(ctx, req.Storage, lease)
+	if err != nil {
+		return nil, err
+	}
+	// A key past its own date is dead. Its removal can wait for the reaper, and a
+	// storm of late revokes needs no cloud call.
+	if time.Now().After(entry.Expires.Add(clockMargin)) {
+		return nil, nil
+	}
+	a, err := b.leaseAccount(ctx, req.Storage, lease)
+	if err != nil {
+		return nil, err
+	}
+	ref := provider.KeyRef{AccountID: lease.AccountID, User: lease.User, ID: lease.AccessKey, Expires: entry.Expires}
+	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		return nil, fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
+	}
+	return nil, remove(ctx, req.Storage, entry.path())
+}
+
+// leaseAccount returns the account of a lease, provided that it still is the cloud
+// account that the key was made in.
+func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*account, error) {
+	a, err := b.account(ctx, s, lease.Account)
+	if err != nil {
+		return nil, err
+	}
+	if a.config.AccountID != lease.AccountID {
+		return nil, fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", lease.AccessKey, lease.AccountID, a.name, a.config.AccountID)
+	}
+	return a, nil
+}
+
+// ledgerOf returns the ledger's entry of a lease. It may be gone, after a crash or
+// when the reaper was faster; what the lease itself says then serves.
+func (b *backend) ledgerOf(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*ledgerEntry, error) {
+	entry, err := load[ledgerEntry](ctx, s, ledgerPath(lease.Account, lease.User, lease.AccessKey))
+	if err != nil {
+		return nil, err
+	}
+	if entry == nil {
+		entry = lease.ledgerEntry()
+	}
+	if entry.Expires.Before(lease.Expires) {
+		entry.Expires = lease.Expires
+	}
+	return entry, nil
+}
+
+// roleLimits are the role's TTLs, as it stands now; those of the time of issue where
+// it was deleted, since leases outlive their role.
+func (b *backend) roleLimits(ctx context.Context, s logical.Storage, lease *accessKeyLease) (ttl, maxTTL time.Duration, err error) {
+	role, err := load[roleEntry](ctx, s, rolePrefix+lease.Role)
+	if err != nil {
+		return 0, 0, err
+	}
+	if role == nil {
+		return lease.RoleTTL, lease.RoleMaxTTL, nil
+	}
+	return role.TTL, role.MaxTTL, nil
+}

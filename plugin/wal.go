@@ -1,0 +1,133 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// walAccessKey is the kind of WAL entry written before an access key is made.
+const walAccessKey = "access_key"
+
+// pendingKey is what finds a key whose request did not end: its label, on one
+// identity of one cloud account.
+type pendingKey struct {
+	Account   string `json:"account"`
+	AccountID string `json:"account_id"`
+	User      string `json:"user"`
+	Label     string `json:"label"`
+}
+
+// rollback ends what an unfinished request left in the cloud. An error keeps the
+// entry for the next tick.
+func (b *backend) rollback(ctx context.Context, req *logical.Request, kind string, data any) error {
+	if kind != walAccessKey {
+		return fmt.Errorf("unknown kind of WAL entry %q: it was written by a newer version of the plugin", kind)
+	}
+	var pending pendingKey
+	if err := decodeWAL(data, &pending); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), cleanupBudget)
+	defer cancel()
+
+	a, err := b.account(ctx, req.Storage, pending.Account)
+	if err != nil {
+		return err
+	}
+	if a.config.AccountID != pending.AccountID {
+		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
+	}
+	removed, err := removeLabelled(ctx, req.Storage, a, pending)
+	if err != nil {
+		return err
+	}
+	if removed > 0 {
+		b.Logger().Info("removed the access key of an unfinished request", "account", pending.Account, "user", pending.User)
+	}
+	return nil
+}
+
+// removeLabelled deletes the keys of an identity that carry exactly this label,
+// with their ledger entries. The list is searched here: whether the cloud's own
+// Tag filter compares exactly is not documented.
+func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	keys, err := a.cloud.ListKeys(ctx, pending.User)
+	if provider.KindOf(err) == provider.KindNotFound && pending.User != "" {
+		return 0, confirmUserless(ctx, a, pending, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
+	}
+	for _, key := range keys {
+		if key.Label != pending.Label {
+			continue
+		}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
+		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
+		}
+		if err := remove(ctx, s, ledgerPath(pending.Account, pending.User, key.ID)); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// confirmUserless believes that a user has no keys because it does not exist, where
+// the right account says so.
+func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause error) error {
+	who, err := a.cloud.WhoAmI(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for a key to clean up: %w", err)
+	}
+	if who.AccountID != pending.AccountID {
+		return fmt.Errorf("looking for a key to clean up in another account (%s): %w", who.AccountID, cause)
+	}
+	return nil
+}
+
+// pendingKeys counts the WAL entries of an account.
+func pendingKeys(ctx context.Context, s logical.Storage, account string) (int, error) {
+	ids, err := framework.ListWAL(ctx, s)
+	if err != nil {
+		return 0, fmt.Errorf("listing the WAL: %w", err)
+	}
+	count := 0
+	for _, id := range ids {
+		entry, err := framework.GetWAL(ctx, s, id)
+		if err != nil {
+			return 0, fmt.Errorf("reading the WAL: %w", err)
+		}
+		var pending pendingKey
+		if entry == nil || entry.Kind != walAccessKey || decodeWAL(entry.Data, &pending) != nil {
+			continue
+		}
+		if pending.Account == account {
+			count++
+		}
+	}
+	return count, nil
+}
+
+// decodeWAL reads an entry's data, which comes back from storage as generic JSON.
+func decodeWAL(data, into any) error {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("reading a WAL entry: %w", err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("reading a WAL entry: %w", err)
+	}
+	return nil
+}

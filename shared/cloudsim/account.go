@@ -1,0 +1,284 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Key states as the API spells them.
+const (
+	Active   = "ACTIVE"
+	Inactive = "INACTIVE"
+)
+
+// Credentials sign requests.
+type Credentials struct {
+	AccessKey string
+	SecretKey string
+}
+
+// Key is an access key without its secret. User is empty for the account's root user, Expires zero for a key without date.
+type Key struct {
+	ID       string    `json:"id"`
+	User     string    `json:"user,omitempty"`
+	Tag      string    `json:"tag,omitempty"`
+	State    string    `json:"state"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Modified time.Time `json:"modified"`
+}
+
+// Live reports whether the key can sign requests at the given time.
+func (k Key) Live(now time.Time) bool { return k.State == Active && !k.expired(now) }
+
+// expired: the cloud never changes the State of an expired key, so only its date tells.
+func (k Key) expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
+
+// KeySpec describes a key made out of band. User "" is the root user, Expires zero is a key without date, Created zero is now.
+type KeySpec struct {
+	User     string
+	Tag      string
+	Expires  time.Time
+	Created  time.Time
+	Inactive bool
+}
+
+// Policy is the account's API access policy. 0 seconds: keys need no expiration date.
+type Policy struct {
+	MaxAccessKeyExpirationSeconds int64 `json:"max_access_key_expiration_seconds"`
+	RequireTrustedEnv             bool  `json:"require_trusted_env"`
+}
+
+// Account is one OUTSCALE account. Its methods act out of band: no permission, quota or policy stops them.
+type Account struct {
+	cloud *Cloud
+	id    string
+	root  Credentials
+
+	// guarded by cloud.mu
+	identities map[string]*identity // "" is the root user
+	policy     Policy
+	strikes    lockout
+}
+
+// identity is the root user or an EIM user.
+type identity struct {
+	name     string
+	id       string
+	path     string
+	email    string
+	created  time.Time
+	allow    []string // action patterns; the root user needs none
+	keys     []*key
+	sequence int
+}
+
+// key is a stored access key.
+type key struct {
+	Key
+	secret    string
+	account   *Account
+	owner     *identity
+	sequence  int
+	usableAt  time.Time
+	visibleAt time.Time
+}
+
+// AddAccount makes an account with one undated root key. An id that exists already returns that account.
+func (c *Cloud) AddAccount(id string) *Account {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if a, ok := c.accounts[id]; ok {
+		return a
+	}
+	a := &Account{cloud: c, id: id}
+	a.identities = map[string]*identity{"": {created: time.Now()}}
+	k := c.newKey(a, a.identities[""], KeySpec{})
+	a.root = Credentials{AccessKey: k.ID, SecretKey: k.secret}
+	c.accounts[id] = a
+	return a
+}
+
+// ID returns the account's 12 digits.
+func (a *Account) ID() string { return a.id }
+
+// RootKey returns the undated root key made by AddAccount, whether it still exists or not.
+func (a *Account) RootKey() Credentials { return a.root }
+
+// AddUser makes an EIM user at path "/" that may call what the action patterns allow ("api:*", "api:Read*",
+// "api:CreateAccessKey"); none allow nothing. For a user that exists it replaces the patterns.
+func (a *Account) AddUser(name string, allow ...string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	a.user(name).allow = slices.Clone(allow)
+}
+
+// user returns the named identity and makes it where it is missing.
+func (a *Account) user(name string) *identity {
+	if who, ok := a.identities[name]; ok {
+		return who
+	}
+	return a.newUser(name, "/", "")
+}
+
+func (a *Account) newUser(name, path, email string) *identity {
+	a.cloud.sequence++
+	who := &identity{
+		name:     name,
+		id:       randomID(32),
+		path:     path,
+		email:    cmp.Or(email, a.email()),
+		created:  time.Now(),
+		sequence: a.cloud.sequence,
+	}
+	a.identities[name] = who
+	return who
+}
+
+func (a *Account) email() string { return "owner-" + a.id + "@example.com" }
+
+// AddKey makes a key whatever policy and quota say. A user that does not exist is made, without permissions.
+func (a *Account) AddKey(spec KeySpec) Credentials {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	k := a.cloud.newKey(a, a.user(spec.User), spec)
+	return Credentials{AccessKey: k.ID, SecretKey: k.secret}
+}
+
+// newKey stores a key; the caller holds c.mu.
+func (c *Cloud) newKey(a *Account, who *identity, spec KeySpec) *key {
+	created := spec.Created
+	if created.IsZero() {
+		created = time.Now()
+	}
+	created = created.UTC().Truncate(time.Millisecond)
+	c.sequence++
+	k := &key{
+		Key: Key{
+			ID: randomID(20), User: who.name, Tag: spec.Tag, State: Active,
+			Created: created, Modified: created, Expires: spec.Expires,
+		},
+		secret:   randomID(40),
+		account:  a,
+		owner:    who,
+		sequence: c.sequence,
+	}
+	if spec.Inactive {
+		k.State = Inactive
+	}
+	who.keys = append(who.keys, k)
+	c.keys[k.ID] = k
+	c.secrets = append(c.secrets, k.secret)
+	return k
+}
+
+// removeKey forgets a key but remembers whose it was; the caller holds c.mu.
+func (c *Cloud) removeKey(k *key) {
+	k.owner.keys = slices.DeleteFunc(k.owner.keys, func(other *key) bool { return other == k })
+	delete(c.keys, k.ID)
+	c.deleted[k.ID] = k.account
+}
+
+// Keys returns the account's keys of all identities, oldest first.
+func (a *Account) Keys() []Key {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	keys := []Key{}
+	for _, k := range a.allKeys() {
+		keys = append(keys, k.Key)
+	}
+	return keys
+}
+
+func (a *Account) allKeys() []*key {
+	var keys []*key
+	for _, who := range a.identities {
+		keys = append(keys, who.keys...)
+	}
+	slices.SortFunc(keys, func(x, y *key) int {
+		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.sequence, y.sequence))
+	})
+	return keys
+}
+
+// users returns the EIM users in the order of their creation.
+func (a *Account) users() []*identity {
+	var users []*identity
+	for name, who := range a.identities {
+		if name != "" {
+			users = append(users, who)
+		}
+	}
+	slices.SortFunc(users, func(x, y *identity) int { return cmp.Compare(x.sequence, y.sequence) })
+	return users
+}
+
+// Users returns the names of the EIM users, oldest first.
+func (a *Account) Users() []string {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	names := []string{}
+	for _, who := range a.users() {
+		names = append(names, who.name)
+	}
+	return names
+}
+
+// Key returns one key of the account.
+func (a *Account) Key(id string) (Key, bool) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	k, ok := a.cloud.keys[id]
+	if !ok || k.account != a {
+		return Key{}, false
+	}
+	return k.Key, true
+}
+
+// DeleteKey deletes a key, whatever its state. An unknown id is ignored.
+func (a *Account) DeleteKey(id string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	if k, ok := a.cloud.keys[id]; ok && k.account == a {
+		a.cloud.removeKey(k)
+	}
+}
+
+// DeleteUser deletes an EIM user and its keys. The root user and unknown names are ignored.
+func (a *Account) DeleteUser(name string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	who, ok := a.identities[name]
+	if !ok || name == "" {
+		return
+	}
+	for _, k := range slices.Clone(who.keys) {
+		a.cloud.removeKey(k)
+	}
+	delete(a.identities, name)
+}
+
+// SetPolicy replaces the API access policy, whatever keys exist.
+func (a *Account) SetPolicy(policy Policy) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	a.policy = policy
+}
+
+// Policy returns the API access policy.
+func (a *Account) Policy() Policy {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	return a.policy
+}

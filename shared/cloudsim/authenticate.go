@@ -1,0 +1,88 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// authenticate finds the key that signed the request, or the refusal. The caller holds c.mu.
+func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
+	now := time.Now()
+	auth, err := parseAuthorization(r.Header.Get("Authorization"))
+	if err != nil {
+		return nil, errAuthentication() // nobody to hold a strike against
+	}
+
+	strikes := c.strikesOf(auth.accessKey)
+	if strikes.locked(now) {
+		return nil, strikes.refusal(now)
+	}
+	k, refusal := c.checkKey(auth, r, body, now)
+	if refusal != nil {
+		strikes.fail(now)
+		return nil, refusal
+	}
+	strikes.succeed()
+	return k, nil
+}
+
+func (c *Cloud) checkKey(auth authorization, r *http.Request, body []byte, now time.Time) (*key, *apiError) {
+	k, ok := c.keys[auth.accessKey]
+	switch {
+	case !ok, now.Before(k.usableAt):
+		return nil, errUnknownKey()
+	case !c.acceptsScope(auth.region), !auth.verify(r, body, k.secret, now):
+		return nil, errAuthentication()
+	case !k.Live(now) && c.rules.UnknownForDeadKeys:
+		return nil, errUnknownKey()
+	case !k.Live(now):
+		return nil, errAuthentication()
+	}
+	return k, nil
+}
+
+// acceptsScope: the OUTSCALE SDK signs for eu-west-2 whatever the endpoint, so every region takes that name too.
+func (c *Cloud) acceptsScope(region string) bool {
+	return c.rules.AnyScopeRegion || region == c.region || region == defaultRegion
+}
+
+// strikesOf returns the counter that a failure with this key id feeds: its account's, also once the key is deleted, or for
+// an id that never existed its own.
+func (c *Cloud) strikesOf(accessKey string) *lockout {
+	if k, ok := c.keys[accessKey]; ok {
+		return &k.account.strikes
+	}
+	if a, ok := c.deleted[accessKey]; ok {
+		return &a.strikes
+	}
+	if c.unknown[accessKey] == nil {
+		c.unknown[accessKey] = &lockout{}
+	}
+	return c.unknown[accessKey]
+}
+
+// authorize checks the EIM user's action patterns. The root user may do everything.
+func (k *key) authorize(op string) *apiError {
+	if k.owner.name == "" {
+		return nil
+	}
+	for _, pattern := range k.owner.allow {
+		if allows(pattern, "api:"+op) {
+			return nil
+		}
+	}
+	return accessDenied(codeNotAllowed, "")
+}
+
+// allows is case sensitive, like OUTSCALE's policy documents.
+func allows(pattern, action string) bool {
+	prefix, wildcard := strings.CutSuffix(pattern, "*")
+	if wildcard {
+		return strings.HasPrefix(action, prefix)
+	}
+	return pattern == action
+}

@@ -1,0 +1,46 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+const (
+	strikesToLock  = 4
+	maxLockMinutes = 10
+)
+
+// lockout counts failed authentications in a row: the fourth locks for a minute, every further four for a minute more, up
+// to ten minutes. Attempts while locked are turned away uncounted.
+type lockout struct {
+	failures int
+	until    time.Time
+}
+
+func (l *lockout) locked(now time.Time) bool { return now.Before(l.until) }
+
+func (l *lockout) fail(now time.Time) {
+	l.failures++
+	if l.failures%strikesToLock == 0 {
+		minutes := min(l.failures/strikesToLock, maxLockMinutes)
+		l.until = now.Add(time.Duration(minutes) * time.Minute)
+	}
+}
+
+func (l *lockout) succeed() { *l = lockout{} }
+
+func (l *lockout) refusal(now time.Time) *apiError {
+	seconds := math.Ceil(l.until.Sub(now).Seconds())
+	return accessDenied(codeLocked, fmt.Sprintf("locked for %.0f seconds", seconds))
+}
+
+// Locked reports whether failed authentications have locked the account's API.
+func (a *Account) Locked() bool {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	return a.strikes.locked(time.Now())
+}

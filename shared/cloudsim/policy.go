@@ -1,0 +1,90 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import "time"
+
+// maxPolicySeconds is a hundred years, the documented upper bound.
+const maxPolicySeconds = 3153600000
+
+// lifetimeBound returns the time that no expiration date may pass.
+func (p Policy) lifetimeBound(now time.Time) time.Time {
+	return now.Add(time.Duration(p.MaxAccessKeyExpirationSeconds) * time.Second)
+}
+
+// expiration reads and judges the date of a create or an update; nil is no date, which a policy refuses. Dates in the past
+// are always refused, for an INACTIVE key too. The cloud keeps whole seconds.
+func (a *Account) expiration(date *string, now time.Time) (time.Time, *apiError) {
+	bounded := a.policy.MaxAccessKeyExpirationSeconds > 0
+	if date == nil {
+		if bounded {
+			return time.Time{}, errValue(codePolicy, "The API access policy requires an ExpirationDate.")
+		}
+		return time.Time{}, nil
+	}
+	given, refusal := parseDate(*date)
+	if refusal != nil {
+		return time.Time{}, refusal
+	}
+	expires := given.Truncate(time.Second)
+	if !expires.After(now) {
+		return time.Time{}, errValue(codePolicy, "ExpirationDate is in the past.")
+	}
+	if bounded && given.After(a.policy.lifetimeBound(now)) {
+		return time.Time{}, errValue(codePolicy, "ExpirationDate is beyond the API access policy.")
+	}
+	return expires, nil
+}
+
+type shownPolicy struct {
+	MaxAccessKeyExpirationSeconds int64
+	RequireTrustedEnv             bool
+}
+
+func (c caller) readPolicy(struct{}) (answerFields, *apiError) {
+	return answerFields{"ApiAccessPolicy": shownPolicy(c.account.policy)}, nil
+}
+
+type updatePolicyRequest struct {
+	MaxAccessKeyExpirationSeconds *int64
+	RequireTrustedEnv             *bool
+}
+
+func (c caller) updatePolicy(in updatePolicyRequest) (answerFields, *apiError) {
+	switch {
+	case in.MaxAccessKeyExpirationSeconds == nil:
+		return nil, errMissing("MaxAccessKeyExpirationSeconds")
+	case in.RequireTrustedEnv == nil:
+		return nil, errMissing("RequireTrustedEnv")
+	}
+	wanted := Policy{*in.MaxAccessKeyExpirationSeconds, *in.RequireTrustedEnv}
+	if refusal := c.account.admits(wanted, time.Now()); refusal != nil {
+		return nil, refusal
+	}
+	c.account.policy = wanted
+	return answerFields{"ApiAccessPolicy": shownPolicy(wanted)}, nil
+}
+
+// admits: whether INACTIVE keys count is not known, so they do; expired keys have no life remaining.
+func (a *Account) admits(wanted Policy, now time.Time) *apiError {
+	seconds := wanted.MaxAccessKeyExpirationSeconds
+	switch {
+	case seconds < 0 || seconds > maxPolicySeconds:
+		return errValue(codePolicy, "MaxAccessKeyExpirationSeconds must be between 0 and %d.", maxPolicySeconds)
+	case seconds == 0 && wanted.RequireTrustedEnv:
+		return errValue(codePolicy, "RequireTrustedEnv needs MaxAccessKeyExpirationSeconds greater than 0.")
+	case seconds == 0:
+		return nil
+	}
+	bound := wanted.lifetimeBound(now)
+	for _, k := range a.allKeys() {
+		if k.Expires.IsZero() {
+			return errValue(codePolicy, "The access key %s has no expiration date.", k.ID)
+		}
+		if !k.Expires.Before(bound) {
+			return errValue(codePolicy, "The remaining lifetime of the access key %s is too long.", k.ID)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const apiPath = "/api/v1/"
+
+// answer is what leaves the cloud: a status and a body, or a cut connection.
+type answer struct {
+	status      int
+	code        string
+	body        []byte
+	contentType string // default application/json
+	cut         bool
+	refusedDial bool
+	distorted   FaultKind // the answer's shape is not the API's: nobody should judge it by the API's description
+}
+
+func refused(e *apiError) *answer {
+	type item struct{ Type, Details, Code string }
+	return encode(e.status, e.code, answerFields{"Errors": []item{{e.errorType, e.details, e.code}}})
+}
+
+func encode(status int, code string, fields answerFields) *answer {
+	fields = maps.Clone(fields)
+	fields["ResponseContext"] = struct{ RequestId string }{newRequestID()}
+	body, err := json.Marshal(fields)
+	if err != nil { // strings, numbers and booleans only: cannot happen
+		return &answer{status: http.StatusInternalServerError, body: []byte(`{}`)}
+	}
+	return &answer{status: status, code: code, body: body}
+}
+
+// respond serves one request from its arrival to the answer, faults included. An error means that the caller has gone.
+func (c *Cloud) respond(ctx context.Context, r *http.Request, body []byte) (*answer, error) {
+	op, ok := strings.CutPrefix(r.URL.Path, apiPath)
+	if !ok || r.Method != http.MethodPost || op == "" || strings.Contains(op, "/") {
+		return &answer{status: http.StatusNotFound, contentType: "text/plain", body: []byte("404 page not found\n")}, nil
+	}
+
+	call := c.receive(op, r, body)
+	s := c.strikes(op, call.User)
+	a, err := suffer(ctx, s, func() *answer { return c.work(op, r, body) })
+	if err != nil {
+		a = &answer{cut: true}
+	}
+	c.finish(call, a, s.fault.Kind)
+	return a, err
+}
+
+// suffer does the work as far as the faults let it.
+func suffer(ctx context.Context, s strike, work func() *answer) (*answer, error) {
+	if err := wait(ctx, s.before); err != nil {
+		return nil, err
+	}
+	if a := s.fault.instead(); a != nil {
+		return a, nil
+	}
+	a := s.fault.distort(work())
+	return a, wait(ctx, s.after)
+}
+
+// receive records the request and tells the observers.
+func (c *Cloud) receive(op string, r *http.Request, body []byte) *Call {
+	call := &Call{Op: op, At: time.Now(), Body: recordable(body)}
+	if auth, err := parseAuthorization(r.Header.Get("Authorization")); err == nil {
+		call.AccessKey, call.Scope = auth.accessKey, auth.region
+	}
+
+	c.mu.Lock()
+	if k, ok := c.keys[call.AccessKey]; ok {
+		call.Account, call.User = k.account.id, k.User
+	} else if a, ok := c.deleted[call.AccessKey]; ok {
+		call.Account = a.id
+	}
+	c.calls = append(c.calls, call)
+	seen, observers := *call, c.onCall
+	c.mu.Unlock()
+
+	for _, observe := range observers {
+		observe(seen)
+	}
+	return call
+}
+
+// recordable keeps a body that is not JSON as a JSON string, so that a list of calls can always be encoded.
+func recordable(body []byte) json.RawMessage {
+	if len(body) == 0 || json.Valid(body) {
+		return body
+	}
+	quoted, err := json.Marshal(string(body))
+	if err != nil {
+		return nil
+	}
+	return quoted
+}
+
+func (c *Cloud) finish(call *Call, a *answer, kind FaultKind) {
+	c.mu.Lock()
+	call.Status, call.Code, call.Fault = a.status, a.code, kind
+	seen, observers := *call, c.onAnswer
+	c.mu.Unlock()
+
+	for _, observe := range observers {
+		observe(seen)
+	}
+}
+
+// work authenticates, authorizes and does what was asked, all at one moment.
+func (c *Cloud) work(op string, r *http.Request, body []byte) *answer {
+	do, ok := operations[op]
+	if !ok {
+		return refused(&apiError{http.StatusNotFound, "InvalidAction", "The action " + op + " is unknown.", codeDefault})
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	who := caller{cloud: c}
+	if !withoutAuthentication[op] {
+		k, refusal := c.authenticate(r, body)
+		if refusal == nil {
+			refusal = k.authorize(op)
+		}
+		if refusal != nil {
+			return refused(refusal)
+		}
+		who.account, who.who = k.account, k.owner
+	}
+	fields, refusal := do(who, body)
+	if refusal != nil {
+		return refused(refusal)
+	}
+	return encode(http.StatusOK, "", fields)
+}

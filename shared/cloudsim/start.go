@@ -1,0 +1,18 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// Start serves the cloud on a loopback port until the test ends and returns the endpoint, /api/v1 included.
+func (c *Cloud) Start(t testing.TB) string {
+	t.Helper()
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	return server.URL + strings.TrimSuffix(apiPath, "/")
+}

@@ -1,0 +1,127 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudsim
+
+import (
+	"regexp"
+	"slices"
+)
+
+const (
+	defaultPageSize = 100
+	maxPageSize     = 1000
+	maxPathLength   = 512
+)
+
+var (
+	userNamePattern = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`)
+	userPathPattern = regexp.MustCompile(`^/([A-Za-z0-9_/]*/)?$`)
+)
+
+// user is an EIM user as the API shows it.
+type user struct {
+	UserId               string
+	UserName             string
+	UserEmail            string
+	Path                 string
+	CreationDate         string
+	LastModificationDate string
+	OutscaleLoginAllowed bool
+}
+
+func (who *identity) shown() user {
+	return user{
+		UserId:               who.id,
+		UserName:             who.name,
+		UserEmail:            who.email,
+		Path:                 who.path,
+		CreationDate:         formatDate(who.created),
+		LastModificationDate: formatDate(who.created),
+	}
+}
+
+type createUserRequest struct {
+	UserName  *string
+	Path      *string
+	UserEmail *string
+}
+
+// createUser makes a user that may call nothing: permissions come from AddUser.
+func (c caller) createUser(in createUserRequest) (answerFields, *apiError) {
+	if in.UserName == nil {
+		return nil, errMissing("UserName")
+	}
+	if !userNamePattern.MatchString(*in.UserName) {
+		return nil, errValue(codeValue, "UserName is not valid.")
+	}
+	path, email := "/", ""
+	if in.Path != nil {
+		path = *in.Path
+	}
+	if in.UserEmail != nil {
+		email = *in.UserEmail
+	}
+	if len(path) > maxPathLength || !userPathPattern.MatchString(path) {
+		return nil, errValue(codeValue, "Path is not valid.")
+	}
+	if _, exists := c.account.identities[*in.UserName]; exists {
+		return nil, conflict("ResourceConflict", codeDuplicateUser)
+	}
+	return answerFields{"User": c.account.newUser(*in.UserName, path, email).shown()}, nil
+}
+
+type readUsersRequest struct {
+	Filters        *struct{ UserIds *[]string }
+	FirstItem      *int
+	ResultsPerPage *int
+}
+
+// readUsers pages by offset: FirstItem is counted from 0.
+func (c caller) readUsers(in readUsersRequest) (answerFields, *apiError) {
+	first, size := 0, defaultPageSize
+	if in.FirstItem != nil {
+		first = *in.FirstItem
+	}
+	if in.ResultsPerPage != nil {
+		size = *in.ResultsPerPage
+	}
+	if first < 0 || size < 1 {
+		return nil, errValue(codeValue, "FirstItem or ResultsPerPage is out of range.")
+	}
+	truncated := size > maxPageSize
+
+	users := c.account.users()
+	if in.Filters != nil {
+		users = slices.DeleteFunc(users, func(who *identity) bool { return !within(in.Filters.UserIds, who.id) })
+	}
+	first = min(first, len(users))
+	last := min(first+min(size, maxPageSize), len(users))
+	page := []user{}
+	for _, who := range users[first:last] {
+		page = append(page, who.shown())
+	}
+	return answerFields{
+		"Users":               page,
+		"HasMoreItems":        last < len(users),
+		"MaxResultsLimit":     maxPageSize,
+		"MaxResultsTruncated": truncated,
+	}, nil
+}
+
+type deleteUserRequest struct{ UserName *string }
+
+func (c caller) deleteUser(in deleteUserRequest) (answerFields, *apiError) {
+	if in.UserName == nil {
+		return nil, errMissing("UserName")
+	}
+	who, refusal := c.identity(in.UserName)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if len(who.keys) > 0 {
+		return nil, conflict("ResourceConflict", codeUserInUse)
+	}
+	delete(c.account.identities, who.name)
+	return answerFields{}, nil
+}

@@ -1,0 +1,72 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package keylabel builds and reads the label that stands on every access key
+// that the secrets engine makes. The label names the engine's instance, so that
+// two Vaults on one cloud account never take each other's keys for orphans.
+package keylabel
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+)
+
+// Kind tells what a key was made for.
+type Kind string
+
+// KindLease is a key that ends with a Vault lease.
+const KindLease Kind = "lease"
+
+const (
+	prefix = "cloudkeys"
+	// idLength is 80 random bits in base32: no two instances, and no two keys of
+	// one instance, will ever share an id.
+	idLength = 16
+)
+
+// Label is what stands on a key. Its text has only letters, digits and hyphens,
+// since neither cloud documents the alphabet of its tags and descriptions.
+type Label struct {
+	Instance string // the secrets engine that made the key
+	Kind     Kind
+	Nonce    string // the request that made the key
+}
+
+// NewID returns a random id for an instance or a nonce.
+func NewID() string {
+	return rand.Text()[:idLength]
+}
+
+// New returns the label of a new key, with a fresh nonce.
+func New(instance string, kind Kind) Label {
+	return Label{Instance: instance, Kind: kind, Nonce: NewID()}
+}
+
+// String is the text that is written on the key:
+// cloudkeys-<instance>-<kind>-<nonce>.
+func (l Label) String() string {
+	return strings.Join([]string{prefix, l.Instance, string(l.Kind), l.Nonce}, "-")
+}
+
+// Parse reads a label from the text on a key. An error means that the key was
+// not made by this software: it is somebody else's and not to be touched.
+func Parse(text string) (Label, error) {
+	parts := strings.Split(text, "-")
+	if len(parts) != 4 || parts[0] != prefix {
+		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
+	}
+	l := Label{Instance: parts[1], Kind: Kind(parts[2]), Nonce: parts[3]}
+	if !validID(l.Instance) || !validID(l.Nonce) || l.Kind != KindLease {
+		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
+	}
+	return l, nil
+}
+
+// validID accepts what NewID makes: base32 letters and digits.
+func validID(id string) bool {
+	if len(id) != idLength {
+		return false
+	}
+	return strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}

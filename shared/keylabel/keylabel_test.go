@@ -1,0 +1,66 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package keylabel
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestLabel(t *testing.T) {
+	t.Run("a label reads back as it was written", func(t *testing.T) {
+		want := New(NewID(), KindLease)
+		got, err := Parse(want.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Fatalf("got %+v, want %+v", got, want)
+		}
+	})
+
+	t.Run("two keys of one instance never share a label", func(t *testing.T) {
+		instance := NewID()
+		if New(instance, KindLease) == New(instance, KindLease) {
+			t.Fatal("the same label twice")
+		}
+	})
+
+	t.Run("a label stays within the shortest limit known for tags", func(t *testing.T) {
+		if got := len(New(NewID(), KindLease).String()); got > 64 {
+			t.Fatalf("%d characters", got)
+		}
+	})
+
+	valid := New(NewID(), KindLease).String()
+	foreign := map[string]string{
+		"an empty tag":                "",
+		"somebody's own tag":          "Group1",
+		"another prefix":              "other" + strings.TrimPrefix(valid, prefix),
+		"a kind that does not exist":  strings.Replace(valid, "-lease-", "-banana-", 1),
+		"a cut label":                 valid[:len(valid)-1],
+		"a longer label":              valid + "A",
+		"a further field":             valid + "-more",
+		"an instance in lower case":   strings.ToLower(valid),
+		"a label with a space before": " " + valid,
+	}
+	for name, text := range foreign {
+		t.Run(name+" is not ours", func(t *testing.T) {
+			if l, err := Parse(text); err == nil {
+				t.Fatalf("parsed %q as %+v", text, l)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(New(NewID(), KindLease).String())
+	f.Add("cloudkeys-A-lease-B")
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := Parse(text)
+		if err == nil && l.String() != text {
+			t.Fatalf("%q parsed as %q", text, l)
+		}
+	})
+}

@@ -1,0 +1,82 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider
+
+import "time"
+
+// KeySpec describes an access key to be made.
+type KeySpec struct {
+	User    string    // the owner; empty: the identity whose key signs the call
+	Label   string    // written on the key, and the only way to find it if the answer is lost
+	Expires time.Time // UTC, whole seconds; zero: never
+}
+
+// Key is an access key as the cloud lists it: without its secret.
+type Key struct {
+	ID      string
+	User    string // the owner; empty: the identity whose key signs the call
+	Label   string
+	Active  bool
+	Created time.Time
+	Expires time.Time // zero: never
+}
+
+// LiveAt tells whether the key can sign at time t. A cloud may list a key as
+// active long after its date (OUTSCALE does), so the date decides as well.
+func (k Key) LiveAt(t time.Time) bool {
+	return k.Active && (k.Expires.IsZero() || t.Before(k.Expires))
+}
+
+// IssuedKey is a new access key with its secret, which the cloud tells once.
+type IssuedKey struct {
+	Key
+	Secret Secret
+}
+
+// KeyRef names a key to be changed, and carries what every change must send
+// along: OUTSCALE reads an update without a date as "never expires", which
+// would make a revoked key immortal.
+type KeyRef struct {
+	AccountID string // the cloud account that the key was made in
+	User      string // the owner; empty: the identity whose key signs the call
+	ID        string
+	Expires   time.Time // the key's date; zero: never
+}
+
+// Whoami is what the cloud says of the key that signs the calls.
+type Whoami struct {
+	AccountID string
+	Identity  Identity
+	Expires   time.Time // the signing key's own date; zero: never
+}
+
+// Identity tells whose the signing key is.
+type Identity struct {
+	// Kind is one of the Identity constants.
+	Kind IdentityKind
+	// User is the user's name where Kind is IdentityUser.
+	User string
+}
+
+// IdentityKind tells how much is known of an identity.
+type IdentityKind string
+
+const (
+	// IdentityRoot is the account itself.
+	IdentityRoot IdentityKind = "root"
+	// IdentityUser is a user whose name is known.
+	IdentityUser IdentityKind = "user"
+	// IdentityUnknown is a user whose name the key is not allowed to find out.
+	IdentityUnknown IdentityKind = "unknown"
+)
+
+// AccessPolicy is the account's rule for all its access keys.
+type AccessPolicy struct {
+	// MaxKeyLifetime bounds the life of every key; zero means unlimited
+	// (OUTSCALE MaxAccessKeyExpirationSeconds).
+	MaxKeyLifetime time.Duration
+	// RequireTrustedEnv demands a trusted session of the account's users. It
+	// must be sent back as read whenever the policy is written.
+	RequireTrustedEnv bool
+}

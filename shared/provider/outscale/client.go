@@ -1,0 +1,97 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package outscale manages OUTSCALE access keys through the official Go SDK. The
+// SDK encodes and decodes; everything else is done around it, because it signs
+// for a fixed region, and neither retries, paces nor sets a deadline.
+package outscale
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// Name is the value of an account's "provider" field.
+const Name = "outscale"
+
+// keyQuota is how many access keys the root user or an EIM user can have
+// (OUTSCALE user guide, "About access keys").
+const keyQuota = 10
+
+// Config is what it takes to call one account.
+type Config struct {
+	AccessKey  string
+	SecretKey  provider.Secret
+	Region     string
+	Endpoint   string // including /api/v1; empty: the region's public endpoint
+	TLS        transport.TLS
+	UserAgent  string
+	Timeout    time.Duration // of one attempt
+	MaxRetries int
+	PerSecond  float64 // calls a second
+
+	// Base replaces the network, in tests.
+	Base http.RoundTripper
+}
+
+// Client calls one OUTSCALE account with one access key. It is safe for
+// concurrent use.
+type Client struct {
+	api       *osc.APIClient
+	base      http.RoundTripper
+	accessKey string
+	secret    provider.Secret
+}
+
+// The compiler holds the client to the interface that the engine uses.
+var _ provider.Cloud = (*Client)(nil)
+
+// New returns a client. It makes no call.
+func New(c Config) (*Client, error) {
+	if c.AccessKey == "" || c.SecretKey == "" {
+		return nil, fmt.Errorf("access_key and secret_key are both needed")
+	}
+	endpoint, err := Endpoint(c.Region, c.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	base := c.Base
+	if base == nil {
+		if base, err = transport.Base(c.TLS); err != nil {
+			return nil, err
+		}
+	}
+
+	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
+	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
+	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
+	cfg.HTTPClient = &http.Client{
+		CheckRedirect: transport.NoRedirect,
+		Transport: transport.New(transport.Options{
+			Base:       base,
+			Sign:       sign(c.AccessKey, c.SecretKey, c.Region),
+			Judge:      judge,
+			Retryable:  retryable,
+			Pacer:      transport.NewPacer(c.PerSecond),
+			Timeout:    c.Timeout,
+			MaxRetries: c.MaxRetries,
+		}),
+	}
+	return &Client{api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey, secret: c.SecretKey}, nil
+}
+
+// KeyQuota implements provider.Cloud.
+func (c *Client) KeyQuota() int { return keyQuota }
+
+// Close gives back idle connections.
+func (c *Client) Close() {
+	if t, ok := c.base.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}

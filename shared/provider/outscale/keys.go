@@ -1,0 +1,127 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"context"
+	"fmt"
+
+	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+const stateActive = "ACTIVE"
+
+// CreateKey implements provider.Keys. A success without a readable key is
+// Ambiguous: the key exists, and its secret is lost.
+func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider.IssuedKey, error) {
+	const op = "CreateAccessKey"
+	req := osc.CreateAccessKeyRequest{UserName: optional(spec.User), Tag: optional(spec.Label)}
+	if !spec.Expires.IsZero() {
+		req.ExpirationDate = formatDate(spec.Expires)
+	}
+	answer, resp, err := c.api.AccessKeyApi.CreateAccessKey(ctx).CreateAccessKeyRequest(req).Execute()
+	if err := c.fault(op, resp, err); err != nil {
+		return provider.IssuedKey{}, err
+	}
+	k := answer.AccessKey
+	if k == nil || k.GetAccessKeyId() == "" || k.GetSecretKey() == "" {
+		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, "the answer holds no access key")
+	}
+	key, err := listed(osc.AccessKey{
+		AccessKeyId: k.AccessKeyId, State: k.State, Tag: k.Tag,
+		CreationDate: k.CreationDate, ExpirationDate: k.ExpirationDate,
+	}, spec.User)
+	if err != nil {
+		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, err.Error())
+	}
+	return provider.IssuedKey{Key: key, Secret: provider.Secret(k.GetSecretKey())}, nil
+}
+
+// ListKeys implements provider.Keys. OUTSCALE lists expired keys as ACTIVE.
+func (c *Client) ListKeys(ctx context.Context, user string) ([]provider.Key, error) {
+	return c.readKeys(ctx, osc.ReadAccessKeysRequest{UserName: optional(user)}, user)
+}
+
+// readKeys lists keys; the call has no pages.
+func (c *Client) readKeys(ctx context.Context, req osc.ReadAccessKeysRequest, user string) ([]provider.Key, error) {
+	const op = "ReadAccessKeys"
+	answer, resp, err := c.api.AccessKeyApi.ReadAccessKeys(ctx).ReadAccessKeysRequest(req).Execute()
+	if err := c.fault(op, resp, err); err != nil {
+		return nil, err
+	}
+	if answer.AccessKeys == nil {
+		return nil, unreadable(op, resp.StatusCode, "the answer holds no list")
+	}
+	keys := make([]provider.Key, 0, len(*answer.AccessKeys))
+	for _, k := range *answer.AccessKeys {
+		key, err := listed(k, user)
+		if err != nil {
+			return nil, unreadable(op, resp.StatusCode, err.Error())
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// MoveExpiry implements provider.Keys. It sends no state: a key that a revoke has
+// made INACTIVE in the same moment must stay so.
+func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
+	if ref.Expires.IsZero() {
+		return fmt.Errorf("access key %s: an update without a date would make it live for ever", ref.ID)
+	}
+	return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
+		AccessKeyId:    ref.ID,
+		ExpirationDate: formatDate(ref.Expires),
+		UserName:       optional(ref.User),
+	})
+}
+
+// updateKey is the one place that updates a key. Every caller sets the date:
+// an update without one clears it (OUTSCALE UpdateAccessKey).
+func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) error {
+	const op = "UpdateAccessKey"
+	answer, resp, err := c.api.AccessKeyApi.UpdateAccessKey(ctx).UpdateAccessKeyRequest(req).Execute()
+	if err := c.fault(op, resp, err); err != nil {
+		return err
+	}
+	if answer.AccessKey == nil {
+		return unreadable(op, resp.StatusCode, "the answer holds no access key")
+	}
+	return nil
+}
+
+func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
+	const op = "DeleteAccessKey"
+	_, resp, err := c.api.AccessKeyApi.DeleteAccessKey(ctx).DeleteAccessKeyRequest(osc.DeleteAccessKeyRequest{
+		AccessKeyId: ref.ID,
+		UserName:    optional(ref.User),
+	}).Execute()
+	return c.fault(op, resp, err)
+}
+
+// listed translates a key of the API; it names no owner, so the caller does.
+func listed(k osc.AccessKey, user string) (provider.Key, error) {
+	created, err := parseDate(k.CreationDate)
+	if err != nil {
+		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
+	}
+	expires, err := parseDate(k.ExpirationDate)
+	if err != nil {
+		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
+	}
+	return provider.Key{
+		ID: k.GetAccessKeyId(), User: user, Label: k.GetTag(), Active: k.GetState() == stateActive,
+		Created: created, Expires: expires,
+	}, nil
+}
+
+// optional leaves an empty field out: OUTSCALE refuses empty strings.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

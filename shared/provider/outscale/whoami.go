@@ -1,0 +1,90 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"context"
+	"fmt"
+
+	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// maxUsersAsked bounds the search for the owner of the engine's key: it costs one
+// call a user.
+const maxUsersAsked = 50
+
+// WhoAmI implements provider.Caller. OUTSCALE has no call for it: the account id
+// comes from ReadAccounts, and the owner of the key is the EIM user whose list
+// of keys has it; the root user where none has.
+func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
+	account, err := c.accountID(ctx)
+	if err != nil {
+		return provider.Whoami{}, err
+	}
+	own, err := c.ownKey(ctx, "")
+	if err != nil {
+		return provider.Whoami{}, err
+	}
+	if len(own) != 1 {
+		return provider.Whoami{}, fmt.Errorf("OUTSCALE does not list access key %s among the keys of the user that it belongs to", c.accessKey)
+	}
+	identity, err := c.identity(ctx)
+	if err != nil {
+		return provider.Whoami{}, err
+	}
+	return provider.Whoami{AccountID: account, Identity: identity, Expires: own[0].Expires}, nil
+}
+
+// accountID reads the 12 digits of the account that the key belongs to.
+func (c *Client) accountID(ctx context.Context) (string, error) {
+	const op = "ReadAccounts"
+	answer, resp, err := c.api.AccountApi.ReadAccounts(ctx).ReadAccountsRequest(osc.ReadAccountsRequest{}).Execute()
+	if err := c.fault(op, resp, err); err != nil {
+		return "", err
+	}
+	for _, account := range answer.GetAccounts() {
+		if id := account.GetAccountId(); id != "" {
+			return id, nil
+		}
+	}
+	return "", unreadable(op, resp.StatusCode, "the answer holds no account")
+}
+
+// identity finds the user whose key signs the calls. A key that may not list
+// users cannot be the root user's, which may do everything.
+func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
+	asked := 0
+	for user, err := range c.ListUsers(ctx) {
+		if provider.KindOf(err) == provider.KindDenied {
+			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+		}
+		if err != nil {
+			return provider.Identity{}, err
+		}
+		if asked++; asked > maxUsersAsked {
+			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+		}
+		own, err := c.ownKey(ctx, user.Name)
+		switch kind := provider.KindOf(err); {
+		case kind == provider.KindDenied:
+			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+		case kind == provider.KindNotFound: // deleted since it was listed
+		case err != nil:
+			return provider.Identity{}, err
+		case len(own) > 0:
+			return provider.Identity{Kind: provider.IdentityUser, User: user.Name}, nil
+		}
+	}
+	return provider.Identity{Kind: provider.IdentityRoot}, nil
+}
+
+// ownKey looks for the signing key among a user's; empty: the caller's.
+func (c *Client) ownKey(ctx context.Context, user string) ([]provider.Key, error) {
+	return c.readKeys(ctx, osc.ReadAccessKeysRequest{
+		Filters:  &osc.FiltersAccessKeys{AccessKeyIds: &[]string{c.accessKey}},
+		UserName: optional(user),
+	}, user)
+}

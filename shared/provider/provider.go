@@ -1,0 +1,51 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package provider is the vocabulary that the secrets engine and the functions
+// share with every cloud: access keys, callers, access policies, the kinds of
+// errors, and the small interfaces by which a cloud's package is reached. It
+// knows no cloud and no Vault.
+package provider
+
+import "context"
+
+// Keys manages the access keys of one cloud account.
+type Keys interface {
+	// CreateKey makes an access key. It is never repeated blindly: an error of
+	// kind Ambiguous means that a key may exist, to be found by its label.
+	CreateKey(ctx context.Context, spec KeySpec) (IssuedKey, error)
+
+	// ListKeys returns the keys of an identity, the expired ones included. The
+	// empty user is the identity whose key signs the call.
+	ListKeys(ctx context.Context, user string) ([]Key, error)
+
+	// MoveExpiry sets the date at which a key ends, and nothing else: an
+	// inactive key stays inactive.
+	MoveExpiry(ctx context.Context, ref KeyRef) error
+
+	// RevokeKey makes a key unusable and removes it, in the steps that the cloud
+	// asks for. It is idempotent: a key that is gone is a success, and only then
+	// is absence believed when the account of ref answered and does not list it.
+	RevokeKey(ctx context.Context, ref KeyRef) error
+}
+
+// Caller tells whose key signs the calls.
+type Caller interface {
+	WhoAmI(ctx context.Context) (Whoami, error)
+}
+
+// PolicyReader reads the account's access policy.
+type PolicyReader interface {
+	// AccessPolicy reads the policy in force now.
+	AccessPolicy(ctx context.Context) (AccessPolicy, error)
+}
+
+// Cloud is what the secrets engine needs of a cloud account.
+type Cloud interface {
+	Keys
+	Caller
+	PolicyReader
+
+	// KeyQuota is how many access keys one identity can have.
+	KeyQuota() int
+}

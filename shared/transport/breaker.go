@@ -1,0 +1,191 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Verdict is what an answer says of the key that signed the call.
+type Verdict int
+
+const (
+	// Accepted means that the cloud knew the key, whatever it answered.
+	Accepted Verdict = iota
+	// Refused means that it did not take the key.
+	Refused
+	// Unclear is a refusal that a good key gets as well (OUTSCALE's 4120).
+	Unclear
+)
+
+// Judge reads an answer's verdict.
+type Judge func(resp *http.Response) Verdict
+
+const (
+	// unclearPause is the least time before an unclear refusal is put to the test:
+	// bursts of calls get 4120 too, and have ended by then.
+	unclearPause = 2 * time.Second
+	// refusedPause is OUTSCALE's first lockout; the pause doubles up to its
+	// longest.
+	refusedPause    = time.Minute
+	refusedPauseMax = 10 * time.Minute
+)
+
+// Breaker keeps calls with a refused key from the cloud: OUTSCALE locks an
+// account's API for a minute after four refusals in a row, then for longer, for
+// everybody who uses it. After a refusal no call is sent until a pause has
+// passed, and then one alone. An unclear refusal is tried once more, alone and
+// after a shorter pause, while the others wait for the result.
+type Breaker struct {
+	next  http.RoundTripper
+	judge Judge
+
+	mu       sync.Mutex // never held while waiting
+	state    breakerState
+	retryAt  time.Time
+	probing  bool
+	refusals int
+	changes  int           // counts changes of state, to tell stale good news
+	changed  chan struct{} // closed at the next change of state
+}
+
+type breakerState int
+
+const (
+	closed breakerState = iota
+	suspect
+	open
+)
+
+// BreakerOpenError says that a call was held back.
+type BreakerOpenError struct {
+	Until time.Time // when one call is tried again
+}
+
+// Error implements error.
+func (e *BreakerOpenError) Error() string {
+	return fmt.Sprintf("the cloud refused the engine's access key; no call is sent before %s, so that the account does not get locked",
+		e.Until.UTC().Format(time.RFC3339))
+}
+
+// NewBreaker returns a closed breaker before next.
+func NewBreaker(next http.RoundTripper, judge Judge) *Breaker {
+	return &Breaker{next: next, judge: judge, changed: make(chan struct{})}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *Breaker) RoundTrip(req *http.Request) (*http.Response, error) {
+	for attempt := 0; ; attempt++ {
+		ticket, err := b.enter(req.Context())
+		if err != nil {
+			return nil, &NotSentError{Err: err}
+		}
+		body, err := readBody(req)
+		if err != nil {
+			b.abandon(ticket)
+			return nil, &NotSentError{Err: err}
+		}
+		resp, err := b.next.RoundTrip(req)
+		if err != nil {
+			b.abandon(ticket)
+			return nil, err
+		}
+		verdict := b.judge(resp)
+		b.leave(ticket, verdict)
+		if verdict != Unclear || attempt == 1 {
+			return resp, nil
+		}
+		rewind(req, body)
+	}
+}
+
+// ticket is the leave to send one call.
+type ticket struct {
+	changes int
+	probe   bool
+}
+
+// enter waits until a call may be sent, or fails at once where it may not.
+func (b *Breaker) enter(ctx context.Context) (ticket, error) {
+	for {
+		t, wait, changed, err := b.gate()
+		if err != nil || changed == nil {
+			return t, err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+			timer.Stop()
+			return ticket{}, ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// gate decides: a ticket (changed is nil), a wait of at most that long or until
+// changed is closed, or an error.
+func (b *Breaker) gate() (t ticket, wait time.Duration, changed <-chan struct{}, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == closed {
+		return ticket{changes: b.changes}, 0, nil, nil
+	}
+	early := time.Until(b.retryAt)
+	if early <= 0 && !b.probing {
+		b.probing = true
+		return ticket{changes: b.changes, probe: true}, 0, nil, nil
+	}
+	if b.state == open {
+		return ticket{}, 0, nil, &BreakerOpenError{Until: b.retryAt}
+	}
+	if b.probing {
+		early = time.Hour // until the probe has changed the state, or was abandoned
+	}
+	return ticket{}, early, b.changed, nil
+}
+
+// leave takes the verdict of a call that was answered.
+func (b *Breaker) leave(t ticket, v Verdict) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.changes != b.changes {
+		return // older than the last change: old news
+	}
+	switch {
+	case v == Accepted && b.state == closed:
+		return
+	case v == Accepted:
+		b.refusals = 0
+		b.become(closed, time.Time{})
+	case v == Unclear && b.state == closed:
+		b.become(suspect, time.Now().Add(unclearPause))
+	default:
+		b.refusals++
+		pause := min(refusedPauseMax, refusedPause<<min(b.refusals-1, 4))
+		b.become(open, time.Now().Add(pause))
+	}
+}
+
+// abandon takes back the ticket of a call that got no answer.
+func (b *Breaker) abandon(t ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.probe && t.changes == b.changes {
+		b.become(b.state, b.retryAt)
+	}
+}
+
+// become changes the state and wakes those who wait for it. The lock is held.
+func (b *Breaker) become(s breakerState, retryAt time.Time) {
+	b.state, b.retryAt, b.probing = s, retryAt, false
+	b.changes++
+	close(b.changed)
+	b.changed = make(chan struct{})
+}

@@ -1,0 +1,194 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Class is the kind of work that a call belongs to. Classes share the account's
+// rate fairly, so that a storm of revokes does not stop the issue of new keys.
+type Class int
+
+const (
+	// ClassIssue is a person or program waiting for an answer.
+	ClassIssue Class = iota
+	// ClassRevoke is the end of a lease. Vault comes back if it has to wait long.
+	ClassRevoke
+	// ClassBackground is periodic work; it yields to both.
+	ClassBackground
+	classes
+)
+
+// maxRevokeQueue is how long a revoke waits for its turn. Vault cancels a revoke
+// after 90 s and counts it as a failure, so what has waited this long is handed
+// back to Vault's own back-off while it can still say so.
+const maxRevokeQueue = 20 * time.Second
+
+// slowest is the rate, in calls a second, below which throttling does not push.
+const slowest = 0.5
+
+type classKey struct{}
+
+// WithClass marks the calls made under the context. The default is ClassIssue.
+func WithClass(ctx context.Context, class Class) context.Context {
+	return context.WithValue(ctx, classKey{}, class)
+}
+
+func classOf(ctx context.Context) Class {
+	class, _ := ctx.Value(classKey{}).(Class)
+	return class
+}
+
+// Pacer is an account's token bucket. Calls of the same class wait in the order
+// in which they came; classes take turns. The rate is halved when the cloud
+// throttles and climbs back over about twenty seconds.
+type Pacer struct {
+	limiter *rate.Limiter
+	highest rate.Limit
+
+	mu      sync.Mutex // never held while waiting
+	taken   bool       // somebody is waiting for the next token
+	queues  [classes][]chan struct{}
+	last    Class // the class that had the turn before
+	changed time.Time
+}
+
+// NewPacer paces to perSecond calls a second.
+func NewPacer(perSecond float64) *Pacer {
+	burst := max(1, int(perSecond))
+	return &Pacer{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), highest: rate.Limit(perSecond)}
+}
+
+// Wait returns when the call may be sent. An error means that it was not, and
+// must not be.
+func (p *Pacer) Wait(ctx context.Context) error {
+	class := classOf(ctx)
+	if class == ClassRevoke {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, maxRevokeQueue)
+		defer cancel()
+	}
+	if err := p.take(ctx, class); err != nil {
+		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
+	}
+	defer p.pass()
+	if err := p.limiter.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
+	}
+	return nil
+}
+
+// take waits until it is the caller's turn for the next token.
+func (p *Pacer) take(ctx context.Context, class Class) error {
+	p.mu.Lock()
+	if !p.taken {
+		p.taken = true
+		p.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	p.queues[class] = append(p.queues[class], turn)
+	p.mu.Unlock()
+
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		p.leave(class, turn)
+		return ctx.Err()
+	}
+}
+
+// leave takes a waiter out of its queue. If its turn came in the same moment,
+// the turn is passed on, or nobody would ever get one again.
+func (p *Pacer) leave(class Class, turn chan struct{}) {
+	p.mu.Lock()
+	for i, waiting := range p.queues[class] {
+		if waiting == turn {
+			p.queues[class] = append(p.queues[class][:i], p.queues[class][i+1:]...)
+			p.mu.Unlock()
+			return
+		}
+	}
+	p.mu.Unlock()
+	p.pass()
+}
+
+// pass gives the turn to the next waiter: issue and revoke alternate while both
+// wait; background comes when neither does.
+func (p *Pacer) pass() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	order := [classes]Class{ClassIssue, ClassRevoke, ClassBackground}
+	if p.last == ClassIssue {
+		order = [classes]Class{ClassRevoke, ClassIssue, ClassBackground}
+	}
+	for _, class := range order {
+		if len(p.queues[class]) == 0 {
+			continue
+		}
+		turn := p.queues[class][0]
+		p.queues[class] = p.queues[class][1:]
+		p.last = class
+		close(turn)
+		return
+	}
+	p.taken = false
+}
+
+// throttled halves the rate, at most once a second: the answers to calls that
+// were under way together are one piece of news, not many.
+func (p *Pacer) throttled() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.changed) < time.Second {
+		return
+	}
+	p.changed = time.Now()
+	p.limiter.SetLimit(max(p.limiter.Limit()/2, min(slowest, p.highest)))
+	p.limiter.SetBurst(1)
+}
+
+// accepted raises a lowered rate by a twentieth of the full one, at most once a
+// second.
+func (p *Pacer) accepted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limiter.Limit() >= p.highest || time.Since(p.changed) < time.Second {
+		return
+	}
+	p.changed = time.Now()
+	p.limiter.SetLimit(min(p.highest, p.limiter.Limit()+p.highest/20))
+}
+
+// pacing waits for the pacer before each attempt and tells it how the cloud took
+// the call.
+type pacing struct {
+	next  http.RoundTripper
+	pacer *Pacer
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *pacing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.pacer.Wait(req.Context()); err != nil {
+		return nil, &NotSentError{Err: err}
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		t.pacer.throttled()
+	} else {
+		t.pacer.accepted()
+	}
+	return resp, nil
+}

@@ -1,0 +1,80 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+const (
+	backoffBase = 500 * time.Millisecond
+	backoffCap  = 8 * time.Second
+)
+
+// Retryable tells whether an answer means that the cloud did nothing and may be
+// asked again. An authentication failure never is.
+type Retryable func(resp *http.Response) bool
+
+// newRetrier repeats calls that the cloud certainly did not carry out: those
+// that never reached it, and those whose answer says so. What a call's fate is
+// unknown is left to the caller, since a repeated create makes a second key.
+func newRetrier(next http.RoundTripper, retryable Retryable, maxRetries int) http.RoundTripper {
+	client := retryablehttp.NewClient()
+	client.Logger = nil // it would log addresses at every attempt
+	client.RetryMax = maxRetries
+	client.Backoff = backoff
+	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the last answer, not "giving up after 4 attempts"
+	client.HTTPClient = &http.Client{Transport: next, CheckRedirect: NoRedirect}
+	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		if ctx.Err() != nil {
+			return false, err
+		}
+		if err != nil {
+			return isConnectionFailure(err), nil
+		}
+		return retryable(resp), nil
+	}
+	return &retryablehttp.RoundTripper{Client: client}
+}
+
+// NoRedirect makes an http.Client return a redirect as it came: a signed request
+// is never sent to another address.
+func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// backoff waits a random part of an exponentially growing span ("full jitter"),
+// so that callers throttled together do not come back together; never less than
+// the server's Retry-After asks for.
+func backoff(_, _ time.Duration, attempt int, resp *http.Response) time.Duration {
+	span := min(backoffCap, backoffBase<<min(attempt, 10))
+	return max(rand.N(span), retryAfter(resp))
+}
+
+// retryAfter reads the header in its form of seconds; 0 where there is none.
+func retryAfter(resp *http.Response) time.Duration {
+	if resp == nil {
+		return 0
+	}
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// isConnectionFailure tells calls that found no connection, and may find one in
+// a moment, from those that were held back or that nobody knows the fate of.
+func isConnectionFailure(err error) bool {
+	var notSent *NotSentError
+	if !errors.As(err, &notSent) {
+		return false
+	}
+	return neverConnected(notSent.Err) && !isCertificateError(notSent.Err)
+}

@@ -1,0 +1,77 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// maxAnswer is the largest answer that is read, in bytes. A page of a hundred
+// users is about 30 kB; what is larger than this is not an answer.
+const maxAnswer = 4 << 20
+
+// sender sends one attempt under its own time limit, and reads the answer whole:
+// a connection that dies in the middle of a body is a failed attempt like any
+// other, and the layers above can look at the body more than once.
+type sender struct {
+	next    http.RoundTripper
+	timeout time.Duration
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil {
+		return nil, &NotSentError{Err: err}
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), s.timeout)
+	defer cancel()
+
+	resp, err := s.next.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		if neverConnected(err) {
+			return nil, &NotSentError{Err: err}
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Request = req // not every http.RoundTripper sets it, and Retryable needs it
+	return resp, nil
+}
+
+// NotSentError is the failure of a call that certainly never reached the cloud,
+// so that it changed nothing there.
+type NotSentError struct{ Err error }
+
+// Error implements error.
+func (e *NotSentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *NotSentError) Unwrap() error { return e.Err }
+
+// neverConnected tells errors from before a connection stood (name look-up,
+// connection refused, proxy, certificate) from those after. It errs on the side
+// of "may have been sent": that costs one look at the cloud, not a lost key.
+func neverConnected(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
+		return true
+	}
+	return isCertificateError(err)
+}

@@ -1,0 +1,59 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Signer adds a signature to a request whose body is given.
+type Signer func(req *http.Request, body []byte) error
+
+// signing signs each attempt anew: a signature carries a date, and a retry that
+// replayed the first one would be refused as stale.
+type signing struct {
+	next http.RoundTripper
+	sign Signer
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *signing) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := readBody(req)
+	if err != nil {
+		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
+	}
+	signed := req.Clone(req.Context()) // a RoundTripper must not change its request
+	signed.Body = io.NopCloser(bytes.NewReader(body))
+	signed.ContentLength = int64(len(body))
+	if err := s.sign(signed, body); err != nil {
+		return nil, &NotSentError{Err: fmt.Errorf("signing the request: %w", err)}
+	}
+	return s.next.RoundTrip(signed)
+}
+
+// readBody returns the whole body and rewinds it, so that it can be sent again.
+func readBody(req *http.Request) ([]byte, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil, nil
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := req.Body.Close(); err != nil {
+		return nil, err
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	return body, nil
+}
+
+// rewind makes a request ready to be sent again.
+func rewind(req *http.Request, body []byte) {
+	if body != nil {
+		req.Body = io.NopCloser(bytes.NewReader(body))
+	}
+}

@@ -1,0 +1,55 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// TLS is the part of an account's configuration that decides whom it trusts and
+// how it presents itself. All fields are PEM.
+type TLS struct {
+	CACert     string // instead of the system's authorities
+	ClientCert string // OUTSCALE access rules can demand a client certificate
+	ClientKey  string
+}
+
+// Base returns the innermost transport: TLS 1.2 or later, with verification that
+// cannot be turned off.
+func Base(t TLS) (*http.Transport, error) {
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConnsPerHost = 64 // a burst of revokes must not open a connection a call
+	base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+
+	if t.CACert != "" {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(t.CACert)) {
+			return nil, errors.New("ca_cert holds no PEM certificate")
+		}
+		base.TLSClientConfig.RootCAs = pool
+	}
+	if (t.ClientCert == "") != (t.ClientKey == "") {
+		return nil, errors.New("client_cert and client_key go together: set both or neither")
+	}
+	if t.ClientCert != "" {
+		pair, err := tls.X509KeyPair([]byte(t.ClientCert), []byte(t.ClientKey))
+		if err != nil {
+			return nil, fmt.Errorf("client_cert and client_key are not a PEM certificate and its key: %w", err)
+		}
+		base.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
+	return base, nil
+}
+
+// isCertificateError tells failures of the TLS handshake that happen before any
+// request is written.
+func isCertificateError(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return errors.As(err, &verification) || errors.As(err, &record)
+}

@@ -1,0 +1,51 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package transport carries calls to a cloud: it retries, breaks on refused
+// keys, paces, signs and bounds every attempt. Each concern is one
+// http.RoundTripper; New puts them in their order. The package knows no cloud:
+// what an answer means is the business of the Options' functions.
+package transport
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Options configures New.
+type Options struct {
+	Base       http.RoundTripper // sends; see Base
+	Sign       Signer
+	Judge      Judge
+	Retryable  Retryable
+	Pacer      *Pacer
+	Timeout    time.Duration // of one attempt, the answer's body included
+	MaxRetries int           // attempts after the first
+}
+
+// New returns the chain that every call takes, outermost first:
+//
+//	retry → breaker → pace → sign → send
+//
+// Each attempt waits for its own turn and is signed with its own date; an
+// attempt that the breaker holds back never reaches the cloud.
+func New(o Options) http.RoundTripper {
+	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout}
+	chain = &signing{next: chain, sign: o.Sign}
+	chain = &pacing{next: chain, pacer: o.Pacer}
+	chain = NewBreaker(chain, o.Judge)
+	return newRetrier(chain, o.Retryable, o.MaxRetries)
+}
+
+// Peek returns the body of an answer that came through New, and leaves it to be
+// read again.
+func Peek(resp *http.Response) []byte {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil // cannot be: sender has read the body into memory
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return body
+}
