@@ -123,7 +123,7 @@ func (p issuePlan) atReply(now time.Time) (ttl, maxTTL time.Duration, err error)
 	if ttl < time.Second || maxTTL < time.Second {
 		return 0, 0, fmt.Errorf("the cloud took %s to make the key, longer than the lease of %s", now.Sub(p.Issued).Round(time.Second), p.Lease)
 	}
-	return ttl, max(ttl, maxTTL), nil
+	return min(ttl, maxTTL), maxTTL, nil
 }
 
 // firstSet is the first of the durations that is set.

@@ -96,7 +96,7 @@ func answersNothing() map[int][]framework.Response {
 // answersList is that of a list.
 func answersList() map[int][]framework.Response {
 	return answers(map[string]*framework.FieldSchema{
-		"keys":     {Type: framework.TypeStringSlice, Required: true, Description: "Names, in order."},
+		"keys":     {Type: framework.TypeStringSlice, Description: "Names, in order; absent where there are none."},
 		"key_info": {Type: framework.TypeMap, Description: "What is known of each name."},
 	})
 }

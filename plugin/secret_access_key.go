@@ -77,7 +77,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, _ *f
 		wanted := firstSet(roleTTL, a.config.TTL, b.System().DefaultLeaseTTL())
 		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
 	}
-	renewed, err := b.moveExpiry(ctx, req.Storage, a, lease, entry, plan)
+	renewed, err := b.moveExpiry(ctx, req.Storage, a, entry, plan)
 	if err != nil {
 		return nil, err
 	}
@@ -94,39 +94,65 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, _ *f
 
 // moveExpiry is steps (1) to (3) of a renewal, done a second time where the cloud
 // refuses the date because the access policy was changed meanwhile.
-func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, lease *accessKeyLease, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
+func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
+	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
+	if provider.KindOf(err) == provider.KindInvalid {
+		changed, refreshErr := b.policyChanged(ctx, s, a)
+		if refreshErr == nil && changed {
+			renewed, err = b.moveExpiryOnce(ctx, s, a, entry, plan)
+		}
+	}
+	var refused *provider.Error
+	switch {
+	case err == nil:
+		return renewed, nil
+	case provider.KindOf(err) == provider.KindNotFound:
+		return renewalPlan{}, keyVanished(entry, err)
+	case errors.As(err, &refused):
+		// Plain: Vault prints a logical.ErrorResponse from a renewal as a struct.
+		return renewalPlan{}, fmt.Errorf("renewing access key %s: %w", entry.AccessKey, explain(a.name, err))
+	default:
+		return renewalPlan{}, err
+	}
+}
+
+func keyVanished(entry *ledgerEntry, cause error) error {
+	return fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", entry.AccessKey, cause)
+}
+
+func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
 	renewed, err := plan()
 	if err != nil {
 		return renewalPlan{}, err
 	}
-	err = b.moveExpiryOnce(ctx, s, a, entry, renewed.Expiry)
+	entry.Expires = renewed.Expiry
+	if err := save(ctx, s, entry.path(), entry); err != nil {
+		return renewalPlan{}, err
+	}
+	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
+		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
+	})
 	if provider.KindOf(err) == provider.KindInvalid {
-		changed, refreshErr := b.policyChanged(ctx, s, a)
-		if refreshErr == nil && changed {
-			if renewed, err = plan(); err != nil {
-				return renewalPlan{}, err
-			}
-			err = b.moveExpiryOnce(ctx, s, a, entry, renewed.Expiry)
-		}
+		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
 	}
-	if provider.KindOf(err) == provider.KindNotFound {
-		return renewalPlan{}, fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", lease.AccessKey, err)
-	}
-	if err != nil {
-		// Plain: Vault prints a logical.ErrorResponse from a renewal as a struct.
-		return renewalPlan{}, fmt.Errorf("renewing access key %s: %w", lease.AccessKey, explain(a.name, err))
-	}
-	return renewed, nil
+	return renewed, err
 }
 
-func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, expiry time.Time) error {
-	entry.Expires = expiry
-	if err := save(ctx, s, entry.path(), entry); err != nil {
-		return err
+// restoreExpiry takes a date that the cloud refused out of the ledger again: it would
+// be sent, and refused, at every renewal to come. The true one is asked for, since an
+// earlier renewal may have crashed before it reached the cloud.
+func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
+	keys, err := a.cloud.ListKeys(ctx, entry.User)
+	if err != nil {
+		return fmt.Errorf("looking up the key's true date: %w", err)
 	}
-	return a.cloud.MoveExpiry(ctx, provider.KeyRef{
-		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: expiry,
-	})
+	for _, key := range keys {
+		if key.ID == entry.AccessKey && !key.Expires.IsZero() {
+			entry.Expires = key.Expires
+			return save(ctx, s, entry.path(), entry)
+		}
+	}
+	return nil
 }
 
 // revokeAccessKey ends the key with its lease:

@@ -1,0 +1,280 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// TestLostAnswers runs every way in which the answer of a create can be lost. The
+// caller gets one clear error or a good key, and nothing lives on that nobody knows.
+func TestLostAnswers(t *testing.T) {
+	faults := map[string]cloudsim.Fault{
+		"the answer is lost":                  {Kind: cloudsim.DropAnswer},
+		"the call times out":                  {Kind: cloudsim.DelayAnswer, Delay: 20 * time.Second},
+		"a 200 with nothing":                  {Kind: cloudsim.EmptyAnswer},
+		"a 200 with a cut body":               {Kind: cloudsim.RubbishAnswer},
+		"a 200 with rubbish":                  {Kind: cloudsim.RubbishAnswer, Body: "<html>"},
+		"a 500 after the work":                {Kind: cloudsim.RefuseAfter, Status: 500},
+		"a 503 after the work":                {Kind: cloudsim.RefuseAfter, Status: 503},
+		"the connection breaks before it":     {Kind: cloudsim.DropRequest},
+		"a 500 before the work":               {Kind: cloudsim.Refuse, Status: 500},
+		"a 502 from a gateway after the work": {Kind: cloudsim.RefuseAfter, Status: 502, Body: "bad gateway"},
+	}
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for name, fault := range faults {
+		fault.Op = "CreateAccessKey"
+		once, always := fault, fault
+		once.Times = 1
+		tests[name+", once: the caller gets a good key all the same"] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			defer v.sim.Order(once)()
+			l := v.lease("app")
+			v.mustFit(l, time.Minute)
+			v.mustHaveLive(1)
+			v.advance(5 * time.Minute)
+			v.mustHaveLive(1)
+			v.mustHaveNoWAL()
+		}
+		tests[name+", always: one clear error and no key"] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			defer v.sim.Order(always)()
+			_, err := v.tryLease(t.Context(), "app")
+			if err == nil {
+				t.Fatal("leased")
+			}
+			mustHold(t, err.Error(), "CreateAccessKey", `account "default"`)
+			v.mustHideSecrets(err.Error())
+			v.mustHaveLive(0)
+			if n := v.sim.CountCalls("CreateAccessKey"); n != 2 {
+				t.Errorf("%d creates, want one and one new attempt", n)
+			}
+			v.advance(walMinAge + 2*rollbackPeriod)
+			v.mustHaveNoWAL()
+		}
+		tests[name+", and the clean-up fails too: the rollback ends it"] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			cancelCreate := v.sim.Order(always)
+			cancelList := v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: 500})
+			if _, err := v.tryLease(t.Context(), "app"); err == nil {
+				t.Fatal("leased")
+			} else {
+				mustHold(t, err.Error(), "rollback")
+			}
+			if n := v.sim.CountCalls("CreateAccessKey"); n != 1 {
+				t.Errorf("%d creates although the first one's fate was unknown", n)
+			}
+			v.invariant()
+			cancelCreate()
+			cancelList()
+			v.advance(walMinAge + 2*rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNoWAL()
+		}
+	}
+	tests["a key that appears in the cloud after its request has failed is found by the rollback"] = func(t *testing.T, v *testVault) {
+		v.configure("ttl=10m")
+		label := ""
+		v.sim.OnCall(func(c cloudsim.Call) {
+			if c.Op == "CreateAccessKey" && label == "" {
+				label = strings.Split(strings.Split(string(c.Body), `"Tag":"`)[1], `"`)[0]
+			}
+		})
+		cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropRequest})
+		if _, err := v.tryLease(t.Context(), "app"); err == nil {
+			t.Fatal("leased")
+		}
+		cancel()
+		v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: label, Expires: time.Now().Add(time.Hour)})
+		v.mustHaveLive(1)
+		v.advance(walMinAge + 2*rollbackPeriod)
+		v.mustHaveLive(0)
+		v.mustHaveNoWAL()
+	}
+	inBubble(t, tests)
+}
+
+// TestStorageFaults fails each storage call of an issue in turn, and then lets the
+// process die there.
+func TestStorageFaults(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, point := range []struct{ op, prefix, name string }{
+		{"put", framework.WALPrefix, "writing the WAL entry"},
+		{"put", ledgerPrefix, "writing the ledger entry"},
+		{"delete", framework.WALPrefix, "deleting the WAL entry"},
+	} {
+		fail := func(v *testVault) {
+			v.storage.before = func(op, key string) error {
+				if op == point.op && strings.HasPrefix(key, point.prefix) {
+					return errInjected
+				}
+				return nil
+			}
+		}
+		tests[point.name+" fails: an error, and no key"] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			fail(v)
+			if _, err := v.tryLease(t.Context(), "app"); err == nil {
+				t.Fatal("leased")
+			}
+			v.mustHaveLive(0)
+			v.storage.before = nil
+			v.advance(walMinAge + 2*rollbackPeriod)
+			v.mustHaveNoWAL()
+			v.mustHaveLedger(0)
+		}
+		tests[point.name+" fails and the cloud cannot be reached to clean up: the next ticks do"] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			fail(v)
+			v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.RefuseConnection, Times: 4})
+			if _, err := v.tryLease(t.Context(), "app"); err == nil {
+				t.Fatal("leased")
+			}
+			v.storage.before = nil
+			v.advance(walMinAge + 3*rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNoWAL()
+			v.mustHaveLedger(0)
+		}
+	}
+	inBubble(t, tests)
+}
+
+// TestCrashes lets the process die at every call of an issue: whatever it had done by
+// then stays, and a new process takes over.
+func TestCrashes(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a death at any storage or cloud step of an issue leaves no key for longer than its lease would": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			steps := 0
+			for ; v.dieAt(steps, func(ctx context.Context) { _, _ = v.tryLease(ctx, "app") }); steps++ {
+				v.leases = nil // the answer never arrived
+				v.restart()
+				v.invariant()
+				v.advance(walMinAge + 2*rollbackPeriod)
+				v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
+				v.mustHaveLive(0)
+				v.mustHaveLedger(0)
+				v.mustHaveNoWAL()
+			}
+			if steps < 6 {
+				t.Errorf("only %d steps", steps)
+			}
+		},
+		"a death at any step of a renewal keeps the lease within its key": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for step := 0; ; step++ {
+				l := v.lease("app")
+				v.advance(time.Minute)
+				died := v.dieAt(step, func(context.Context) { _ = v.renew(l, 0) })
+				if !died {
+					return
+				}
+				v.restart()
+				if key, _ := v.account.Key(l.AccessKey()); key.Expires.Before(l.Expires) {
+					t.Errorf("step %d: the lease ends after its key", step)
+				}
+				if err := v.renew(l, 0); err != nil {
+					t.Errorf("step %d: renewing again: %v", step, err)
+				}
+				v.mustFit(l, time.Minute)
+				v.advance(15 * time.Minute)
+				v.mustHaveLive(0)
+				v.mustHaveLedger(0)
+			}
+		},
+		"a death at any step of a revoke is finished by the next attempt": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for step := 0; ; step++ {
+				l := v.lease("app")
+				died := v.dieAt(step, func(context.Context) { _ = v.revoke(l) })
+				if !died {
+					return
+				}
+				v.restart()
+				v.mustRevoke(l)
+				v.mustHaveLive(0)
+				v.mustHaveLedger(0)
+			}
+		},
+	})
+}
+
+// dieAt runs do and lets the process die before the given storage or cloud step: from
+// then on neither is reached. It tells whether there was such a step.
+func (v *testVault) dieAt(step int, do func(context.Context)) bool {
+	v.t.Helper()
+	count, dead := 0, false
+	die := func() bool {
+		dead = dead || count == step
+		count++
+		return dead
+	}
+	v.storage.before = func(string, string) error {
+		if die() {
+			return errInjected
+		}
+		return nil
+	}
+	live := v.base
+	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
+		if die() {
+			return nil, errInjected
+		}
+		return live.RoundTrip(req)
+	})
+	v.restart()
+	do(v.t.Context())
+	v.storage.before, v.base = nil, live
+	return dead
+}
+
+// mustHaveNoWAL expects that nothing is left to roll back.
+func (v *testVault) mustHaveNoWAL() {
+	v.t.Helper()
+	ids, err := framework.ListWAL(v.t.Context(), v.storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if len(ids) != 0 {
+		v.t.Errorf("%d WAL entries are left", len(ids))
+	}
+}
+
+// mustHaveLedger expects so many keys in the ledger.
+func (v *testVault) mustHaveLedger(want int) {
+	v.t.Helper()
+	resp, err := v.try(logical.ListOperation, "keys/")
+	v.mustSucceed("list keys", resp, err)
+	keys, _ := resp.Data["keys"].([]string)
+	if len(keys) != want {
+		v.t.Errorf("%d keys in the ledger, want %d", len(keys), want)
+	}
+}
+
+// mustHideSecrets expects none of the secrets that the cloud ever made in a text.
+func (v *testVault) mustHideSecrets(text string) {
+	v.t.Helper()
+	for _, secret := range v.sim.Secrets() {
+		if strings.Contains(text, secret) || strings.Contains(text, secret[:20]) {
+			v.t.Errorf("a secret shows in %q", text)
+		}
+	}
+}
+
+// roundTripper is a function as an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,0 +1,166 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestRenew(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){
+		"a lease is renewed for hours and its key follows, then it ends and the key is gone": func(t *testing.T, v *testVault) {
+			v.configure("ttl=15m", "max_ttl=8h")
+			l := v.lease("app")
+			for issued := time.Now(); time.Since(issued) < 7*time.Hour; {
+				v.mustFit(l, time.Minute)
+				v.advance(10 * time.Minute)
+				if err := v.renew(l, 0); err != nil {
+					t.Fatalf("after %s: %v", time.Since(issued), err)
+				}
+			}
+			v.mustFit(l, time.Minute)
+			v.advance(time.Hour)
+			v.mustHaveLive(0)
+			if n := len(v.account.Keys()); n != 1 {
+				t.Errorf("%d keys in the cloud, want the root key alone", n)
+			}
+		},
+		"one renewal with a tiny increment does not shorten the next default renewal": func(t *testing.T, v *testVault) {
+			v.configure("ttl=15m")
+			l := v.lease("app")
+			before := v.mustFit(l, time.Minute).Expires
+			v.advance(time.Minute)
+			if err := v.renew(l, time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if key, _ := v.account.Key(l.AccessKey()); key.Expires.Before(before) {
+				t.Errorf("the date moved back to %s", key.Expires)
+			}
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(l.Expires); left != 15*time.Minute {
+				t.Errorf("%s left, want 15m", left)
+			}
+			v.mustFit(l, time.Minute)
+		},
+		"renewals stop at the policy's bound, counted from the issue": func(t *testing.T, v *testVault) {
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			v.rootKeyWithDate(10 * time.Minute)
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			issued := time.Now()
+			v.advance(9 * time.Minute)
+			if err := v.renew(l, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			v.mustFit(l, time.Minute)
+			if got := l.Expires.Sub(issued); got > 835*time.Second {
+				t.Errorf("the lease may last %s", got)
+			}
+		},
+		"a renewal past the maximum is refused before any cloud call": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_ttl=1h")
+			l := v.lease("app")
+			v.advance(9 * time.Minute)
+			v.write("roles/app", "ttl=1m", "max_ttl=5m")
+			v.sim.ResetCalls()
+			if err := v.renew(l, 0); err == nil {
+				t.Error("renewed")
+			} else {
+				mustHold(t, err.Error(), "maximum life")
+			}
+			if n := len(v.sim.Calls()); n != 0 {
+				t.Errorf("%d cloud calls", n)
+			}
+		},
+		"a key that has vanished fails the renewal with what to do": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.account.DeleteKey(l.AccessKey())
+			err := v.renew(l, 0)
+			if err == nil {
+				t.Fatal("renewed")
+			}
+			mustHold(t, err.Error(), l.AccessKey(), "no longer exists", "revoke this lease and ask for a new one")
+		},
+		"a policy lowered in the cloud is noticed when it refuses the date": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_ttl=24h")
+			l := v.lease("app")
+			v.account.DeleteKey(v.account.RootKey().AccessKey)
+			v.rootKeyWithDate(10 * time.Minute)
+			v.write("config/default", v.accountFields()...)
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			if err := v.renew(l, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(l.Expires); left > 835*time.Second {
+				t.Errorf("renewed for %s", left)
+			}
+			v.mustFit(l, time.Minute)
+		},
+		"a lease outlives its role and keeps the role's TTL": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_ttl=1h")
+			l := v.lease("app")
+			if resp, err := v.try("delete", "roles/app"); failure(resp, err) != nil {
+				t.Fatal(failure(resp, err))
+			}
+			v.advance(5 * time.Minute)
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(l.Expires); left != 10*time.Minute {
+				t.Errorf("%s left", left)
+			}
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		},
+		"a renewal crashed between ledger and cloud does not let a later one move the date back": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			old := *l
+			if err := v.renew(l, time.Hour); err != nil { // Vault dies before it stores this
+				t.Fatal(err)
+			}
+			far, _ := v.account.Key(l.AccessKey())
+			if err := v.renew(&old, 0); err != nil {
+				t.Fatal(err)
+			}
+			if key, _ := v.account.Key(l.AccessKey()); key.Expires.Before(far.Expires) {
+				t.Errorf("moved back from %s to %s", far.Expires, key.Expires)
+			}
+		},
+		"a renewal while the cloud is slow never lets the lease end after the key": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			defer v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 14 * time.Second})()
+			for _, increment := range []time.Duration{0, time.Hour} {
+				if err := v.renew(l, increment); err != nil {
+					t.Fatal(err)
+				}
+				v.mustFit(l, time.Minute+14*time.Second)
+			}
+		},
+		"a renewal costs one cloud call": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.sim.ResetCalls()
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(v.sim.Calls()); n != 1 {
+				t.Errorf("%d calls", n)
+			}
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newTestVault(t)) })
+		})
+	}
+}

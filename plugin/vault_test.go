@@ -1,0 +1,324 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+)
+
+const (
+	testAccountID = "123456789012"
+	testRegion    = "cloudgouv-eu-west-1"
+	testEndpoint  = "https://api.cloudgouv-eu-west-1.outscale.com/api/v1"
+)
+
+// testVault is a mount of the engine in this process, on a simulated cloud without
+// sockets, with a lease manager that follows Vault's own rules. In a synctest
+// bubble, days of leases pass in milliseconds.
+type testVault struct {
+	t       *testing.T
+	sim     *cloudsim.Cloud
+	account *cloudsim.Account
+	base    http.RoundTripper // between engine and cloud
+
+	system  *logical.StaticSystemView
+	storage *testStorage
+	backend *backend
+	root    cloudsim.Credentials // the engine's own key
+	leases  []*testLease
+}
+
+// newTestVault mounts the engine on an empty account with an EIM user "app".
+func newTestVault(t *testing.T) *testVault {
+	t.Helper()
+	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
+	account := sim.AddAccount(testAccountID)
+	account.AddUser("app")
+	return newTestVaultOn(t, sim, account)
+}
+
+// newTestVaultOn mounts the engine on a cloud that exists.
+func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account) *testVault {
+	t.Helper()
+	v := &testVault{
+		t: t, sim: sim, account: account, base: sim.Transport(), root: account.RootKey(),
+		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
+		storage: &testStorage{Storage: &logical.InmemStorage{}},
+	}
+	v.restart()
+	return v
+}
+
+// restart is a new process of the plugin on the same storage.
+func (v *testVault) restart() {
+	v.t.Helper()
+	open := func(c *accountConfig) (provider.Cloud, error) {
+		config := outscaleConfig(c, "test")
+		config.Base = v.base
+		return outscale.New(config)
+	}
+	v.backend = newBackend(Build{}, open)
+	err := v.backend.Setup(v.t.Context(), &logical.BackendConfig{
+		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage,
+	})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// configure writes the account "default" with its root key, and the role "app".
+func (v *testVault) configure(role ...string) {
+	v.t.Helper()
+	v.write("config/default", v.accountFields()...)
+	v.write("roles/app", append([]string{"user_names=app"}, role...)...)
+}
+
+func (v *testVault) accountFields() []string {
+	return []string{
+		"provider=outscale", "region=" + testRegion, "endpoint=" + testEndpoint, "max_requests_per_second=1000",
+		"access_key=" + v.root.AccessKey, "secret_key=" + v.root.SecretKey,
+	}
+}
+
+// rootKeyWithDate gives the engine a root key that ends, as a policy demands.
+func (v *testVault) rootKeyWithDate(life time.Duration) {
+	v.root = v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(life)})
+}
+
+// request sends one request, and holds a good answer against the path's schema.
+func (v *testVault) request(ctx context.Context, op logical.Operation, path string, fields ...string) (*logical.Response, error) {
+	v.t.Helper()
+	req := &logical.Request{
+		Operation: op, Path: path, Storage: v.storage, Data: fieldData(fields),
+		ID: "request-1", ClientTokenAccessor: "accessor-1", EntityID: "entity-1", DisplayName: "token-1", MountPoint: "outscale/",
+	}
+	if op == logical.UpdateOperation {
+		check, exists, err := v.backend.HandleExistenceCheck(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if check && !exists {
+			req.Operation = logical.CreateOperation
+		}
+	}
+	resp, err := v.backend.HandleRequest(ctx, req)
+	if err == nil && resp != nil && !resp.IsError() {
+		schema.ValidateResponse(v.t, schema.GetResponseSchema(v.t, v.backend.Route(path), req.Operation), resp, true)
+	}
+	return resp, err
+}
+
+func (v *testVault) try(op logical.Operation, path string, fields ...string) (*logical.Response, error) {
+	v.t.Helper()
+	return v.request(v.t.Context(), op, path, fields...)
+}
+
+// write updates a path and returns the warnings.
+func (v *testVault) write(path string, fields ...string) []string {
+	v.t.Helper()
+	resp, err := v.try(logical.UpdateOperation, path, fields...)
+	v.mustSucceed("write "+path, resp, err)
+	if resp == nil {
+		return nil
+	}
+	return resp.Warnings
+}
+
+func (v *testVault) read(path string) map[string]any {
+	v.t.Helper()
+	resp, err := v.try(logical.ReadOperation, path)
+	v.mustSucceed("read "+path, resp, err)
+	if resp == nil {
+		v.t.Fatalf("read %s: nothing there", path)
+	}
+	return resp.Data
+}
+
+func (v *testVault) mustSucceed(what string, resp *logical.Response, err error) {
+	v.t.Helper()
+	if err := failure(resp, err); err != nil {
+		v.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// mustRefuse expects an answer of HTTP 400 whose text holds all the parts.
+func (v *testVault) mustRefuse(op logical.Operation, path string, fields []string, parts ...string) {
+	v.t.Helper()
+	resp, err := v.try(op, path, fields...)
+	if err != nil {
+		v.t.Fatalf("%s %s: a Go error (HTTP 500) where the operator can mend it: %v", op, path, err)
+	}
+	if !resp.IsError() {
+		v.t.Fatalf("%s %s was accepted", op, path)
+	}
+	mustHold(v.t, resp.Error().Error(), parts...)
+}
+
+// failure is the error of a request in either of its forms.
+func failure(resp *logical.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	if resp != nil && resp.IsError() {
+		return resp.Error()
+	}
+	return nil
+}
+
+func mustHold(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q does not say %q", text, part)
+		}
+	}
+}
+
+// fieldData makes request data of "name=value" pairs, as the vault command does.
+func fieldData(fields []string) map[string]any {
+	data := map[string]any{}
+	for _, field := range fields {
+		name, value, _ := strings.Cut(field, "=")
+		data[name] = value
+	}
+	return data
+}
+
+// invariant fails where a live key of ours in the cloud is known to nobody: every one
+// must be leased, in the WAL, or in the ledger.
+func (v *testVault) invariant() {
+	v.t.Helper()
+	ctx := context.WithoutCancel(v.t.Context())
+	known := map[string]bool{}
+	paths, err := allLedgerPaths(ctx, v.storage.Storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, p := range paths {
+		known[p[strings.LastIndex(p, "/")+1:]] = true
+	}
+	for _, l := range v.leases {
+		known[l.AccessKey()] = true
+	}
+	labels := map[string]bool{}
+	ids, err := framework.ListWAL(ctx, v.storage.Storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, id := range ids {
+		entry, err := framework.GetWAL(ctx, v.storage.Storage, id)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		var pending pendingKey
+		if err := decodeWAL(entry.Data, &pending); err != nil {
+			v.t.Fatal(err)
+		}
+		labels[pending.Label] = true
+	}
+	for _, key := range v.liveKeys() {
+		if !known[key.ID] && !labels[key.Tag] {
+			v.t.Errorf("access key %s (%s) lives in the cloud and nobody knows it", key.ID, key.Tag)
+		}
+	}
+}
+
+// liveKeys are the keys in the cloud that this software made and that still sign.
+func (v *testVault) liveKeys() []cloudsim.Key {
+	var live []cloudsim.Key
+	for _, key := range v.account.Keys() {
+		if strings.HasPrefix(key.Tag, "cloudkeys-") && key.Live(time.Now()) {
+			live = append(live, key)
+		}
+	}
+	return live
+}
+
+// mustHaveLive expects so many live keys of ours.
+func (v *testVault) mustHaveLive(want int) {
+	v.t.Helper()
+	if got := len(v.liveKeys()); got != want {
+		v.t.Errorf("%d of our keys live in the cloud, want %d", got, want)
+	}
+}
+
+// testStorage lets a test look at, fail, or stop at each storage call.
+type testStorage struct {
+	logical.Storage
+	before func(op, key string) error
+	writes int
+}
+
+var errInjected = errors.New("injected fault")
+
+func (s *testStorage) call(op, key string) error {
+	if op == "put" || op == "delete" {
+		s.writes++
+	}
+	if s.before == nil {
+		return nil
+	}
+	return s.before(op, key)
+}
+
+// List implements logical.Storage.
+func (s *testStorage) List(ctx context.Context, prefix string) ([]string, error) {
+	if err := s.call("list", prefix); err != nil {
+		return nil, err
+	}
+	return s.Storage.List(ctx, prefix)
+}
+
+// Get implements logical.Storage.
+func (s *testStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if err := s.call("get", key); err != nil {
+		return nil, err
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+// Put implements logical.Storage.
+func (s *testStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if err := s.call("put", entry.Key); err != nil {
+		return err
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+// Delete implements logical.Storage.
+func (s *testStorage) Delete(ctx context.Context, key string) error {
+	if err := s.call("delete", key); err != nil {
+		return err
+	}
+	return s.Storage.Delete(ctx, key)
+}
+
+// roundTrip is a value as it comes back from Vault's storage: JSON.
+func roundTrip[T any](t *testing.T, value T) T {
+	t.Helper()
+	raw, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back T
+	if err := json.Unmarshal(raw, &back); err != nil {
+		t.Fatal(err)
+	}
+	return back
+}
