@@ -1,0 +1,194 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package acceptance runs the plugin's binary on a real Vault or OpenBao server,
+// against the simulated cloud over loopback HTTP. Everything is asked and judged
+// through Vault's own API.
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+const (
+	pluginName = "cloudkeys"
+	accountID  = "123456789012"
+	region     = "cloudgouv-eu-west-1"
+)
+
+// shared is the server of all tests but those that kill theirs.
+var shared *devserver.Server
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "cloudkeys-acceptance")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	if shared, err = startServer(ctx, dir); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, shared.Stop(ctx)) }()
+	return m.Run(), nil
+}
+
+// startServer starts a server on raft storage, with the plugin registered by its
+// checksum.
+func startServer(ctx context.Context, dir string) (*devserver.Server, error) {
+	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
+	if bin == "" || plugin == "" {
+		return nil, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
+	}
+	s, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"})
+	if err != nil {
+		return nil, err
+	}
+	_, err = devserver.RegisterPlugin(ctx, s.Client, filepath.Dir(plugin), filepath.Base(plugin), pluginName)
+	return s, err
+}
+
+// mount is the engine mounted for one test, on a cloud of its own.
+type mount struct {
+	t       *testing.T
+	server  *devserver.Server
+	path    string
+	sim     *cloudsim.Cloud
+	account *cloudsim.Account
+	root    cloudsim.Credentials
+	url     string
+}
+
+// newMount mounts the engine on the shared server.
+func newMount(t *testing.T) *mount {
+	t.Helper()
+	return newMountOn(t, shared)
+}
+
+func newMountOn(t *testing.T, server *devserver.Server) *mount {
+	t.Helper()
+	sim := cloudsim.New(cloudsim.WithRegion(region))
+	account := sim.AddAccount(accountID)
+	account.AddUser("app", "api:ReadVms")
+	m := &mount{
+		t: t, server: server, sim: sim, account: account, root: account.RootKey(), url: sim.Start(t),
+		path: "outscale-" + strings.ToLower(strings.Map(letters, t.Name())),
+	}
+	if err := devserver.Mount(t.Context(), server.Client, m.path, pluginName, api.MountConfigInput{}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func letters(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+		return r
+	}
+	return '-'
+}
+
+// configure writes the account and a role for the user "app".
+func (m *mount) configure(role ...string) {
+	m.t.Helper()
+	m.write("config/default", m.accountFields()...)
+	m.write("roles/app", append([]string{"user_names=app"}, role...)...)
+}
+
+func (m *mount) accountFields() []string {
+	return []string{
+		"provider=outscale", "region=" + region, "endpoint=" + m.url, "max_requests_per_second=500",
+		"access_key=" + m.root.AccessKey, "secret_key=" + m.root.SecretKey,
+	}
+}
+
+// setPolicy sets the account's access policy in the cloud, and gives the engine a root
+// key that the policy allows.
+func (m *mount) setPolicy(seconds int64) {
+	m.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: seconds})
+	m.root = m.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(time.Hour)})
+}
+
+func (m *mount) write(path string, fields ...string) *api.Secret {
+	m.t.Helper()
+	secret, err := m.tryWrite(path, fields...)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return secret
+}
+
+func (m *mount) tryWrite(path string, fields ...string) (*api.Secret, error) {
+	data := map[string]any{}
+	for _, field := range fields {
+		name, value, _ := strings.Cut(field, "=")
+		data[name] = value
+	}
+	return m.server.Client.Logical().WriteWithContext(m.t.Context(), m.path+"/"+path, data)
+}
+
+func (m *mount) read(path string) map[string]any {
+	m.t.Helper()
+	secret, err := m.server.Client.Logical().ReadWithContext(m.t.Context(), m.path+"/"+path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if secret == nil {
+		m.t.Fatalf("%s: nothing there", path)
+	}
+	return secret.Data
+}
+
+// mustRefuse expects HTTP 400 whose text holds all the parts.
+func (m *mount) mustRefuse(err error, parts ...string) {
+	m.t.Helper()
+	var answer *api.ResponseError
+	if !errors.As(err, &answer) {
+		m.t.Fatalf("got %v, want a refusal", err)
+	}
+	if answer.StatusCode != http.StatusBadRequest {
+		m.t.Errorf("HTTP %d, which Vault's clients retry: %v", answer.StatusCode, err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			m.t.Errorf("%q does not say %q", err, part)
+		}
+	}
+}
+
+// until waits for a condition of the cloud or the server, and fails the test where it
+// does not come true in time.
+func until(t *testing.T, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after %s it is still not so that %s", limit, what)
+		}
+	}
+}
