@@ -24,12 +24,18 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build vault ## lease, use, renew and revoke a key on a real Vault
-	$(WITH_SERVER) go run ./scripts/demo
+demo: build-demo vault ## lease, use, renew and revoke a key on a real Vault
+	@env $(WITH_SERVER) $(BIN)/demo
 
 .PHONY: dev
-dev: build vault ## the same, but stay up and print the exports to paste
-	$(WITH_SERVER) go run ./scripts/demo -stay
+dev: build-demo vault ## the same, but stay up and print the exports to paste
+	@env $(WITH_SERVER) $(BIN)/demo -stay
+
+# A binary and env, no go run and no shell: a signal to make then reaches the
+# demo, which ends the server.
+.PHONY: build-demo
+build-demo: build
+	go build -o $(BIN)/demo ./scripts/demo
 
 .PHONY: sim
 sim: ## run the simulated clouds alone

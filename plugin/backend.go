@@ -10,6 +10,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -37,6 +38,8 @@ type backend struct {
 
 	instanceLock sync.Mutex
 	instance     string
+
+	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
 
 // Factory returns a logical.Factory for a build.
@@ -63,7 +66,7 @@ func newBackend(build Build, open opener) *backend {
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix},
+			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix},
 		},

@@ -19,4 +19,7 @@ const (
 	// tickBudget is how long the periodic work of one tick may take: Vault waits for it
 	// when it seals or steps down.
 	tickBudget = 10 * time.Second
+
+	// rollbackBudget is how long the WAL entries of a tick may take after that, together.
+	rollbackBudget = 8 * time.Second
 )

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,12 +114,12 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account s
 	if leased > 0 {
 		return fmt.Sprintf("%d access keys in the ledger", leased), nil
 	}
-	pending, err := pendingKeys(ctx, s, account)
+	pending, err := pendingKeys(ctx, s)
 	if err != nil {
 		return "", err
 	}
-	if pending > 0 {
-		return fmt.Sprintf("%d requests whose keys are still being cleaned up", pending), nil
+	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account }) {
+		return "requests whose keys are still being cleaned up", nil
 	}
 	return "", nil
 }

@@ -22,6 +22,7 @@ const reapRetryMax = time.Hour
 // periodic runs once a minute on the active node. Each account is on its own: one
 // that is down does not keep the others from being tended.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
+	b.tickStarted.Store(time.Now().UnixNano())
 	if !b.tendsLocalStorage() {
 		return nil
 	}
@@ -44,7 +45,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a))
+	return errors.Join(b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a), b.reconcileIfDue(ctx, s, a))
 }
 
 // tendsLocalStorage tells whether this node looks after ledger, WAL and policies:
@@ -52,6 +53,18 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 func (b *backend) tendsLocalStorage() bool {
 	state := b.System().ReplicationState()
 	return !state.HasState(consts.ReplicationPerformanceStandby | consts.ReplicationDRSecondary)
+}
+
+// restOfTick is the time that is left for rolling back a WAL entry. Vault takes entries
+// one after the other, once the periodic work is done, and a cloud that hangs would
+// hold a step-down up for as long as there are entries.
+func (b *backend) restOfTick(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	end := time.Unix(0, b.tickStarted.Load()).Add(tickBudget + rollbackBudget)
+	if time.Now().After(end) {
+		return nil, nil, errors.New("left to the next tick, since this one has taken long enough")
+	}
+	ctx, cancel := context.WithDeadline(transport.WithClass(ctx, transport.ClassBackground), end)
+	return ctx, cancel, nil
 }
 
 // reap removes the keys whose date has passed from cloud and ledger: those of leases

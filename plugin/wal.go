@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // walAccessKey is the kind of WAL entry written before an access key is made.
@@ -37,7 +36,10 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	if err := decodeWAL(data, &pending); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), cleanupBudget)
+	ctx, cancel, err := b.restOfTick(ctx)
+	if err != nil {
+		return fmt.Errorf("cleaning up a key of account %q: %w", pending.Account, err)
+	}
 	defer cancel()
 
 	a, err := b.account(ctx, req.Storage, pending.Account)
@@ -97,27 +99,28 @@ func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause 
 	return nil
 }
 
-// pendingKeys counts the WAL entries of an account.
-func pendingKeys(ctx context.Context, s logical.Storage, account string) (int, error) {
+// pendingKeys are the keys in the WAL, of all accounts.
+func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 	ids, err := framework.ListWAL(ctx, s)
 	if err != nil {
-		return 0, fmt.Errorf("listing the WAL: %w", err)
+		return nil, fmt.Errorf("listing the WAL: %w", err)
 	}
-	count := 0
+	var keys []pendingKey
 	for _, id := range ids {
 		entry, err := framework.GetWAL(ctx, s, id)
 		if err != nil {
-			return 0, fmt.Errorf("reading the WAL: %w", err)
+			return nil, fmt.Errorf("reading the WAL: %w", err)
 		}
-		var pending pendingKey
-		if entry == nil || entry.Kind != walAccessKey || decodeWAL(entry.Data, &pending) != nil {
+		if entry == nil || entry.Kind != walAccessKey {
 			continue
 		}
-		if pending.Account == account {
-			count++
+		var pending pendingKey
+		if err := decodeWAL(entry.Data, &pending); err != nil {
+			return nil, err
 		}
+		keys = append(keys, pending)
 	}
-	return count, nil
+	return keys, nil
 }
 
 // decodeWAL reads an entry's data, which comes back from storage as generic JSON.

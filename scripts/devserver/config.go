@@ -53,11 +53,11 @@ func realPath(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the absolute path of %q: %w", path, err)
 	}
-	real, err := filepath.EvalSymlinks(absolute)
+	resolved, err := filepath.EvalSymlinks(absolute)
 	if err != nil {
 		return "", fmt.Errorf("find the real path of %q: %w", path, err)
 	}
-	return real, nil
+	return resolved, nil
 }
 
 // choosePorts keeps the ports of an earlier start, so that Restart serves the
@@ -121,9 +121,9 @@ func (s *Server) writeConfig() error {
 }
 
 // config is the server's configuration. disable_mlock must be named for raft
-// storage (Vault 1.20 and later refuse to start without it; OpenBao, which locks
-// no memory, only warns of it). The performance multiplier, 5 by default, shortens
-// the first election of a single node from seven seconds to one or two.
+// storage: Vault 1.20 and later refuse to start without it (OpenBao never locks
+// memory, and takes no other value). The performance multiplier, 5 by default,
+// shortens the first election of a single node from seven seconds to one or two.
 func (s *Server) config() string {
 	storage := `storage "inmem" {}`
 	if !s.options.Dev {

@@ -1,0 +1,163 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+const (
+	// reconcilePrefix is where each account's next reconciliation stands, in local
+	// storage.
+	reconcilePrefix = "reconcile/"
+
+	// reconcilePeriod is how often the cloud is compared with the ledger. What it finds
+	// should not exist: it is the net below the WAL and the reaper.
+	reconcilePeriod = 24 * time.Hour
+)
+
+// reconcileState is an account's progress. A round that does not fit into a tick is
+// taken up by the next.
+type reconcileState struct {
+	Next time.Time `json:"next"`           // when the next round begins, or goes on
+	Left []string  `json:"left,omitempty"` // identities of this round still to be looked at
+}
+
+// reconcileIfDue looks for orphans once a day. The first round is put at a random time
+// of the day, so that the mounts of a fleet do not call the cloud together.
+func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *account) error {
+	state, err := load[reconcileState](ctx, s, reconcilePrefix+a.name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if state == nil {
+		return save(ctx, s, reconcilePrefix+a.name, &reconcileState{Next: now.Add(rand.N(reconcilePeriod))})
+	}
+	if now.Before(state.Next) {
+		return nil
+	}
+	if len(state.Left) == 0 {
+		if state.Left, err = b.identities(ctx, s, a.name); err != nil {
+			return err
+		}
+	}
+	var problems []error
+	for len(state.Left) > 0 && ctx.Err() == nil {
+		if _, err := b.reconcile(ctx, s, a, state.Left[0]); err != nil && ctx.Err() == nil {
+			problems = append(problems, err)
+		} else if err != nil {
+			break // the tick is over in the middle of this identity
+		}
+		state.Left = state.Left[1:]
+	}
+	if len(state.Left) == 0 {
+		state.Next = now.Add(reconcilePeriod)
+	}
+	return errors.Join(append(problems, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))...)
+}
+
+// reconcile deletes the keys of an identity that carry this instance's label and that
+// neither WAL nor ledger know. The order of looking decides:
+//
+//	cloud → WAL → ledger
+//
+// A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
+// WAL, so a key that is just being issued is found in one of them. It returns the
+// orphans it has removed.
+func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, user string) (removed []string, err error) {
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := a.cloud.ListKeys(ctx, user)
+	if provider.KindOf(err) == provider.KindNotFound {
+		return nil, nil // a user that is gone has no keys
+	}
+	if err != nil {
+		return nil, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
+	}
+	pending, err := pendingLabels(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if !isOurs(key, instance) || pending[key.Label] {
+			continue
+		}
+		entry, err := load[ledgerEntry](ctx, s, ledgerPath(a.name, user, key.ID))
+		if err != nil {
+			return removed, err
+		}
+		if entry != nil {
+			continue
+		}
+		ref := provider.KeyRef{AccountID: a.config.AccountID, User: user, ID: key.ID, Expires: key.Expires}
+		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+			return removed, fmt.Errorf("account %q: removing the orphan %s: %w", a.name, key.ID, err)
+		}
+		b.Logger().Warn("removed an access key of this mount that no lease, ledger or WAL entry knew",
+			"account", a.name, "user", user, "access_key", key.ID)
+		removed = append(removed, key.ID)
+	}
+	return removed, nil
+}
+
+// identities are those that keys of this engine can stand on: the users of the
+// account's roles, those in the ledger, and the engine's own.
+func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
+	users := []string{""}
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	for _, name := range names {
+		role, err := load[roleEntry](ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && role.Account == account {
+			users = append(users, role.UserNames...)
+		}
+	}
+	segments, err := s.List(ctx, ledgerAccountPrefix(account))
+	if err != nil {
+		return nil, fmt.Errorf("listing the ledger of account %q: %w", account, err)
+	}
+	for _, segment := range segments {
+		if segment = path.Clean(segment); segment != ownIdentity {
+			user, err := url.PathUnescape(segment)
+			if err != nil {
+				return nil, fmt.Errorf("the ledger of account %q has an identity %q that cannot be read: %w", account, segment, err)
+			}
+			users = append(users, user)
+		}
+	}
+	slices.Sort(users)
+	return slices.Compact(users), nil
+}
+
+// pendingLabels are the labels in the WAL.
+func pendingLabels(ctx context.Context, s logical.Storage) (map[string]bool, error) {
+	entries, err := pendingKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	labels := make(map[string]bool, len(entries))
+	for _, pending := range entries {
+		labels[pending.Label] = true
+	}
+	return labels, nil
+}

@@ -1,0 +1,208 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+)
+
+func TestReconcile(t *testing.T) {
+	orphan := func(v *testVault, user string) string {
+		v.t.Helper()
+		label := keylabel.New(v.read("info")["instance_id"].(string), keylabel.KindLease)
+		return v.account.AddKey(cloudsim.KeySpec{User: user, Tag: label.String(), Expires: time.Now().Add(30 * day)}).AccessKey
+	}
+	gone := func(v *testVault, id string) bool {
+		_, there := v.account.Key(id)
+		return !there
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"an orphan with our label is found and deleted within a day, by itself": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			id := orphan(v, "app")
+			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			if !gone(v, id) {
+				t.Error("the orphan lives on")
+			}
+		},
+		"so is one on the engine's own identity": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			id := orphan(v, "")
+			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			if !gone(v, id) {
+				t.Error("the orphan lives on")
+			}
+			if _, there := v.account.Key(v.root.AccessKey); !there {
+				t.Error("the engine's own key is gone")
+			}
+		},
+		"it comes back every day": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			for range 3 {
+				id := orphan(v, "app")
+				v.settle(reconcilePeriod + 2*rollbackPeriod)
+				if !gone(v, id) {
+					t.Error("the orphan lives on")
+				}
+			}
+		},
+		"leased keys, foreign keys and other people's labels are never touched": func(t *testing.T, v *testVault) {
+			v.configure("ttl=100h")
+			l := v.lease("app")
+			foreign := []string{
+				v.account.AddKey(cloudsim.KeySpec{User: "app"}).AccessKey,
+				v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: "Group1"}).AccessKey,
+				v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: keylabel.New(keylabel.NewID(), keylabel.KindLease).String()}).AccessKey,
+				v.account.AddKey(cloudsim.KeySpec{}).AccessKey,
+			}
+			v.settle(3 * day)
+			for _, id := range append(foreign, l.AccessKey(), v.root.AccessKey) {
+				if gone(v, id) {
+					t.Errorf("%s was deleted", id)
+				}
+			}
+		},
+		"two Vaults on one account never touch each other's keys": func(t *testing.T, v *testVault) {
+			other := newTestVaultOn(t, v.sim, v.account)
+			for _, each := range []*testVault{v, other} {
+				each.configure("ttl=100h")
+				each.lease("app")
+				defer each.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer, Times: 1})()
+				each.lease("app") // with a lost answer on the way: its WAL is rolled back below
+			}
+			for range 3 * 24 {
+				v.settle(time.Hour / 2)
+				other.settle(time.Hour / 2)
+			}
+			v.mustHaveLive(4)
+			for _, each := range []*testVault{v, other} {
+				for _, l := range each.leases {
+					if gone(v, l.AccessKey()) {
+						t.Errorf("%s was deleted", l.AccessKey())
+					}
+				}
+			}
+		},
+		"a key that is being issued while the cloud is listed is no orphan": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			a, err := v.backend.account(t.Context(), v.storage, "default")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The list waits on the wire with the new key in it, while the issue goes on to its end.
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+			removed := make(chan []string)
+			go func() {
+				<-time.After(time.Second)
+				ids, err := v.backend.reconcile(t.Context(), v.storage, a, "app")
+				if err != nil {
+					t.Error(err)
+				}
+				removed <- ids
+			}()
+			v.lease("app")
+			if ids := <-removed; len(ids) != 0 {
+				t.Errorf("removed %v", ids)
+			}
+			v.mustHaveLive(1)
+		},
+		"an account that is down delays nobody, and its round goes on later": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			id := orphan(v, "app")
+			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: time.Hour})
+			started := time.Now()
+			_ = v.tick()
+			if took := time.Since(started); took > tickBudget+rollbackBudget {
+				t.Errorf("a tick of %s", took)
+			}
+			cancel()
+			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			if !gone(v, id) {
+				t.Error("the orphan lives on")
+			}
+		},
+	})
+}
+
+func TestTick(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"with a cloud that hangs a tick ends in time, however many WAL entries wait": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseAfter})
+			for range 20 {
+				_, _ = v.tryLease(t.Context(), "app")
+			}
+			cancel()
+			<-time.After(2 * walMinAge)
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: time.Hour})
+			started := time.Now()
+			_ = v.tick()
+			if took := time.Since(started); took > 20*time.Second {
+				t.Errorf("a tick of %s holds a step-down up", took)
+			}
+		},
+		"a standby and a DR secondary do nothing": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.leases = nil
+			for _, state := range []consts.ReplicationState{consts.ReplicationPerformanceStandby, consts.ReplicationDRSecondary} {
+				v.system.ReplicationStateVal = state
+				v.sim.ResetCalls()
+				<-time.After(day)
+				if err := v.tick(); err != nil {
+					t.Error(err)
+				}
+				if n := len(v.sim.Calls()); n != 0 {
+					t.Errorf("%s: %d cloud calls", state.GetPerformanceString(), n)
+				}
+			}
+		},
+		"a performance secondary tends its own leases": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.leases = nil
+			v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+			v.advance(15 * time.Minute)
+			v.mustHaveLedger(0)
+		},
+		"a WAL entry of a newer version is kept": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			if err := save(t.Context(), v.storage, "wal/future", map[string]any{"type": "banana", "data": map[string]any{}, "created_at": 1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := v.tick(); err == nil {
+				t.Error("no error")
+			} else {
+				mustHold(t, err.Error(), "banana", "newer version")
+			}
+			if raw, err := v.storage.Get(t.Context(), "wal/future"); err != nil || raw == nil {
+				t.Error("it is gone")
+			}
+		},
+	})
+}
+
+// settle lets time pass with the rollback manager's ticks. It skips the check after each
+// step, for tests that plant keys which the engine does not know.
+func (v *testVault) settle(d time.Duration) {
+	v.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		<-time.After(rollbackPeriod)
+		if err := v.tick(); err != nil {
+			v.t.Logf("tick: %v", err)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+const (
+	accountID = "123456789012"
+	region    = "eu-west-2"
+	userName  = "deploy"
+	maxLife   = 15 * time.Minute // MaxAccessKeyExpirationSeconds of the account
+	rootLife  = maxLife - 10*time.Second
+	adminPath = "/_cloudsim"
+)
+
+// cloud is a simulated OUTSCALE account, served on loopback.
+type cloud struct {
+	account *cloudsim.Account
+	root    cloudsim.Credentials // the key that is given to the engine
+	base    string
+	sim     *cloudsim.Cloud
+	server  *http.Server
+	api     *osc.APIClient
+}
+
+// startCloud serves an account under a 15-minute policy. The root key is given a date first, and the policy is set through
+// the API, as OUTSCALE demands: it accepts a policy only when every key of the account has a date within it.
+func startCloud(ctx context.Context) (*cloud, error) {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("find a loopback port for the simulated cloud: %w", err)
+	}
+	sim := cloudsim.New(cloudsim.WithRegion(region))
+	account := sim.AddAccount(accountID)
+	account.AddUser(userName, "api:*")
+	c := &cloud{
+		account: account,
+		root:    account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(rootLife).Truncate(time.Second)}),
+		base:    "http://" + listener.Addr().String(),
+		sim:     sim,
+	}
+	account.DeleteKey(account.RootKey().AccessKey) // it has no date
+	c.api = newAPI(c.endpoint())
+
+	mux := http.NewServeMux()
+	mux.Handle(adminPath+"/", http.StripPrefix(adminPath, sim.Admin()))
+	mux.Handle("/", sim)
+	c.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = c.server.Serve(listener) }() // it returns when stop closes the server
+
+	if err := c.setPolicy(ctx, maxLife); err != nil {
+		return nil, errors.Join(fmt.Errorf("set the access policy of the simulated cloud: %w", err), c.stop())
+	}
+	return c, nil
+}
+
+func (c *cloud) endpoint() string { return c.base + "/api/v1" }
+
+func (c *cloud) stop() error { return c.server.Close() }
+
+// userKeys counts the keys that the leases are made of.
+func (c *cloud) userKeys() int {
+	n := 0
+	for _, key := range c.account.Keys() {
+		if key.User == userName {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,65 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Command demo leases an OUTSCALE access key from a real Vault with the real plugin, against a simulated cloud: the key is
+// read, used, renewed and revoked, and each step is checked in the cloud. With -stay it only sets everything up, and stays
+// up to be tried by hand. All of it runs on loopback and is gone when the command ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	stay := flag.Bool("stay", false, "set up, print how to use it, and stay up until Ctrl-C")
+	flag.Parse()
+
+	// SIGPIPE is caught so that a closed pager ends the demo in order, too.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+
+	err := run(ctx, *stay, newPrinter(os.Stdout))
+	switch {
+	case err == nil && *stay:
+		fmt.Fprintln(os.Stderr, "Stopped: the server has ended and its data is removed.")
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: interrupted:", err)
+		os.Exit(130) // as a shell reports Ctrl-C
+	default:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// run leaves nothing behind, however it ends.
+func run(ctx context.Context, stay bool, out *printer) (err error) {
+	d, err := start(ctx, out)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w\n%s", err, d.logTail())
+		}
+		err = errors.Join(err, d.stop())
+	}()
+
+	if err := d.configure(ctx); err != nil {
+		return err
+	}
+	if stay {
+		return d.stayUp(ctx)
+	}
+	if err := d.leaseOnce(ctx); err != nil {
+		return err
+	}
+	out.line("Done: a key was leased, used, renewed and revoked. make dev stays up for you to try the same.")
+	return nil
+}
