@@ -13,12 +13,14 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
 // inBubble runs each test on a new mount, in fake time.
 func inBubble(t *testing.T, tests map[string]func(t *testing.T, v *testVault)) {
 	t.Helper()
+	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { test(t, newTestVault(t)) })
@@ -212,7 +214,9 @@ func TestIssue(t *testing.T) {
 				t.Errorf("was %q, is %q", before, after)
 			}
 		},
-		"an account written without verification learns its cloud account at the first lease": func(t *testing.T, v *testVault) {
+		"an account written without verification learns its cloud account and policy at the first lease": func(t *testing.T, v *testVault) {
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			v.rootKeyWithDate(time.Minute)
 			v.write("config/default", append(v.accountFields(), "verify=false")...)
 			if n := len(v.sim.Calls()); n != 0 {
 				t.Errorf("%d cloud calls", n)
@@ -221,6 +225,9 @@ func TestIssue(t *testing.T) {
 			v.lease("app")
 			if id := v.read("config/default")["account_id"]; id != testAccountID {
 				t.Errorf("account_id %v", id)
+			}
+			if n := v.sim.CountCalls("CreateAccessKey"); n != 1 {
+				t.Errorf("%d creates: the policy was not read before", n)
 			}
 		},
 	})

@@ -82,7 +82,7 @@ func (v *testVault) renew(l *testLease, increment time.Duration) error {
 	}
 	secret := *v.stored(l.Secret)
 	secret.IssueTime, secret.Increment = l.IssueTime, increment
-	resp, err := v.backend.HandleRequest(v.t.Context(), &logical.Request{
+	resp, err := v.engine.HandleRequest(v.t.Context(), &logical.Request{
 		Operation: logical.RenewOperation, Path: "creds/app", Storage: v.storage, Secret: &secret, Data: l.Data,
 	})
 	if err := failure(resp, err); err != nil {
@@ -103,7 +103,7 @@ func (v *testVault) revoke(l *testLease) error {
 	v.t.Helper()
 	ctx, cancel := context.WithTimeout(v.t.Context(), revokeTimeout)
 	defer cancel()
-	resp, err := v.backend.HandleRequest(ctx, &logical.Request{
+	resp, err := v.engine.HandleRequest(ctx, &logical.Request{
 		Operation: logical.RevokeOperation, Path: "creds/app", Storage: v.storage, Secret: v.stored(l.Secret), Data: l.Data,
 	})
 	if err := failure(resp, err); err != nil {
@@ -124,7 +124,7 @@ func (v *testVault) mustRevoke(l *testLease) {
 // tick is one round of Vault's rollback manager.
 func (v *testVault) tick() error {
 	v.t.Helper()
-	resp, err := v.backend.HandleRequest(v.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: v.storage})
+	resp, err := v.engine.HandleRequest(v.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: v.storage})
 	return failure(resp, err)
 }
 

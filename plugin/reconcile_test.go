@@ -154,6 +154,20 @@ func TestTick(t *testing.T) {
 				t.Errorf("a tick of %s holds a step-down up", took)
 			}
 		},
+		"so it does with many keys past their date": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for range 8 {
+				v.lease("app")
+			}
+			v.leases = nil
+			<-time.After(time.Hour)
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: 14 * time.Second})
+			started := time.Now()
+			_ = v.tick()
+			if took := time.Since(started); took > tickBudget+time.Second {
+				t.Errorf("a tick of %s holds a step-down up", took)
+			}
+		},
 		"a standby and a DR secondary do nothing": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.lease("app")

@@ -211,10 +211,7 @@ func (b *backend) ledgerOf(ctx context.Context, s logical.Storage, lease *access
 		return nil, err
 	}
 	if entry == nil {
-		entry = lease.ledgerEntry()
-	}
-	if entry.Expires.Before(lease.Expires) {
-		entry.Expires = lease.Expires
+		return lease.ledgerEntry(), nil
 	}
 	return entry, nil
 }

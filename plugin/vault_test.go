@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
@@ -37,11 +38,13 @@ type testVault struct {
 	account *cloudsim.Account
 	base    http.RoundTripper // between engine and cloud
 
-	system  *logical.StaticSystemView
-	storage *testStorage
-	backend *backend
-	root    cloudsim.Credentials // the engine's own key
-	leases  []*testLease
+	system   *logical.StaticSystemView
+	storage  *testStorage
+	overGRPC bool                 // talk to the engine as a server does, through a plugin process's protocol
+	backend  *backend             // its paths; and the engine itself, where it runs in this process
+	engine   logical.Backend      // what requests are sent to
+	root     cloudsim.Credentials // the engine's own key
+	leases   []*testLease
 }
 
 // newTestVault mounts the engine on an empty account with an EIM user "app".
@@ -57,7 +60,7 @@ func newTestVault(t *testing.T) *testVault {
 func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account) *testVault {
 	t.Helper()
 	v := &testVault{
-		t: t, sim: sim, account: account, base: sim.Transport(), root: account.RootKey(),
+		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()), root: account.RootKey(),
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
 	}
@@ -74,7 +77,11 @@ func (v *testVault) restart() {
 		return outscale.New(config)
 	}
 	v.backend = newBackend(Build{}, open)
-	err := v.backend.Setup(v.t.Context(), &logical.BackendConfig{
+	v.engine = v.backend
+	if v.overGRPC {
+		v.engine = serveOverGRPC(v.t, factory(Build{}, open))
+	}
+	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage,
 	})
 	if err != nil {
@@ -109,7 +116,7 @@ func (v *testVault) request(ctx context.Context, op logical.Operation, path stri
 		ID: "request-1", ClientTokenAccessor: "accessor-1", EntityID: "entity-1", DisplayName: "token-1", MountPoint: "outscale/",
 	}
 	if op == logical.UpdateOperation {
-		check, exists, err := v.backend.HandleExistenceCheck(ctx, req)
+		check, exists, err := v.engine.HandleExistenceCheck(ctx, req)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +124,7 @@ func (v *testVault) request(ctx context.Context, op logical.Operation, path stri
 			req.Operation = logical.CreateOperation
 		}
 	}
-	resp, err := v.backend.HandleRequest(ctx, req)
+	resp, err := v.engine.HandleRequest(ctx, req)
 	if err == nil && resp != nil && !resp.IsError() {
 		schema.ValidateResponse(v.t, schema.GetResponseSchema(v.t, v.backend.Route(path), req.Operation), resp, true)
 	}

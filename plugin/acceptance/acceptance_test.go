@@ -9,6 +9,7 @@ package acceptance
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -42,6 +43,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
+	// Parallel tests wait, for ticks and the ends of leases: no use in one a processor,
+	// which is the default. go test's own -parallel is read later and wins.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		return 0, err
+	}
 	dir, err := os.MkdirTemp("", "cloudkeys-acceptance")
 	if err != nil {
 		return 0, err
@@ -87,9 +93,9 @@ func newMount(t *testing.T) *mount {
 	return newMountOn(t, shared)
 }
 
-func newMountOn(t *testing.T, server *devserver.Server) *mount {
+func newMountOn(t *testing.T, server *devserver.Server, options ...cloudsim.Option) *mount {
 	t.Helper()
-	sim := cloudsim.New(cloudsim.WithRegion(region))
+	sim := cloudsim.New(append(options, cloudsim.WithRegion(region))...)
 	account := sim.AddAccount(accountID)
 	account.AddUser("app", "api:ReadVms")
 	m := &mount{

@@ -1,0 +1,182 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	gplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// serveOverGRPC serves the engine as its binary does and returns the server's side of
+// it: requests, leases and storage cross the wire, as JSON and protocol buffers.
+func serveOverGRPC(t *testing.T, factory logical.Factory) logical.Backend {
+	t.Helper()
+	client, _ := gplugin.TestPluginGRPCConn(t, false, map[string]gplugin.Plugin{
+		plugin.BackendPluginName: &plugin.GRPCBackendPlugin{Factory: factory},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	raw, err := client.Dispense(plugin.BackendPluginName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw.(logical.Backend)
+}
+
+func newTestVaultOverGRPC(t *testing.T) *testVault {
+	t.Helper()
+	v := newTestVault(t)
+	v.overGRPC = true
+	v.restart()
+	v.configure("ttl=10m", "max_ttl=1h")
+	return v
+}
+
+// age puts what waits for a date into the past: no fake time reaches through a socket.
+func (v *testVault) age() {
+	v.t.Helper()
+	ids, err := framework.ListWAL(v.t.Context(), v.storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, id := range ids {
+		entry, err := load[map[string]any](v.t.Context(), v.storage, framework.WALPrefix+id)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		(*entry)["created_at"] = time.Now().Add(-2 * walMinAge).Unix()
+		if err := save(v.t.Context(), v.storage, framework.WALPrefix+id, entry); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+	paths, err := allLedgerPaths(v.t.Context(), v.storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, p := range paths {
+		entry, err := load[ledgerEntry](v.t.Context(), v.storage, p)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		entry.Expires = time.Now().Add(-time.Hour)
+		if err := save(v.t.Context(), v.storage, p, entry); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+}
+
+func TestOverGRPC(t *testing.T) {
+	t.Run("a lease is issued, renewed and revoked", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		l := v.lease("app")
+		v.mustFit(l, time.Minute)
+		before, _ := v.account.Key(l.AccessKey())
+		if err := v.renew(l, 30*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if key := v.mustFit(l, time.Minute); !key.Expires.After(before.Expires) {
+			t.Errorf("still %s", key.Expires)
+		}
+		if err := v.renew(l, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.renew(l, 0); err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(l.Expires); left > 10*time.Minute || left < 9*time.Minute {
+			t.Errorf("a default renewal after a tiny one gives %s", left)
+		}
+		v.mustRevoke(l)
+		v.mustHaveLive(0)
+		v.mustHaveLedger(0)
+	})
+	t.Run("numbers in a lease's data come back as something else and are refused, not trusted", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		l := v.lease("app")
+		l.Secret.InternalData["issued"] = json.Number("7")
+		if err := v.renew(l, 0); err == nil {
+			t.Error("renewed")
+		} else {
+			mustHold(t, err.Error(), "lease's data cannot be read", "issued")
+		}
+	})
+	t.Run("what can be mended is a 400, what cannot is a Go error", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		v.mustRefuse(logical.ReadOperation, "creds/nope", nil, "does not exist")
+		defer v.sim.Order(cloudsim.Fault{Kind: cloudsim.DropRequest})()
+		if _, err := v.try(logical.ReadOperation, "creds/app"); err == nil {
+			t.Error("no Go error")
+		}
+	})
+	for _, kind := range []cloudsim.FaultKind{cloudsim.DropAnswer, cloudsim.EmptyAnswer, cloudsim.RubbishAnswer, cloudsim.RefuseAfter} {
+		t.Run("a create whose answer is lost ("+string(kind)+") leaves one good key", func(t *testing.T) {
+			v := newTestVaultOverGRPC(t)
+			defer v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: kind, Times: 1})()
+			l := v.lease("app")
+			v.mustFit(l, time.Minute)
+			v.mustHaveLive(1)
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		})
+	}
+	t.Run("a death at any step of an issue is cleaned up", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		v.mustRevoke(v.lease("app"))
+		step := 0
+		for ; v.dieAt(step, func(ctx context.Context) { _, _ = v.tryLease(ctx, "app") }); step++ {
+			v.leases = nil
+			v.restart()
+			v.invariant()
+			v.age()
+			if err := v.tick(); err != nil {
+				t.Fatal(err)
+			}
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
+			v.mustHaveNoWAL()
+		}
+		if step < 6 {
+			t.Errorf("only %d steps", step)
+		}
+	})
+	t.Run("a death at any step of a revoke is finished by the next attempt", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		for step := 0; ; step++ {
+			l := v.lease("app")
+			if !v.dieAt(step, func(context.Context) { _ = v.revoke(l) }) {
+				return
+			}
+			v.restart()
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
+		}
+	})
+	t.Run("a client that hangs up leaves no key", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		ctx, hangUp := context.WithCancel(t.Context())
+		v.sim.OnAnswer(func(c cloudsim.Call) {
+			if c.Op == "CreateAccessKey" {
+				hangUp()
+			}
+		})
+		_, _ = v.tryLease(ctx, "app")
+		v.leases = nil
+		v.invariant()
+		v.restart()
+		v.age()
+		if err := v.tick(); err != nil {
+			t.Fatal(err)
+		}
+		v.mustHaveLive(0)
+	})
+}

@@ -1,0 +1,171 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestConfig(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a read shows what the cloud said of the key, and no secret": func(t *testing.T, v *testVault) {
+			v.configure()
+			config := v.read("config/default")
+			if config["account_id"] != testAccountID || config["identity"] != "root" || config["access_key"] != v.root.AccessKey {
+				t.Errorf("%v", config)
+			}
+			for field, value := range config {
+				if value == v.root.SecretKey {
+					t.Errorf("%s is the secret", field)
+				}
+			}
+		},
+		"fields that are not given keep their value": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("config/default", "max_ttl=2h")
+			v.write("config/default", "expiry_grace=30s")
+			config := v.read("config/default")
+			if config["max_ttl"] != int64(7200) || config["expiry_grace"] != int64(30) || config["region"] != testRegion {
+				t.Errorf("%v", config)
+			}
+		},
+		"an account can get a new key of the same cloud account while leases live": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", "access_key="+v.root.AccessKey, "secret_key="+v.root.SecretKey)
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		},
+		"an account in use cannot be pointed at another cloud account, nor deleted": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			other := v.sim.AddAccount("999999999999").RootKey()
+			fields := []string{"access_key=" + other.AccessKey, "secret_key=" + other.SecretKey}
+			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "in use (1 access keys in the ledger)", "999999999999", testAccountID)
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "verify=false"), "in use", "verify=false")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", "cannot be revoked")
+			if err := v.renew(l, 0); err != nil {
+				t.Errorf("the lease is harmed: %v", err)
+			}
+			v.mustRevoke(l)
+			v.write("config/default", fields...)
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete", resp, err)
+		},
+		"a primary that points the account elsewhere cannot make a secondary lose its keys": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			l := v.lease("app")
+			forgotten := v.lease("app")
+			v.leases = []*testLease{l}
+			v.leaveInWAL()
+			v.replaceConfig(func(c *accountConfig) {
+				other := v.sim.AddAccount("999999999999")
+				c.AccessKey, c.SecretKey, c.AccountID = other.RootKey().AccessKey, other.RootKey().SecretKey, "999999999999"
+			})
+			if err := v.revoke(l); err == nil {
+				t.Error("revoked")
+			} else {
+				mustHold(t, err.Error(), testAccountID, "999999999999")
+			}
+			if err := v.renew(l, 0); err == nil {
+				t.Error("renewed")
+			}
+			v.settle(time.Hour)
+			v.mustHaveLedger(2)
+			mustHold(t, v.read("keys/" + forgotten.AccessKey())["problem"].(string), "999999999999")
+			if ids, err := pendingKeys(t.Context(), v.storage); err != nil || len(ids) != 1 {
+				t.Errorf("%d WAL entries, %v: the one of the other account must wait", len(ids), err)
+			}
+		},
+		"a user that another account does not have is not taken for one that is gone": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.leaveInWAL()
+			v.replaceConfig(func(c *accountConfig) {
+				other := v.sim.AddAccount("999999999999")
+				c.AccessKey, c.SecretKey = other.RootKey().AccessKey, other.RootKey().SecretKey
+			})
+			v.settle(10 * time.Minute)
+			if ids, err := pendingKeys(t.Context(), v.storage); err != nil || len(ids) != 1 {
+				t.Errorf("%d WAL entries, %v", len(ids), err)
+			}
+		},
+		"a WAL entry of a user that is gone goes too": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.leaveInWAL()
+			v.account.DeleteUser("app")
+			v.settle(10 * time.Minute)
+			v.mustHaveNoWAL()
+		},
+		"an account with unfinished requests is in use as well": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})
+			_, _ = v.tryLease(t.Context(), "app")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "still being cleaned up")
+		},
+		"accounts are listed and deleted": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("config/second", v.accountFields()...)
+			resp, err := v.try(logical.ListOperation, "config/")
+			v.mustSucceed("list", resp, err)
+			if got := strings.Join(resp.Data["keys"].([]string), ","); got != "default,second" {
+				t.Errorf("%s", got)
+			}
+			resp, err = v.try(logical.DeleteOperation, "config/second")
+			v.mustSucceed("delete", resp, err)
+			if resp, _ := v.try(logical.ReadOperation, "config/second"); resp != nil {
+				t.Error("still there")
+			}
+		},
+		"a change on another node is noticed": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.replaceConfig(func(c *accountConfig) { c.MaxTTL = time.Minute })
+			if l := v.lease("app"); l.Expires.Sub(l.IssueTime) != time.Minute {
+				t.Errorf("a lease of %s", l.Expires.Sub(l.IssueTime))
+			}
+		},
+		"what will surprise is said at once": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(time.Hour)
+			warnings := strings.Join(v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...), "\n")
+			mustHold(t, warnings, "own access key expires at", "allow_root_identity")
+			mustHold(t, strings.Join(v.write("roles/app", "user_names=app", "max_ttl=9000h"), "\n"), "cut to 768h0m0s", "mount")
+		},
+	})
+}
+
+// leaveInWAL lets a request fail in such a way that its WAL entry waits for the rollback.
+func (v *testVault) leaveInWAL() {
+	v.t.Helper()
+	defer v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
+	defer v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})()
+	if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
+		v.t.Fatal("leased")
+	}
+}
+
+// replaceConfig changes the account in storage, as replication does.
+func (v *testVault) replaceConfig(change func(*accountConfig)) {
+	v.t.Helper()
+	config, err := load[accountConfig](v.t.Context(), v.storage, "config/default")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	change(config)
+	if err := save(v.t.Context(), v.storage, "config/default", config); err != nil {
+		v.t.Fatal(err)
+	}
+	v.engine.InvalidateKey(v.t.Context(), "config/default")
+}

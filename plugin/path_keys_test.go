@@ -1,0 +1,49 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func TestKeys(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"keys are listed page by page with who has them": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for range 5 {
+				v.lease("app")
+			}
+			var all []string
+			for after := ""; ; {
+				resp, err := v.try(logical.ListOperation, "keys/", "after="+after, "limit=2")
+				v.mustSucceed("list", resp, err)
+				ids, _ := resp.Data["keys"].([]string)
+				if len(ids) == 0 {
+					break
+				}
+				for _, id := range ids {
+					if info := resp.Data["key_info"].(map[string]any)[id].(map[string]any); info["role"] != "app" {
+						t.Errorf("%v", info)
+					}
+				}
+				all = append(all, ids...)
+				after = ids[len(ids)-1]
+			}
+			if len(all) != 5 {
+				t.Errorf("%v", all)
+			}
+			for _, l := range v.leases {
+				v.read("keys/" + l.AccessKey())
+			}
+		},
+		"a key that this mount did not make is not found": func(t *testing.T, v *testVault) {
+			v.configure()
+			if resp, err := v.try(logical.ReadOperation, "keys/ABCDEFGHIJKLMNOPQRST"); err != nil || resp != nil {
+				t.Errorf("%v %v", resp, err)
+			}
+		},
+	})
+}

@@ -1,0 +1,67 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestPolicy(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a policy changed in the cloud counts for the next lease once it is written": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(time.Minute)
+			v.configure()
+			if role := v.read("roles/app"); role["limited_by"] != "mount" {
+				t.Errorf("%v", role)
+			}
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900, RequireTrustedEnv: true})
+			v.write("policy/default")
+			policy := v.read("policy/default")
+			if policy["max_access_key_expiration_seconds"] != int64(900) || policy["require_trusted_env"] != true ||
+				policy["effective_max_ttl"] != int64(835) || policy["limited_by"] != "policy" || policy["known"] != true {
+				t.Errorf("%v", policy)
+			}
+			if l := v.lease("app"); l.Expires.Sub(l.IssueTime) != 835*time.Second {
+				t.Errorf("a lease of %s", l.Expires.Sub(l.IssueTime))
+			}
+		},
+		"it is noticed within minutes anyway": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(time.Hour)
+			v.configure()
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			v.advance(policyRefresh + 2*rollbackPeriod)
+			if by := v.read("roles/app")["limited_by"]; by != "policy" {
+				t.Errorf("limited by %v", by)
+			}
+		},
+		"a policy that cannot be read is unknown, and not absent": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:ReadAccounts", "api:ReadAccessKeys", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			warnings := v.write("config/default", v.accountFields()...)
+			mustHold(t, strings.Join(warnings, " "), "access policy is unknown", "ReadApiAccessPolicy")
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			mustHold(t, v.read("roles/app")["limited_by"].(string), "unknown")
+			policy := v.read("policy/default")
+			if policy["known"] != false || policy["problem"] == "" {
+				t.Errorf("%v", policy)
+			}
+			v.lease("app")
+		},
+		"a policy that can no longer be read keeps its last bound, and says so": func(t *testing.T, v *testVault) {
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			v.rootKeyWithDate(10 * time.Minute)
+			v.configure()
+			v.sim.Order(cloudsim.Fault{Op: "ReadApiAccessPolicy", Kind: cloudsim.Refuse, Status: 500})
+			v.write("policy/default")
+			if by := v.read("roles/app")["limited_by"]; by != "policy, policy unknown" {
+				t.Errorf("limited by %v", by)
+			}
+			v.mustFit(v.lease("app"), time.Minute)
+		},
+	})
+}
