@@ -221,7 +221,7 @@ func TestIssue(t *testing.T) {
 			if n := len(v.sim.Calls()); n != 0 {
 				t.Errorf("%d cloud calls", n)
 			}
-			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.write("roles/app", "user_names=app", "ttl=1h")
 			v.lease("app")
 			if id := v.read("config/default")["account_id"]; id != testAccountID {
 				t.Errorf("account_id %v", id)
@@ -343,6 +343,13 @@ func TestBadInput(t *testing.T) {
 			v.write("config/default", v.accountFields()...)
 			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=app,vault"}, `user "vault" owns the engine's own access key`)
 			v.write("roles/app", "user_names=app")
+		},
+		"the same, where the account got its key after the role was written": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.configure("user_names=app,vault")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", v.accountFields()...)
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `user "vault" owns the engine's own access key`)
 		},
 		"a role with an unknown type": func(_ *testing.T, v *testVault) {
 			v.configure()

@@ -93,25 +93,23 @@ func TestReconcile(t *testing.T) {
 				}
 			}
 		},
-		"a key that is being issued while the cloud is listed is no orphan": func(t *testing.T, v *testVault) {
+		"a key whose create is being answered is no orphan: the WAL knows it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
-			a, err := v.backend.account(t.Context(), v.storage, "default")
-			if err != nil {
-				t.Fatal(err)
-			}
-			// The list waits on the wire with the new key in it, while the issue goes on to its end.
-			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
-			removed := make(chan []string)
-			go func() {
-				<-time.After(time.Second)
-				ids, err := v.backend.reconcile(t.Context(), v.storage, a, "app")
-				if err != nil {
-					t.Error(err)
-				}
-				removed <- ids
-			}()
+			removed := v.reconcileIn(time.Second)
+			v.lease("app")
+			if ids := <-removed; len(ids) != 0 {
+				t.Errorf("removed %v", ids)
+			}
+			v.mustHaveLive(1)
+		},
+		"a key whose issue ends while the cloud is listed is no orphan: the ledger knows it": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+			removed := v.reconcileIn(time.Second)
 			v.lease("app")
 			if ids := <-removed; len(ids) != 0 {
 				t.Errorf("removed %v", ids)
@@ -219,4 +217,24 @@ func (v *testVault) settle(d time.Duration) {
 			v.t.Logf("tick: %v", err)
 		}
 	}
+}
+
+// reconcileIn looks for orphans of the user "app" after a while, beside what the test
+// does meanwhile.
+func (v *testVault) reconcileIn(d time.Duration) <-chan []string {
+	v.t.Helper()
+	a, err := v.backend.account(v.t.Context(), v.storage, "default")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	removed := make(chan []string, 1)
+	go func() {
+		<-time.After(d)
+		ids, err := v.backend.reconcile(v.t.Context(), v.storage, a, "app")
+		if err != nil {
+			v.t.Error(err)
+		}
+		removed <- ids
+	}()
+	return removed
 }

@@ -22,7 +22,8 @@ func TestLabel(t *testing.T) {
 
 	t.Run("two keys of one instance never share a label", func(t *testing.T) {
 		instance := NewID()
-		if New(instance, KindLease) == New(instance, KindLease) {
+		first, second := New(instance, KindLease), New(instance, KindLease)
+		if first == second {
 			t.Fatal("the same label twice")
 		}
 	})
