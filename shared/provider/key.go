@@ -3,7 +3,10 @@
 
 package provider
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // KeySpec describes an access key to be made.
 type KeySpec struct {
@@ -32,6 +35,12 @@ func (k Key) LiveAt(t time.Time) bool {
 type IssuedKey struct {
 	Key
 	Secret Secret
+}
+
+// Format leaves the secret out: fmt does not ask a Secret behind a nested pointer
+// how it wants to be shown.
+func (k IssuedKey) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{%+v %s}", k.Key, k.Secret) // fmt takes no error
 }
 
 // KeyRef names a key to be changed, and carries what every change must send

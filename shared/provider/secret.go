@@ -3,13 +3,19 @@
 
 package provider
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 const redacted = "[redacted]"
 
 // Secret is a secret key. However it is printed, logged or marshalled, it shows
 // as "[redacted]"; Reveal is the one way to the value, so that a reader can
-// find every place that uses it.
+// find every place that uses it. Two places show it all the same, and must
+// not hold one: an unexported field of a struct that fmt prints, and a slice of
+// Secrets that hclog prints.
 type Secret string
 
 // Reveal returns the value.
@@ -18,8 +24,11 @@ func (s Secret) Reveal() string { return string(s) }
 // String hides the value.
 func (Secret) String() string { return redacted }
 
-// GoString hides the value from %#v.
-func (Secret) GoString() string { return redacted }
+// Format hides the value from every verb of fmt: String alone would leave %d and
+// the like, which print what they take for a mistake as it is.
+func (Secret) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, redacted) // fmt takes no error
+}
 
 // LogValue hides the value from log/slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -4,8 +4,11 @@
 package transport
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -21,6 +24,9 @@ const (
 	Refused
 	// Unclear is a refusal that a good key gets as well (OUTSCALE's 4120).
 	Unclear
+	// Silent means that the answer says nothing of the key: a gateway's page, or
+	// throttling that came before the key was looked at.
+	Silent
 )
 
 // Judge reads an answer's verdict.
@@ -73,6 +79,9 @@ func (e *BreakerOpenError) Error() string {
 		e.Until.UTC().Format(time.RFC3339))
 }
 
+// errExpired is what recheck tells the breaker: ask for a new ticket.
+var errExpired = errors.New("the key was refused while the call waited for its turn")
+
 // NewBreaker returns a closed breaker before next.
 func NewBreaker(next http.RoundTripper, judge Judge) *Breaker {
 	return &Breaker{next: next, judge: judge, changed: make(chan struct{})}
@@ -80,34 +89,75 @@ func NewBreaker(next http.RoundTripper, judge Judge) *Breaker {
 
 // RoundTrip implements http.RoundTripper.
 func (b *Breaker) RoundTrip(req *http.Request) (*http.Response, error) {
-	for attempt := 0; ; attempt++ {
-		ticket, err := b.enter(req.Context())
+	body, err := readBody(req)
+	if err != nil {
+		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
+	}
+	for unclear := 0; ; {
+		t, err := b.enter(req.Context())
 		if err != nil {
 			return nil, &NotSentError{Err: err}
 		}
-		body, err := readBody(req)
-		if err != nil {
-			b.abandon(ticket)
-			return nil, &NotSentError{Err: err}
+		resp, err := b.send(req, body, &t)
+		if errors.Is(err, errExpired) {
+			continue
 		}
-		resp, err := b.next.RoundTrip(req)
 		if err != nil {
-			b.abandon(ticket)
+			b.abandon(t)
 			return nil, err
 		}
 		verdict := b.judge(resp)
-		b.leave(ticket, verdict)
-		if verdict != Unclear || attempt == 1 {
+		b.leave(t, verdict)
+		if verdict == Unclear {
+			unclear++
+		}
+		if verdict != Unclear || unclear == 2 {
 			return resp, nil
 		}
-		rewind(req, body)
 	}
+}
+
+func (b *Breaker) send(req *http.Request, body []byte, t *ticket) (*http.Response, error) {
+	sent := req.WithContext(context.WithValue(req.Context(), ticketKey{}, t))
+	if body != nil {
+		sent.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return b.next.RoundTrip(sent)
 }
 
 // ticket is the leave to send one call.
 type ticket struct {
 	changes int
 	probe   bool
+}
+
+type ticketKey struct{}
+
+// recheck looks at a call's ticket once more when its turn has come. Calls wait
+// for their turn behind the breaker, and a refusal that comes meanwhile must stop
+// them too: four of them would lock the account.
+type recheck struct {
+	next    http.RoundTripper
+	breaker *Breaker
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *recheck) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t, ok := req.Context().Value(ticketKey{}).(*ticket); ok && !r.breaker.renew(t) {
+		return nil, errExpired
+	}
+	return r.next.RoundTrip(req)
+}
+
+// renew brings a ticket up to date, or tells that it has expired.
+func (b *Breaker) renew(t *ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.changes != b.changes && b.state != closed {
+		return false
+	}
+	t.changes = b.changes
+	return true
 }
 
 // enter waits until a call may be sent, or fails at once where it may not.
@@ -159,7 +209,9 @@ func (b *Breaker) leave(t ticket, v Verdict) {
 		return // older than the last change: old news
 	}
 	switch {
-	case v == Accepted && b.state == closed:
+	case v == Silent && t.probe:
+		b.become(b.state, b.retryAt) // the next call tries
+	case v == Silent, v == Accepted && b.state == closed:
 		return
 	case v == Accepted:
 		b.refusals = 0

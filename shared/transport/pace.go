@@ -53,6 +53,7 @@ func classOf(ctx context.Context) Class {
 type Pacer struct {
 	limiter *rate.Limiter
 	highest rate.Limit
+	burst   int
 
 	mu      sync.Mutex // never held while waiting
 	taken   bool       // somebody is waiting for the next token
@@ -64,7 +65,7 @@ type Pacer struct {
 // NewPacer paces to perSecond calls a second.
 func NewPacer(perSecond float64) *Pacer {
 	burst := max(1, int(perSecond))
-	return &Pacer{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), highest: rate.Limit(perSecond)}
+	return &Pacer{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), highest: rate.Limit(perSecond), burst: burst}
 }
 
 // Wait returns when the call may be sent. An error means that it was not, and
@@ -144,8 +145,8 @@ func (p *Pacer) pass() {
 	p.taken = false
 }
 
-// throttled halves the rate, at most once a second: the answers to calls that
-// were under way together are one piece of news, not many.
+// throttled halves the rate and allows no bursts, at most once a second: the
+// answers to calls that were under way together are one piece of news, not many.
 func (p *Pacer) throttled() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,7 +159,7 @@ func (p *Pacer) throttled() {
 }
 
 // accepted raises a lowered rate by a twentieth of the full one, at most once a
-// second.
+// second. Bursts are allowed again at the full rate.
 func (p *Pacer) accepted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -167,6 +168,9 @@ func (p *Pacer) accepted() {
 	}
 	p.changed = time.Now()
 	p.limiter.SetLimit(min(p.highest, p.limiter.Limit()+p.highest/20))
+	if p.limiter.Limit() >= p.highest {
+		p.limiter.SetBurst(p.burst)
+	}
 }
 
 // pacing waits for the pacer before each attempt and tells it how the cloud took

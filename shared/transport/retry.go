@@ -6,6 +6,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -34,15 +35,36 @@ func newRetrier(next http.RoundTripper, retryable Retryable, maxRetries int) htt
 	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the last answer, not "giving up after 4 attempts"
 	client.HTTPClient = &http.Client{Transport: next, CheckRedirect: NoRedirect}
 	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
-		if ctx.Err() != nil {
-			return false, err
+		repeats := ctx.Err() == nil && !comesTooLate(ctx, resp) && (isConnectionFailure(err) || err == nil && retryable(resp))
+		if waits, ok := ctx.Value(waitsKey{}).(*bool); ok {
+			*waits = repeats
 		}
-		if err != nil {
-			return isConnectionFailure(err), nil
-		}
-		return retryable(resp), nil
+		return repeats, nil
 	}
-	return &retryablehttp.RoundTripper{Client: client}
+	return &retrier{next: &retryablehttp.RoundTripper{Client: client}}
+}
+
+// retrier tells a call that ended while it waited to be repeated, and has changed
+// nothing, from one whose last attempt ended unanswered.
+type retrier struct{ next http.RoundTripper }
+
+type waitsKey struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
+	var waits bool // belongs to this call's goroutine
+	resp, err := r.next.RoundTrip(req.WithContext(context.WithValue(req.Context(), waitsKey{}, &waits)))
+	if err != nil && waits && req.Context().Err() != nil {
+		return nil, &NotSentError{Err: fmt.Errorf("waiting to repeat a call that was not carried out: %w", err)}
+	}
+	return resp, err
+}
+
+// comesTooLate tells that the server wants to be asked again after the caller's
+// time is up. Its answer says more than "deadline exceeded", and says it now.
+func comesTooLate(ctx context.Context, resp *http.Response) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < retryAfter(resp)
 }
 
 // NoRedirect makes an http.Client return a redirect as it came: a signed request

@@ -5,6 +5,7 @@ package transport
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,25 +36,11 @@ func (s *signing) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.next.RoundTrip(signed)
 }
 
-// readBody returns the whole body and rewinds it, so that it can be sent again.
+// readBody returns the whole body and closes it.
 func readBody(req *http.Request) ([]byte, error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil, nil
 	}
 	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		return nil, err
-	}
-	if err := req.Body.Close(); err != nil {
-		return nil, err
-	}
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	return body, nil
-}
-
-// rewind makes a request ready to be sent again.
-func rewind(req *http.Request, body []byte) {
-	if body != nil {
-		req.Body = io.NopCloser(bytes.NewReader(body))
-	}
+	return body, errors.Join(err, req.Body.Close())
 }

@@ -47,9 +47,10 @@ func Base(t TLS) (*http.Transport, error) {
 }
 
 // isCertificateError tells failures of the TLS handshake that happen before any
-// request is written.
+// request is written. Of malformed records only the first of a connection carries
+// it (crypto/tls); a later one may follow a request.
 func isCertificateError(err error) bool {
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	return errors.As(err, &verification) || errors.As(err, &record)
+	return errors.As(err, &verification) || errors.As(err, &record) && record.Conn != nil
 }

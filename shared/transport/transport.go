@@ -27,16 +27,17 @@ type Options struct {
 
 // New returns the chain that every call takes, outermost first:
 //
-//	retry → breaker → pace → sign → send
+//	retry → breaker → pace → breaker again → sign → send
 //
 // Each attempt waits for its own turn and is signed with its own date; an
 // attempt that the breaker holds back never reaches the cloud.
 func New(o Options) http.RoundTripper {
 	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout}
 	chain = &signing{next: chain, sign: o.Sign}
-	chain = &pacing{next: chain, pacer: o.Pacer}
-	chain = NewBreaker(chain, o.Judge)
-	return newRetrier(chain, o.Retryable, o.MaxRetries)
+	breaker := NewBreaker(nil, o.Judge)
+	chain = &recheck{next: chain, breaker: breaker}
+	breaker.next = &pacing{next: chain, pacer: o.Pacer}
+	return newRetrier(breaker, o.Retryable, o.MaxRetries)
 }
 
 // Peek returns the body of an answer that came through New, and leaves it to be

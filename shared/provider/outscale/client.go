@@ -9,6 +9,7 @@ package outscale
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
@@ -46,7 +47,7 @@ type Client struct {
 	api       *osc.APIClient
 	base      http.RoundTripper
 	accessKey string
-	secret    provider.Secret
+	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
 // The compiler holds the client to the interface that the engine uses.
@@ -83,7 +84,10 @@ func New(c Config) (*Client, error) {
 			MaxRetries: c.MaxRetries,
 		}),
 	}
-	return &Client{api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey, secret: c.SecretKey}, nil
+	return &Client{
+		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey,
+		redact: strings.NewReplacer(c.SecretKey.Reveal(), c.SecretKey.String()).Replace,
+	}, nil
 }
 
 // KeyQuota implements provider.Cloud.

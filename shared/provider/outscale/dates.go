@@ -37,5 +37,5 @@ func parseDate(s *string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is not a date in any form that OUTSCALE is known to use", *s)
+	return time.Time{}, fmt.Errorf("%.40q is not a date in any form that OUTSCALE is known to use", *s)
 }

@@ -24,18 +24,19 @@ func Endpoint(region, endpoint string) (string, error) {
 	if endpoint == "" {
 		return "https://api." + region + ".outscale.com/api/v1", nil
 	}
+	if strings.Contains(endpoint, "@") {
+		return "", fmt.Errorf("endpoint holds a user name or password: leave them out") // and do not repeat them
+	}
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Hostname() == "" {
+	if err != nil || u.Hostname() == "" {
 		return "", malformed(endpoint, "it is not a URL with a host")
 	}
 	switch {
-	case u.User != nil:
-		return "", fmt.Errorf("endpoint holds a user name or password: leave them out") // and do not repeat them
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return "", malformed(endpoint, "plain http is accepted on loopback addresses only")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "", malformed(endpoint, "its scheme is not https")
-	case u.RawQuery != "" || u.Fragment != "":
+	case strings.ContainsAny(endpoint, "?#"): // also empty ones: the call's name is appended
 		return "", malformed(endpoint, "it has a query or a fragment")
 	case !strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/api/v1"):
 		return "", malformed(endpoint, "its path does not end in /api/v1, without which OUTSCALE answers 404")

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -41,12 +42,11 @@ func readRefusal(status int, body []byte) refusal {
 	if answer.ResponseContext != nil {
 		r.requestID = answer.ResponseContext.GetRequestId()
 	}
-	for _, e := range answer.GetErrors() {
-		r.code, r.typ, r.details = e.GetCode(), e.GetType(), e.GetDetails()
-		if n, err := strconv.Atoi(r.code); err == nil {
-			r.number = n
-		}
-		break
+	if errs := answer.GetErrors(); len(errs) > 0 {
+		r.code, r.typ, r.details = errs[0].GetCode(), errs[0].GetType(), errs[0].GetDetails()
+	}
+	if n, err := strconv.Atoi(r.code); err == nil {
+		r.number = n
 	}
 	return r
 }
@@ -83,14 +83,17 @@ func (r refusal) kind() provider.Kind {
 
 // judge tells the breaker what an answer says of our key.
 func judge(resp *http.Response) transport.Verdict {
-	if resp.StatusCode < 400 {
+	if resp.StatusCode < 300 {
 		return transport.Accepted
 	}
-	switch readRefusal(resp.StatusCode, transport.Peek(resp)).kind() {
-	case provider.KindKeyUnclear:
+	r := readRefusal(resp.StatusCode, transport.Peek(resp))
+	switch kind := r.kind(); {
+	case kind == provider.KindKeyUnclear:
 		return transport.Unclear
-	case provider.KindKeyRefused, provider.KindLockedOut:
+	case kind == provider.KindKeyRefused, kind == provider.KindLockedOut:
 		return transport.Refused
+	case r.code == "", kind == provider.KindThrottled, kind == provider.KindAmbiguous:
+		return transport.Silent
 	default:
 		return transport.Accepted
 	}
@@ -127,8 +130,8 @@ func (c *Client) fault(op string, resp *http.Response, err error) error {
 	}
 	r := readRefusal(resp.StatusCode, answered.Body())
 	e := &provider.Error{
-		Kind: r.kind(), Op: op, Status: r.status, Code: r.code, Type: r.typ,
-		Details: c.clean(r.details), RequestID: r.requestID,
+		Kind: r.kind(), Op: op, Status: r.status, Code: c.clean(r.code), Type: c.clean(r.typ),
+		Details: c.clean(r.details), RequestID: c.clean(r.requestID),
 	}
 	switch {
 	case e.Kind == provider.KindAmbiguous && isRead(op):
@@ -165,17 +168,16 @@ func noAnswer(op string, err error) error {
 	return e
 }
 
-// clean makes the cloud's explanation fit for a message to an operator.
-func (c *Client) clean(details string) string {
-	details = strings.ReplaceAll(details, c.secret.Reveal(), c.secret.String())
-	details = strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
+// clean makes what the cloud says fit for a message to an operator.
+func (c *Client) clean(said string) string {
+	said = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
-	}, details)
-	if len(details) > maxDetails {
-		details = details[:maxDetails] + "…"
+		return ' '
+	}, c.redact(said))
+	if len(said) > maxDetails {
+		said = strings.ToValidUTF8(said[:maxDetails], "") + "…" // the cut may be within a character
 	}
-	return details
+	return said
 }

@@ -6,12 +6,17 @@ package outscale
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
+
+// maxLifetimeSeconds is the API's upper bound, a hundred years. What is larger would
+// overflow a time.Duration.
+const maxLifetimeSeconds = 3_153_600_000
 
 // AccessPolicy implements provider.PolicyReader. A policy without its number is
 // an error: taken for 0 it would mean "unlimited".
@@ -30,6 +35,9 @@ func (c *Client) AccessPolicy(ctx context.Context) (provider.AccessPolicy, error
 // read first and sent back: left out, trusted sessions would be switched off.
 func (c *Client) SetMaxKeyLifetime(ctx context.Context, lifetime time.Duration) (provider.AccessPolicy, error) {
 	const op = "UpdateApiAccessPolicy"
+	if lifetime < 0 || lifetime > 0 && lifetime < time.Second {
+		return provider.AccessPolicy{}, fmt.Errorf("a key lifetime of %s cannot be set: give whole seconds, or 0 for unlimited", lifetime)
+	}
 	policy, err := c.AccessPolicy(ctx)
 	if err != nil {
 		return provider.AccessPolicy{}, err
@@ -53,6 +61,9 @@ func (c *Client) SetMaxKeyLifetime(ctx context.Context, lifetime time.Duration) 
 func readPolicy(op string, status int, p *osc.ApiAccessPolicy) (provider.AccessPolicy, error) {
 	if p == nil || p.MaxAccessKeyExpirationSeconds == nil || p.RequireTrustedEnv == nil {
 		return provider.AccessPolicy{}, unreadable(op, status, "the answer lacks a part of the policy")
+	}
+	if seconds := *p.MaxAccessKeyExpirationSeconds; seconds < 0 || seconds > maxLifetimeSeconds {
+		return provider.AccessPolicy{}, unreadable(op, status, "the answer's MaxAccessKeyExpirationSeconds is out of range")
 	}
 	return provider.AccessPolicy{
 		MaxKeyLifetime:    time.Duration(*p.MaxAccessKeyExpirationSeconds) * time.Second,

@@ -16,9 +16,9 @@ import (
 
 const stateInactive = "INACTIVE"
 
-// lastSeconds is the life that a key past its own gets while it is removed: short
+// removalTime is the life that a key past its own gets while it is removed: short
 // enough for every access policy, long enough for the delete that follows.
-const lastSeconds = 30 * time.Second
+const removalTime = 30 * time.Second
 
 // RevokeKey implements provider.Keys:
 //
@@ -31,8 +31,13 @@ const lastSeconds = 30 * time.Second
 // (frieza c994acc).
 func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
 	err := c.remove(ctx, ref)
+	if provider.KindOf(err) != provider.KindNotFound {
+		return err
+	}
+	err = c.confirmGone(ctx, ref, err)
 	if provider.KindOf(err) == provider.KindNotFound {
-		return c.confirmGone(ctx, ref, err)
+		// Who looks at the kind alone must not take this for "gone".
+		return &provider.Error{Kind: provider.KindUnknown, Op: "DeleteAccessKey", Err: err}
 	}
 	return err
 }
@@ -55,7 +60,7 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 // one call: a new date on an ACTIVE key would bring it back to life.
 func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
 	state, expires := stateInactive, ref.Expires
-	if soonest := time.Now().Add(lastSeconds); expires.Before(soonest) {
+	if soonest := time.Now().Add(removalTime); expires.Before(soonest) {
 		expires = soonest
 	}
 	return c.updateKey(ctx, osc.UpdateAccessKeyRequest{

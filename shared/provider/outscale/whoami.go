@@ -6,6 +6,7 @@ package outscale
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -81,10 +82,12 @@ func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
 	return provider.Identity{Kind: provider.IdentityRoot}, nil
 }
 
-// ownKey looks for the signing key among a user's; empty: the caller's.
+// ownKey looks for the signing key among a user's; empty: the caller's. A filter
+// that the API did not apply would make everybody its owner.
 func (c *Client) ownKey(ctx context.Context, user string) ([]provider.Key, error) {
-	return c.readKeys(ctx, osc.ReadAccessKeysRequest{
+	keys, err := c.readKeys(ctx, osc.ReadAccessKeysRequest{
 		Filters:  &osc.FiltersAccessKeys{AccessKeyIds: &[]string{c.accessKey}},
 		UserName: optional(user),
 	}, user)
+	return slices.DeleteFunc(keys, func(k provider.Key) bool { return k.ID != c.accessKey }), err
 }

@@ -1,0 +1,271 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// deadKeys are the ways in which the engine's own key stops to work.
+var deadKeys = map[string]struct {
+	rules cloudsim.Rules
+	die   func(w *world, own *cloudsim.Credentials)
+	kind  provider.Kind
+	extra int // calls that put the first refusal to the test
+}{
+	"deleted": {
+		die:  func(w *world, own *cloudsim.Credentials) { w.account.DeleteKey(own.AccessKey) },
+		kind: provider.KindKeyUnclear, extra: 1,
+	},
+	"with a wrong secret": {
+		die:  func(_ *world, own *cloudsim.Credentials) { own.SecretKey = "WRONG" + own.SecretKey[5:] },
+		kind: provider.KindKeyRefused,
+	},
+	"made inactive": {
+		die: func(w *world, own *cloudsim.Credentials) {
+			*own = w.account.AddKey(cloudsim.KeySpec{Inactive: true})
+		},
+		kind: provider.KindKeyRefused,
+	},
+	"expired, answered like an unknown one": {
+		rules: cloudsim.Rules{UnknownForDeadKeys: true},
+		die: func(w *world, own *cloudsim.Credentials) {
+			*own = w.account.AddKey(cloudsim.KeySpec{Created: later(-2 * time.Hour), Expires: later(-time.Hour)})
+		},
+		kind: provider.KindKeyUnclear, extra: 1,
+	},
+}
+
+func TestADeadKeyUnderFiftyConcurrentCalls(t *testing.T) {
+	for name, death := range deadKeys {
+		for _, perSecond := range []float64{2, 5} {
+			t.Run(name, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, cloudsim.WithRules(death.rules))
+					own := w.account.AddKey(cloudsim.KeySpec{})
+					death.die(w, &own)
+					w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
+					client := w.as(t, own, func(c *Config) { c.PerSecond = perSecond })
+
+					var group sync.WaitGroup
+					for range 50 {
+						group.Go(func() {
+							_, err := client.CreateKey(t.Context(), provider.KeySpec{User: testUser})
+							if kind := provider.KindOf(err); kind != death.kind && kind != provider.KindKeyRefused && kind != provider.KindLockedOut {
+								t.Errorf("got %v of kind %q", err, kind)
+							}
+						})
+					}
+					group.Wait()
+					// The pacer's bucket is what can be under way before the first answer.
+					most := int(perSecond) + death.extra
+					if sent := len(w.cloud.Calls()); sent > most {
+						t.Errorf("%d calls with a dead key reached the cloud, want %d at most", sent, most)
+					}
+					if w.account.Locked() && most < 4 {
+						t.Error("the account is locked")
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestADeadKeyUsedForAnHourReachesTheCloudAFewTimes(t *testing.T) {
+	for name, death := range deadKeys {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, cloudsim.WithRules(death.rules))
+				own := w.account.AddKey(cloudsim.KeySpec{})
+				death.die(w, &own)
+				client := w.as(t, own)
+				for end := time.Now().Add(time.Hour); time.Now().Before(end); time.Sleep(time.Second) {
+					if _, err := client.ListKeys(t.Context(), ""); err == nil {
+						t.Fatal("a dead key works")
+					}
+				}
+				// At 0, 1, 3, 7, 15, 25, 35, 45 and 55 minutes.
+				if sent := len(w.cloud.Calls()); sent > 9+death.extra {
+					t.Errorf("%d calls reached the cloud in an hour", sent)
+				}
+			})
+		})
+	}
+}
+
+func TestAnUnclearRefusalIsTriedOnceMoreAtLeastTwoSecondsLater(t *testing.T) {
+	t.Run("and a good key goes on", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Burst4120, Times: 1})
+			made, err := w.client.CreateKey(t.Context(), provider.KeySpec{User: testUser})
+			mustDo(t, err)
+			calls := w.cloud.Calls()
+			if len(calls) != 2 || calls[1].At.Sub(calls[0].At) < 2*time.Second {
+				t.Errorf("got the calls %+v", calls)
+			}
+			w.mustHave(t, made.ID)
+			if len(w.account.Keys()) != 2 {
+				t.Errorf("got the keys %+v, want one new", w.account.Keys())
+			}
+		})
+	})
+	t.Run("and is never taken for a key that is gone", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Burst4120})
+			ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+			mustBeKind(t, w.client.RevokeKey(t.Context(), ref), provider.KindKeyUnclear)
+			w.mustHaveSeen(t, "UpdateAccessKey", "UpdateAccessKey")
+			w.mustHave(t, ref.ID)
+			w.updates(t)
+		})
+	})
+}
+
+func TestACallThatIsHeldBackSaysThatTheKeyWasRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		cancel := w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"})
+		_, err := w.client.CreateKey(t.Context(), provider.KeySpec{})
+		mustBeKind(t, err, provider.KindKeyRefused)
+		cancel()
+		_, err = w.client.CreateKey(t.Context(), provider.KeySpec{})
+		mustBeKind(t, err, provider.KindKeyRefused)
+		var held *transport.BreakerOpenError
+		if !errors.As(err, &held) || len(w.cloud.Calls()) != 1 {
+			t.Errorf("got %v after %d calls", err, len(w.cloud.Calls()))
+		}
+		time.Sleep(time.Minute)
+		_, err = w.client.CreateKey(t.Context(), provider.KeySpec{})
+		mustDo(t, err)
+	})
+}
+
+func TestAnAnswerOfAGatewayToTheProbeDoesNotReleaseTheOthers(t *testing.T) {
+	for name, fault := range map[string]cloudsim.Fault{
+		"a page":                  {Kind: cloudsim.Refuse, Status: 502, Body: "<html>"},
+		"a throttled platform":    {Kind: cloudsim.Refuse, Status: 503, Code: "6"},
+		"an answer that is a 500": {Kind: cloudsim.Refuse, Status: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.config.MaxRetries = 0
+				own := w.account.AddKey(cloudsim.KeySpec{Inactive: true})
+				client := w.as(t, own)
+				_, err := client.AccessPolicy(t.Context())
+				mustBeKind(t, err, provider.KindKeyRefused)
+				time.Sleep(time.Minute)
+				fault.Times = 1
+				w.cloud.Order(fault)
+				_, _ = client.AccessPolicy(t.Context())
+
+				w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: time.Second})
+				var group sync.WaitGroup
+				for range 20 {
+					group.Go(func() { _, _ = client.AccessPolicy(t.Context()) })
+				}
+				group.Wait()
+				if sent := len(w.cloud.Calls()); sent != 3 {
+					t.Errorf("%d calls reached the cloud, want three", sent)
+				}
+			})
+		})
+	}
+}
+
+func TestAMissingPermissionIsNoReasonToHoldCallsBack(t *testing.T) {
+	w := newWorld(t)
+	client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: testUser}))
+	for range 10 {
+		_, err := client.AccessPolicy(t.Context())
+		mustBeKind(t, err, provider.KindDenied)
+	}
+	if len(w.cloud.Calls()) != 10 {
+		t.Errorf("got %d calls", len(w.cloud.Calls()))
+	}
+}
+
+func TestAStormOfRevokesUnderThrottlingEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Throttle, Rate: 3})
+		w.config.PerSecond = 5
+		client := newClient(t, w.config)
+		pending := map[string]provider.KeyRef{}
+		for range 60 {
+			ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(24 * time.Hour)})
+			pending[ref.ID] = ref
+		}
+		// As Vault does: all at once, and those that failed again.
+		for round := 0; len(pending) > 0; round++ {
+			if round == 6 {
+				t.Fatalf("%d keys are left after six rounds", len(pending))
+			}
+			var group sync.WaitGroup
+			var mu sync.Mutex
+			done := []string{}
+			for id, ref := range pending {
+				group.Go(func() {
+					ctx, cancel := context.WithTimeout(transport.WithClass(t.Context(), transport.ClassRevoke), time.Minute)
+					defer cancel()
+					if client.RevokeKey(ctx, ref) == nil {
+						mu.Lock()
+						defer mu.Unlock()
+						done = append(done, id)
+					}
+				})
+			}
+			group.Wait()
+			for _, id := range done {
+				delete(pending, id)
+			}
+		}
+		if keys := w.account.Keys(); len(keys) != 1 || w.account.Locked() {
+			t.Errorf("%d keys are left, locked: %v", len(keys)-1, w.account.Locked())
+		}
+	})
+}
+
+func TestVerdictsOnOurKey(t *testing.T) {
+	cases := map[string]struct {
+		status int
+		body   string
+		want   transport.Verdict
+	}{
+		"a success":                     {200, `{}`, transport.Accepted},
+		"a refused key":                 {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused},
+		"an expired password":           {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused},
+		"a locked account":              {401, `{"Errors":[{"Code":"13"}]}`, transport.Refused},
+		"a 401 that says no more":       {401, ``, transport.Refused},
+		"an unknown key":                {400, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
+		"a missing permission":          {401, `{"Errors":[{"Code":"7"}]}`, transport.Accepted},
+		"an object that is gone":        {400, `{"Errors":[{"Code":"4000"}]}`, transport.Accepted},
+		"a quota":                       {400, `{"Errors":[{"Code":"10005"}]}`, transport.Accepted},
+		"throttling":                    {429, `{"Errors":[{"Code":"24"}]}`, transport.Silent},
+		"an internal error":             {500, `{"Errors":[{"Code":"0"}]}`, transport.Silent},
+		"a gateway's page":              {502, `<html>`, transport.Silent},
+		"a redirect":                    {307, ``, transport.Silent},
+		"an address without the API":    {404, `404 page not found`, transport.Silent},
+		"a page of 403, as from a wall": {403, `<html>`, transport.Silent},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			resp := &http.Response{StatusCode: test.status, Body: readable(test.body)}
+			if got := judge(resp); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}

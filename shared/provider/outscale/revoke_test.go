@@ -1,0 +1,265 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+func TestAUsersKeyIsMadeInactiveWithItsDateAndThenDeleted(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+		mustDo(t, w.client.RevokeKey(t.Context(), ref))
+		w.mustLack(t, ref.ID)
+		w.mustHaveSeen(t, "UpdateAccessKey", "DeleteAccessKey")
+		sent := w.updates(t)[0]
+		if *sent.State != "INACTIVE" || *sent.ExpirationDate != ref.Expires.Format(dateFormat) || *sent.UserName != testUser {
+			t.Errorf("sent %s until %s for %s", *sent.State, *sent.ExpirationDate, *sent.UserName)
+		}
+	})
+}
+
+func TestAKeyOfTheCallerItselfIsDeletedAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		ref := w.key(cloudsim.KeySpec{Expires: later(time.Hour)})
+		mustDo(t, w.client.RevokeKey(t.Context(), ref))
+		w.mustLack(t, ref.ID)
+		w.mustHaveSeen(t, "DeleteAccessKey")
+	})
+}
+
+func TestARevokedKeyHasADateEvenIfItHadNone(t *testing.T) {
+	w := newWorld(t)
+	ref := w.key(cloudsim.KeySpec{User: testUser})
+	w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse})
+	mustBeKind(t, w.client.RevokeKey(t.Context(), ref), provider.KindAmbiguous)
+	if key := w.mustHave(t, ref.ID); key.Expires.IsZero() || time.Until(key.Expires) > removalTime {
+		t.Errorf("the key lives until %s", key.Expires)
+	}
+}
+
+// An expired key whose delete is refused takes a date in the future to be deleted.
+// On an ACTIVE key that date would bring it back to life.
+func TestAnExpiredKeyIsNeverLiveWhileItIsRevoked(t *testing.T) {
+	cases := map[string]struct {
+		user string
+		ops  []string
+	}{
+		"of a user":            {testUser, []string{"UpdateAccessKey", "DeleteAccessKey"}},
+		"of the caller itself": {"", []string{"DeleteAccessKey", "UpdateAccessKey", "DeleteAccessKey"}},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, cloudsim.WithRules(cloudsim.Rules{RefuseExpiredDelete: true}))
+				w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 60})
+				ref := w.key(cloudsim.KeySpec{User: test.user, Expires: later(time.Minute)})
+				time.Sleep(2 * time.Minute)
+
+				states := []string{}
+				look := func(cloudsim.Call) {
+					key, ok := w.account.Key(ref.ID)
+					if ok && key.Live(time.Now()) {
+						t.Errorf("the key is live: %+v", key)
+					}
+					states = append(states, key.State)
+				}
+				w.cloud.OnCall(look)
+				w.cloud.OnAnswer(look)
+				mustDo(t, w.client.RevokeKey(t.Context(), ref))
+				w.mustLack(t, ref.ID)
+				w.mustHaveSeen(t, test.ops...)
+				if !slices.Contains(states, cloudsim.Inactive) {
+					t.Errorf("the key was seen in the states %q", states)
+				}
+				sent := w.updates(t)
+				at, err := parseDate(sent[0].ExpirationDate)
+				if err != nil || len(sent) != 1 || *sent[0].State != "INACTIVE" || !at.After(time.Now()) || at.After(time.Now().Add(time.Minute)) {
+					t.Errorf("sent %s until %s", *sent[0].State, at)
+				}
+			})
+		})
+	}
+}
+
+func TestAnExpiredKeyThatCanBeDeletedIs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		for _, user := range []string{"", testUser} {
+			ref := w.key(cloudsim.KeySpec{User: user, Expires: later(time.Minute)})
+			time.Sleep(2 * time.Minute)
+			mustDo(t, w.client.RevokeKey(t.Context(), ref))
+			w.mustLack(t, ref.ID)
+		}
+	})
+}
+
+func TestARevokeThatWasCutShortGoesOnWhenCalledAgain(t *testing.T) {
+	cases := map[string]struct {
+		fault cloudsim.Fault
+		dead  bool // after the first try
+	}{
+		"before the first call":           {cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.DropRequest, Times: 1}, false},
+		"with the first answer lost":      {cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.DropAnswer, Times: 1}, true},
+		"between the two calls":           {cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.DropRequest, Times: 1}, true},
+		"with the second answer lost":     {cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.DropAnswer, Times: 1}, true},
+		"with the second answer empty":    {cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.EmptyAnswer, Times: 1}, true},
+		"with the second answer rubbish":  {cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.RubbishAnswer, Times: 1}, true},
+		"with the second answered by 502": {cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.RefuseAfter, Status: 502, Times: 1}, true},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+				w.cloud.Order(test.fault)
+				mustBeKind(t, w.client.RevokeKey(t.Context(), ref), provider.KindAmbiguous)
+				if key, ok := w.account.Key(ref.ID); ok && key.Live(time.Now()) == test.dead {
+					t.Errorf("got %+v, want it dead: %v", key, test.dead)
+				}
+				time.Sleep(2 * time.Hour) // the date resent may have passed meanwhile
+				mustDo(t, w.client.RevokeKey(t.Context(), ref))
+				w.mustLack(t, ref.ID)
+				mustDo(t, w.client.RevokeKey(t.Context(), ref))
+				w.updates(t)
+			})
+		})
+	}
+}
+
+func TestAKeyThatIsGoneIsASuccessOnlyAfterTheAccountConfirmedIt(t *testing.T) {
+	for _, user := range []string{"", testUser} {
+		w := newWorld(t)
+		ref := w.key(cloudsim.KeySpec{User: user, Expires: later(time.Hour)})
+		w.account.DeleteKey(ref.ID)
+		mustDo(t, w.client.RevokeKey(t.Context(), ref))
+		if ops := w.ops(); !slices.Equal(ops[1:], []string{"ReadAccounts", "ReadAccessKeys"}) {
+			t.Errorf("the cloud received %q", ops)
+		}
+	}
+}
+
+func TestAKeyWentWithItsUser(t *testing.T) {
+	w := newWorld(t)
+	ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+	w.account.DeleteUser(testUser)
+	w.account.AddUser("another")
+	mustDo(t, w.client.RevokeKey(t.Context(), ref))
+	w.mustHaveSeen(t, "UpdateAccessKey", "ReadAccounts", "ReadAccessKeys", "ReadUsers")
+}
+
+func TestNotFoundAloneIsNotBelieved(t *testing.T) {
+	refuse := func(op, code string) cloudsim.Fault {
+		return cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 400, Code: code}
+	}
+	cases := map[string]struct {
+		faults []cloudsim.Fault
+		want   string
+	}{
+		"4000 to every call: our own key may be the one that is gone": {
+			[]cloudsim.Fault{refuse("", "4000")}, "cannot be confirmed",
+		},
+		"the key is still listed": {
+			[]cloudsim.Fault{refuse("UpdateAccessKey", "4000")}, "is still listed",
+		},
+		"the key is still listed after the second call": {
+			[]cloudsim.Fault{refuse("DeleteAccessKey", "5027")}, "is still listed",
+		},
+		"the account cannot be read": {
+			[]cloudsim.Fault{refuse("UpdateAccessKey", "4000"), {Op: "ReadAccounts", Kind: cloudsim.DropAnswer}}, "cannot be confirmed",
+		},
+		"the account is not told": {
+			[]cloudsim.Fault{
+				refuse("UpdateAccessKey", "4000"),
+				{Op: "ReadAccounts", Kind: cloudsim.RubbishAnswer, Body: `{"Accounts":[{}]}`},
+			}, "holds no account",
+		},
+		"the list cannot be read": {
+			[]cloudsim.Fault{refuse("UpdateAccessKey", "4000"), {Op: "ReadAccessKeys", Kind: cloudsim.EmptyAnswer}}, "cannot be confirmed",
+		},
+		"the user is not found, but exists": {
+			[]cloudsim.Fault{refuse("UpdateAccessKey", "5075"), refuse("ReadAccessKeys", "5075")}, "although its user",
+		},
+		"the users cannot be read": {
+			[]cloudsim.Fault{refuse("UpdateAccessKey", "5075"), refuse("ReadAccessKeys", "5075"), refuse("ReadUsers", "4000")},
+			"cannot be confirmed",
+		},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+			for _, fault := range test.faults {
+				w.cloud.Order(fault)
+			}
+			err := w.client.RevokeKey(t.Context(), ref)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
+				t.Fatalf("got %v, want one that says %q", err, test.want)
+			}
+			if provider.KindOf(err) == provider.KindNotFound {
+				t.Errorf("%v has the kind of a key that is gone", err)
+			}
+			w.mustHave(t, ref.ID)
+		})
+	}
+}
+
+func TestAKeyOfAnotherAccountIsNotGone(t *testing.T) {
+	w := newWorld(t)
+	other := w.cloud.AddAccount("210987654321")
+	other.AddUser(testUser)
+	ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+	err := w.as(t, other.RootKey()).RevokeKey(t.Context(), ref)
+	want := "belongs to OUTSCALE account 123456789012, but the configured key to 210987654321"
+	if err == nil || !strings.Contains(err.Error(), want) || provider.KindOf(err) == provider.KindNotFound {
+		t.Errorf("got %v of kind %q, want one that says %q", err, provider.KindOf(err), want)
+	}
+	w.mustHave(t, ref.ID)
+}
+
+func TestAClientWhoseOwnKeyIsDeadRevokesNothing(t *testing.T) {
+	deaths := map[string]func(w *world, own string){
+		"deleted":  func(w *world, own string) { w.account.DeleteKey(own) },
+		"inactive": nil,
+		"expired":  nil,
+	}
+	want := map[string]provider.Kind{
+		"deleted": provider.KindKeyUnclear, "inactive": provider.KindKeyRefused, "expired": provider.KindKeyRefused,
+	}
+	for name, kill := range deaths {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				spec := cloudsim.KeySpec{Inactive: name == "inactive"}
+				if name == "expired" {
+					spec.Expires = later(time.Minute)
+				}
+				own := w.account.AddKey(spec)
+				if kill != nil {
+					kill(w, own.AccessKey)
+				}
+				ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+				time.Sleep(2 * time.Minute)
+				mustBeKind(t, w.as(t, own).RevokeKey(t.Context(), ref), want[name])
+				if key := w.mustHave(t, ref.ID); !key.Live(time.Now()) {
+					t.Errorf("got %+v", key)
+				}
+			})
+		})
+	}
+}
+
+func TestAUserWithoutThePermissionToRevokeIsDenied(t *testing.T) {
+	w := newWorld(t)
+	w.account.AddUser("engine", "api:Read*")
+	ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+	own := w.account.AddKey(cloudsim.KeySpec{User: "engine"})
+	mustBeKind(t, w.as(t, own).RevokeKey(t.Context(), ref), provider.KindDenied)
+}

@@ -1,0 +1,153 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+func TestWhoAmI(t *testing.T) {
+	type who = provider.Identity
+	root, unknown := who{Kind: provider.IdentityRoot}, who{Kind: provider.IdentityUnknown}
+	engine := who{Kind: provider.IdentityUser, User: "engine"}
+	refuse := func(op string, skip int, status int, code string) cloudsim.Fault {
+		return cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Skip: skip, Times: 1, Status: status, Code: code}
+	}
+	cases := map[string]struct {
+		user   string // who signs
+		allow  []string
+		others int // users listed before
+		fault  *cloudsim.Fault
+		want   who
+		kind   provider.Kind // of the error, if there is to be one
+		failed bool
+	}{
+		"the root user":                        {want: root},
+		"the root user among fifty users":      {others: 49, want: root},
+		"the root user among too many to ask":  {others: 50, want: unknown},
+		"a user":                               {user: "engine", allow: []string{"api:*"}, want: engine},
+		"the last user that is asked":          {user: "engine", allow: []string{"api:Read*"}, others: 48, want: engine},
+		"a user beyond those that are asked":   {user: "engine", allow: []string{"api:Read*"}, others: 49, want: unknown},
+		"a user on the second page":            {user: "engine", allow: []string{"api:Read*"}, others: 120, want: unknown},
+		"a user that may not read users":       {user: "engine", allow: []string{"api:ReadAccounts", "api:ReadAccessKeys"}, want: unknown},
+		"a user that may not read others keys": {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 401, "7")), want: unknown},
+		"a user beside one just deleted":       {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: engine},
+		"a user that may not read the account": {user: "engine", allow: []string{"api:ReadAccessKeys"}, kind: provider.KindDenied, failed: true},
+		"a user that may not read keys":        {user: "engine", allow: []string{"api:ReadAccounts"}, kind: provider.KindDenied, failed: true},
+		"a list of users that fails":           {fault: new(refuse("ReadUsers", 0, 500, "0")), kind: provider.KindUnreachable, failed: true},
+		"a list of a user's keys that fails":   {fault: new(refuse("ReadAccessKeys", 1, 500, "0")), kind: provider.KindUnreachable, failed: true},
+		"an account that is not told": {
+			fault: &cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.RubbishAnswer, Body: `{"Accounts":[]}`},
+			kind:  provider.KindUnreachable, failed: true,
+		},
+		"a key that is not listed": {
+			fault: &cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[]}`},
+			kind:  provider.KindUnknown, failed: true,
+		},
+		"a list that the filter was not applied to": {
+			fault: &cloudsim.Fault{
+				Op: "ReadAccessKeys", Skip: 1, Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[{"AccessKeyId":"AKOFSOMEBODYELSE"}]}`,
+			},
+			want: root,
+		},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			for i := range test.others {
+				w.account.AddUser(fmt.Sprintf("user-%03d", i))
+			}
+			client, expires := w.client, time.Time{}
+			if test.user != "" {
+				expires = later(time.Hour)
+				w.account.AddUser(test.user, test.allow...)
+				client = w.as(t, w.account.AddKey(cloudsim.KeySpec{User: test.user, Expires: expires}))
+			}
+			if test.fault != nil {
+				w.cloud.Order(*test.fault)
+			}
+			got, err := client.WhoAmI(t.Context())
+			if test.failed {
+				mustBeKind(t, err, test.kind)
+				return
+			}
+			mustDo(t, err)
+			want := provider.Whoami{AccountID: testAccount, Identity: test.want, Expires: expires}
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestAKeyThatIsNotListedIsNamed(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[]}`})
+	_, err := w.client.WhoAmI(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "does not list access key "+w.config.AccessKey) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUsersAreListedPageByPage(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		for i := range 249 {
+			w.account.AddUser(fmt.Sprintf("user-%03d", i))
+		}
+		var names []string
+		for user, err := range w.client.ListUsers(t.Context()) {
+			mustDo(t, err)
+			if user.Path != "/" {
+				t.Errorf("got the path %q", user.Path)
+			}
+			names = append(names, user.Name)
+		}
+		if want := w.account.Users(); !slices.Equal(names, want) {
+			t.Errorf("got %d users, want the %d in their order", len(names), len(want))
+		}
+		w.mustHaveSeen(t, "ReadUsers", "ReadUsers", "ReadUsers")
+
+		w.cloud.ResetCalls()
+		for range w.client.ListUsers(t.Context()) {
+			break
+		}
+		w.mustHaveSeen(t, "ReadUsers")
+	})
+}
+
+func TestAListOfUsersEnds(t *testing.T) {
+	cases := map[string]struct {
+		body string
+		fail bool
+	}{
+		"at an empty page that promises more": {`{"Users":[],"HasMoreItems":true}`, false},
+		"at a page that does not say":         {`{"Users":[]}`, false},
+		"with an error where there is none":   {`{}`, true},
+		"with an error at rubbish":            {`{"Users":`, true},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cloud.Order(cloudsim.Fault{Kind: cloudsim.RubbishAnswer, Body: test.body})
+			var last error
+			for user, err := range w.client.ListUsers(t.Context()) {
+				if err == nil {
+					t.Errorf("got the user %v", user)
+				}
+				last = err
+			}
+			if (last != nil) != test.fail {
+				t.Errorf("got %v", last)
+			}
+			w.mustHaveSeen(t, "ReadUsers")
+		})
+	}
+}

@@ -1,0 +1,367 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// results are the ends of concurrent calls: statuses, 0 for those held back.
+type results struct {
+	group sync.WaitGroup
+	mu    sync.Mutex
+	ends  []int
+}
+
+func (r *results) call(t *testing.T, rt http.RoundTripper, n int) {
+	t.Helper()
+	for range n {
+		r.group.Go(func() {
+			got, err := call(t, t.Context(), rt)
+			var held *BreakerOpenError
+			if err != nil && !errors.As(err, &held) {
+				t.Errorf("got %v", err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.ends = append(r.ends, got)
+		})
+	}
+	synctest.Wait()
+}
+
+// wait returns how many calls ended with each status.
+func (r *results) wait() map[int]int {
+	r.group.Wait()
+	counts := map[int]int{}
+	for _, end := range r.ends {
+		counts[end]++
+	}
+	return counts
+}
+
+func mustBeHeld(t *testing.T, rt http.RoundTripper, until time.Time) {
+	t.Helper()
+	_, err := call(t, t.Context(), rt)
+	var held *BreakerOpenError
+	var notSent *NotSentError
+	if !errors.As(err, &held) || !errors.As(err, &notSent) {
+		t.Fatalf("got %v, want the call to be held back", err)
+	}
+	if !held.Until.Equal(until) {
+		t.Fatalf("held back until %s, want %s", held.Until, until)
+	}
+}
+
+func TestARefusedKeyStopsAllCallsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(401))
+		rt := chainTo(cloud)
+		mustAnswer(t, rt, 401)
+		until := time.Now().Add(time.Minute)
+		for range 20 {
+			mustBeHeld(t, rt, until)
+		}
+		time.Sleep(59 * time.Second)
+		mustBeHeld(t, rt, until)
+		if cloud.count() != 1 {
+			t.Errorf("%d calls reached the cloud, want one", cloud.count())
+		}
+	})
+}
+
+func TestTheErrorOfACallHeldBackSaysWhyAndUntilWhen(t *testing.T) {
+	err := &BreakerOpenError{Until: time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))}
+	want := "the cloud refused the engine's access key; no call is sent before 2026-03-04T04:06:07Z, so that the account does not get locked"
+	if err.Error() != want {
+		t.Errorf("got %q", err)
+	}
+}
+
+func TestOneCallAloneIsTriedAfterThePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan int)
+		cloud := &script{play: func(n int, _ *http.Request) (*http.Response, error) {
+			if n == 0 {
+				return answer(401), nil
+			}
+			return answer(<-answers), nil
+		}}
+		rt := chainTo(cloud)
+		mustAnswer(t, rt, 401)
+		time.Sleep(time.Minute)
+		var r results
+		r.call(t, rt, 10)
+		if cloud.count() != 2 {
+			t.Fatalf("%d calls were tried, want one alone", cloud.count()-1)
+		}
+		answers <- 200
+		if got := r.wait(); got[200] != 1 || got[0] != 9 {
+			t.Errorf("got %v, want one answer and nine held back", got)
+		}
+		close(answers)
+		cloud.play = plays(status(200)).play
+		var again results
+		again.call(t, rt, 10)
+		if got := again.wait(); got[200] != 10 {
+			t.Errorf("after the key was accepted got %v, want all sent", got)
+		}
+	})
+}
+
+func TestThePauseDoublesUpToTenMinutesAndASuccessResetsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(401))
+		rt := chainTo(cloud)
+		for _, minutes := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+			mustAnswer(t, rt, 401)
+			pause := minutes * time.Minute
+			mustBeHeld(t, rt, time.Now().Add(pause))
+			time.Sleep(pause)
+		}
+		cloud.play = plays(status(200)).play
+		mustAnswer(t, rt, 200)
+		cloud.play = plays(status(401)).play
+		mustAnswer(t, rt, 401)
+		mustBeHeld(t, rt, time.Now().Add(time.Minute))
+	})
+}
+
+func TestRefusalsOfCallsUnderWayTogetherAreOnePieceOfNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		cloud := &script{play: func(int, *http.Request) (*http.Response, error) {
+			<-release
+			return answer(401), nil
+		}}
+		rt := chainTo(cloud)
+		var r results
+		r.call(t, rt, 4)
+		close(release)
+		if got := r.wait(); got[401] != 4 {
+			t.Fatalf("got %v", got)
+		}
+		mustBeHeld(t, rt, time.Now().Add(time.Minute))
+	})
+}
+
+func TestACallQueuedBehindARefusalIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(401))
+		p := NewPacer(1)
+		mustPass(t, p) // so that all must wait for their turn
+		rt := chainTo(cloud, func(o *Options) { o.Pacer = p })
+		var r results
+		r.call(t, rt, 50)
+		if got := r.wait(); got[401] != 1 || got[0] != 49 || cloud.count() != 1 {
+			t.Errorf("got %v; %d calls with a refused key reached the cloud, want one", got, cloud.count())
+		}
+	})
+}
+
+func TestAnUnclearRefusalIsTriedOnceMoreAfterTwoSecondsWhileOthersWait(t *testing.T) {
+	cases := map[string]struct {
+		second int
+		sent   int
+		good   int // calls that end well
+	}{
+		"and the key turns out good": {second: 200, sent: 8, good: 7},
+		"and is unclear again":       {second: 400, sent: 2},
+		"and is refused":             {second: 401, sent: 2},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cloud := plays(status(400), status(test.second))
+				rt := chainTo(cloud)
+				start := time.Now()
+				var r results
+				r.call(t, rt, 1)
+				time.Sleep(time.Second)
+				r.call(t, rt, 6)
+				if cloud.count() != 1 {
+					t.Fatalf("%d calls were sent within the pause", cloud.count()-1)
+				}
+				if got := r.wait(); got[200] != test.good {
+					t.Errorf("got %v, want %d successes", got, test.good)
+				}
+				if cloud.count() != test.sent {
+					t.Errorf("%d calls were sent, want %d", cloud.count(), test.sent)
+				}
+				if second := cloud.attempts[1].at.Sub(start); second != 2*time.Second {
+					t.Errorf("the key was tried again after %s, want 2s", second)
+				}
+				if test.second != 200 {
+					mustBeHeld(t, rt, time.Now().Add(time.Minute))
+				}
+			})
+		})
+	}
+}
+
+func TestACallIsTriedOnceMoreAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(400))
+		mustAnswer(t, chainTo(cloud), 400)
+		if cloud.count() != 2 {
+			t.Fatalf("the call was sent %d times, want 2", cloud.count())
+		}
+		if cloud.attempts[0].body != cloud.attempts[1].body || cloud.attempts[0].signature == cloud.attempts[1].signature {
+			t.Errorf("got attempts %+v, want the same body under a new signature", cloud.attempts)
+		}
+	})
+}
+
+func TestAProbeWithoutAVerdictLetsTheNextCallTry(t *testing.T) {
+	probes := map[string]outcome{
+		"a network error":                        {err: io.ErrUnexpectedEOF},
+		"an answer that says nothing of the key": {status: 502},
+	}
+	for name, probe := range probes {
+		for _, first := range []int{400, 401} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					cloud := plays(status(first), probe, status(first), status(200))
+					b := NewBreaker(cloud, judgeStatus)
+					if first == 400 { // the call itself is the probe
+						_, _ = call(t, t.Context(), b)
+					} else {
+						mustAnswer(t, b, 401)
+						time.Sleep(time.Minute)
+						_, _ = call(t, t.Context(), b)
+					}
+					_, _ = call(t, t.Context(), b) // the next, at once
+					if cloud.count() != 3 {
+						t.Fatalf("got %d attempts, want a third", cloud.count())
+					}
+					_, err := call(t, t.Context(), b)
+					var held *BreakerOpenError
+					if !errors.As(err, &held) {
+						t.Errorf("got %v: the probe without a verdict has closed the breaker", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAnAnswerThatSaysNothingOfTheKeyChangesNothing(t *testing.T) {
+	rt := chainTo(plays(status(502), status(502), status(200)))
+	for _, want := range []int{502, 502, 200} {
+		mustAnswer(t, rt, want)
+	}
+}
+
+func TestGoodNewsOlderThanTheRefusalDoesNotCloseTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		cloud := &script{play: func(n int, _ *http.Request) (*http.Response, error) {
+			if n == 0 {
+				<-release
+				return answer(200), nil
+			}
+			return answer(401), nil
+		}}
+		rt := chainTo(cloud)
+		var r results
+		r.call(t, rt, 1)
+		mustAnswer(t, rt, 401)
+		close(release)
+		if got := r.wait(); got[200] != 1 {
+			t.Fatalf("got %v", got)
+		}
+		mustBeHeld(t, rt, time.Now().Add(time.Minute))
+	})
+}
+
+func TestACallThatWasQueuedOverAnUnclearRefusalStillCounts(t *testing.T) {
+	b := NewBreaker(nil, judgeStatus)
+	old := ticket{}
+	b.leave(ticket{}, Unclear)
+	if b.renew(&old) {
+		t.Fatal("a ticket outlived the refusal")
+	}
+	b.become(closed, time.Time{})
+	if !b.renew(&old) {
+		t.Fatal("a ticket is refused by a closed breaker")
+	}
+	b.leave(old, Refused)
+	if b.state != open {
+		t.Error("the refusal of a call sent after the last change was taken for old news")
+	}
+}
+
+func TestACallThatWaitsForAProbeEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		cloud := &script{play: func(n int, _ *http.Request) (*http.Response, error) {
+			if n == 0 {
+				return answer(400), nil
+			}
+			<-release
+			return answer(200), nil
+		}}
+		rt := chainTo(cloud)
+		var r results
+		r.call(t, rt, 1)
+		time.Sleep(2*time.Second + time.Millisecond)
+		for _, wait := range []time.Duration{time.Second, 5 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			start := time.Now()
+			_, err := call(t, ctx, rt)
+			cancel()
+			var notSent *NotSentError
+			if !errors.As(err, &notSent) || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != wait {
+				t.Errorf("got %v after %s, want the context's end after %s", err, time.Since(start), wait)
+			}
+		}
+		close(release)
+		if got := r.wait(); got[200] != 1 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func TestABreakerSerialisesAnythingThatMayHappen(t *testing.T) {
+	// Whatever the answers, never more than one call is under way while the key is
+	// in doubt.
+	outcomes := [][]int{{401, 401}, {400, 400}, {400, 200, 401}, {502, 401, 502, 502, 401}, {400, 502, 400}}
+	for _, codes := range outcomes {
+		synctest.Test(t, func(t *testing.T) {
+			var times []time.Time
+			cloud := &script{}
+			cloud.play = func(n int, _ *http.Request) (*http.Response, error) {
+				times = append(times, time.Now())
+				return answer(codes[min(n, len(codes)-1)]), nil
+			}
+			rt := chainTo(cloud, func(o *Options) { o.Pacer = NewPacer(1) })
+			for range 20 {
+				var r results
+				r.call(t, rt, 5)
+				r.wait()
+				time.Sleep(30 * time.Second)
+			}
+			refusals := 0
+			for n := range times {
+				if code := codes[min(n, len(codes)-1)]; code == 401 || code == 400 {
+					refusals++
+				}
+			}
+			if refusals > 8 { // ten minutes with pauses of 1, 2, 4 and 8 minutes
+				t.Errorf("%v: the refused key was used %d times in ten minutes", codes, refusals)
+			}
+			if !slices.IsSortedFunc(times, time.Time.Compare) {
+				t.Error("calls overtook each other")
+			}
+		})
+	}
+}

@@ -1,0 +1,298 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// turns records who got a turn, and when.
+type turns struct {
+	start time.Time
+	group sync.WaitGroup
+
+	mu    sync.Mutex
+	names []string
+	after []time.Duration
+}
+
+// wait queues a call, and returns once it stands in its queue.
+func (r *turns) wait(t *testing.T, ctx context.Context, p *Pacer, class Class, name string) {
+	t.Helper()
+	r.group.Go(func() {
+		if err := p.Wait(WithClass(ctx, class)); err != nil {
+			name += " gave up"
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.names = append(r.names, name)
+		r.after = append(r.after, time.Since(r.start))
+	})
+	synctest.Wait()
+}
+
+func mustPass(t *testing.T, p *Pacer) {
+	t.Helper()
+	if err := p.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheRateHoldsOverManyCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, start := NewPacer(5), time.Now()
+		var times []time.Duration
+		for range 200 {
+			mustPass(t, p)
+			times = append(times, time.Since(start))
+		}
+		// A full bucket of five, then one every 200 ms.
+		if want := 39 * time.Second; times[199] < want-time.Millisecond || times[199] > want+time.Millisecond {
+			t.Errorf("200 calls took %s, want %s", times[199], want)
+		}
+		for i, at := range times {
+			inSecond := 0
+			for _, other := range times[i:] {
+				if other < at+time.Second {
+					inSecond++
+				}
+			}
+			if inSecond > 10 {
+				t.Fatalf("%d calls in the second after %s", inSecond, at)
+			}
+		}
+	})
+}
+
+func TestARateBelowOneASecondIsPossible(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, start := NewPacer(0.5), time.Now()
+		for range 3 {
+			mustPass(t, p)
+		}
+		if time.Since(start) != 4*time.Second {
+			t.Errorf("three calls took %s, want 4s", time.Since(start))
+		}
+	})
+}
+
+func TestClassesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(1)
+		mustPass(t, p)
+		r := &turns{start: time.Now()}
+		r.wait(t, t.Context(), p, ClassIssue, "first")
+		for i := range 2 {
+			r.wait(t, t.Context(), p, ClassBackground, fmt.Sprint("background ", i))
+		}
+		for i := range 4 {
+			r.wait(t, t.Context(), p, ClassRevoke, fmt.Sprint("revoke ", i))
+		}
+		for i := range 2 {
+			r.wait(t, t.Context(), p, ClassIssue, fmt.Sprint("issue ", i))
+		}
+		r.group.Wait()
+		want := []string{
+			"first", "revoke 0", "issue 0", "revoke 1", "issue 1", "revoke 2", "revoke 3", "background 0", "background 1",
+		}
+		if !slices.Equal(r.names, want) {
+			t.Errorf("got %q, want %q", r.names, want)
+		}
+	})
+}
+
+func TestAnIssueDoesNotWaitForAStormOfRevokes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(5)
+		r := &turns{start: time.Now()}
+		for range 1000 {
+			r.group.Go(func() { _ = p.Wait(WithClass(t.Context(), ClassRevoke)) })
+		}
+		synctest.Wait()
+		r.wait(t, t.Context(), p, ClassIssue, "issue")
+		r.group.Wait()
+		if r.after[0] > time.Second {
+			t.Errorf("the issue waited %s", r.after[0])
+		}
+		if total := time.Since(r.start); total > maxRevokeQueue+time.Second {
+			t.Errorf("the last revoke waited %s, want to hear of it after 20s", total)
+		}
+	})
+}
+
+func TestTheDefaultClassIsIssue(t *testing.T) {
+	if got := classOf(t.Context()); got != ClassIssue {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestARevokeGivesUpAfterTwentySecondsInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(0.04) // a call every 25 s
+		mustPass(t, p)
+		r := &turns{start: time.Now()}
+		r.wait(t, t.Context(), p, ClassIssue, "issue")
+		r.wait(t, t.Context(), p, ClassRevoke, "revoke")
+		r.group.Wait()
+		if !slices.Equal(r.names, []string{"revoke gave up", "issue"}) ||
+			!slices.Equal(r.after, []time.Duration{20 * time.Second, 25 * time.Second}) {
+			t.Errorf("got %q after %v", r.names, r.after)
+		}
+	})
+}
+
+func TestADeadlineShorterThanTheWaitFailsAtOnceAndSendsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud, p := plays(status(200)), NewPacer(0.1)
+		rt := chainTo(cloud, func(o *Options) { o.Pacer = p })
+		mustAnswer(t, rt, 200)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := call(t, ctx, rt)
+		var notSent *NotSentError
+		if !errors.As(err, &notSent) || time.Since(start) != 0 || cloud.count() != 1 {
+			t.Errorf("got %v after %s and %d attempts", err, time.Since(start), cloud.count())
+		}
+	})
+}
+
+func TestAWaiterThatIsCancelledHoldsNobodyUp(t *testing.T) {
+	for _, class := range []Class{ClassIssue, ClassRevoke, ClassBackground} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPacer(1)
+			mustPass(t, p)
+			r := &turns{start: time.Now()}
+			held, cancelHolder := context.WithCancel(t.Context())
+			queued, cancelQueued := context.WithCancel(t.Context())
+			r.wait(t, held, p, class, "holder")
+			r.wait(t, t.Context(), p, class, "second")
+			r.wait(t, queued, p, class, "queued")
+			r.wait(t, t.Context(), p, class, "last")
+
+			time.Sleep(500 * time.Millisecond)
+			cancelQueued()
+			synctest.Wait()
+			cancelHolder()
+			r.group.Wait()
+			want := []string{"queued gave up", "holder gave up", "second", "last"}
+			if !slices.Equal(r.names, want) {
+				t.Errorf("got %q, want %q", r.names, want)
+			}
+			if r.after[2] != time.Second || r.after[3] != 2*time.Second {
+				t.Errorf("got turns after %v: the holder's token was not given back", r.after)
+			}
+			if p.taken {
+				t.Error("the turn is taken, but nobody has it")
+			}
+		})
+	}
+}
+
+func TestAWaiterCancelledInTheMomentOfItsTurnPassesItOn(t *testing.T) {
+	p := NewPacer(1e6)
+	for range 200 {
+		var group sync.WaitGroup
+		for i := range 20 {
+			ctx, cancel := context.WithCancel(WithClass(t.Context(), Class(i%int(classes))))
+			group.Go(func() { _ = p.Wait(ctx) })
+			group.Go(cancel)
+		}
+		group.Wait()
+		if p.taken || slices.ContainsFunc(p.queues[:], func(q []chan struct{}) bool { return len(q) > 0 }) {
+			t.Fatal("the turn was lost")
+		}
+	}
+	mustPass(t, p)
+}
+
+func TestATurnThatCameTogetherWithTheCancellationIsPassedOn(t *testing.T) {
+	p := NewPacer(1e6)
+	p.taken = true
+	turn, next := make(chan struct{}), make(chan struct{})
+	p.queues[ClassIssue] = []chan struct{}{next}
+	p.leave(ClassIssue, turn) // no longer queued: its turn has come
+	select {
+	case <-next:
+	default:
+		t.Error("the next in the queue did not get the turn")
+	}
+}
+
+func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(8)
+		cloud := plays(status(429))
+		rt := &pacing{next: cloud, pacer: p}
+		for second, want := range []rate.Limit{4, 2, 1, slowest, slowest} {
+			for range 3 {
+				p.throttled()
+			}
+			if got := p.limiter.Limit(); got != want {
+				t.Errorf("second %d: the rate is %v, want %v", second, got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, code := range []int{429, 503} {
+			p.limiter.SetLimit(8)
+			cloud.play = plays(status(code)).play
+			mustAnswer(t, rt, code)
+			if got := p.limiter.Limit(); got != 4 {
+				t.Errorf("after a %d the rate is %v, want 4", code, got)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+func TestARateBelowTheSlowestIsNotRaisedByThrottling(t *testing.T) {
+	p := NewPacer(0.2)
+	p.throttled()
+	if got := p.limiter.Limit(); got != 0.2 {
+		t.Errorf("the rate is %v, want 0.2", got)
+	}
+}
+
+func TestTheRateClimbsBackAndBurstsReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(10)
+		rt := &pacing{next: plays(status(200)), pacer: p}
+		p.throttled()
+		if p.limiter.Limit() != 5 || p.limiter.Burst() != 1 {
+			t.Fatalf("got rate %v and burst %d", p.limiter.Limit(), p.limiter.Burst())
+		}
+		start := time.Now()
+		for p.limiter.Limit() < 10 {
+			before := p.limiter.Limit()
+			mustAnswer(t, rt, 200)
+			if p.limiter.Limit() > before+0.5 {
+				t.Fatalf("the rate jumps from %v to %v", before, p.limiter.Limit())
+			}
+		}
+		if took := time.Since(start); took < 9*time.Second || took > 15*time.Second {
+			t.Errorf("climbing back from the half took %s, want about 10s", took)
+		}
+		if p.limiter.Burst() != 10 {
+			t.Errorf("the burst is %d at the full rate, want 10", p.limiter.Burst())
+		}
+	})
+}
+
+func TestAFailedAttemptDoesNotChangeTheRate(t *testing.T) {
+	p := NewPacer(4)
+	rt := &pacing{next: plays(outcome{err: http.ErrServerClosed}), pacer: p}
+	if _, err := call(t, t.Context(), rt); err == nil || p.limiter.Limit() != 4 {
+		t.Errorf("got %v and rate %v", err, p.limiter.Limit())
+	}
+}
