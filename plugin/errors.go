@@ -47,7 +47,7 @@ func explain(account string, err error) error {
 	switch refused.Kind {
 	case provider.KindKeyRefused:
 		return mendable("the cloud refuses the access key of account %q: check that it exists, is active and has not expired, "+
-			"then write a working one to config/%s (%s)", account, account, err)
+			"then write a working one to config/%s, which tries it at once (%s)", account, account, err)
 	case provider.KindKeyUnclear:
 		return mendable("the cloud does not know the access key of account %q, or the key belongs to another region than the configured one: "+
 			"check access_key and region in config/%s (%s)", account, account, err)

@@ -159,3 +159,6 @@ func fields(pairs ...any) string {
 	}
 	return string(encoded)
 }
+
+// pass lets time go by; in a synctest bubble that takes none.
+func pass(d time.Duration) { <-time.After(d) }

@@ -102,7 +102,7 @@ func TestAKeyThatIsNotLiveCannotSign(t *testing.T) {
 				_, a, root := newCloud(WithRules(rules))
 				short := root.as(a.AddKey(KeySpec{Expires: time.Now().Add(time.Minute)}))
 				short.mustSucceed(t, "ReadVms", "{}")
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				short.mustRefuse(t, "ReadVms", "{}", status, code)
 				root.as(a.AddKey(KeySpec{Inactive: true})).mustRefuse(t, "ReadVms", "{}", status, code)
 			})
@@ -120,7 +120,7 @@ func TestANewKeyIsUnknownUntilItsActivationDelayIsOver(t *testing.T) {
 		if n := len(root.mustSucceed(t, "ReadAccessKeys", "{}").AccessKeys); n != 1 {
 			t.Errorf("listed at once: got %d keys, want the old one only", n)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		fresh.mustSucceed(t, "ReadVms", "{}")
 		if n := len(root.mustSucceed(t, "ReadAccessKeys", "{}").AccessKeys); n != 2 {
 			t.Errorf("listed later: got %d keys, want 2", n)

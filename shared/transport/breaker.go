@@ -36,17 +36,21 @@ const (
 	// unclearPause is the least time before an unclear refusal is put to the test:
 	// bursts of calls get 4120 too, and have ended by then.
 	unclearPause = 2 * time.Second
-	// refusedPause is OUTSCALE's first lockout; the pause doubles up to its
-	// longest.
-	refusedPause    = time.Minute
-	refusedPauseMax = 10 * time.Minute
+	// refusedPause is OUTSCALE's first lockout. The pause doubles once.
+	refusedPause = time.Minute
+	// lastRefusal is the third in a row: a fourth would lock the account. The breaker
+	// then stays open for heldPause, in which somebody should have given the account
+	// another key, and with it another breaker.
+	lastRefusal = 3
+	heldPause   = 24 * time.Hour
 )
 
 // Breaker keeps calls with a refused key from the cloud: OUTSCALE locks an
 // account's API for a minute after four refusals in a row, then for longer, for
-// everybody who uses it. After a refusal no call is sent until a pause has
-// passed, and then one alone. An unclear refusal is tried once more, alone and
-// after a shorter pause, while the others wait for the result.
+// everybody who uses it. The first call goes alone, until the cloud has known the
+// key. After a refusal no call is sent until a pause has passed, and then one
+// alone; after three, none for a day. An unclear refusal is tried once more, alone
+// and after a shorter pause, while the others wait for the result.
 type Breaker struct {
 	next  http.RoundTripper
 	judge Judge
@@ -55,7 +59,7 @@ type Breaker struct {
 	state    breakerState
 	retryAt  time.Time
 	probing  bool
-	refusals int
+	refusals int           // in a row
 	changes  int           // counts changes of state, to tell stale good news
 	changed  chan struct{} // closed at the next change of state
 }
@@ -63,8 +67,9 @@ type Breaker struct {
 type breakerState int
 
 const (
-	closed breakerState = iota
-	suspect
+	unproven breakerState = iota // no call was answered yet
+	suspect                      // after an unclear refusal
+	closed
 	open
 )
 
@@ -82,7 +87,7 @@ func (e *BreakerOpenError) Error() string {
 // errExpired is what recheck tells the breaker: ask for a new ticket.
 var errExpired = errors.New("the key was refused while the call waited for its turn")
 
-// NewBreaker returns a closed breaker before next.
+// NewBreaker returns a breaker before next that knows nothing of the key yet.
 func NewBreaker(next http.RoundTripper, judge Judge) *Breaker {
 	return &Breaker{next: next, judge: judge, changed: make(chan struct{})}
 }
@@ -163,42 +168,39 @@ func (b *Breaker) renew(t *ticket) bool {
 // enter waits until a call may be sent, or fails at once where it may not.
 func (b *Breaker) enter(ctx context.Context) (ticket, error) {
 	for {
-		t, wait, changed, err := b.gate()
+		t, pause, changed, err := b.gate()
 		if err != nil || changed == nil {
 			return t, err
 		}
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-pause:
 		case <-changed:
 		case <-ctx.Done():
-			timer.Stop()
 			return ticket{}, ctx.Err()
 		}
-		timer.Stop()
 	}
 }
 
-// gate decides: a ticket (changed is nil), a wait of at most that long or until
-// changed is closed, or an error.
-func (b *Breaker) gate() (t ticket, wait time.Duration, changed <-chan struct{}, err error) {
+// gate decides: a ticket (changed is nil), a wait until the pause is over or changed is
+// closed, or an error. While a probe is under way nothing but its verdict ends the wait.
+func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state == closed {
-		return ticket{changes: b.changes}, 0, nil, nil
+		return ticket{changes: b.changes}, nil, nil, nil
 	}
 	early := time.Until(b.retryAt)
 	if early <= 0 && !b.probing {
 		b.probing = true
-		return ticket{changes: b.changes, probe: true}, 0, nil, nil
+		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}
 	if b.state == open {
-		return ticket{}, 0, nil, &BreakerOpenError{Until: b.retryAt}
+		return ticket{}, nil, nil, &BreakerOpenError{Until: b.retryAt}
 	}
-	if b.probing {
-		early = time.Hour // until the probe has changed the state, or was abandoned
+	if !b.probing {
+		pause = time.After(early)
 	}
-	return ticket{}, early, b.changed, nil
+	return ticket{}, pause, b.changed, nil
 }
 
 // leave takes the verdict of a call that was answered.
@@ -216,11 +218,15 @@ func (b *Breaker) leave(t ticket, v Verdict) {
 	case v == Accepted:
 		b.refusals = 0
 		b.become(closed, time.Time{})
-	case v == Unclear && b.state == closed:
+	case v == Unclear && b.state != suspect && b.state != open:
+		b.refusals++
 		b.become(suspect, time.Now().Add(unclearPause))
 	default:
 		b.refusals++
-		pause := min(refusedPauseMax, refusedPause<<min(b.refusals-1, 4))
+		pause := heldPause
+		if b.refusals < lastRefusal {
+			pause = refusedPause << (b.refusals - 1)
+		}
 		b.become(open, time.Now().Add(pause))
 	}
 }

@@ -71,7 +71,7 @@ func TestARefusedKeyStopsAllCallsAtOnce(t *testing.T) {
 		for range 20 {
 			mustBeHeld(t, rt, until)
 		}
-		time.Sleep(59 * time.Second)
+		pass(59 * time.Second)
 		mustBeHeld(t, rt, until)
 		if cloud.count() != 1 {
 			t.Errorf("%d calls reached the cloud, want one", cloud.count())
@@ -98,7 +98,7 @@ func TestOneCallAloneIsTriedAfterThePause(t *testing.T) {
 		}}
 		rt := chainTo(cloud)
 		mustAnswer(t, rt, 401)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		var r results
 		r.call(t, rt, 10)
 		if cloud.count() != 2 {
@@ -118,21 +118,49 @@ func TestOneCallAloneIsTriedAfterThePause(t *testing.T) {
 	})
 }
 
-func TestThePauseDoublesUpToTenMinutesAndASuccessResetsIt(t *testing.T) {
+func TestThePauseDoublesTheThirdRefusalIsTheLastForADayAndASuccessResetsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cloud := plays(status(401))
 		rt := chainTo(cloud)
-		for _, minutes := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+		for _, pause := range []time.Duration{time.Minute, 2 * time.Minute, 24 * time.Hour, 24 * time.Hour} {
 			mustAnswer(t, rt, 401)
-			pause := minutes * time.Minute
 			mustBeHeld(t, rt, time.Now().Add(pause))
-			time.Sleep(pause)
+			pass(pause)
 		}
 		cloud.play = plays(status(200)).play
 		mustAnswer(t, rt, 200)
 		cloud.play = plays(status(401)).play
 		mustAnswer(t, rt, 401)
 		mustBeHeld(t, rt, time.Now().Add(time.Minute))
+	})
+}
+
+// proven is a chain whose key the cloud has accepted once, so that calls go side by side.
+func proven(t *testing.T, cloud *script) http.RoundTripper {
+	t.Helper()
+	play := cloud.play
+	cloud.play = plays(status(200)).play
+	rt := chainTo(cloud)
+	mustAnswer(t, rt, 200)
+	cloud.play, cloud.attempts = play, nil
+	return rt
+}
+
+func TestTheFirstCallGoesAloneUntilTheCloudHasKnownTheKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan int)
+		cloud := &script{play: func(int, *http.Request) (*http.Response, error) { return answer(<-release), nil }}
+		var r results
+		r.call(t, chainTo(cloud), 5)
+		if cloud.count() != 1 {
+			t.Fatalf("%d calls were sent with a key that may be dead", cloud.count())
+		}
+		for range 5 {
+			release <- 200
+		}
+		if got := r.wait(); got[200] != 5 {
+			t.Errorf("got %v", got)
+		}
 	})
 }
 
@@ -143,7 +171,7 @@ func TestRefusalsOfCallsUnderWayTogetherAreOnePieceOfNews(t *testing.T) {
 			<-release
 			return answer(401), nil
 		}}
-		rt := chainTo(cloud)
+		rt := proven(t, cloud)
 		var r results
 		r.call(t, rt, 4)
 		close(release)
@@ -186,7 +214,7 @@ func TestAnUnclearRefusalIsTriedOnceMoreAfterTwoSecondsWhileOthersWait(t *testin
 				start := time.Now()
 				var r results
 				r.call(t, rt, 1)
-				time.Sleep(time.Second)
+				pass(time.Second)
 				r.call(t, rt, 6)
 				if cloud.count() != 1 {
 					t.Fatalf("%d calls were sent within the pause", cloud.count()-1)
@@ -201,7 +229,7 @@ func TestAnUnclearRefusalIsTriedOnceMoreAfterTwoSecondsWhileOthersWait(t *testin
 					t.Errorf("the key was tried again after %s, want 2s", second)
 				}
 				if test.second != 200 {
-					mustBeHeld(t, rt, time.Now().Add(time.Minute))
+					mustBeHeld(t, rt, time.Now().Add(2*time.Minute)) // for the second refusal in a row
 				}
 			})
 		})
@@ -236,7 +264,7 @@ func TestAProbeWithoutAVerdictLetsTheNextCallTry(t *testing.T) {
 						_, _ = call(t, t.Context(), b)
 					} else {
 						mustAnswer(t, b, 401)
-						time.Sleep(time.Minute)
+						pass(time.Minute)
 						_, _ = call(t, t.Context(), b)
 					}
 					_, _ = call(t, t.Context(), b) // the next, at once
@@ -271,7 +299,7 @@ func TestGoodNewsOlderThanTheRefusalDoesNotCloseTheBreaker(t *testing.T) {
 			}
 			return answer(401), nil
 		}}
-		rt := chainTo(cloud)
+		rt := proven(t, cloud)
 		var r results
 		r.call(t, rt, 1)
 		mustAnswer(t, rt, 401)
@@ -313,7 +341,7 @@ func TestACallThatWaitsForAProbeEndsWithItsContext(t *testing.T) {
 		rt := chainTo(cloud)
 		var r results
 		r.call(t, rt, 1)
-		time.Sleep(2*time.Second + time.Millisecond)
+		pass(2*time.Second + time.Millisecond)
 		for _, wait := range []time.Duration{time.Second, 5 * time.Second} {
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			start := time.Now()
@@ -348,7 +376,7 @@ func TestABreakerSerialisesAnythingThatMayHappen(t *testing.T) {
 				var r results
 				r.call(t, rt, 5)
 				r.wait()
-				time.Sleep(30 * time.Second)
+				pass(30 * time.Second)
 			}
 			refusals := 0
 			for n := range times {

@@ -153,3 +153,6 @@ func mustAnswer(t *testing.T, rt http.RoundTripper, want int) {
 		t.Fatalf("got status %d and error %v, want %d", got, err, want)
 	}
 }
+
+// pass lets time go by; in a synctest bubble that takes none.
+func pass(d time.Duration) { <-time.After(d) }

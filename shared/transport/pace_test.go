@@ -181,7 +181,7 @@ func TestAWaiterThatIsCancelledHoldsNobodyUp(t *testing.T) {
 			r.wait(t, queued, p, class, "queued")
 			r.wait(t, t.Context(), p, class, "last")
 
-			time.Sleep(500 * time.Millisecond)
+			pass(500 * time.Millisecond)
 			cancelQueued()
 			synctest.Wait()
 			cancelHolder()
@@ -242,7 +242,7 @@ func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
 			if got := p.limiter.Limit(); got != want {
 				t.Errorf("second %d: the rate is %v, want %v", second, got, want)
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		for _, code := range []int{429, 503} {
 			p.limiter.SetLimit(8)
@@ -251,7 +251,7 @@ func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
 			if got := p.limiter.Limit(); got != 4 {
 				t.Errorf("after a %d the rate is %v, want 4", code, got)
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 	})
 }

@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"time"
 )
 
 // TLS is the part of an account's configuration that decides whom it trusts and
@@ -19,11 +21,20 @@ type TLS struct {
 	ClientKey  string
 }
 
+// connectTimeout bounds each of the steps to a connection.
+const connectTimeout = 5 * time.Second
+
 // Base returns the innermost transport: TLS 1.2 or later, with verification that
 // cannot be turned off.
 func Base(t TLS) (*http.Transport, error) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 64 // a burst of revokes must not open a connection a call
+	// A create on a connection that has silently died is ambiguous, and costs a look at
+	// the cloud: idle ones are given up early.
+	base.IdleConnTimeout = 30 * time.Second
+	// Before a connection stands nothing was sent, which is worth knowing soon.
+	base.DialContext = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext
+	base.TLSHandshakeTimeout = connectTimeout
 	base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 
 	if t.CACert != "" {

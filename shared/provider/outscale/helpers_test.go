@@ -173,3 +173,6 @@ func mustDo(t *testing.T, err error) {
 func later(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
 
 func readable(body string) io.ReadCloser { return io.NopCloser(strings.NewReader(body)) }
+
+// pass lets time go by; in a synctest bubble that takes none.
+func pass(d time.Duration) { <-time.After(d) }

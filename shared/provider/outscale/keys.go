@@ -67,16 +67,24 @@ func (c *Client) readKeys(ctx context.Context, req osc.ReadAccessKeysRequest, us
 }
 
 // MoveExpiry implements provider.Keys. It sends no state: a key that a revoke has
-// made INACTIVE in the same moment must stay so.
+// made INACTIVE in the same moment must stay so. It fails with NotFound only where the
+// key is gone for certain.
 func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	if ref.Expires.IsZero() {
 		return fmt.Errorf("access key %s: an update without a date would make it live for ever", ref.ID)
 	}
-	return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
+	err := c.updateKey(ctx, osc.UpdateAccessKeyRequest{
 		AccessKeyId:    ref.ID,
 		ExpirationDate: formatDate(ref.Expires),
 		UserName:       optional(ref.User),
 	})
+	if provider.KindOf(err) != provider.KindNotFound {
+		return err
+	}
+	if unconfirmed := c.confirmGone(ctx, ref, err); unconfirmed != nil {
+		return notGone("UpdateAccessKey", unconfirmed)
+	}
+	return err
 }
 
 // updateKey is the one place that updates a key. Every caller sets the date:

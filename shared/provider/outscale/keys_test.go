@@ -187,3 +187,30 @@ func TestAnUpdateKeepsItsDateWhateverTheAPIMakesOfOneWithout(t *testing.T) {
 		})
 	}
 }
+
+func TestMovingADateOfAKeyThatIsNotFound(t *testing.T) {
+	cases := map[string]struct {
+		happen func(w *world, id string)
+		want   provider.Kind
+	}{
+		"is not found where the key is gone":  {func(w *world, id string) { w.account.DeleteKey(id) }, provider.KindNotFound},
+		"is not found where its user is gone": {func(w *world, _ string) { w.account.DeleteUser(testUser) }, provider.KindNotFound},
+		"is nothing certain where it is still listed": {func(w *world, _ string) {
+			w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400, Code: "4000"})
+		}, provider.KindUnknown},
+		"is nothing certain where all answers say so, as for a dead key of our own": {func(w *world, _ string) {
+			w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 400, Code: "4000"})
+		}, provider.KindUnknown},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+				test.happen(w, ref.ID)
+				ref.Expires = later(2 * time.Hour)
+				mustBeKind(t, w.client.MoveExpiry(t.Context(), ref), test.want)
+			})
+		})
+	}
+}

@@ -70,7 +70,7 @@ func TestRefusalsAreClassifiedByTheirFamilyOfCodes(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: test.status, Code: test.code})
-				err := w.client.MoveExpiry(t.Context(), w.key(cloudsim.KeySpec{Expires: later(time.Hour)}))
+				_, err := w.client.CreateKey(t.Context(), provider.KeySpec{User: testUser, Expires: later(time.Hour)})
 				mustBeKind(t, err, test.want)
 				if err == nil || !strings.Contains(err.Error(), "code "+test.code) || !strings.Contains(err.Error(), "[request id ") {
 					t.Errorf("the error lacks the code or the request id: %v", err)

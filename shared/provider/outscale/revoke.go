@@ -5,8 +5,10 @@ package outscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
@@ -34,12 +36,16 @@ func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
 	if provider.KindOf(err) != provider.KindNotFound {
 		return err
 	}
-	err = c.confirmGone(ctx, ref, err)
-	if provider.KindOf(err) == provider.KindNotFound {
-		// Who looks at the kind alone must not take this for "gone".
-		return &provider.Error{Kind: provider.KindUnknown, Op: "DeleteAccessKey", Err: err}
+	return notGone("DeleteAccessKey", c.confirmGone(ctx, ref, err))
+}
+
+// notGone keeps an error that could not confirm an absence from being taken for the
+// absence, by who looks at the kind alone.
+func notGone(op string, err error) error {
+	if provider.KindOf(err) != provider.KindNotFound {
+		return err
 	}
-	return err
+	return &provider.Error{Kind: provider.KindUnknown, Op: op, Err: err}
 }
 
 func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
@@ -56,13 +62,25 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 }
 
 // deactivate sends the key's date along, or the API would clear it; a date that
-// has passed is replaced, since the API wants one in the future. Both stand in
-// one call: a new date on an ACTIVE key would bring it back to life.
+// has passed is replaced, since the API wants one in the future. So is one that the
+// API refuses, for an access policy that was tightened since: the key is to die, and
+// needs no date of its own.
 func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
-	state, expires := stateInactive, ref.Expires
-	if soonest := time.Now().Add(removalTime); expires.Before(soonest) {
-		expires = soonest
+	soonest := time.Now().Add(removalTime)
+	if ref.Expires.Before(soonest) {
+		return c.deactivateUntil(ctx, ref, soonest)
 	}
+	err := c.deactivateUntil(ctx, ref, ref.Expires)
+	if provider.KindOf(err) == provider.KindInvalid {
+		return c.deactivateUntil(ctx, ref, soonest)
+	}
+	return err
+}
+
+// deactivateUntil sets state and date in one call: a new date on an ACTIVE key would
+// bring it back to life.
+func (c *Client) deactivateUntil(ctx context.Context, ref provider.KeyRef, expires time.Time) error {
+	state := stateInactive
 	return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
 		AccessKeyId:    ref.ID,
 		State:          &state,
@@ -99,6 +117,9 @@ func (c *Client) confirmGone(ctx context.Context, ref provider.KeyRef, cause err
 // list of users lacks the name.
 func (c *Client) confirmUserGone(ctx context.Context, ref provider.KeyRef, cause error) error {
 	for user, err := range c.ListUsers(ctx) {
+		if provider.KindOf(err) == provider.KindDenied && noSuchUser(cause) {
+			return nil // the account is the right one, and the code can mean nothing else
+		}
 		if err != nil {
 			return fmt.Errorf("access key %s was not found, but whether its user %q is gone cannot be confirmed: %w", ref.ID, ref.User, err)
 		}
@@ -107,4 +128,11 @@ func (c *Client) confirmUserGone(ctx context.Context, ref provider.KeyRef, cause
 		}
 	}
 	return nil
+}
+
+// noSuchUser tells OUTSCALE's 5xxx, "no such resource", from its 4000, which is said of
+// dead keys as well.
+func noSuchUser(err error) bool {
+	var refused *provider.Error
+	return errors.As(err, &refused) && strings.HasPrefix(refused.Code, "5")
 }

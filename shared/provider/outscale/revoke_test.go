@@ -61,7 +61,7 @@ func TestAnExpiredKeyIsNeverLiveWhileItIsRevoked(t *testing.T) {
 				w := newWorld(t, cloudsim.WithRules(cloudsim.Rules{RefuseExpiredDelete: true}))
 				w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 60})
 				ref := w.key(cloudsim.KeySpec{User: test.user, Expires: later(time.Minute)})
-				time.Sleep(2 * time.Minute)
+				pass(2 * time.Minute)
 
 				states := []string{}
 				look := func(cloudsim.Call) {
@@ -94,7 +94,7 @@ func TestAnExpiredKeyThatCanBeDeletedIs(t *testing.T) {
 		w := newWorld(t)
 		for _, user := range []string{"", testUser} {
 			ref := w.key(cloudsim.KeySpec{User: user, Expires: later(time.Minute)})
-			time.Sleep(2 * time.Minute)
+			pass(2 * time.Minute)
 			mustDo(t, w.client.RevokeKey(t.Context(), ref))
 			w.mustLack(t, ref.ID)
 		}
@@ -124,7 +124,7 @@ func TestARevokeThatWasCutShortGoesOnWhenCalledAgain(t *testing.T) {
 				if key, ok := w.account.Key(ref.ID); ok && key.Live(time.Now()) == test.dead {
 					t.Errorf("got %+v, want it dead: %v", key, test.dead)
 				}
-				time.Sleep(2 * time.Hour) // the date resent may have passed meanwhile
+				pass(2 * time.Hour) // the date resent may have passed meanwhile
 				mustDo(t, w.client.RevokeKey(t.Context(), ref))
 				w.mustLack(t, ref.ID)
 				mustDo(t, w.client.RevokeKey(t.Context(), ref))
@@ -246,7 +246,7 @@ func TestAClientWhoseOwnKeyIsDeadRevokesNothing(t *testing.T) {
 					kill(w, own.AccessKey)
 				}
 				ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
-				time.Sleep(2 * time.Minute)
+				pass(2 * time.Minute)
 				mustBeKind(t, w.as(t, own).RevokeKey(t.Context(), ref), want[name])
 				if key := w.mustHave(t, ref.ID); !key.Live(time.Now()) {
 					t.Errorf("got %+v", key)
@@ -262,4 +262,27 @@ func TestAUserWithoutThePermissionToRevokeIsDenied(t *testing.T) {
 	ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
 	own := w.account.AddKey(cloudsim.KeySpec{User: "engine"})
 	mustBeKind(t, w.as(t, own).RevokeKey(t.Context(), ref), provider.KindDenied)
+}
+
+func TestAKeyDatedBeyondATightenedPolicyIsRevokedAllTheSame(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+		w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+		mustDo(t, w.client.RevokeKey(t.Context(), ref))
+		if _, there := w.account.Key(ref.ID); there {
+			t.Error("the key is still there")
+		}
+	})
+}
+
+func TestAKeyWhoseUserIsGoneIsConfirmedWithoutTheRightToListUsers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.account.AddUser("vault", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey")
+		client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "vault"}))
+		ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+		w.account.DeleteUser(testUser)
+		mustDo(t, client.RevokeKey(t.Context(), ref))
+	})
 }
