@@ -24,6 +24,8 @@ const (
 	defaultMaxRequestsPerSecond = 5
 	defaultRequestTimeout       = 15 * time.Second
 	defaultMaxRetries           = 3
+
+	minRotationPeriod = 10 * time.Minute
 )
 
 // accountConfig is one cloud account, as it stands in storage at config/<name>.
@@ -51,7 +53,14 @@ type accountConfig struct {
 	// without verification.
 	AccountID  string            `json:"account_id"`
 	Identity   provider.Identity `json:"identity"`
+	KeyCreated time.Time         `json:"key_created"`
 	KeyExpires time.Time         `json:"key_expires"`
+
+	// The engine's own key rotates.
+	RotationPeriod time.Duration `json:"rotation_period"`
+	KeyLabel       string        `json:"key_label"`          // of a key that the engine made; empty: an operator gave it
+	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
+	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
 }
 
 // newAccountConfig has the defaults.
@@ -80,6 +89,8 @@ func (c *accountConfig) validate() error {
 		return mendable("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
 	case c.ExpiryGrace < minExpiryGrace:
 		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, minExpiryGrace)
+	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod):
+		return mendable("rotation_period is %s: give 0 for none, or at least %s", c.RotationPeriod, minRotationPeriod)
 	case c.MaxRequestsPerSecond <= 0:
 		return mendable("max_requests_per_second must be greater than 0")
 	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
@@ -98,6 +109,20 @@ func (c *accountConfig) validate() error {
 
 func (c *accountConfig) tls() transport.TLS {
 	return transport.TLS{CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey}
+}
+
+// nextRotation is when the key is replaced by itself; zero: never.
+func (c *accountConfig) nextRotation() time.Time {
+	return nextRotation(c.KeyCreated, c.KeyExpires, c.RotationPeriod)
+}
+
+// ownKeys are the ids of the engine's own keys, which no clean-up may delete.
+func (c *accountConfig) ownKeys() []string {
+	ids := []string{c.AccessKey}
+	for _, previous := range c.Previous {
+		ids = append(ids, previous.ID)
+	}
+	return ids
 }
 
 // sameTarget tells whether two configurations speak to the same place with the

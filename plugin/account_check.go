@@ -50,7 +50,8 @@ func (b *backend) verified(ctx context.Context, name string, config *accountConf
 	if err != nil {
 		return nil, explain(name, err)
 	}
-	config.AccountID, config.Identity, config.KeyExpires = who.AccountID, who.Identity, who.Expires
+	config.AccountID, config.Identity = who.AccountID, who.Identity
+	config.KeyCreated, config.KeyExpires = who.Key.Created, who.Key.Expires
 	return cloud, nil
 }
 
@@ -61,6 +62,14 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 	a, err := b.account(ctx, s, name)
 	if err != nil || a.config.AccountID != "" {
 		return a, err
+	}
+	unlock, err := b.lockConfig(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if a, err = b.account(ctx, s, name); err != nil {
+		return nil, err
 	}
 	config := *a.config
 	if _, err := b.verified(ctx, name, &config); err != nil {
@@ -76,8 +85,9 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 func accountWarnings(config *accountConfig, view *policyView) []string {
 	var warnings []string
 	if !config.KeyExpires.IsZero() {
-		warnings = append(warnings, fmt.Sprintf("the engine's own access key expires at %s: write a new one to this path before, or every lease fails",
-			config.KeyExpires.Format(time.RFC3339)))
+		next := config.nextRotation()
+		warnings = append(warnings, fmt.Sprintf("the engine's own access key ends at %s. It is replaced by itself from %s on: "+
+			"Vault must not be down or sealed for as long as %s", showTime(config.KeyExpires), showTime(next), config.KeyExpires.Sub(next)))
 	}
 	if config.Identity.Kind == provider.IdentityUnknown {
 		warnings = append(warnings, "the cloud does not let the engine's key find out which user it belongs to: "+

@@ -35,6 +35,7 @@ type backend struct {
 
 	accountsLock sync.Mutex
 	accounts     map[string]*account
+	configLocks  map[string]chan struct{} // each holds a place for the one who changes the account
 
 	instanceLock sync.Mutex
 	instance     string
@@ -59,7 +60,7 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
-	b := &backend{build: build, open: open, accounts: map[string]*account{}}
+	b := &backend{build: build, open: open, accounts: map[string]*account{}, configLocks: map[string]chan struct{}{}}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),
@@ -73,6 +74,7 @@ func newBackend(build Build, open opener) *backend {
 		Paths: framework.PathAppend(
 			b.pathConfig(),
 			b.pathPolicy(),
+			b.pathRotateRoot(),
 			b.pathRoles(),
 			b.pathCreds(),
 			b.pathKeys(),

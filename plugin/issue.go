@@ -15,16 +15,31 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// issuance is one request for a leased access key.
+// issuance is one request for an access key.
 type issuance struct {
-	req      *logical.Request
+	req      *logical.Request // of a lease; nil: the engine acts by itself
+	storage  logical.Storage
 	account  *account
 	roleName string
 	instance string
 }
 
-// makeKey makes one access key for one user and records it, so that it is never
-// lost:
+// keyOrder is the key that is to be made.
+type keyOrder struct {
+	kind    keylabel.Kind
+	user    string
+	issued  time.Time
+	expires time.Time // zero: never
+}
+
+// recordedKey is a new key that WAL and ledger know.
+type recordedKey struct {
+	provider.IssuedKey
+	pending pendingKey
+	walID   string
+}
+
+// makeKey makes one access key for a lease and records it, so that it is never lost:
 //
 //	(1) WAL entry {account, identity, label}
 //	    → crash: the rollback finds no key and drops the entry
@@ -39,65 +54,77 @@ type issuance struct {
 // A failure after (2) deletes the key at once; if that fails too, the WAL entry
 // stays and the rollback tries again.
 func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan issuePlan) (provider.IssuedKey, error) {
+	key, err := b.makeRecordedKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
+	if err != nil {
+		return provider.IssuedKey{}, err
+	}
+	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
+		b.undoKey(ctx, i, key)
+		return provider.IssuedKey{}, fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
+	}
+	return key.IssuedKey, nil
+}
+
+// makeRecordedKey is steps (1) to (3), which every kind of key begins with.
+func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
 	pending := pendingKey{
 		Account:   i.account.name,
 		AccountID: i.account.config.AccountID,
-		User:      user,
-		Label:     keylabel.New(i.instance, keylabel.KindLease).String(),
+		User:      order.user,
+		Label:     keylabel.New(i.instance, order.kind).String(),
 	}
-	walID, err := framework.PutWAL(ctx, i.req.Storage, walAccessKey, pending)
+	walID, err := framework.PutWAL(ctx, i.storage, walAccessKey, pending)
 	if err != nil {
-		return provider.IssuedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
+		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
 	}
-	key, err := i.account.cloud.CreateKey(ctx, provider.KeySpec{User: user, Label: pending.Label, Expires: plan.Expiry})
+	made, err := i.account.cloud.CreateKey(ctx, provider.KeySpec{User: order.user, Label: pending.Label, Expires: order.expires})
 	if err != nil {
-		return provider.IssuedKey{}, b.afterFailedCreate(ctx, i, pending, walID, err)
+		return recordedKey{}, b.afterFailedCreate(ctx, i, pending, walID, err)
 	}
-	if err := b.recordKey(ctx, i, pending, walID, key, plan); err != nil {
-		b.undoKey(ctx, i, pending, walID, key)
-		return provider.IssuedKey{}, err
+	key := recordedKey{IssuedKey: made, pending: pending, walID: walID}
+	if err := b.recordKey(ctx, i, key, order); err != nil {
+		b.undoKey(ctx, i, key)
+		return recordedKey{}, err
 	}
 	return key, nil
 }
 
-// recordKey is steps (3) and (4).
-func (b *backend) recordKey(ctx context.Context, i issuance, pending pendingKey, walID string, key provider.IssuedKey, plan issuePlan) error {
+// recordKey writes the ledger entry.
+func (b *backend) recordKey(ctx context.Context, i issuance, key recordedKey, order keyOrder) error {
 	entry := &ledgerEntry{
-		Kind:        keylabel.KindLease,
-		AccessKey:   key.ID,
-		Account:     pending.Account,
-		AccountID:   pending.AccountID,
-		User:        pending.User,
-		Role:        i.roleName,
-		Label:       pending.Label,
-		Issued:      plan.Issued,
-		Expires:     plan.Expiry,
-		Accessor:    i.req.ClientTokenAccessor,
-		EntityID:    i.req.EntityID,
-		DisplayName: i.req.DisplayName,
-		RequestID:   i.req.ID,
+		Kind:      order.kind,
+		AccessKey: key.ID,
+		Account:   key.pending.Account,
+		AccountID: key.pending.AccountID,
+		User:      key.pending.User,
+		Role:      i.roleName,
+		Label:     key.pending.Label,
+		Issued:    order.issued,
+		Expires:   order.expires,
 	}
-	if err := save(ctx, i.req.Storage, entry.path(), entry); err != nil {
+	if i.req != nil {
+		entry.Accessor, entry.EntityID = i.req.ClientTokenAccessor, i.req.EntityID
+		entry.DisplayName, entry.RequestID = i.req.DisplayName, i.req.ID
+	}
+	if err := save(ctx, i.storage, entry.path(), entry); err != nil {
 		return fmt.Errorf("recording access key %s in the ledger: %w", key.ID, err)
-	}
-	if err := framework.DeleteWAL(ctx, i.req.Storage, walID); err != nil {
-		return fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
 	}
 	return nil
 }
 
 // undoKey deletes a key that nobody will get. What it cannot do is left to the
 // rollback, or to the reaper.
-func (b *backend) undoKey(ctx context.Context, i issuance, pending pendingKey, walID string, key provider.IssuedKey) {
+func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) {
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
+	pending := key.pending
 	ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
 	err := i.account.cloud.RevokeKey(ctx, ref)
 	if err == nil {
-		err = remove(ctx, i.req.Storage, ledgerPath(pending.Account, pending.User, key.ID))
+		err = remove(ctx, i.storage, ledgerPath(pending.Account, pending.User, key.ID))
 	}
 	if err == nil {
-		err = framework.DeleteWAL(ctx, i.req.Storage, walID)
+		err = framework.DeleteWAL(ctx, i.storage, key.walID)
 	}
 	if err != nil {
 		b.Logger().Warn("access key of a failed request is left to the rollback", "account", pending.Account, "access_key", key.ID, "error", err)
@@ -112,7 +139,7 @@ func (b *backend) afterFailedCreate(ctx context.Context, i issuance, pending pen
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	if provider.KindOf(cause) == provider.KindAmbiguous {
-		removed, err := removeLabelled(ctx, i.req.Storage, i.account, pending)
+		removed, err := removeLabelled(ctx, i.storage, i.account, pending)
 		if err != nil {
 			b.Logger().Warn("an access key may have been made and is left to the rollback", "account", pending.Account, "user", pending.User, "error", err)
 			return fmt.Errorf("%w; whether a key was made could not be found out: %w", errLeftToRollback, cause)
@@ -121,7 +148,7 @@ func (b *backend) afterFailedCreate(ctx context.Context, i issuance, pending pen
 			return cause
 		}
 	}
-	if err := framework.DeleteWAL(ctx, i.req.Storage, walID); err != nil {
+	if err := framework.DeleteWAL(ctx, i.storage, walID); err != nil {
 		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", pending.Account, "error", err)
 	}
 	return cause

@@ -66,13 +66,52 @@ func ledgerPath(account, user, accessKey string) string {
 
 func (e *ledgerEntry) path() string { return ledgerPath(e.Account, e.User, e.AccessKey) }
 
-// countIdentity counts the keys that this engine has given out on an identity.
+// countIdentity counts the keys of this engine on an identity.
 func countIdentity(ctx context.Context, s logical.Storage, account, user string) (int, error) {
 	keys, err := s.List(ctx, ledgerIdentityPrefix(account, user))
 	if err != nil {
 		return 0, fmt.Errorf("counting the ledger's keys of account %q: %w", account, err)
 	}
 	return len(keys), nil
+}
+
+// countLeased counts those of them that are leased.
+func countLeased(ctx context.Context, s logical.Storage, account, user string) (int, error) {
+	prefix := ledgerIdentityPrefix(account, user)
+	keys, err := s.List(ctx, prefix)
+	if err != nil {
+		return 0, fmt.Errorf("counting the ledger's keys of account %q: %w", account, err)
+	}
+	leased := 0
+	for _, key := range keys {
+		entry, err := load[ledgerEntry](ctx, s, prefix+key)
+		if err != nil {
+			return 0, err
+		}
+		if entry != nil && entry.Kind == keylabel.KindLease {
+			leased++
+		}
+	}
+	return leased, nil
+}
+
+// leasedKeys yields the entries of an account whose keys are leased.
+func leasedKeys(ctx context.Context, s logical.Storage, account string) iter.Seq2[*ledgerEntry, error] {
+	return func(yield func(*ledgerEntry, error) bool) {
+		for path, err := range ledgerPaths(ctx, s, account) {
+			var entry *ledgerEntry
+			if err == nil {
+				entry, err = load[ledgerEntry](ctx, s, path)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if entry != nil && entry.Kind == keylabel.KindLease && !yield(entry, nil) {
+				return
+			}
+		}
+	}
 }
 
 // ledgerPaths yields the storage paths of an account's entries, identity by
@@ -105,14 +144,14 @@ func ledgerPaths(ctx context.Context, s logical.Storage, account string) iter.Se
 // another one.
 func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account string) (string, error) {
 	leased := 0
-	for _, err := range ledgerPaths(ctx, s, account) {
+	for _, err := range leasedKeys(ctx, s, account) {
 		if err != nil {
 			return "", err
 		}
 		leased++
 	}
 	if leased > 0 {
-		return fmt.Sprintf("%d access keys in the ledger", leased), nil
+		return fmt.Sprintf("%d leased access keys", leased), nil
 	}
 	pending, err := pendingKeys(ctx, s)
 	if err != nil {

@@ -5,6 +5,8 @@ package cloudkeys
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -103,6 +105,11 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 // would strand live keys, and stores.
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
 	name := data.Get("account").(string)
+	unlock, err := b.lockConfig(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
 	if err != nil {
 		return nil, err
@@ -117,17 +124,21 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	warnings := config.replaceKey(before)
 
 	if data.Get("verify").(bool) {
-		return b.storeVerified(ctx, req.Storage, name, before, config)
+		more, err := b.storeVerified(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
 	}
 	if before == nil || !before.sameTarget(config) {
 		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "an unverified key or endpoint may belong to another cloud account: leave out verify=false"); err != nil {
 			return nil, err
 		}
-		config.AccountID, config.Identity, config.KeyExpires = "", provider.Identity{}, time.Time{}
+		config.AccountID, config.Identity = "", provider.Identity{}
+		config.KeyCreated, config.KeyExpires = time.Time{}, time.Time{}
 	}
-	return []string{"the access key was not tried against the cloud"}, b.storeAccount(ctx, req.Storage, name, config)
+	warnings = append(warnings, "the access key was not tried against the cloud")
+	return warnings, b.storeAccount(ctx, req.Storage, name, config)
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
@@ -169,6 +180,11 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 
 func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("account").(string)
+	unlock, err := b.lockConfig(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
 	if err != nil || before == nil {
 		return nil, err
@@ -179,7 +195,36 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {
 		return nil, err
 	}
-	return nil, remove(ctx, req.Storage, policyPrefix+name)
+	return warn(before.leftBehind()), remove(ctx, req.Storage, policyPrefix+name)
+}
+
+// leftBehind names the engine-made keys that nobody deletes once the account is gone.
+func (c *accountConfig) leftBehind() []string {
+	if c.KeyLabel == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("the engine made access key %s for itself, and cannot delete the key that it works with: delete it in the cloud", c.AccessKey)}
+}
+
+// replaceKey settles what a write means for the engine's own keys. A key that rotation has
+// replaced is not taken back: an old Terraform state that is applied again would end the
+// engine with it. A key that the engine made itself, and an operator replaces, is deleted
+// later like any that it has replaced.
+func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
+	if before == nil || c.AccessKey == before.AccessKey {
+		return nil
+	}
+	if slices.Contains(before.Retired, c.AccessKey) {
+		warnings = append(warnings, fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
+			c.AccessKey, before.AccessKey))
+		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
+		return warnings
+	}
+	if before.KeyLabel != "" {
+		c.Previous = append(slices.Clone(c.Previous), before.asPrevious(time.Now()))
+		c.KeyLabel = ""
+	}
+	return warnings
 }
 
 // takeFields takes over the fields that were given.
@@ -203,6 +248,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "max_requests_per_second", &c.MaxRequestsPerSecond)
 	takeSeconds(data, "request_timeout", &c.RequestTimeout)
 	take(data, "max_retries", &c.MaxRetries)
+	takeSeconds(data, "rotation_period", &c.RotationPeriod)
 	take(data, "allow_root_identity", &c.AllowRootIdentity)
 	return nil
 }

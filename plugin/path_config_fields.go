@@ -50,6 +50,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Longest time that one attempt of a call may take.",
 		},
 		"max_retries": {Type: framework.TypeInt, Default: defaultMaxRetries, Description: "How often a call that the cloud surely did not carry out is tried again."},
+		"rotation_period": {
+			Type:        framework.TypeDurationSecond,
+			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",
+		},
 		"allow_root_identity": {
 			Type: framework.TypeBool, Description: "Whether roles may lease keys of the engine's own identity. Such a lease can extend itself.",
 		},
@@ -68,6 +72,10 @@ func configAnswer() map[string]*framework.FieldSchema {
 	fields["identity"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Whom the engine's key belongs to: root, user or unknown."}
 	fields["user_name"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Name of that user."}
 	fields["key_expiration"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Date of the engine's own key; empty: never."}
+	fields["next_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the engine replaces its own key by itself; empty: never."}
+	fields["previous_access_keys"] = &framework.FieldSchema{
+		Type: framework.TypeStringSlice, Description: "Own keys that were replaced and are still to be deleted.",
+	}
 	for _, field := range fields {
 		field.Required = true
 	}
@@ -94,6 +102,9 @@ func (c *accountConfig) answer() map[string]any {
 		"identity":                string(c.Identity.Kind),
 		"user_name":               c.Identity.User,
 		"key_expiration":          showTime(c.KeyExpires),
+		"rotation_period":         seconds(c.RotationPeriod),
+		"next_rotation":           showTime(c.nextRotation()),
+		"previous_access_keys":    c.ownKeys()[1:],
 	}
 }
 

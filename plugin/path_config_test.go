@@ -52,7 +52,7 @@ func TestConfig(t *testing.T) {
 			l := v.lease("app")
 			other := v.sim.AddAccount("999999999999").RootKey()
 			fields := []string{"access_key=" + other.AccessKey, "secret_key=" + other.SecretKey}
-			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "in use (1 access keys in the ledger)", "999999999999", testAccountID)
+			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "in use (1 leased access keys)", "999999999999", testAccountID)
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "verify=false"), "in use", "verify=false")
 			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", "cannot be revoked")
 			if err := v.renew(l, 0); err != nil {
@@ -140,7 +140,7 @@ func TestConfig(t *testing.T) {
 		"what will surprise is said at once": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
 			warnings := strings.Join(v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...), "\n")
-			mustHold(t, warnings, "own access key expires at", "allow_root_identity")
+			mustHold(t, warnings, "own access key ends at", "replaced by itself from", "20m0s", "allow_root_identity")
 			mustHold(t, strings.Join(v.write("roles/app", "user_names=app", "max_ttl=9000h"), "\n"), "cut to 768h0m0s", "mount")
 		},
 	})

@@ -45,7 +45,8 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a), b.reconcileIfDue(ctx, s, a))
+	// The rotation comes first: without a working key nothing else gets done.
+	return errors.Join(b.rotateIfDue(ctx, s, a), b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a), b.reconcileIfDue(ctx, s, a))
 }
 
 // tendsLocalStorage tells whether this node looks after ledger, WAL and policies:
@@ -72,18 +73,14 @@ func (b *backend) restOfTick(ctx context.Context) (context.Context, context.Canc
 // leaves over is taken up by the next.
 func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
 	now := time.Now()
-	for path, err := range ledgerPaths(ctx, s, a.name) {
-		if err != nil {
-			return err
-		}
+	for entry, err := range leasedKeys(ctx, s, a.name) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		entry, err := load[ledgerEntry](ctx, s, path)
 		if err != nil {
 			return err
 		}
-		if entry == nil || now.Before(entry.Expires.Add(clockMargin)) || now.Before(entry.RetryAt) {
+		if now.Before(entry.Expires.Add(clockMargin)) || now.Before(entry.RetryAt) {
 			continue
 		}
 		if err := b.reapKey(ctx, s, a, entry); err != nil {

@@ -29,6 +29,14 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	}
 	var refusals []string
 	for _, user := range users {
+		reserved, err := b.onlyReservedLeft(ctx, i, user)
+		if err != nil {
+			return provider.IssuedKey{}, issuePlan{}, err
+		}
+		if reserved != "" {
+			refusals = append(refusals, reserved)
+			continue
+		}
 		key, p, err := b.issueForUser(ctx, i, user, plan)
 		switch kind := provider.KindOf(err); {
 		case err == nil:
@@ -44,26 +52,17 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	return provider.IssuedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
-// poolOrder puts the users with the fewest keys of this engine first. The engine's
-// own identity, as the only one, is checked for its reserved slots.
+// poolOrder puts the users with the fewest keys of this engine first.
 func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) ([]string, error) {
-	if len(users) == 1 && users[0] != "" {
-		return users, nil
-	}
-	if len(users) == 0 {
-		count, err := countIdentity(ctx, i.req.Storage, i.account.name, "")
-		if err != nil {
-			return nil, err
-		}
-		if free := i.account.cloud.KeyQuota() - reservedSlots; count >= free {
-			return nil, mendable("role %q cannot get an access key: the engine's own identity has %d leased keys of %d at most; "+
-				"%d slots are kept for the engine's own key and its rotation. Revoke leases, or give the role user_names", i.roleName, count, free, reservedSlots)
-		}
+	switch len(users) {
+	case 0:
 		return []string{""}, nil
+	case 1:
+		return users, nil
 	}
 	counts := make(map[string]int, len(users))
 	for _, user := range users {
-		count, err := countIdentity(ctx, i.req.Storage, i.account.name, user)
+		count, err := countIdentity(ctx, i.storage, i.account.name, user)
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +71,32 @@ func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) ([]
 	ordered := slices.Clone(users)
 	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(counts[x], counts[y]) })
 	return ordered, nil
+}
+
+// onlyReservedLeft tells, with the reason, when a lease would take a slot that the engine's
+// own key needs: the one it has, the next one when it rotates, and those of keys that are
+// still to be deleted after one.
+func (b *backend) onlyReservedLeft(ctx context.Context, i issuance, user string) (string, error) {
+	if !i.account.isOwnIdentity(user) {
+		return "", nil
+	}
+	leased, err := countLeased(ctx, i.storage, i.account.name, "")
+	if err != nil {
+		return "", err
+	}
+	if user != "" { // the same identity, named by a role
+		named, err := countLeased(ctx, i.storage, i.account.name, user)
+		if err != nil {
+			return "", err
+		}
+		leased += named
+	}
+	reserved := reservedSlots + len(i.account.config.Previous)
+	if free := i.account.cloud.KeyQuota() - reserved; leased >= free {
+		return fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
+			"revoke leases, or give the role other user_names", leased, free, reserved), nil
+	}
+	return "", nil
 }
 
 // issueForUser makes a key, and tries a second time in two cases: the cloud refused
@@ -85,7 +110,7 @@ func (b *backend) issueForUser(ctx context.Context, i issuance, user string, pla
 	key, err := b.makeKey(ctx, i, user, p)
 	switch provider.KindOf(err) {
 	case provider.KindInvalid:
-		changed, refreshErr := b.policyChanged(ctx, i.req.Storage, i.account)
+		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
 		if refreshErr != nil || !changed {
 			return key, p, err
 		}

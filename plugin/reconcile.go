@@ -94,7 +94,7 @@ func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, 
 		return nil, err
 	}
 	for _, key := range keys {
-		if !isOurs(key, instance) || pending[key.Label] {
+		if !isOurs(key, instance) || pending[key.Label] || slices.Contains(a.config.ownKeys(), key.ID) {
 			continue
 		}
 		entry, err := load[ledgerEntry](ctx, s, ledgerPath(a.name, user, key.ID))

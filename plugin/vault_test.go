@@ -269,6 +269,7 @@ func (v *testVault) mustHaveLive(want int) {
 type testStorage struct {
 	logical.Storage
 	before func(op, key string) error
+	after  func(op, key string) error
 	writes int
 }
 
@@ -305,7 +306,11 @@ func (s *testStorage) Put(ctx context.Context, entry *logical.StorageEntry) erro
 	if err := s.call("put", entry.Key); err != nil {
 		return err
 	}
-	return s.Storage.Put(ctx, entry)
+	err := s.Storage.Put(ctx, entry)
+	if err == nil && s.after != nil {
+		return s.after("put", entry.Key)
+	}
+	return err
 }
 
 // Delete implements logical.Storage.

@@ -7,10 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -42,6 +44,9 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	}
 	defer cancel()
 
+	if label, err := keylabel.Parse(pending.Label); err == nil && label.Kind == keylabel.KindRoot {
+		b.forgetAccount(pending.Account) // whether a rotation got as far as storing its key is in storage
+	}
 	a, err := b.account(ctx, req.Storage, pending.Account)
 	if err != nil {
 		return err
@@ -71,7 +76,8 @@ func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending 
 		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
 	}
 	for _, key := range keys {
-		if key.Label != pending.Label {
+		// A rotation that has stored its key did all that matters.
+		if key.Label != pending.Label || slices.Contains(a.config.ownKeys(), key.ID) {
 			continue
 		}
 		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}

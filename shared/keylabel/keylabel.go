@@ -15,8 +15,12 @@ import (
 // Kind tells what a key was made for.
 type Kind string
 
-// KindLease is a key that ends with a Vault lease.
-const KindLease Kind = "lease"
+const (
+	// KindLease is a key that ends with a Vault lease.
+	KindLease Kind = "lease"
+	// KindRoot is the engine's own key, which it replaces by itself.
+	KindRoot Kind = "root"
+)
 
 const (
 	prefix = "cloudkeys"
@@ -57,7 +61,7 @@ func Parse(text string) (Label, error) {
 		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
 	}
 	l := Label{Instance: parts[1], Kind: Kind(parts[2]), Nonce: parts[3]}
-	if !validID(l.Instance) || !validID(l.Nonce) || l.Kind != KindLease {
+	if !validID(l.Instance) || !validID(l.Nonce) || (l.Kind != KindLease && l.Kind != KindRoot) {
 		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
 	}
 	return l, nil

@@ -57,7 +57,7 @@ type KeyRef struct {
 type Whoami struct {
 	AccountID string
 	Identity  Identity
-	Expires   time.Time // the signing key's own date; zero: never
+	Key       Key // the signing key
 }
 
 // Identity tells whose the signing key is.

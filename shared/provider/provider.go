@@ -32,6 +32,10 @@ type Keys interface {
 // Caller tells whose key signs the calls.
 type Caller interface {
 	WhoAmI(ctx context.Context) (Whoami, error)
+
+	// OwnKey is the signing key as the cloud lists it: one call, which also proves
+	// that the key works.
+	OwnKey(ctx context.Context) (Key, error)
 }
 
 // PolicyReader reads the account's access policy.

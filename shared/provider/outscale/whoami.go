@@ -25,18 +25,27 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	if err != nil {
 		return provider.Whoami{}, err
 	}
-	own, err := c.ownKey(ctx, "")
+	own, err := c.OwnKey(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
-	}
-	if len(own) != 1 {
-		return provider.Whoami{}, fmt.Errorf("OUTSCALE does not list access key %s among the keys of the user that it belongs to", c.accessKey)
 	}
 	identity, err := c.identity(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
 	}
-	return provider.Whoami{AccountID: account, Identity: identity, Expires: own[0].Expires}, nil
+	return provider.Whoami{AccountID: account, Identity: identity, Key: own}, nil
+}
+
+// OwnKey implements provider.Caller.
+func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
+	own, err := c.ownKey(ctx, "")
+	if err != nil {
+		return provider.Key{}, err
+	}
+	if len(own) != 1 {
+		return provider.Key{}, fmt.Errorf("OUTSCALE does not list access key %s among the keys of the user that it belongs to", c.accessKey)
+	}
+	return own[0], nil
 }
 
 // accountID reads the 12 digits of the account that the key belongs to.

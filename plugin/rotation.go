@@ -1,0 +1,259 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+const (
+	// rotationOverlap is how long a replaced key goes on working: past every budget, so
+	// that requests under way with it can end.
+	rotationOverlap = 90 * time.Second
+
+	// rotationLead is the least time before a key's own date at which it is replaced: a few
+	// ticks, for a cloud that cannot be reached at the first of them.
+	rotationLead = 3 * time.Minute
+
+	// maxRetired bounds the memory of replaced keys.
+	maxRetired = 50
+)
+
+// previousKey is a key that was replaced and is still to be deleted.
+type previousKey struct {
+	ID          string            `json:"id"`
+	Identity    provider.Identity `json:"identity"` // an operator may give the account a key of another user
+	Expires     time.Time         `json:"expires"`
+	DeleteAfter time.Time         `json:"delete_after"`
+}
+
+// owner is the user to name when the key is deleted with a key of the given identity.
+func (p previousKey) owner(signer provider.Identity) (string, error) {
+	switch {
+	case p.Identity == signer:
+		return "", nil
+	case p.Identity.Kind == provider.IdentityUser:
+		return p.Identity.User, nil
+	default:
+		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in the cloud", p.Identity.Kind)
+	}
+}
+
+// nextRotation is when the engine's own key is replaced by itself: when its period has
+// passed, and in any case when a third of its life is left. Zero means never.
+func nextRotation(created, expires time.Time, period time.Duration) time.Time {
+	var next time.Time
+	if period > 0 {
+		next = created.Add(period)
+	}
+	if expires.IsZero() {
+		return next
+	}
+	byDate := expires.Add(-max(expires.Sub(created)/3, rotationLead))
+	if next.IsZero() || byDate.Before(next) {
+		return byDate
+	}
+	return next
+}
+
+// rootExpiry is the date of a new key of the engine's own: as far as the access policy
+// goes, else twice the rotation period, else none.
+func rootExpiry(now time.Time, policy, period time.Duration) time.Time {
+	switch {
+	case policy > 0:
+		return now.Add(policy - clockMargin).Truncate(time.Second)
+	case period > 0:
+		return ceilSecond(now.Add(2 * period))
+	default:
+		return time.Time{}
+	}
+}
+
+// rotateRoot replaces the engine's own key:
+//
+//	(1) WAL entry → (2) create → (3) ledger entry
+//	    → crash: the rollback finds the key by its label. The configuration does not
+//	      name it, so it is deleted
+//	(4) verify the new key with a call of its own
+//	    → crash: the same
+//	(5) store the configuration {current: new, previous: old}
+//	    → crash: the configuration names the new key, so the rollback leaves it
+//	(6) delete the WAL entry
+//	(7) at a later tick: delete the old key, store the configuration without it
+//
+// A failure up to (4) deletes the new key at once. One at (5) does not: the write may
+// have been stored all the same, and a configuration whose key is deleted would lock the
+// engine out. The rollback decides by what is stored then. Requests under way keep the
+// client, and so the key, that they began with.
+func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string) (*accountConfig, error) {
+	if _, err := b.identified(ctx, s, name); err != nil {
+		return nil, err
+	}
+	unlock, err := b.lockConfig(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
+	if err != nil {
+		return nil, err
+	}
+
+	now := time.Now()
+	i := issuance{storage: s, account: a, instance: instance}
+	key, err := b.makeRecordedKey(ctx, i, keyOrder{
+		kind: keylabel.KindRoot, issued: now, expires: rootExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod),
+	})
+	if provider.KindOf(err) == provider.KindQuota {
+		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used", name, b.explainQuota(ctx, i, "", err))
+	}
+	if err != nil {
+		return nil, explain(name, err)
+	}
+	config, err := b.verifiedSuccessor(ctx, a, key)
+	if err != nil {
+		b.undoKey(ctx, i, key)
+		return nil, fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
+	}
+	if err := b.storeAccount(ctx, s, name, config); err != nil {
+		return nil, fmt.Errorf("storing the new key of account %q: %w", name, err)
+	}
+	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
+		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "account", name, "error", err)
+	}
+	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
+	return config, nil
+}
+
+// verifiedSuccessor is the configuration with the new key, once the cloud has accepted a
+// call that it signs.
+func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recordedKey) (*accountConfig, error) {
+	config := *a.config
+	config.AccessKey, config.SecretKey = key.ID, key.Secret.Reveal()
+	cloud, err := b.open(&config)
+	if err != nil {
+		return nil, err
+	}
+	own, err := cloud.OwnKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config.KeyCreated, config.KeyExpires, config.KeyLabel = own.Created, own.Expires, key.Label
+	config.Retired = append(slices.Clone(config.Retired), a.config.AccessKey)
+	if extra := len(config.Retired) - maxRetired; extra > 0 {
+		config.Retired = config.Retired[extra:]
+	}
+	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(time.Now()))
+	return &config, nil
+}
+
+// asPrevious is the current key as one that is being replaced.
+func (c *accountConfig) asPrevious(now time.Time) previousKey {
+	return previousKey{ID: c.AccessKey, Identity: c.Identity, Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap)}
+}
+
+// deletePrevious deletes the replaced keys whose overlap has passed, with the current
+// one. It keeps those that the cloud does not let go, for the next tick.
+func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lockConfig(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	config, now := *a.config, time.Now()
+	var left []previousKey
+	var problems []error
+	for _, previous := range config.Previous {
+		if now.Before(previous.DeleteAfter) {
+			left = append(left, previous)
+			continue
+		}
+		if err := b.deleteReplaced(ctx, a, previous); err != nil {
+			left = append(left, previous)
+			problems = append(problems, fmt.Errorf("deleting the replaced key %s: %w", previous.ID, err))
+			continue
+		}
+		problems = append(problems, remove(ctx, s, ledgerPath(name, "", previous.ID)))
+	}
+	if len(left) == len(config.Previous) {
+		return errors.Join(problems...)
+	}
+	config.Previous = left
+	return errors.Join(append(problems, b.storeAccount(ctx, s, name, &config))...)
+}
+
+func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previousKey) error {
+	user, err := previous.owner(a.config.Identity)
+	if err != nil {
+		return err
+	}
+	ref := provider.KeyRef{AccountID: a.config.AccountID, User: user, ID: previous.ID, Expires: previous.Expires}
+	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		return explain(a.name, err)
+	}
+	return nil
+}
+
+// rotateIfDue is the automatic rotation, where this node may write the configuration. It
+// needs no Rotation Manager, which Vault Community and OpenBao do not have.
+func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	now := time.Now()
+	if slices.ContainsFunc(a.config.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
+		if err := b.deletePrevious(ctx, s, a.name); err != nil {
+			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
+		}
+	}
+	next := nextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
+	if next.IsZero() || now.Before(next) {
+		return nil
+	}
+	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
+		return fmt.Errorf("rotating the engine's own key of account %q, which ends at %s: %w", a.name, showTime(a.config.KeyExpires), err)
+	}
+	return nil
+}
+
+// lockConfig lets one change of an account's configuration run at a time: a rotation
+// would otherwise overwrite what an operator writes meanwhile. It is a channel, so that it
+// ends with the context and fake time sees it waiting.
+func (b *backend) lockConfig(ctx context.Context, name string) (unlock func(), err error) {
+	b.accountsLock.Lock()
+	lock, ok := b.configLocks[name]
+	if !ok {
+		lock = make(chan struct{}, 1)
+		b.configLocks[name] = lock
+	}
+	b.accountsLock.Unlock()
+	select {
+	case lock <- struct{}{}:
+		return func() { <-lock }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("account %q: another change of its configuration takes too long: %w", name, ctx.Err())
+	}
+}

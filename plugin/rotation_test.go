@@ -1,0 +1,358 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestNextRotation(t *testing.T) {
+	created := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	tests := map[string]struct{ life, period, want time.Duration }{
+		"a key without date and period is never replaced":       {0, 0, 0},
+		"the period counts from the key's creation":             {0, day, day},
+		"a key with a date is replaced with a third left":       {900 * time.Second, 0, 600 * time.Second},
+		"a long period does not outlast the date":               {900 * time.Second, day, 600 * time.Second},
+		"a short period comes before the date":                  {30 * day, day, day},
+		"a short life keeps a few ticks of lead":                {300 * time.Second, 0, 120 * time.Second},
+		"a life shorter than the lead is replaced at each tick": {115 * time.Second, 0, -65 * time.Second},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var expires, want time.Time
+			if test.life > 0 {
+				expires = created.Add(test.life)
+			}
+			if test.want != 0 {
+				want = created.Add(test.want)
+			}
+			if got := nextRotation(created, expires, test.period); !got.Equal(want) {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestRotateRoot(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"the new key takes over, and the old one is deleted once no request can use it": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1h")
+			l := v.lease("app")
+			answer := v.rotate()
+			if answer["previous_access_key"] != v.root.AccessKey || answer["access_key"] == v.root.AccessKey {
+				t.Errorf("%v", answer)
+			}
+			if _, there := v.account.Key(v.root.AccessKey); !there {
+				t.Error("the old key is gone at once, under requests that use it")
+			}
+			v.lease("app")
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			if _, there := v.account.Key(v.root.AccessKey); there {
+				t.Error("the old key is still there")
+			}
+			if err := v.renew(l, 0); err != nil {
+				t.Error(err)
+			}
+			v.mustRevoke(l)
+			config := v.read("config/default")
+			if config["access_key"] != answer["access_key"] || len(config["previous_access_keys"].([]string)) != 0 {
+				t.Errorf("%v", config)
+			}
+			if kind := v.read("keys/" + answer["access_key"].(string))["kind"]; kind != "root" {
+				t.Errorf("the ledger calls it %v", kind)
+			}
+		},
+		"it survives a restart and the next day's search for orphans": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.rotate()
+			v.restart()
+			v.settle(3 * day)
+			v.mustRevoke(v.lease("app"))
+			v.mustHaveOwnKeys(1)
+		},
+		"a request under way ends with the key that it began with": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", User: "", Times: 1, Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+			leased := make(chan error)
+			go func() {
+				_, err := v.tryLease(t.Context(), "app")
+				leased <- err
+			}()
+			<-time.After(time.Second)
+			v.rotate()
+			if err := <-leased; err != nil {
+				t.Error(err)
+			}
+		},
+		"an EIM user's key rotates as well": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure("ttl=10m")
+			v.rotate()
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			if _, there := v.account.Key(v.root.AccessKey); there {
+				t.Error("the old key is still there")
+			}
+			v.mustRevoke(v.lease("app"))
+		},
+		"a death at any step leaves one working configuration and no stray key": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			steps := 0
+			for ; v.dieAt(steps, func(context.Context) { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") }); steps++ {
+				v.restart()
+				v.mustWork(fmt.Sprintf("after a death at step %d", steps))
+			}
+			if steps < 10 {
+				t.Errorf("only %d steps", steps)
+			}
+		},
+		"a failure of any storage write leaves one working configuration": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for write := 0; ; write++ {
+				count := 0
+				v.storage.before = func(op, _ string) error {
+					if op != "put" && op != "delete" {
+						return nil
+					}
+					if count++; count == write+1 {
+						return errInjected
+					}
+					return nil
+				}
+				_, _ = v.try(logical.UpdateOperation, "rotate-root/default")
+				v.storage.before = nil
+				v.mustWork(fmt.Sprintf("after a failure of write %d", write))
+				if count <= write {
+					break
+				}
+			}
+		},
+		"a write that fails and is stored all the same does not lock the engine out": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.storage.after = func(op, key string) error {
+				if op == "put" && key == "config/default" {
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.UpdateOperation, "rotate-root/default"); failure(resp, err) == nil {
+				t.Error("reported as a success")
+			}
+			v.storage.after = nil
+			v.mustWork("after a write with a lost answer")
+		},
+		"an account that may not rotate says what it needs": func(t *testing.T, v *testVault) {
+			v.configure()
+			for range 9 {
+				v.account.AddKey(cloudsim.KeySpec{})
+			}
+			v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, "cannot be rotated", "0 of 10 issued by this mount, 10 others")
+			v.mustRefuse(logical.UpdateOperation, "rotate-root/nope", nil, `account "nope" is not configured`)
+		},
+		"a key that rotation has replaced is not taken back, and the other fields are stored": func(t *testing.T, v *testVault) {
+			v.configure()
+			first := v.root
+			answer := v.rotate()
+			for range 2 {
+				warnings := v.write("config/default", append(v.accountFields(), "max_ttl=2h")...)
+				mustHold(t, strings.Join(warnings, " "), first.AccessKey, "replaced by rotation", answer["access_key"].(string))
+				v.settle(rotationOverlap + 2*rollbackPeriod)
+			}
+			config := v.read("config/default")
+			if config["access_key"] != answer["access_key"] || config["max_ttl"] != int64(7200) {
+				t.Errorf("%v", config)
+			}
+			v.mustRevoke(v.lease("app"))
+		},
+		"a key that the engine made is deleted when an operator replaces it": func(t *testing.T, v *testVault) {
+			v.configure()
+			made := v.rotate()["access_key"].(string)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			if _, there := v.account.Key(made); there {
+				t.Error("it is still there")
+			}
+			if _, there := v.account.Key(v.root.AccessKey); !there {
+				t.Error("the operator's key is gone")
+			}
+			v.mustRevoke(v.lease("app"))
+		},
+		"so it is when the new key belongs to another user": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			made := v.rotate()["access_key"].(string)
+			v.root = v.account.RootKey()
+			v.write("config/default", v.accountFields()...)
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			if _, there := v.account.Key(made); there {
+				t.Error("it is still there")
+			}
+		},
+		"a write that comes while a rotation runs is not lost": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second, Times: 1})
+			rotated := make(chan map[string]any)
+			go func() { rotated <- v.rotate() }()
+			<-time.After(time.Second)
+			v.write("config/default", "max_ttl=2h")
+			answer := <-rotated
+			config := v.read("config/default")
+			if config["access_key"] != answer["access_key"] || config["max_ttl"] != int64(7200) {
+				t.Errorf("%v", config)
+			}
+		},
+		"leases leave room for the rotation": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("config/default", "allow_root_identity=true")
+			v.write("roles/self", "ttl=10h")
+			for range 8 {
+				v.lease("self")
+			}
+			v.rotate()
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.rotate()
+		},
+	})
+}
+
+func TestAutomaticRotation(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"under a policy of 900 s the engine lives for a week without one failed lease": func(t *testing.T, v *testVault) {
+			v.surviveUnder(900, 7*day, 30*time.Minute)
+		},
+		"under a policy of 120 s it lives for hours": func(t *testing.T, v *testVault) {
+			v.surviveUnder(120, 6*time.Hour, 5*time.Minute)
+		},
+		"a rotation_period rotates a key that has no date, and the new one has one in case Vault does not return": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("config/default", "rotation_period=24h")
+			seen := map[any]bool{}
+			for range 5 {
+				v.settle(day + 2*rollbackPeriod)
+				seen[v.read("config/default")["access_key"]] = true
+			}
+			if len(seen) != 5 {
+				t.Errorf("%d keys in five days", len(seen))
+			}
+			key, _ := v.account.Key(v.read("config/default")["access_key"].(string))
+			if left := time.Until(key.Expires); left < day || left > 2*day {
+				t.Errorf("the key has %s left", left)
+			}
+			v.mustHaveOwnKeys(1)
+		},
+		"without policy and period nothing rotates": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.settle(3 * day)
+			if id := v.read("config/default")["access_key"]; id != v.root.AccessKey {
+				t.Errorf("rotated to %v", id)
+			}
+		},
+		"a cloud that is down for a while is no harm": func(t *testing.T, v *testVault) {
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3600})
+			v.rootKeyWithDate(59 * time.Minute)
+			v.account.DeleteKey(v.account.RootKey().AccessKey)
+			v.configure("ttl=10m")
+			for range 10 {
+				cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.Outage})
+				v.settle(15 * time.Minute)
+				cancel()
+				v.settle(5 * time.Minute)
+				v.mustRevoke(v.lease("app"))
+			}
+			v.rotate()
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
+		"a performance secondary leaves the rotation to the primary": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(time.Hour)
+			v.configure()
+			v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+			v.settle(50 * time.Minute)
+			if id := v.read("config/default")["access_key"]; id != v.root.AccessKey {
+				t.Errorf("rotated to %v", id)
+			}
+		},
+	})
+}
+
+// surviveUnder lets the engine run under a policy that ends its own keys too, and leases,
+// renews and revokes all the while.
+func (v *testVault) surviveUnder(policy int64, d, pause time.Duration) {
+	v.t.Helper()
+	v.account.DeleteKey(v.account.RootKey().AccessKey)
+	v.rootKeyWithDate(time.Duration(policy)*time.Second - clockMargin)
+	v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: policy})
+	v.configure()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		l, err := v.tryLease(v.t.Context(), "app")
+		if err != nil {
+			v.t.Fatalf("%s before the end: %v", time.Until(end), err)
+		}
+		v.settle(rollbackPeriod / 2)
+		if err := v.renew(l, 0); err != nil && policy > 600 {
+			v.t.Fatalf("%s before the end: renewing: %v", time.Until(end), err)
+		}
+		v.mustRevoke(l)
+		v.settle(pause)
+	}
+	if v.account.Locked() {
+		v.t.Error("the account is locked")
+	}
+	// The engine's own key, and those that it has just replaced.
+	if n := len(v.liveKeys()); n < 1 || n > 3 {
+		v.t.Errorf("%d of our keys live in the cloud", n)
+	}
+}
+
+func (v *testVault) rotate() map[string]any {
+	v.t.Helper()
+	resp, err := v.try(logical.UpdateOperation, "rotate-root/default")
+	v.mustSucceed("rotate-root", resp, err)
+	return resp.Data
+}
+
+// mustWork lets the clean-up run and expects one key of the engine's own that works.
+func (v *testVault) mustWork(when string) {
+	v.t.Helper()
+	v.settle(walMinAge + rotationOverlap + 3*rollbackPeriod)
+	l, err := v.tryLease(v.t.Context(), "app")
+	if err != nil {
+		v.t.Fatalf("%s: %v", when, err)
+	}
+	v.mustRevoke(l)
+	v.mustHaveNoWAL()
+	v.mustHaveOwnKeys(1)
+	if v.t.Failed() {
+		v.t.Fatal(when)
+	}
+}
+
+// mustHaveOwnKeys expects so many keys on the root identity, apart from those that tests
+// plant there; the first is the one that the configuration names.
+func (v *testVault) mustHaveOwnKeys(want int) {
+	v.t.Helper()
+	current := v.read("config/default")["access_key"].(string)
+	ids := []string{}
+	for _, key := range v.account.Keys() {
+		if key.User == "" {
+			ids = append(ids, key.ID)
+		}
+	}
+	if len(ids) != want || !slices.Contains(ids, current) {
+		v.t.Errorf("keys %v on the engine's identity, of which %s is configured; want %d", ids, current, want)
+	}
+}
