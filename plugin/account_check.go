@@ -63,7 +63,7 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 	if err != nil || a.config.AccountID != "" {
 		return a, err
 	}
-	unlock, err := b.lockConfig(ctx, name)
+	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,9 @@ type backend struct {
 
 	accountsLock sync.Mutex
 	accounts     map[string]*account
-	configLocks  map[string]chan struct{} // each holds a place for the one who changes the account
+
+	locksLock sync.Mutex
+	locks     map[string]chan struct{} // see lock
 
 	instanceLock sync.Mutex
 	instance     string
@@ -60,7 +62,7 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
-	b := &backend{build: build, open: open, accounts: map[string]*account{}, configLocks: map[string]chan struct{}{}}
+	b := &backend{build: build, open: open, accounts: map[string]*account{}, locks: map[string]chan struct{}{}}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),
@@ -69,7 +71,7 @@ func newBackend(build Build, open opener) *backend {
 			// What belongs to this cluster's leases must not be replicated to others.
 			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
-			SealWrapStorage: []string{configPrefix},
+			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},
 		Paths: framework.PathAppend(
 			b.pathConfig(),
@@ -77,6 +79,8 @@ func newBackend(build Build, open opener) *backend {
 			b.pathRotateRoot(),
 			b.pathRoles(),
 			b.pathCreds(),
+			b.pathStaticRoles(),
+			b.pathStaticCreds(),
 			b.pathKeys(),
 			b.pathInfo(),
 		),

@@ -30,6 +30,8 @@ type keyOrder struct {
 	user    string
 	issued  time.Time
 	expires time.Time // zero: never
+
+	staticRole string // whose key it is; empty: none
 }
 
 // recordedKey is a new key that WAL and ledger know.
@@ -72,6 +74,8 @@ func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrde
 		AccountID: i.account.config.AccountID,
 		User:      order.user,
 		Label:     keylabel.New(i.instance, order.kind).String(),
+
+		StaticRole: order.staticRole,
 	}
 	walID, err := framework.PutWAL(ctx, i.storage, walAccessKey, pending)
 	if err != nil {

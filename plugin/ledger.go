@@ -153,6 +153,13 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account s
 	if leased > 0 {
 		return fmt.Sprintf("%d leased access keys", leased), nil
 	}
+	static, err := staticRolesOf(ctx, s, account)
+	if err != nil {
+		return "", err
+	}
+	if len(static) > 0 {
+		return fmt.Sprintf("%d static roles", len(static)), nil
+	}
 	pending, err := pendingKeys(ctx, s)
 	if err != nil {
 		return "", err

@@ -105,7 +105,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 // would strand live keys, and stores.
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
 	name := data.Get("account").(string)
-	unlock, err := b.lockConfig(ctx, name)
+	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 
 func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("account").(string)
-	unlock, err := b.lockConfig(ctx, name)
+	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return nil, err
 	}

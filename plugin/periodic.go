@@ -33,7 +33,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if err != nil {
 		return err
 	}
-	var problems []error
+	problems := []error{b.tendStaticRoles(ctx, req.Storage)}
 	for _, name := range names {
 		problems = append(problems, b.tendAccount(ctx, req.Storage, name))
 	}

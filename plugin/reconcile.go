@@ -132,6 +132,13 @@ func (b *backend) identities(ctx context.Context, s logical.Storage, account str
 			users = append(users, role.UserNames...)
 		}
 	}
+	static, err := staticRolesOf(ctx, s, account)
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range static {
+		users = append(users, role.UserName)
+	}
 	segments, err := s.List(ctx, ledgerAccountPrefix(account))
 	if err != nil {
 		return nil, fmt.Errorf("listing the ledger of account %q: %w", account, err)

@@ -100,7 +100,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if _, err := b.identified(ctx, s, name); err != nil {
 		return nil, err
 	}
-	unlock, err := b.lockConfig(ctx, name)
+	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (c *accountConfig) asPrevious(now time.Time) previousKey {
 // deletePrevious deletes the replaced keys whose overlap has passed, with the current
 // one. It keeps those that the cloud does not let go, for the next tick.
 func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name string) error {
-	unlock, err := b.lockConfig(ctx, name)
+	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return err
 	}
@@ -237,23 +237,4 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return fmt.Errorf("rotating the engine's own key of account %q, which ends at %s: %w", a.name, showTime(a.config.KeyExpires), err)
 	}
 	return nil
-}
-
-// lockConfig lets one change of an account's configuration run at a time: a rotation
-// would otherwise overwrite what an operator writes meanwhile. It is a channel, so that it
-// ends with the context and fake time sees it waiting.
-func (b *backend) lockConfig(ctx context.Context, name string) (unlock func(), err error) {
-	b.accountsLock.Lock()
-	lock, ok := b.configLocks[name]
-	if !ok {
-		lock = make(chan struct{}, 1)
-		b.configLocks[name] = lock
-	}
-	b.accountsLock.Unlock()
-	select {
-	case lock <- struct{}{}:
-		return func() { <-lock }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("account %q: another change of its configuration takes too long: %w", name, ctx.Err())
-	}
 }

@@ -26,6 +26,8 @@ type pendingKey struct {
 	AccountID string `json:"account_id"`
 	User      string `json:"user"`
 	Label     string `json:"label"`
+
+	StaticRole string `json:"static_role,omitempty"` // whose key it is; empty: none
 }
 
 // rollback ends what an unfinished request left in the cloud. An error keeps the
@@ -75,9 +77,12 @@ func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending 
 	if err != nil {
 		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
 	}
+	inUse, err := keysInUse(ctx, s, a, pending)
+	if err != nil {
+		return 0, err
+	}
 	for _, key := range keys {
-		// A rotation that has stored its key did all that matters.
-		if key.Label != pending.Label || slices.Contains(a.config.ownKeys(), key.ID) {
+		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
 		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
@@ -90,6 +95,20 @@ func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending 
 		removed++
 	}
 	return removed, nil
+}
+
+// keysInUse are those that storage names by now: a rotation that has stored its key did
+// all that matters.
+func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendingKey) ([]string, error) {
+	ids := a.config.ownKeys()
+	if pending.StaticRole == "" {
+		return ids, nil
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+pending.StaticRole)
+	if err != nil || creds == nil {
+		return ids, err
+	}
+	return append(ids, creds.ids()...), nil
 }
 
 // confirmUserless believes that a user has no keys because it does not exist, where

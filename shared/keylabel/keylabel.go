@@ -9,6 +9,7 @@ package keylabel
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,11 @@ const (
 	KindLease Kind = "lease"
 	// KindRoot is the engine's own key, which it replaces by itself.
 	KindRoot Kind = "root"
+	// KindStatic is the key of a static role.
+	KindStatic Kind = "static"
 )
+
+var kinds = []Kind{KindLease, KindRoot, KindStatic}
 
 const (
 	prefix = "cloudkeys"
@@ -61,7 +66,7 @@ func Parse(text string) (Label, error) {
 		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
 	}
 	l := Label{Instance: parts[1], Kind: Kind(parts[2]), Nonce: parts[3]}
-	if !validID(l.Instance) || !validID(l.Nonce) || (l.Kind != KindLease && l.Kind != KindRoot) {
+	if !validID(l.Instance) || !validID(l.Nonce) || !slices.Contains(kinds, l.Kind) {
 		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
 	}
 	return l, nil

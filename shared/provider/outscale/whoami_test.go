@@ -80,9 +80,8 @@ func TestWhoAmI(t *testing.T) {
 				return
 			}
 			mustDo(t, err)
-			want := provider.Whoami{AccountID: testAccount, Identity: test.want, Expires: expires}
-			if got != want {
-				t.Errorf("got %+v, want %+v", got, want)
+			if got.AccountID != testAccount || got.Identity != test.want || !got.Key.Expires.Equal(expires) {
+				t.Errorf("got %+v, want %+v of account %s until %s", got, test.want, testAccount, expires)
 			}
 		})
 	}

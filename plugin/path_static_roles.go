@@ -1,0 +1,280 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathStaticRoles() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern:      "static-roles/?$",
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-roles"},
+			Fields:       pagingFields(),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback:     b.pathStaticRolesList,
+					Summary:      "List the static roles.",
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:    answersList(),
+				},
+			},
+			HelpSynopsis:    "List the static roles.",
+			HelpDescription: "Lists the names of the static roles; after and limit page through them.",
+		},
+		{
+			Pattern:        staticRolePrefix + framework.GenericNameRegex("name"),
+			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-role"},
+			Fields:         staticRoleFields(),
+			ExistenceCheck: b.pathStaticRoleExists,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathStaticRoleRead,
+					Summary:   "Read a static role.",
+					Responses: answers(staticRoleAnswer()),
+				},
+				logical.CreateOperation: b.writesStaticRole(),
+				logical.UpdateOperation: b.writesStaticRole(),
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                    b.pathStaticRoleDelete,
+					Summary:                     "Delete a static role and its keys.",
+					Responses:                   answersNothing(),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "A user whose one key is rotated on time.",
+			HelpDescription: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or by " +
+				"schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched.",
+		},
+	}
+}
+
+func staticRoleFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"name":              {Type: framework.TypeLowerCaseString, Description: "Name of the static role."},
+		"account":           {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account of the user."},
+		"user_name":         {Type: framework.TypeString, Description: "User whose key is rotated. One user belongs to one static role."},
+		"rotation_period":   {Type: framework.TypeDurationSecond, Description: "Time between two rotations."},
+		"rotation_schedule": {Type: framework.TypeString, Description: "Cron expression of five fields, in UTC, instead of a period."},
+		"rotation_window": {
+			Type:        framework.TypeDurationSecond,
+			Description: "How long after its scheduled time a rotation may begin, at least 1h; later it waits for the next time. Default: any time.",
+		},
+		"rotation_grace_period": {
+			Type:        framework.TypeDurationSecond,
+			Description: "How long the replaced key goes on working. Default: the smaller of 1h and a quarter of the time between rotations.",
+		},
+	}
+}
+
+func staticRoleAnswer() map[string]*framework.FieldSchema {
+	fields := staticRoleFields()
+	delete(fields, "name")
+	fields["access_key"] = &framework.FieldSchema{Type: framework.TypeString, Description: "ID of the current key."}
+	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
+	fields["next_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When it is rotated next."}
+	fields["previous_access_keys"] = &framework.FieldSchema{Type: framework.TypeStringSlice, Description: "Replaced keys that still work."}
+	for _, field := range fields {
+		field.Required = true
+	}
+	return fields
+}
+
+func (b *backend) writesStaticRole() *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback:                    b.pathStaticRoleWrite,
+		Summary:                     "Write a static role.",
+		Responses:                   answersNothing(),
+		ForwardPerformanceStandby:   true,
+		ForwardPerformanceSecondary: true,
+	}
+}
+
+func (b *backend) pathStaticRolesList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	names, err := req.Storage.List(ctx, staticRolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing static roles: %w", err)
+	}
+	return logical.ListResponse(page(names, data)), nil
+}
+
+func (b *backend) pathStaticRoleExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+	role, err := load[staticRole](ctx, req.Storage, staticRolePrefix+data.Get("name").(string))
+	return role != nil, err
+}
+
+func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name := data.Get("name").(string)
+	role, creds, err := b.staticRole(ctx, req.Storage, name)
+	if err != nil || role == nil {
+		return nil, err
+	}
+	next, err := role.scheduled(creds, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"account":               role.Account,
+		"user_name":             role.UserName,
+		"rotation_period":       seconds(role.RotationPeriod),
+		"rotation_schedule":     role.RotationSchedule,
+		"rotation_window":       seconds(role.RotationWindow),
+		"rotation_grace_period": seconds(role.Grace),
+		"access_key":            creds.AccessKey,
+		"last_vault_rotation":   showTime(creds.LastRotation),
+		"next_vault_rotation":   showTime(next),
+		"previous_access_keys":  creds.ids()[1:],
+	}}, nil
+}
+
+// staticRole loads a role and the state of its key; the role is nil where there is none.
+func (b *backend) staticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, *staticCreds, error) {
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil || role == nil {
+		return nil, nil, err
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if creds == nil {
+		creds = &staticCreds{}
+	}
+	return role, creds, nil
+}
+
+func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	if err := b.writeStaticRole(ctx, req.Storage, data); err != nil {
+		return respond(err)
+	}
+	return nil, nil
+}
+
+// writeStaticRole stores the role and, for a new one, makes its first key. A crash between
+// the two is made up for by the next tick.
+func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) error {
+	name := data.Get("name").(string)
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	role, err := newStaticRole(before, data)
+	if err != nil {
+		return err
+	}
+	if err := role.validate(before); err != nil {
+		return err
+	}
+	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
+		return err
+	}
+	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
+		return err
+	}
+	if before != nil {
+		return nil
+	}
+	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
+		return errors.Join(err, remove(context.WithoutCancel(ctx), s, staticRolePrefix+name))
+	}
+	return nil
+}
+
+func newStaticRole(before *staticRole, data *framework.FieldData) (*staticRole, error) {
+	role := &staticRole{Account: defaultAccount}
+	if before != nil {
+		*role = *before
+	}
+	take(data, "account", &role.Account)
+	take(data, "user_name", &role.UserName)
+	takeSeconds(data, "rotation_period", &role.RotationPeriod)
+	take(data, "rotation_schedule", &role.RotationSchedule)
+	takeSeconds(data, "rotation_window", &role.RotationWindow)
+	takeSeconds(data, "rotation_grace_period", &role.Grace)
+	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
+		var err error
+		if role.Grace, err = role.defaultGrace(); err != nil {
+			return nil, err
+		}
+	}
+	return role, nil
+}
+
+// checkStaticUser keeps a user in one static role, away from the engine's own identity, and
+// the rotation within the access policy.
+func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name string, role *staticRole) error {
+	a, err := b.identified(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	if a.isOwnIdentity(role.UserName) {
+		return mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+	}
+	others, err := staticRolesOf(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	for other, entry := range others {
+		if other != name && entry.UserName == role.UserName {
+			return mendable("user %q belongs to static role %q already", role.UserName, other)
+		}
+	}
+	view, err := b.currentPolicy(ctx, s, a)
+	if err != nil {
+		return err
+	}
+	return role.checkPolicy(time.Now(), view.Policy.MaxKeyLifetime)
+}
+
+func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	if err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string)); err != nil {
+		return respond(err)
+	}
+	return nil, nil
+}
+
+// deleteStaticRole deletes the keys first: the entry that names them goes last.
+func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, creds, err := b.staticRole(ctx, s, name)
+	if err != nil || role == nil {
+		return err
+	}
+	if creds.AccessKey != "" {
+		a, err := b.staticAccount(ctx, s, role, creds)
+		if err != nil {
+			return err
+		}
+		for _, key := range append(creds.Previous, creds.asPrevious(role, time.Now())) {
+			if err := b.deleteStaticKey(ctx, s, a, key); err != nil {
+				return err
+			}
+		}
+	}
+	if err := remove(ctx, s, staticCredsPrefix+name); err != nil {
+		return err
+	}
+	return remove(ctx, s, staticRolePrefix+name)
+}

@@ -1,0 +1,221 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// rotateStatic replaces a static role's key, or makes the first one:
+//
+//	(1) WAL entry → (2) create → (3) ledger entry
+//	    → crash: the rollback finds the key by its label. The role's entry does not name
+//	      it, so it is deleted
+//	(4) store the role's entry {current: new, previous: old until the grace is over}
+//	    → crash: the entry names the new key, so the rollback leaves it
+//	(5) delete the WAL entry
+//	(6) at a later tick, past the grace: delete the old key, store the entry without it
+//
+// A failure at (4) deletes nothing: the write may have been stored all the same. The
+// rollback decides by what is stored then. At the quota the role's own previous key makes
+// room, never a foreign one.
+func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (*staticCreds, error) {
+	a, err := b.identified(ctx, s, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if a.isOwnIdentity(role.UserName) {
+		return nil, mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if creds == nil {
+		creds = &staticCreds{AccountID: a.config.AccountID}
+	}
+	key, err := b.makeStaticKey(ctx, s, a, name, role, creds)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	next := &staticCreds{
+		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(),
+		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(creds.Previous), LastRotation: now,
+	}
+	if creds.AccessKey != "" {
+		next.Previous = append(next.Previous, creds.asPrevious(role, now))
+	}
+	if err := save(ctx, s, staticCredsPrefix+name, next); err != nil {
+		return nil, fmt.Errorf("storing the new key of static role %q: %w", name, err)
+	}
+	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
+		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "static_role", name, "error", err)
+	}
+	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", creds.AccessKey)
+	return next, nil
+}
+
+// makeStaticKey is steps (1) to (3), a second time where the role's own previous keys had
+// to make room. They are taken out of creds as they go.
+func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole, creds *staticCreds) (recordedKey, error) {
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return recordedKey{}, err
+	}
+	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
+	if err != nil {
+		return recordedKey{}, err
+	}
+	now := time.Now()
+	expires, err := role.keyExpiry(now, view.Policy.MaxKeyLifetime)
+	if err != nil {
+		return recordedKey{}, err
+	}
+	i := issuance{storage: s, account: a, roleName: name, instance: instance}
+	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: expires, staticRole: name}
+	key, err := b.makeRecordedKey(ctx, i, order)
+	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
+		for _, previous := range slices.Clone(creds.Previous) {
+			if err := b.deleteStaticKey(ctx, s, a, previous); err != nil {
+				return recordedKey{}, err
+			}
+			creds.Previous = creds.Previous[1:]
+		}
+		key, err = b.makeRecordedKey(ctx, i, order)
+	}
+	switch kind := provider.KindOf(err); {
+	case err == nil:
+		return key, nil
+	case kind == provider.KindQuota:
+		return recordedKey{}, mendable("static role %q cannot be rotated: %s. Delete a key that is not used", name, b.explainQuota(ctx, i, role.UserName, err))
+	case kind == provider.KindNotFound:
+		return recordedKey{}, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
+	default:
+		return recordedKey{}, explain(a.name, err)
+	}
+}
+
+// deleteStaticKey deletes a key of a static role from cloud and ledger.
+func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
+	ref := provider.KeyRef{AccountID: a.config.AccountID, User: key.Identity.User, ID: key.ID, Expires: key.Expires}
+	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
+	}
+	return remove(ctx, s, ledgerPath(a.name, key.Identity.User, key.ID))
+}
+
+// tendStaticRoles rotates what is due and deletes what is past its grace. The schedule is
+// in storage: a restart or a failover changes nothing.
+func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	names, err := s.List(ctx, staticRolePrefix)
+	if err != nil {
+		return fmt.Errorf("listing static roles: %w", err)
+	}
+	var problems []error
+	for _, name := range names {
+		if ctx.Err() != nil {
+			break // the next tick goes on
+		}
+		if err := b.tendStaticRole(ctx, s, name); err != nil {
+			problems = append(problems, fmt.Errorf("static role %q: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil || role == nil {
+		return err
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if creds == nil { // a crash between the role and its first key
+		_, err := b.rotateStatic(ctx, s, name, role)
+		return err
+	}
+	if err := b.deletePreviousStatic(ctx, s, name, role, creds, now); err != nil {
+		b.Logger().Warn("a replaced key cannot be deleted yet", "static_role", name, "error", err)
+	}
+	due, err := role.scheduled(creds, now)
+	if err != nil || now.Before(due) {
+		return err
+	}
+	_, err = b.rotateStatic(ctx, s, name, role)
+	return err
+}
+
+func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time) error {
+	if !slices.ContainsFunc(creds.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
+		return nil
+	}
+	a, err := b.staticAccount(ctx, s, role, creds)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	creds.Previous = slices.DeleteFunc(creds.Previous, func(p previousKey) bool {
+		if now.Before(p.DeleteAfter) {
+			return false
+		}
+		err := b.deleteStaticKey(ctx, s, a, p)
+		problems = append(problems, err)
+		return err == nil
+	})
+	return errors.Join(append(problems, save(ctx, s, staticCredsPrefix+name, creds))...)
+}
+
+// staticRolesOf are the static roles of an account.
+func staticRolesOf(ctx context.Context, s logical.Storage, account string) (map[string]*staticRole, error) {
+	names, err := s.List(ctx, staticRolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing static roles: %w", err)
+	}
+	roles := map[string]*staticRole{}
+	for _, name := range names {
+		role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && role.Account == account {
+			roles[name] = role
+		}
+	}
+	return roles, nil
+}
+
+// staticAccount returns a static role's account, provided that it still is the cloud
+// account that the key was made in.
+func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *staticRole, creds *staticCreds) (*account, error) {
+	a, err := b.account(ctx, s, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if a.config.AccountID != creds.AccountID {
+		return nil, fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", creds.AccessKey, creds.AccountID, a.name, a.config.AccountID)
+	}
+	return a, nil
+}
