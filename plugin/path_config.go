@@ -43,6 +43,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
+				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.pathConfigWrite),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.pathConfigDelete,
 					Summary:                     "Delete an account that nothing needs any more.",

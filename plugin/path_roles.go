@@ -41,6 +41,7 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
+				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.pathRoleWrite),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.pathRoleDelete,
 					Summary:                     "Delete a role; its leases live on.",

@@ -111,8 +111,14 @@ func (v *testVault) rootKeyWithDate(life time.Duration) {
 // request sends one request, and holds a good answer against the path's schema.
 func (v *testVault) request(ctx context.Context, op logical.Operation, path string, fields ...string) (*logical.Response, error) {
 	v.t.Helper()
+	return v.send(ctx, op, path, fieldData(fields))
+}
+
+// send is a request whose data is JSON of any type.
+func (v *testVault) send(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	v.t.Helper()
 	req := &logical.Request{
-		Operation: op, Path: path, Storage: v.storage, Data: fieldData(fields),
+		Operation: op, Path: path, Storage: v.storage, Data: data,
 		ID: "request-1", ClientTokenAccessor: "accessor-1", EntityID: "entity-1", DisplayName: "token-1", MountPoint: "outscale/",
 	}
 	if op == logical.UpdateOperation {
