@@ -39,6 +39,9 @@ type backend struct {
 	instanceLock sync.Mutex
 	instance     string
 
+	active *activeKeys
+	full   *fullUsers
+
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
 
@@ -59,7 +62,7 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
-	b := &backend{build: build, open: open, accounts: map[string]*account{}}
+	b := &backend{build: build, open: open, accounts: map[string]*account{}, active: newActiveKeys(), full: newFullUsers()}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),

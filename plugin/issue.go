@@ -21,6 +21,8 @@ type issuance struct {
 	account  *account
 	roleName string
 	instance string
+
+	maxActive int // the role's max_active_keys; 0: no cap
 }
 
 // makeKey makes one access key for one user and records it, so that it is never
@@ -43,10 +45,15 @@ func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan iss
 		Account:   i.account.name,
 		AccountID: i.account.config.AccountID,
 		User:      user,
+		Role:      i.roleName,
 		Label:     keylabel.New(i.instance, keylabel.KindLease).String(),
+	}
+	if err := b.countKey(ctx, i, pending.Label); err != nil {
+		return provider.IssuedKey{}, err
 	}
 	walID, err := framework.PutWAL(ctx, i.req.Storage, walAccessKey, pending)
 	if err != nil {
+		b.active.drop(pending.Label)
 		return provider.IssuedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
 	}
 	key, err := i.account.cloud.CreateKey(ctx, provider.KeySpec{User: user, Label: pending.Label, Expires: plan.Expiry})
@@ -58,6 +65,20 @@ func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan iss
 		return provider.IssuedKey{}, err
 	}
 	return key, nil
+}
+
+// countKey counts a key towards its role's max_active_keys before it is made.
+func (b *backend) countKey(ctx context.Context, i issuance, label string) error {
+	if i.maxActive > 0 {
+		if err := b.active.ensure(ctx, i.req.Storage); err != nil {
+			return fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
+		}
+	}
+	if count, taken := b.active.take(i.roleName, label, i.maxActive); !taken {
+		return mendable("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
+			"revoke leases, or raise it in roles/%s", i.roleName, count, i.maxActive, i.roleName)
+	}
+	return nil
 }
 
 // recordKey is steps (3) and (4).
@@ -101,7 +122,10 @@ func (b *backend) undoKey(ctx context.Context, i issuance, pending pendingKey, w
 	}
 	if err != nil {
 		b.Logger().Warn("access key of a failed request is left to the rollback", "account", pending.Account, "access_key", key.ID, "error", err)
+		return
 	}
+	b.active.drop(pending.Label)
+	b.full.forget(pending.Account, pending.User)
 }
 
 // afterFailedCreate cleans up after step (2) and returns the error to go on with.
@@ -123,7 +147,9 @@ func (b *backend) afterFailedCreate(ctx context.Context, i issuance, pending pen
 	}
 	if err := framework.DeleteWAL(ctx, i.req.Storage, walID); err != nil {
 		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", pending.Account, "error", err)
+		return cause
 	}
+	b.active.drop(pending.Label)
 	return cause
 }
 

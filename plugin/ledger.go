@@ -66,6 +66,17 @@ func ledgerPath(account, user, accessKey string) string {
 
 func (e *ledgerEntry) path() string { return ledgerPath(e.Account, e.User, e.AccessKey) }
 
+// strike takes a key out of the ledger once the cloud is known to have lost it, and out
+// of what is counted.
+func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEntry) error {
+	if err := remove(ctx, s, entry.path()); err != nil {
+		return err
+	}
+	b.active.drop(entry.Label)
+	b.full.forget(entry.Account, entry.User)
+	return nil
+}
+
 // countIdentity counts the keys that this engine has given out on an identity.
 func countIdentity(ctx context.Context, s logical.Storage, account, user string) (int, error) {
 	keys, err := s.List(ctx, ledgerIdentityPrefix(account, user))

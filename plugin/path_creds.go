@@ -96,7 +96,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		}
 		return planIssue(time.Now(), b.bounds(a, view, role.MaxTTL), b.requestedLease(requested, role, a))
 	}
-	i := issuance{req: req, account: a, roleName: roleName, instance: instance}
+	i := issuance{req: req, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issueFromPool(ctx, i, role.UserNames, plan)
 	if err != nil {
 		return nil, err
@@ -166,5 +166,5 @@ func (b *backend) takeBack(ctx context.Context, i issuance, key provider.IssuedK
 	if err != nil {
 		return explain(i.account.name, err)
 	}
-	return remove(ctx, i.req.Storage, ledgerPath(i.account.name, key.User, key.ID))
+	return b.strike(ctx, i.req.Storage, &ledgerEntry{Account: i.account.name, User: key.User, AccessKey: key.ID, Label: key.Label})
 }

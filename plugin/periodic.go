@@ -26,6 +26,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.tendsLocalStorage() {
 		return nil
 	}
+	b.active.dropRolledBack()
 	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), tickBudget)
 	defer cancel()
 
@@ -99,7 +100,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	err := b.removeDead(ctx, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
-		return remove(ctx, s, entry.path())
+		return b.strike(ctx, s, entry)
 	}
 	if ctx.Err() != nil {
 		return nil // the tick is over; nothing was learned about the key

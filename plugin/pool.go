@@ -29,12 +29,18 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	}
 	var refusals []string
 	for _, user := range users {
+		if refusal, full := b.full.recall(i.account.name, user); full {
+			refusals = append(refusals, refusal)
+			continue
+		}
 		key, p, err := b.issueForUser(ctx, i, user, plan)
 		switch kind := provider.KindOf(err); {
 		case err == nil:
 			return key, p, nil
 		case kind == provider.KindQuota:
-			refusals = append(refusals, b.explainQuota(ctx, i, user, err))
+			refusal := b.explainQuota(ctx, i, user, err)
+			b.full.remember(i.account.name, user, refusal)
+			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
 		default:
@@ -125,7 +131,7 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 	}
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		return fmt.Sprintf("%s has no free slot for an access key (%s)", name, cause)
+		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", name, cause, fullFor)
 	}
 	own := 0
 	for _, key := range keys {
@@ -133,8 +139,8 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 			own++
 		}
 	}
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s)",
-		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause)
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
+		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause, fullFor)
 }
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.

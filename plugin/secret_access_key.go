@@ -187,7 +187,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, _ *
 	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 		return nil, fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
-	return nil, remove(ctx, req.Storage, entry.path())
+	return nil, b.strike(ctx, req.Storage, entry)
 }
 
 // leaseAccount returns the account of a lease, provided that it still is the cloud

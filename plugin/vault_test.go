@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -275,6 +276,8 @@ func (v *testVault) mustHaveLive(want int) {
 type testStorage struct {
 	logical.Storage
 	before func(op, key string) error
+
+	mu     sync.Mutex
 	writes int
 }
 
@@ -282,7 +285,9 @@ var errInjected = errors.New("injected fault")
 
 func (s *testStorage) call(op, key string) error {
 	if op == "put" || op == "delete" {
+		s.mu.Lock()
 		s.writes++
+		s.mu.Unlock()
 	}
 	if s.before == nil {
 		return nil
