@@ -47,17 +47,23 @@ type ledgerEntry struct {
 	Problem  string    `json:"problem,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
+
+	// unrecorded marks what was made up from a lease, the ledger having no entry.
+	unrecorded bool
 }
 
 func ledgerAccountPrefix(account string) string { return ledgerPrefix + account + "/" }
 
 func ledgerIdentityPrefix(account, user string) string {
-	segment := ownIdentity
-	if user != "" {
-		// Vault refuses storage paths with "..", and OUTSCALE allows dots in names.
-		segment = strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
+	return ledgerAccountPrefix(account) + identitySegment(user) + "/"
+}
+
+func identitySegment(user string) string {
+	if user == "" {
+		return ownIdentity
 	}
-	return ledgerAccountPrefix(account) + segment + "/"
+	// Vault refuses storage paths with "..", and OUTSCALE allows dots in names.
+	return strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
 }
 
 func ledgerPath(account, user, accessKey string) string {

@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -114,7 +113,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 
 func (b *backend) removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
 	if entry.AccountID != a.config.AccountID {
-		return fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
+		return mendable("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
 	}
 	return a.cloud.RevokeKey(ctx, provider.KeyRef{
 		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,

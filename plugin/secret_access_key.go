@@ -132,8 +132,12 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
 		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
 	})
-	if provider.KindOf(err) == provider.KindInvalid {
+	switch kind := provider.KindOf(err); {
+	case kind == provider.KindInvalid:
 		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
+	case kind == provider.KindNotFound && entry.unrecorded:
+		// Struck out before, by a delete of keys/<id> or a reaper: it stays so.
+		return renewalPlan{}, errors.Join(err, remove(ctx, s, entry.path()))
 	}
 	return renewed, err
 }
