@@ -42,6 +42,8 @@ type backend struct {
 	active *activeKeys
 	full   *fullUsers
 
+	tidying tidying
+
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
 
@@ -69,7 +71,7 @@ func newBackend(build Build, open opener) *backend {
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix},
+			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix},
 		},
@@ -79,6 +81,7 @@ func newBackend(build Build, open opener) *backend {
 			b.pathRoles(),
 			b.pathCreds(),
 			b.pathKeys(),
+			b.pathTidy(),
 			b.pathInfo(),
 		),
 		Secrets:           []*framework.Secret{b.secretAccessKey()},
@@ -103,8 +106,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean closes the clients when the engine is unmounted or its process ends.
+// clean ends the background work and closes the clients when the engine is unmounted or its process ends.
 func (b *backend) clean(context.Context) {
+	b.tidying.cancel()
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	for _, a := range b.accounts {

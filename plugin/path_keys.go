@@ -27,7 +27,7 @@ func (b *backend) pathKeys() []*framework.Path {
 					Responses:    answersList(),
 				},
 			},
-			HelpSynopsis:    "List the keys that this mount has given out.",
+			HelpSynopsis: "List the keys that this mount has given out.",
 			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud. " +
 				"user restricts the list to one user's keys; after and limit page through it.",
 		},
