@@ -78,6 +78,7 @@ func newBackend(build Build, open opener) *backend {
 		Paths: framework.PathAppend(
 			b.pathConfig(),
 			b.pathPolicy(),
+			b.pathCheck(),
 			b.pathRoles(),
 			b.pathCreds(),
 			b.pathKeys(),

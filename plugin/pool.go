@@ -125,10 +125,7 @@ func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *accou
 
 // explainQuota says whose keys fill a user's slots.
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
-	name := fmt.Sprintf("user %q", user)
-	if user == "" {
-		name = "the engine's own identity"
-	}
+	name := identityName(user)
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
 		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", name, cause, fullFor)
