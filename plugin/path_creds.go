@@ -16,7 +16,7 @@ import (
 
 func (b *backend) pathCreds() []*framework.Path {
 	operation := &framework.PathOperation{
-		Callback:                  b.pathCredsRead,
+		Callback:                  b.announcedCreds(b.pathCredsRead),
 		Summary:                   "Lease a new access key.",
 		Responses:                 answers(credsAnswer()),
 		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases

@@ -45,7 +45,7 @@ func (b *backend) pathKeys() []*framework.Path {
 					Responses:    answers(keyAnswer()),
 				},
 				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                  b.pathKeyDelete,
+					Callback:                  b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete),
 					Summary:                   "Kill a leased key in the cloud now.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "delete"},
 					Responses:                 answersNothing(),

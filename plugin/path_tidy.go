@@ -21,7 +21,7 @@ func (b *backend) pathTidy() []*framework.Path {
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                  b.pathTidyWrite,
+					Callback:                  b.announced(eventTidy, "account", b.pathTidyWrite),
 					Summary:                   "Remove keys of this mount that nothing knows, in the background.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "start"},
 					Responses:                 answers(tidyAnswer()),

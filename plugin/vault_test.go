@@ -45,6 +45,8 @@ type testVault struct {
 	backend  *backend             // its paths; and the engine itself, where it runs in this process
 	engine   logical.Backend      // what requests are sent to
 	root     cloudsim.Credentials // the engine's own key
+	events   *logical.MockEventSender
+	sender   logical.EventSender // events, unless a test puts another in its place
 	leases   []*testLease
 }
 
@@ -64,7 +66,9 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()), root: account.RootKey(),
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
+		events:  logical.NewMockEventSender(),
 	}
+	v.sender = v.events
 	v.restart()
 	return v
 }
@@ -83,7 +87,7 @@ func (v *testVault) restart() {
 		v.engine = serveOverGRPC(v.t, factory(Build{}, open))
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
-		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage,
+		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage, EventsSender: v.sender,
 	})
 	if err != nil {
 		v.t.Fatal(err)
