@@ -42,6 +42,11 @@ type backend struct {
 	instanceLock sync.Mutex
 	instance     string
 
+	active *activeKeys
+	full   *fullUsers
+
+	tidying tidying
+
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
 
@@ -62,14 +67,18 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
-	b := &backend{build: build, open: open, accounts: map[string]*account{}, locks: map[string]chan struct{}{}}
+	b := &backend{
+		build: build, open: open,
+		accounts: map[string]*account{}, locks: map[string]chan struct{}{},
+		active: newActiveKeys(), full: newFullUsers(),
+	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix},
+			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},
@@ -77,11 +86,13 @@ func newBackend(build Build, open opener) *backend {
 			b.pathConfig(),
 			b.pathPolicy(),
 			b.pathRotateRoot(),
+			b.pathCheck(),
 			b.pathRoles(),
 			b.pathCreds(),
 			b.pathStaticRoles(),
 			b.pathStaticCreds(),
 			b.pathKeys(),
+			b.pathTidy(),
 			b.pathInfo(),
 		),
 		Secrets:           []*framework.Secret{b.secretAccessKey()},
@@ -106,8 +117,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean closes the clients when the engine is unmounted or its process ends.
+// clean ends the background work and closes the clients when the engine is unmounted or its process ends.
 func (b *backend) clean(context.Context) {
+	b.tidying.cancel()
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	for _, a := range b.accounts {

@@ -161,6 +161,46 @@ func TestOverGRPC(t *testing.T) {
 			v.mustHaveLedger(0)
 		}
 	})
+	t.Run("a tidy goes on after its request, and its report survives a new process", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		l := v.lease("app")
+		id := v.orphan("app")
+		v.write("tidy")
+		for v.read("tidy-status")["state"] == tidyRunning {
+			<-time.After(10 * time.Millisecond)
+		}
+		v.restart()
+		status := v.read("tidy-status")
+		if removed, _ := status["orphans_removed"].([]any); status["state"] != tidyDone || len(removed) != 1 || removed[0] != id {
+			t.Errorf("%v", status)
+		}
+		v.mustFit(l, time.Minute)
+	})
+	t.Run("an unmount ends a tidy that hangs", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		v.lease("app")
+		v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+		v.write("tidy")
+		v.engine.Cleanup(t.Context())
+		v.restart()
+		if status := v.read("tidy-status"); status["state"] != tidyFailed {
+			t.Errorf("%v", status)
+		}
+	})
+	t.Run("null in a patch, the incident button and events cross the wire", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		v.patch("roles/app", map[string]any{"max_ttl": nil, "max_active_keys": 2})
+		if role := v.read("roles/app"); role["max_ttl"] != json.Number("0") && role["max_ttl"] != 0.0 && role["max_ttl"] != int64(0) {
+			t.Errorf("%T %v", role["max_ttl"], role["max_ttl"])
+		}
+		l := v.lease("app")
+		v.kill(l)
+		v.mustRevoke(l)
+		v.mustHaveLedger(0)
+		if last := v.events.Events[len(v.events.Events)-1]; last.Type != "cloudkeys/key-delete" {
+			t.Errorf("%s", last.Type)
+		}
+	})
 	t.Run("a client that hangs up leaves no key", func(t *testing.T) {
 		v := newTestVaultOverGRPC(t)
 		ctx, hangUp := context.WithCancel(t.Context())

@@ -22,6 +22,8 @@ type issuance struct {
 	account  *account
 	roleName string
 	instance string
+
+	maxActive int // the role's max_active_keys; 0: no cap
 }
 
 // keyOrder is the key that is to be made.
@@ -77,8 +79,15 @@ func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrde
 
 		StaticRole: order.staticRole,
 	}
+	if order.kind == keylabel.KindLease {
+		pending.Role = i.roleName
+		if err := b.countKey(ctx, i, pending.Label); err != nil {
+			return recordedKey{}, err
+		}
+	}
 	walID, err := framework.PutWAL(ctx, i.storage, walAccessKey, pending)
 	if err != nil {
+		b.active.drop(pending.Label)
 		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
 	}
 	made, err := i.account.cloud.CreateKey(ctx, provider.KeySpec{User: order.user, Label: pending.Label, Expires: order.expires})
@@ -91,6 +100,20 @@ func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrde
 		return recordedKey{}, err
 	}
 	return key, nil
+}
+
+// countKey counts a key towards its role's max_active_keys before it is made.
+func (b *backend) countKey(ctx context.Context, i issuance, label string) error {
+	if i.maxActive > 0 {
+		if err := b.active.ensure(ctx, i.storage); err != nil {
+			return fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
+		}
+	}
+	if count, taken := b.active.take(i.roleName, label, i.maxActive); !taken {
+		return mendable("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
+			"revoke leases, or raise it in roles/%s", i.roleName, count, i.maxActive, i.roleName)
+	}
+	return nil
 }
 
 // recordKey writes the ledger entry.
@@ -132,7 +155,10 @@ func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) {
 	}
 	if err != nil {
 		b.Logger().Warn("access key of a failed request is left to the rollback", "account", pending.Account, "access_key", key.ID, "error", err)
+		return
 	}
+	b.active.drop(pending.Label)
+	b.full.forget(pending.Account, pending.User)
 }
 
 // afterFailedCreate cleans up after step (2) and returns the error to go on with.
@@ -154,7 +180,9 @@ func (b *backend) afterFailedCreate(ctx context.Context, i issuance, pending pen
 	}
 	if err := framework.DeleteWAL(ctx, i.storage, walID); err != nil {
 		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", pending.Account, "error", err)
+		return cause
 	}
+	b.active.drop(pending.Label)
 	return cause
 }
 

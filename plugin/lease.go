@@ -62,6 +62,8 @@ func (l *accessKeyLease) ledgerEntry() *ledgerEntry {
 		Label:     l.Label,
 		Issued:    l.Issued,
 		Expires:   l.Expires,
+
+		unrecorded: true,
 	}
 }
 

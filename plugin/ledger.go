@@ -47,17 +47,23 @@ type ledgerEntry struct {
 	Problem  string    `json:"problem,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
+
+	// unrecorded marks what was made up from a lease, the ledger having no entry.
+	unrecorded bool
 }
 
 func ledgerAccountPrefix(account string) string { return ledgerPrefix + account + "/" }
 
 func ledgerIdentityPrefix(account, user string) string {
-	segment := ownIdentity
-	if user != "" {
-		// Vault refuses storage paths with "..", and OUTSCALE allows dots in names.
-		segment = strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
+	return ledgerAccountPrefix(account) + identitySegment(user) + "/"
+}
+
+func identitySegment(user string) string {
+	if user == "" {
+		return ownIdentity
 	}
-	return ledgerAccountPrefix(account) + segment + "/"
+	// Vault refuses storage paths with "..", and OUTSCALE allows dots in names.
+	return strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
 }
 
 func ledgerPath(account, user, accessKey string) string {
@@ -65,6 +71,17 @@ func ledgerPath(account, user, accessKey string) string {
 }
 
 func (e *ledgerEntry) path() string { return ledgerPath(e.Account, e.User, e.AccessKey) }
+
+// strike takes a key out of the ledger once the cloud is known to have lost it, and out
+// of what is counted.
+func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEntry) error {
+	if err := remove(ctx, s, entry.path()); err != nil {
+		return err
+	}
+	b.active.drop(entry.Label)
+	b.full.forget(entry.Account, entry.User)
+	return nil
+}
 
 // countIdentity counts the keys of this engine on an identity.
 func countIdentity(ctx context.Context, s logical.Storage, account, user string) (int, error) {

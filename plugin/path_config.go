@@ -45,8 +45,9 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
+				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite)),
 				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.pathConfigDelete,
+					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
 					Summary:                     "Delete an account that nothing needs any more.",
 					Responses:                   answersNothing(),
 					ForwardPerformanceStandby:   true,
@@ -62,7 +63,7 @@ func (b *backend) pathConfig() []*framework.Path {
 
 func (b *backend) writesConfig() *framework.PathOperation {
 	return &framework.PathOperation{
-		Callback:                    b.pathConfigWrite,
+		Callback:                    b.announced(eventConfigWrite, "account", b.pathConfigWrite),
 		Summary:                     "Write an account.",
 		Responses:                   answersNothing(),
 		ForwardPerformanceStandby:   true,

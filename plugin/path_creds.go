@@ -16,7 +16,7 @@ import (
 
 func (b *backend) pathCreds() []*framework.Path {
 	operation := &framework.PathOperation{
-		Callback:                  b.pathCredsRead,
+		Callback:                  b.announcedCreds(b.pathCredsRead),
 		Summary:                   "Lease a new access key.",
 		Responses:                 answers(credsAnswer()),
 		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
@@ -96,7 +96,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		}
 		return planIssue(time.Now(), b.bounds(a, view, role.MaxTTL), b.requestedLease(requested, role, a))
 	}
-	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, instance: instance}
+	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issueFromPool(ctx, i, role.UserNames, plan)
 	if err != nil {
 		return nil, err
@@ -166,5 +166,5 @@ func (b *backend) takeBack(ctx context.Context, i issuance, key provider.IssuedK
 	if err != nil {
 		return explain(i.account.name, err)
 	}
-	return remove(ctx, i.storage, ledgerPath(i.account.name, key.User, key.ID))
+	return b.strike(ctx, i.storage, &ledgerEntry{Account: i.account.name, User: key.User, AccessKey: key.ID, Label: key.Label})
 }

@@ -18,7 +18,7 @@ func (b *backend) pathKeys() []*framework.Path {
 		{
 			Pattern:      "keys/?$",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "keys"},
-			Fields:       pagingFields(),
+			Fields:       keysFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
 					Callback:     b.pathKeysList,
@@ -27,8 +27,9 @@ func (b *backend) pathKeys() []*framework.Path {
 					Responses:    answersList(),
 				},
 			},
-			HelpSynopsis:    "List the keys that this mount has given out.",
-			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud.",
+			HelpSynopsis: "List the keys that this mount has given out.",
+			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud. " +
+				"user restricts the list to one user's keys; after and limit page through it.",
 		},
 		{
 			Pattern:      "keys/" + framework.GenericNameRegex("access_key_id"),
@@ -43,11 +44,25 @@ func (b *backend) pathKeys() []*framework.Path {
 					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
 					Responses:    answers(keyAnswer()),
 				},
+				logical.DeleteOperation: &framework.PathOperation{
+					Callback:                  b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete),
+					Summary:                   "Kill a leased key in the cloud now.",
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "delete"},
+					Responses:                 answersNothing(),
+					ForwardPerformanceStandby: true, // the ledger is local: each cluster kills its own keys
+				},
 			},
-			HelpSynopsis:    "Who was given a key, and until when.",
-			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be.",
+			HelpSynopsis: "Who was given a key, and until when; kill it now.",
+			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. A delete kills the key " +
+				"in the cloud at once; its lease stays until it ends or is revoked, and cannot be renewed.",
 		},
 	}
+}
+
+func keysFields() map[string]*framework.FieldSchema {
+	fields := pagingFields()
+	fields["user"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this user only; empty: all."}
+	return fields
 }
 
 func keyAnswer() map[string]*framework.FieldSchema {
@@ -91,9 +106,12 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 	}
 	byKey := make(map[string]string, len(paths))
 	ids := make([]string, 0, len(paths))
+	user := data.Get("user").(string)
 	for _, p := range paths {
-		byKey[path.Base(p)] = p
-		ids = append(ids, path.Base(p))
+		if user == "" || path.Base(path.Dir(p)) == identitySegment(user) {
+			byKey[path.Base(p)] = p
+			ids = append(ids, path.Base(p))
+		}
 	}
 	slices.Sort(ids)
 	ids = page(ids, data)
@@ -112,8 +130,16 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 
 // pathKeyRead walks the ledger: a key's id alone does not say where it stands.
 func (b *backend) pathKeyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	id := data.Get("access_key_id").(string)
-	paths, err := allLedgerPaths(ctx, req.Storage)
+	entry, err := findKey(ctx, req.Storage, data.Get("access_key_id").(string))
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: entry.answer()}, nil
+}
+
+// findKey looks a key up by its id; nil where the ledger has none such.
+func findKey(ctx context.Context, s logical.Storage, id string) (*ledgerEntry, error) {
+	paths, err := allLedgerPaths(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +147,7 @@ func (b *backend) pathKeyRead(ctx context.Context, req *logical.Request, data *f
 	if found < 0 {
 		return nil, nil
 	}
-	entry, err := load[ledgerEntry](ctx, req.Storage, paths[found])
-	if err != nil || entry == nil {
-		return nil, err
-	}
-	return &logical.Response{Data: entry.answer()}, nil
+	return load[ledgerEntry](ctx, s, paths[found])
 }
 
 // allLedgerPaths are those of every account, whether it is configured or not.

@@ -39,6 +39,38 @@ func TestKeys(t *testing.T) {
 				v.read("keys/" + l.AccessKey())
 			}
 		},
+		"a user's keys are listed alone, page by page": func(t *testing.T, v *testVault) {
+			v.account.AddUser("a.b")
+			v.configure("user_names=app,a.b", "ttl=10m")
+			for range 6 {
+				v.lease("app")
+			}
+			want := map[string]bool{}
+			for _, l := range v.leases {
+				if l.Data["user_name"] == "a.b" {
+					want[l.AccessKey()] = true
+				}
+			}
+			after := ""
+			for range 3 {
+				resp, err := v.try(logical.ListOperation, "keys/", "user=a.b", "limit=1", "after="+after)
+				v.mustSucceed("list", resp, err)
+				ids := resp.Data["keys"].([]string)
+				if len(ids) != 1 || !want[ids[0]] {
+					t.Fatalf("%v, want one of %v", ids, want)
+				}
+				if info := resp.Data["key_info"].(map[string]any)[ids[0]].(map[string]any); info["user_name"] != "a.b" {
+					t.Errorf("%v", info)
+				}
+				delete(want, ids[0])
+				after = ids[0]
+			}
+			resp, err := v.try(logical.ListOperation, "keys/", "user=nobody")
+			v.mustSucceed("list", resp, err)
+			if len(resp.Data) != 0 {
+				t.Errorf("%v", resp.Data)
+			}
+		},
 		"a key that this mount did not make is not found": func(t *testing.T, v *testVault) {
 			v.configure()
 			if resp, err := v.try(logical.ReadOperation, "keys/ABCDEFGHIJKLMNOPQRST"); err != nil || resp != nil {

@@ -41,8 +41,9 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
+				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite)),
 				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.pathRoleDelete,
+					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
 					Summary:                     "Delete a role; its leases live on.",
 					Responses:                   answersNothing(),
 					ForwardPerformanceStandby:   true,
@@ -58,7 +59,7 @@ func (b *backend) pathRoles() []*framework.Path {
 
 func (b *backend) writesRole() *framework.PathOperation {
 	return &framework.PathOperation{
-		Callback:                    b.pathRoleWrite,
+		Callback:                    b.announced(eventRoleWrite, "name", b.pathRoleWrite),
 		Summary:                     "Write a role.",
 		Responses:                   answersNothing(),
 		ForwardPerformanceStandby:   true,

@@ -43,8 +43,10 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesStaticRole(),
 				logical.UpdateOperation: b.writesStaticRole(),
+				logical.PatchOperation: b.patches("Change some fields of a static role.", b.pathStaticRoleExists,
+					b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite)),
 				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.pathStaticRoleDelete,
+					Callback:                    b.announced(eventStaticDelete, "name", b.pathStaticRoleDelete),
 					Summary:                     "Delete a static role and its keys.",
 					Responses:                   answersNothing(),
 					ForwardPerformanceStandby:   true,
@@ -91,7 +93,7 @@ func staticRoleAnswer() map[string]*framework.FieldSchema {
 
 func (b *backend) writesStaticRole() *framework.PathOperation {
 	return &framework.PathOperation{
-		Callback:                    b.pathStaticRoleWrite,
+		Callback:                    b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite),
 		Summary:                     "Write a static role.",
 		Responses:                   answersNothing(),
 		ForwardPerformanceStandby:   true,

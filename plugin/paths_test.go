@@ -23,8 +23,13 @@ func TestEveryPath(t *testing.T) {
 			if p.DisplayAttrs == nil || p.DisplayAttrs.OperationPrefix != operationPrefix || p.DisplayAttrs.OperationSuffix == "" {
 				t.Error("no operation id")
 			}
-			if _, creates := p.Operations[logical.CreateOperation]; creates && p.ExistenceCheck == nil {
+			_, reads := p.Operations[logical.ReadOperation]
+			_, creates := p.Operations[logical.CreateOperation]
+			if creates && p.ExistenceCheck == nil {
 				t.Error("a create without an existence check makes the sdk panic")
+			}
+			if _, patches := p.Operations[logical.PatchOperation]; reads && creates && !patches {
+				t.Error("an entry that can be read and written cannot be patched")
 			}
 			for name, field := range p.Fields {
 				if field.Description == "" {
@@ -44,7 +49,7 @@ func TestEveryPath(t *testing.T) {
 						checkResponseFields(t, response.Fields, secret)
 					}
 				}
-				write := op == logical.CreateOperation || op == logical.UpdateOperation || op == logical.DeleteOperation
+				write := op != logical.ReadOperation && op != logical.ListOperation
 				if operation, ok := handler.(*framework.PathOperation); !ok || write && !operation.ForwardPerformanceStandby {
 					t.Errorf("%s: a write that a standby would try itself", op)
 				}

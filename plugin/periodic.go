@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -26,6 +25,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.tendsLocalStorage() {
 		return nil
 	}
+	b.active.dropRolledBack()
 	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), tickBudget)
 	defer cancel()
 
@@ -96,7 +96,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	err := b.removeDead(ctx, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
-		return remove(ctx, s, entry.path())
+		return b.strike(ctx, s, entry)
 	}
 	if ctx.Err() != nil {
 		return nil // the tick is over; nothing was learned about the key
@@ -110,7 +110,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 
 func (b *backend) removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
 	if entry.AccountID != a.config.AccountID {
-		return fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
+		return mendable("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
 	}
 	return a.cloud.RevokeKey(ctx, provider.KeyRef{
 		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,

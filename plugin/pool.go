@@ -29,6 +29,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	}
 	var refusals []string
 	for _, user := range users {
+		if refusal, full := b.full.recall(i.account.name, user); full {
+			refusals = append(refusals, refusal)
+			continue
+		}
 		reserved, err := b.onlyReservedLeft(ctx, i, user)
 		if err != nil {
 			return provider.IssuedKey{}, issuePlan{}, err
@@ -42,7 +46,9 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		case err == nil:
 			return key, p, nil
 		case kind == provider.KindQuota:
-			refusals = append(refusals, b.explainQuota(ctx, i, user, err))
+			refusal := b.explainQuota(ctx, i, user, err)
+			b.full.remember(i.account.name, user, refusal)
+			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
 		default:
@@ -144,13 +150,10 @@ func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *accou
 
 // explainQuota says whose keys fill a user's slots.
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
-	name := fmt.Sprintf("user %q", user)
-	if user == "" {
-		name = "the engine's own identity"
-	}
+	name := identityName(user)
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		return fmt.Sprintf("%s has no free slot for an access key (%s)", name, cause)
+		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", name, cause, fullFor)
 	}
 	own := 0
 	for _, key := range keys {
@@ -158,8 +161,8 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 			own++
 		}
 	}
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s)",
-		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause)
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
+		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause, fullFor)
 }
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.

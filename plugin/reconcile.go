@@ -69,29 +69,46 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 	return errors.Join(append(problems, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))...)
 }
 
-// reconcile deletes the keys of an identity that carry this instance's label and that
-// neither WAL nor ledger know. The order of looking decides:
-//
-//	cloud → WAL → ledger
-//
-// A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
-// WAL, so a key that is just being issued is found in one of them. It returns the
-// orphans it has removed.
+// reconcile deletes the orphans of an identity and returns what it has deleted.
 func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, user string) (removed []string, err error) {
-	instance, err := b.instanceID(ctx, s)
+	orphans, _, err := b.findOrphans(ctx, s, a, user)
 	if err != nil {
 		return nil, err
+	}
+	for _, orphan := range orphans {
+		if err := b.removeOrphan(ctx, a, orphan); err != nil {
+			return removed, err
+		}
+		removed = append(removed, orphan.ID)
+	}
+	return removed, nil
+}
+
+// findOrphans returns the keys of an identity that carry this instance's label and that
+// neither WAL nor ledger know, and how many keys it looked at. The order of looking
+// decides:
+//
+//	cloud → WAL → ledger → cloud
+//
+// A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
+// WAL, so a key that is just being issued is found in one of them. One that is just
+// being revoked is gone from the cloud before it leaves the ledger, which the second
+// look at the cloud shows.
+func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account, user string) (orphans []provider.Key, looked int, err error) {
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return nil, 0, err
 	}
 	keys, err := a.cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
-		return nil, nil // a user that is gone has no keys
+		return nil, 0, nil // a user that is gone has no keys
 	}
 	if err != nil {
-		return nil, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
+		return nil, 0, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
 	}
 	pending, err := pendingLabels(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, key := range keys {
 		if !isOurs(key, instance) || pending[key.Label] || slices.Contains(a.config.ownKeys(), key.ID) {
@@ -99,20 +116,34 @@ func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, 
 		}
 		entry, err := load[ledgerEntry](ctx, s, ledgerPath(a.name, user, key.ID))
 		if err != nil {
-			return removed, err
+			return nil, 0, err
 		}
-		if entry != nil {
-			continue
+		if entry == nil {
+			orphans = append(orphans, key)
 		}
-		ref := provider.KeyRef{AccountID: a.config.AccountID, User: user, ID: key.ID, Expires: key.Expires}
-		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
-			return removed, fmt.Errorf("account %q: removing the orphan %s: %w", a.name, key.ID, err)
-		}
-		b.Logger().Warn("removed an access key of this mount that no lease, ledger or WAL entry knew",
-			"account", a.name, "user", user, "access_key", key.ID)
-		removed = append(removed, key.ID)
 	}
-	return removed, nil
+	if len(orphans) == 0 {
+		return nil, len(keys), nil
+	}
+	still, err := a.cloud.ListKeys(ctx, user)
+	if err != nil {
+		return nil, len(keys), fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
+	}
+	orphans = slices.DeleteFunc(orphans, func(orphan provider.Key) bool {
+		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID })
+	})
+	return orphans, len(keys), nil
+}
+
+func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.Key) error {
+	ref := provider.KeyRef{AccountID: a.config.AccountID, User: orphan.User, ID: orphan.ID, Expires: orphan.Expires}
+	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		return fmt.Errorf("account %q: removing the orphan %s: %w", a.name, orphan.ID, err)
+	}
+	b.full.forget(a.name, orphan.User)
+	b.Logger().Warn("removed an access key of this mount that no lease, ledger or WAL entry knew",
+		"account", a.name, "user", orphan.User, "access_key", orphan.ID)
+	return nil
 }
 
 // identities are those that keys of this engine can stand on: the users of the

@@ -33,6 +33,7 @@ type roleEntry struct {
 	UserNames      []string      `json:"user_names"`
 	TTL            time.Duration `json:"ttl"`
 	MaxTTL         time.Duration `json:"max_ttl"`
+	MaxActiveKeys  int           `json:"max_active_keys"`
 }
 
 func newRoleEntry() *roleEntry {
@@ -54,6 +55,10 @@ func roleFields() map[string]*framework.FieldSchema {
 		},
 		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
 		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
+		"max_active_keys": {
+			Type:        framework.TypeInt,
+			Description: "Most keys that it may have in the cloud at a time, those being made or cleaned up included; 0: no cap.",
+		},
 	}
 }
 
@@ -76,6 +81,7 @@ func (r *roleEntry) answer() map[string]any {
 		"user_names":      r.UserNames,
 		"ttl":             seconds(r.TTL),
 		"max_ttl":         seconds(r.MaxTTL),
+		"max_active_keys": r.MaxActiveKeys,
 	}
 }
 
@@ -86,6 +92,7 @@ func (r *roleEntry) takeFields(data *framework.FieldData) {
 	take(data, "user_names", &r.UserNames)
 	takeSeconds(data, "ttl", &r.TTL)
 	takeSeconds(data, "max_ttl", &r.MaxTTL)
+	take(data, "max_active_keys", &r.MaxActiveKeys)
 }
 
 func (r *roleEntry) validate() error {
@@ -101,6 +108,8 @@ func (r *roleEntry) validate() error {
 		}
 	}
 	switch {
+	case r.MaxActiveKeys < 0:
+		return mendable("max_active_keys is %d: give the most keys that the role may have, or 0 for no cap", r.MaxActiveKeys)
 	case r.TTL < 0 || r.MaxTTL < 0:
 		return mendable("ttl and max_ttl cannot be negative")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:

@@ -96,10 +96,13 @@ func rootExpiry(now time.Time, policy, period time.Duration) time.Time {
 // have been stored all the same, and a configuration whose key is deleted would lock the
 // engine out. The rollback decides by what is stored then. Requests under way keep the
 // client, and so the key, that they began with.
-func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string) (*accountConfig, error) {
+func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string) (config *accountConfig, err error) {
 	if _, err := b.identified(ctx, s, name); err != nil {
 		return nil, err
 	}
+	defer func() {
+		b.announceRotation(ctx, eventRotateRoot, name, "rotate-root/"+name, configPrefix+name, err)
+	}()
 	unlock, err := b.lock(ctx, configPrefix+name)
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, explain(name, err)
 	}
-	config, err := b.verifiedSuccessor(ctx, a, key)
+	config, err = b.verifiedSuccessor(ctx, a, key)
 	if err != nil {
 		b.undoKey(ctx, i, key)
 		return nil, fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
@@ -196,7 +199,7 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name st
 			problems = append(problems, fmt.Errorf("deleting the replaced key %s: %w", previous.ID, err))
 			continue
 		}
-		problems = append(problems, remove(ctx, s, ledgerPath(name, "", previous.ID)))
+		problems = append(problems, b.strike(ctx, s, &ledgerEntry{Account: name, AccessKey: previous.ID}))
 	}
 	if len(left) == len(config.Previous) {
 		return errors.Join(problems...)

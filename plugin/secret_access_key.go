@@ -132,8 +132,12 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
 		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
 	})
-	if provider.KindOf(err) == provider.KindInvalid {
+	switch kind := provider.KindOf(err); {
+	case kind == provider.KindInvalid:
 		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
+	case kind == provider.KindNotFound && entry.unrecorded:
+		// Struck out before, by a delete of keys/<id> or a reaper: it stays so.
+		return renewalPlan{}, errors.Join(err, remove(ctx, s, entry.path()))
 	}
 	return renewed, err
 }
@@ -187,7 +191,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, _ *
 	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 		return nil, fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
-	return nil, remove(ctx, req.Storage, entry.path())
+	return nil, b.strike(ctx, req.Storage, entry)
 }
 
 // leaseAccount returns the account of a lease, provided that it still is the cloud

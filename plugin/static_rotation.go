@@ -30,7 +30,10 @@ import (
 // A failure at (4) deletes nothing: the write may have been stored all the same. The
 // rollback decides by what is stored then. At the quota the role's own previous key makes
 // room, never a foreign one.
-func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (*staticCreds, error) {
+func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (creds *staticCreds, err error) {
+	defer func() {
+		b.announceRotation(ctx, eventRotate, name, "rotate-role/"+name, staticCredsPrefix+name, err)
+	}()
 	a, err := b.identified(ctx, s, role.Account)
 	if err != nil {
 		return nil, err
@@ -38,24 +41,24 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if a.isOwnIdentity(role.UserName) {
 		return nil, mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	before, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
 	if err != nil {
 		return nil, err
 	}
-	if creds == nil {
-		creds = &staticCreds{AccountID: a.config.AccountID}
+	if before == nil {
+		before = &staticCreds{AccountID: a.config.AccountID}
 	}
-	key, err := b.makeStaticKey(ctx, s, a, name, role, creds)
+	key, err := b.makeStaticKey(ctx, s, a, name, role, before)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	next := &staticCreds{
 		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(),
-		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(creds.Previous), LastRotation: now,
+		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(before.Previous), LastRotation: now,
 	}
-	if creds.AccessKey != "" {
-		next.Previous = append(next.Previous, creds.asPrevious(role, now))
+	if before.AccessKey != "" {
+		next.Previous = append(next.Previous, before.asPrevious(role, now))
 	}
 	if err := save(ctx, s, staticCredsPrefix+name, next); err != nil {
 		return nil, fmt.Errorf("storing the new key of static role %q: %w", name, err)
@@ -63,7 +66,7 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
 		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "static_role", name, "error", err)
 	}
-	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", creds.AccessKey)
+	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", before.AccessKey)
 	return next, nil
 }
 
@@ -113,7 +116,7 @@ func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *acc
 	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
-	return remove(ctx, s, ledgerPath(a.name, key.Identity.User, key.ID))
+	return b.strike(ctx, s, &ledgerEntry{Account: a.name, User: key.Identity.User, AccessKey: key.ID})
 }
 
 // tendStaticRoles rotates what is due and deletes what is past its grace. The schedule is

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ type testVault struct {
 	backend  *backend             // its paths; and the engine itself, where it runs in this process
 	engine   logical.Backend      // what requests are sent to
 	root     cloudsim.Credentials // the engine's own key
+	events   *logical.MockEventSender
+	sender   logical.EventSender // events, unless a test puts another in its place
 	leases   []*testLease
 }
 
@@ -63,7 +66,9 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()), root: account.RootKey(),
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
+		events:  logical.NewMockEventSender(),
 	}
+	v.sender = v.events
 	v.restart()
 	return v
 }
@@ -82,7 +87,7 @@ func (v *testVault) restart() {
 		v.engine = serveOverGRPC(v.t, factory(Build{}, open))
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
-		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage,
+		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage, EventsSender: v.sender,
 	})
 	if err != nil {
 		v.t.Fatal(err)
@@ -111,8 +116,14 @@ func (v *testVault) rootKeyWithDate(life time.Duration) {
 // request sends one request, and holds a good answer against the path's schema.
 func (v *testVault) request(ctx context.Context, op logical.Operation, path string, fields ...string) (*logical.Response, error) {
 	v.t.Helper()
+	return v.send(ctx, op, path, fieldData(fields))
+}
+
+// send is a request whose data is JSON of any type.
+func (v *testVault) send(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	v.t.Helper()
 	req := &logical.Request{
-		Operation: op, Path: path, Storage: v.storage, Data: fieldData(fields),
+		Operation: op, Path: path, Storage: v.storage, Data: data,
 		ID: "request-1", ClientTokenAccessor: "accessor-1", EntityID: "entity-1", DisplayName: "token-1", MountPoint: "outscale/",
 	}
 	if op == logical.UpdateOperation {
@@ -270,6 +281,8 @@ type testStorage struct {
 	logical.Storage
 	before func(op, key string) error
 	after  func(op, key string) error
+
+	mu     sync.Mutex
 	writes int
 }
 
@@ -277,7 +290,9 @@ var errInjected = errors.New("injected fault")
 
 func (s *testStorage) call(op, key string) error {
 	if op == "put" || op == "delete" {
+		s.mu.Lock()
 		s.writes++
+		s.mu.Unlock()
 	}
 	if s.before == nil {
 		return nil

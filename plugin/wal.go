@@ -25,6 +25,7 @@ type pendingKey struct {
 	Account   string `json:"account"`
 	AccountID string `json:"account_id"`
 	User      string `json:"user"`
+	Role      string `json:"role"`
 	Label     string `json:"label"`
 
 	StaticRole string `json:"static_role,omitempty"` // whose key it is; empty: none
@@ -60,6 +61,8 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	if err != nil {
 		return err
 	}
+	b.active.rolledBack(pending.Label)
+	b.full.forget(pending.Account, pending.User)
 	if removed > 0 {
 		b.Logger().Info("removed the access key of an unfinished request", "account", pending.Account, "user", pending.User)
 	}

@@ -1,0 +1,300 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// nearlyFull is how many free slots of an identity are few enough to warn of.
+const nearlyFull = 2
+
+// checkup is what a check of one account finds. It changes nothing in the cloud.
+type checkup struct {
+	account  *account
+	instance string
+	now      time.Time
+
+	who    provider.Whoami
+	own    provider.Key // the engine's own key, as listed
+	policy *policyView
+	bounds bounds
+	counts map[string]keyCount // by user
+	lost   bool                // the cloud does not answer this key: further calls would say no more
+
+	undated  []string
+	findings []string
+	errors   int
+}
+
+// keyCount is how an identity's slots are used.
+type keyCount struct{ ours, others, quota int }
+
+func (c keyCount) free() int { return c.quota - c.ours - c.others }
+
+func (c keyCount) String() string {
+	return fmt.Sprintf("%d of %d (%d issued by this mount, %d others)", c.ours+c.others, c.quota, c.ours, c.others)
+}
+
+// failure is a finding that keeps leases from being given, renewed or revoked.
+func (c *checkup) failure(what, remedy string) {
+	c.errors++
+	c.add("error: " + what + ": " + remedy)
+}
+
+// warning is a finding that will, or that somebody should know of.
+func (c *checkup) warning(what, remedy string) { c.add("warning: " + what + ": " + remedy) }
+
+func (c *checkup) add(finding string) {
+	if !slices.Contains(c.findings, finding) {
+		c.findings = append(c.findings, finding)
+	}
+}
+
+// check asks the cloud about everything that a lease of the account needs.
+func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*checkup, error) {
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	users, err := roleUsers(ctx, s, a.name)
+	if err != nil {
+		return nil, err
+	}
+	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}}
+	c.checkCaller(ctx)
+	if err := b.checkPolicy(ctx, s, c); err != nil {
+		return nil, err
+	}
+	c.checkOwnKey(ctx)
+	for _, user := range slices.Sorted(maps.Keys(users)) {
+		c.checkUser(ctx, user, users[user])
+	}
+	c.checkRoles(users)
+	if len(c.undated) > 0 {
+		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
+			"give each a date or delete it, or the account cannot get an access policy greater than 0")
+	}
+	return c, nil
+}
+
+// checkCaller asks who the engine's key is.
+func (c *checkup) checkCaller(ctx context.Context) {
+	who, err := c.account.cloud.WhoAmI(ctx)
+	if err != nil {
+		c.failed(ctx, err)
+		return
+	}
+	c.who = who
+	config := c.account.config
+	if config.AccountID != "" && config.AccountID != who.AccountID {
+		c.failure(fmt.Sprintf("the engine's key is of cloud account %s, and the leases are of %s", who.AccountID, config.AccountID),
+			"write a key of the latter to config/"+c.account.name)
+	}
+	if who.Identity.Kind == provider.IdentityUnknown {
+		c.warning("the engine cannot find out which user its key belongs to", "permit the calls ReadUsers and ReadAccessKeys to that user; "+
+			"in an account with more than 50 users the search is given up")
+	}
+}
+
+// checkPolicy reads the access policy now; the view that leases are judged by is
+// refreshed on the way.
+func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup) (err error) {
+	if !c.lost {
+		c.policy, err = b.refreshPolicy(ctx, s, c.account)
+	}
+	if c.outOfTime(ctx) || c.lost {
+		c.policy, err = storedPolicy(context.WithoutCancel(ctx), s, c.account.name)
+	}
+	if err != nil {
+		return err
+	}
+	c.bounds = b.bounds(c.account, c.policy, 0)
+	switch longest, by := c.bounds.maxLease(); {
+	case c.lost:
+	case !c.policy.known():
+		c.warning("the account's access policy is unknown ("+c.policy.Problem+")", "permit the call ReadApiAccessPolicy to the engine's user, "+
+			"or leases may ask for more than the policy allows")
+	case c.policy.Policy.MaxKeyLifetime == 0:
+		c.warning("the account's access policy sets no longest life for access keys",
+			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have a date")
+	case longest < minMaxLease && by == limitPolicy:
+		least := minMaxLease + c.bounds.Grace + clockMargin
+		c.failure(fmt.Sprintf("the access policy lets a key live %s, which leaves no useful lease", c.bounds.Policy),
+			fmt.Sprintf("raise MaxAccessKeyExpirationSeconds to %d at least, or lower expiry_grace in config/%s", seconds(least), c.account.name))
+	}
+	return nil
+}
+
+// checkOwnKey looks at the key that signs the calls, and at its neighbours. It warns
+// when a third of the key's life is left: a fixed time would be wrong both for keys of
+// an hour and for keys of a year. One that is inactive or past its date cannot ask.
+func (c *checkup) checkOwnKey(ctx context.Context) {
+	c.checkUser(ctx, "", nil)
+	switch left := c.own.Expires.Sub(c.now); {
+	case c.own.ID == "": // not listed; checkCaller has said why
+	case c.own.Expires.IsZero():
+		c.warning(fmt.Sprintf("the engine's own key %s has no date", c.own.ID),
+			"write a key with a date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
+	case left < c.own.Expires.Sub(c.own.Created)/3:
+		c.warning(fmt.Sprintf("the engine's own key %s expires at %s, in %s", c.own.ID, showTime(c.own.Expires), left.Round(time.Second)),
+			"write a new one to config/"+c.account.name+" before, or every lease fails")
+	}
+}
+
+// checkUser counts an identity's keys. roles are those that lease its keys.
+func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
+	if _, counted := c.counts[user]; counted || c.lost || c.outOfTime(ctx) {
+		return
+	}
+	keys, err := c.account.cloud.ListKeys(ctx, user)
+	if provider.KindOf(err) == provider.KindNotFound && user != "" {
+		c.failure(fmt.Sprintf("user %q of role %s does not exist in the cloud account", user, strings.Join(roles, ", ")),
+			"create it, or take it out of user_names")
+		return
+	}
+	if err != nil {
+		c.failed(ctx, err)
+		return
+	}
+	count := keyCount{quota: c.account.cloud.KeyQuota()}
+	for _, key := range keys {
+		switch {
+		case isOurs(key, c.instance):
+			count.ours++
+		default:
+			count.others++
+			c.noteForeign(key)
+		}
+	}
+	c.counts[user] = count
+	if count.free() <= nearlyFull {
+		c.warning(fmt.Sprintf("%s has %s access keys", identityName(user), count),
+			"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
+	}
+}
+
+// noteForeign remembers a key that this mount did not lease: the engine's own, or
+// another one without a date.
+func (c *checkup) noteForeign(key provider.Key) {
+	switch {
+	case key.ID == c.account.config.AccessKey:
+		c.own = key
+	case key.Expires.IsZero():
+		c.undated = append(c.undated, fmt.Sprintf("%s (%s)", key.ID, identityName(key.User)))
+	}
+}
+
+// checkRoles finds the roles that no user has a slot for.
+func (c *checkup) checkRoles(users map[string][]string) {
+	free := map[string]int{}
+	for user, roles := range users {
+		count, counted := c.counts[user]
+		for _, role := range roles {
+			switch {
+			case counted && user == "":
+				free[role] += max(0, count.free()-reservedSlots+1) // the engine's current key is counted already
+			case counted:
+				free[role] += max(0, count.free())
+			default:
+				free[role]++ // nothing is known of this user's slots, or it has its own finding
+			}
+		}
+	}
+	for _, role := range slices.Sorted(maps.Keys(free)) {
+		if free[role] == 0 {
+			c.failure(fmt.Sprintf("role %q cannot lease: no user of it has a free slot for an access key", role),
+				fmt.Sprintf("delete keys that nobody uses, revoke leases, or add users to roles/%s", role))
+		}
+	}
+}
+
+// outOfTime tells whether no more calls can be made, and says so once.
+func (c *checkup) outOfTime(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	if !c.lost {
+		c.lost = true
+		c.failure("the check did not end in time, and not everything was looked at",
+			"try again when the cloud is faster, or raise max_requests_per_second in config/"+c.account.name)
+	}
+	return true
+}
+
+// failed turns a call that went wrong into a finding.
+func (c *checkup) failed(ctx context.Context, err error) {
+	if c.outOfTime(ctx) {
+		return
+	}
+	var refused *provider.Error
+	if !errors.As(err, &refused) {
+		c.failure("the check is incomplete: "+err.Error(), "check the account's endpoint and the cloud's state, and try again")
+		return
+	}
+	name := c.account.name
+	switch kind := refused.Kind; {
+	case kind == provider.KindDenied:
+		c.failure(fmt.Sprintf("permission missing: the engine's key may not call %s (%s)", refused.Op, err),
+			"permit api:"+refused.Op+" to its user, or check the account's API access rules")
+	case kind == provider.KindKeyRefused, kind == provider.KindKeyUnclear:
+		c.lost = true
+		c.failure("the cloud does not accept the engine's own key ("+err.Error()+")",
+			"check that it exists, is active, has not expired and is of the configured region, then write a working one to config/"+name)
+	case kind == provider.KindLockedOut:
+		c.lost = true
+		c.failure("the cloud has locked the account's API ("+err.Error()+")", "wait some minutes, and find what uses a deleted or expired key")
+	case kind == provider.KindUnreachable && refused.Status == 0: // with one, it answers
+		c.lost = true
+		c.failure("the cloud cannot be reached ("+err.Error()+")", "check endpoint and certificates in config/"+name+", and the network")
+	case kind == provider.KindThrottled:
+		c.failure("the cloud throttles the account ("+err.Error()+")", "lower max_requests_per_second in config/"+name)
+	default:
+		c.failure("a call failed ("+err.Error()+")", "try again, and ask the cloud's support with the request id if it lasts")
+	}
+}
+
+// identityName names an identity in a sentence.
+func identityName(user string) string {
+	if user == "" {
+		return "the engine's own identity"
+	}
+	return fmt.Sprintf("user %q", user)
+}
+
+// roleUsers maps the users of the account's roles to the roles; the engine's own
+// identity is the empty user.
+func roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	users := map[string][]string{}
+	for _, name := range names {
+		role, err := load[roleEntry](ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role == nil || role.Account != account {
+			continue
+		}
+		if len(role.UserNames) == 0 {
+			users[""] = append(users[""], name)
+		}
+		for _, user := range role.UserNames {
+			users[user] = append(users[user], name)
+		}
+	}
+	return users, nil
+}

@@ -1,0 +1,275 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// TestCheckFindings has one row for each finding.
+func TestCheckFindings(t *testing.T) {
+	fill := func(v *testVault, user string, keys int) {
+		for range keys {
+			v.account.AddKey(cloudsim.KeySpec{User: user, Expires: time.Now().Add(day)})
+		}
+	}
+	// asUser gives the engine a key of a user that may make only these calls.
+	asUser := func(v *testVault, calls ...string) {
+		v.account.AddUser("vault", calls...)
+		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault", Expires: time.Now().Add(day)})
+		v.configure("ttl=10m")
+	}
+	findings := map[string]struct {
+		prepare func(v *testVault)
+		healthy bool
+		parts   []string // of one finding
+	}{
+		"the engine's own key has no date": {
+			func(v *testVault) {
+				v.account.SetPolicy(cloudsim.Policy{})
+				v.root = v.account.AddKey(cloudsim.KeySpec{})
+				v.configure()
+			}, true,
+			[]string{"warning: the engine's own key", "has no date: write a key with a date to config/default"},
+		},
+		"the engine's own key is under a third of its life": {
+			func(v *testVault) { <-time.After(17 * time.Hour) }, true,
+			[]string{"warning: the engine's own key", "in 7h0m0s", "write a new one to config/default"},
+		},
+		"the engine's own key was deleted": {
+			func(v *testVault) { v.account.DeleteKey(v.root.AccessKey) }, false,
+			[]string{"error: the cloud does not accept the engine's own key", "write a working one to config/default"},
+		},
+		"the engine's own key has expired": {
+			func(v *testVault) { <-time.After(2 * day) }, false,
+			[]string{"error: the cloud does not accept the engine's own key", "has not expired"},
+		},
+		"the engine's own key is of another cloud account": {
+			func(v *testVault) { v.replaceConfig(func(c *accountConfig) { c.AccountID = "999999999999" }) }, false,
+			[]string{"error: the engine's key is of cloud account " + testAccountID, "999999999999", "write a key of the latter to config/default"},
+		},
+		"the engine cannot find out who it is": {
+			func(v *testVault) {
+				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
+			}, true,
+			[]string{"warning: the engine cannot find out which user", "permit the calls ReadUsers"},
+		},
+		"the permission to read the account is missing": {
+			func(v *testVault) {
+				asUser(v, "api:*")
+				v.account.AddUser("vault", "api:ReadAccessKeys", "api:ReadUsers", "api:ReadApiAccessPolicy")
+			}, false,
+			[]string{"error: permission missing", "ReadAccounts", "permit api:ReadAccounts"},
+		},
+		"the permission to list keys is missing": {
+			func(v *testVault) {
+				asUser(v, "api:*")
+				v.account.AddUser("vault", "api:ReadAccounts", "api:ReadUsers", "api:ReadApiAccessPolicy")
+			}, false,
+			[]string{"error: permission missing", "ReadAccessKeys", "permit api:ReadAccessKeys"},
+		},
+		"the access policy cannot be read": {
+			func(v *testVault) {
+				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadUsers")
+			}, true,
+			[]string{"warning: the account's access policy is unknown", "permit the call ReadApiAccessPolicy"},
+		},
+		"the access policy bounds nothing": {
+			func(v *testVault) { v.account.SetPolicy(cloudsim.Policy{}) }, true,
+			[]string{"warning: the account's access policy sets no longest life", "set MaxAccessKeyExpirationSeconds"},
+		},
+		"the access policy leaves no useful lease": {
+			func(v *testVault) { v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 90}) }, false,
+			[]string{"error: the access policy lets a key live 1m30s", "raise MaxAccessKeyExpirationSeconds to 95", "expiry_grace"},
+		},
+		"a user is nearly full": {
+			func(v *testVault) { fill(v, "app", 7); v.lease("app") }, true,
+			[]string{`warning: user "app" has 8 of 10 (1 issued by this mount, 7 others) access keys`, "delete keys that nobody uses"},
+		},
+		"the engine's own identity is nearly full": {
+			func(v *testVault) { fill(v, "", 7) }, true,
+			[]string{"warning: the engine's own identity has 8 of 10", "delete keys that nobody uses"},
+		},
+		"a role has no free slot": {
+			func(v *testVault) { fill(v, "app", 10) }, false,
+			[]string{`error: role "app" cannot lease: no user of it has a free slot`, "add users to roles/app"},
+		},
+		"a role on the engine's own identity has none but the reserved ones": {
+			func(v *testVault) {
+				v.write("config/default", "allow_root_identity=true")
+				v.write("roles/self", "ttl=10m")
+				for range 8 {
+					v.lease("self")
+				}
+			}, false,
+			[]string{`error: role "self" cannot lease`, "roles/self"},
+		},
+		"foreign keys have no date": {
+			func(v *testVault) { v.account.AddKey(cloudsim.KeySpec{User: "app"}) }, true,
+			[]string{"warning: access keys without a date that this mount did not issue: ", ` (user "app"): give each a date or delete it`},
+		},
+		"a user of a role does not exist": {
+			func(v *testVault) { v.write("roles/ghost", "user_names=app,ghost") }, false,
+			[]string{`error: user "ghost" of role ghost does not exist`, "create it, or take it out of user_names"},
+		},
+		"the cloud cannot be reached": {
+			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseConnection}) }, false,
+			[]string{"error: the cloud cannot be reached", "check endpoint and certificates in config/default"},
+		},
+		"the account is locked": {
+			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "13"}) }, false,
+			[]string{"error: the cloud has locked the account's API", "wait some minutes"},
+		},
+		"the cloud throttles": {
+			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 429, Code: "24"}) }, false,
+			[]string{"error: the cloud throttles the account", "lower max_requests_per_second in config/default"},
+		},
+		"the cloud fails": {
+			func(v *testVault) { v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 500}) }, false,
+			[]string{"error: a call failed (ReadUsers", "request id"},
+		},
+		"the cloud is too slow": {
+			func(v *testVault) {
+				v.write("roles/app", v.pool(20))
+				v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+			}, false,
+			[]string{"error: the check did not end in time", "max_requests_per_second"},
+		},
+	}
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for name, finding := range findings {
+		tests[name] = func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			finding.prepare(v)
+			started := time.Now()
+			check := v.read("check/default")
+			if took := time.Since(started); took > issueBudget {
+				t.Errorf("it took %s", took)
+			}
+			if check["healthy"] != finding.healthy {
+				t.Errorf("healthy: %v", check["healthy"])
+			}
+			v.mustFind(check, finding.parts...)
+		}
+	}
+	inBubble(t, tests)
+}
+
+func TestCheck(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a healthy account has no findings, and the plain facts": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.lease("app")
+			v.account.AddKey(cloudsim.KeySpec{User: "app", Expires: time.Now().Add(day)})
+			check := v.read("check/default")
+			for field, want := range map[string]any{
+				"healthy": true, "account_id": testAccountID, "identity": "root", "user_name": "", "access_key": v.root.AccessKey, "key_active": true,
+				"policy_known": true, "max_access_key_expiration_seconds": int64(86400), "effective_max_ttl": int64(86335), "limited_by": "policy",
+				"key_expiration": showTime(time.Now().Add(day)), "key_created": showTime(time.Now()),
+			} {
+				if check[field] != want {
+					t.Errorf("%s: got %v, want %v", field, check[field], want)
+				}
+			}
+			if found := check["findings"].([]string); len(found) != 0 {
+				t.Errorf("%v", found)
+			}
+			counts := strings.Join(check["key_counts"].([]string), "; ")
+			mustHold(t, counts, "engine's own identity: 1 of 10 (0 issued by this mount, 1 others)", "app: 2 of 10 (1 issued by this mount, 1 others)")
+		},
+		"it changes nothing in the cloud": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.sim.ResetCalls()
+			v.read("check/default")
+			for _, call := range v.sim.Calls() {
+				if !strings.HasPrefix(call.Op, "Read") {
+					t.Errorf("it calls %s", call.Op)
+				}
+			}
+		},
+		"a refused key costs two calls at most, and does not lock the account": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.account.DeleteKey(v.root.AccessKey)
+			v.sim.ResetCalls()
+			for range 5 {
+				v.read("check/default")
+			}
+			if n := len(v.sim.Calls()); n > 2 {
+				t.Errorf("%d calls", n)
+			}
+			if v.account.Locked() {
+				t.Error("locked")
+			}
+		},
+		"a policy seen by the check counts for the next lease": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			v.read("check/default")
+			if longest := v.read("roles/app")["effective_max_ttl"]; longest != int64(835) {
+				t.Errorf("effective_max_ttl %v", longest)
+			}
+		},
+		"a check of a pool with a free user is healthy": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.account.AddUser("app2")
+			v.write("roles/app", "user_names=app,app2")
+			for range 10 {
+				v.account.AddKey(cloudsim.KeySpec{User: "app", Expires: time.Now().Add(day)})
+			}
+			if check := v.read("check/default"); check["healthy"] != true {
+				t.Errorf("%v", check["findings"])
+			}
+		},
+		"an account that is not configured is refused": func(_ *testing.T, v *testVault) {
+			v.mustRefuse(logical.ReadOperation, "check/nope", nil, `account "nope" is not configured`)
+		},
+		"a standby forwards it": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			if _, err := v.try(logical.ReadOperation, "check/default"); !errors.Is(err, logical.ErrReadOnly) {
+				t.Errorf("%v", err)
+			}
+		},
+	})
+}
+
+// makeHealthy configures an account that nothing can be said against: a policy of a day,
+// and a root key with a date.
+func (v *testVault) makeHealthy() {
+	v.t.Helper()
+	v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(day / time.Second)})
+	v.rootKeyWithDate(day)
+	v.configure("ttl=10m")
+	v.account.DeleteKey(v.account.RootKey().AccessKey)
+}
+
+// mustFind expects one finding that holds all the parts, and every finding to have its
+// severity and its remedy, and no secret.
+func (v *testVault) mustFind(check map[string]any, parts ...string) {
+	v.t.Helper()
+	findings := check["findings"].([]string)
+	found := false
+	for _, finding := range findings {
+		v.mustHideSecrets(finding)
+		if pieces := strings.Split(finding, ": "); len(pieces) < 3 || pieces[0] != "error" && pieces[0] != "warning" || pieces[len(pieces)-1] == "" {
+			v.t.Errorf("%q is not severity: what: remedy", finding)
+		}
+		holds := true
+		for _, part := range parts {
+			holds = holds && strings.Contains(finding, part)
+		}
+		found = found || holds
+	}
+	if !found {
+		v.t.Errorf("no finding says %q in %q", parts, findings)
+	}
+}

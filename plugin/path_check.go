@@ -1,0 +1,100 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+func (b *backend) pathCheck() []*framework.Path {
+	return []*framework.Path{{
+		Pattern:      "check/" + framework.GenericNameRegex("account"),
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account-health"},
+		Fields: map[string]*framework.FieldSchema{
+			"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:                  b.pathCheckRead,
+				Summary:                   "Ask the cloud now whether the account can lease keys.",
+				DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "check"},
+				Responses:                 answers(checkAnswer()),
+				ForwardPerformanceStandby: true, // the active node paces the account's calls
+			},
+		},
+		HelpSynopsis: "The account's health, each finding with its remedy.",
+		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots of the roles' users are " +
+			"used. Nothing is changed in the cloud, so permissions to create, update and delete keys are not tried. Each finding reads " +
+			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a third of its life is left.",
+	}}
+}
+
+func checkAnswer() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"healthy":        {Type: framework.TypeBool, Required: true, Description: "Whether no finding is an error."},
+		"findings":       {Type: framework.TypeStringSlice, Required: true, Description: "What was found, each as \"severity: what: remedy\"."},
+		"account_id":     {Type: framework.TypeString, Required: true, Description: "Id of the cloud account; empty: it could not be asked."},
+		"identity":       {Type: framework.TypeString, Required: true, Description: "Whom the engine's key belongs to: root, user or unknown; empty: it could not be asked."},
+		"user_name":      {Type: framework.TypeString, Required: true, Description: "Name of that user."},
+		"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the engine's own key."},
+		"key_active":     {Type: framework.TypeBool, Required: true, Description: "Whether the cloud lists it as active."},
+		"key_created":    {Type: framework.TypeString, Required: true, Description: "When it was made."},
+		"key_expiration": {Type: framework.TypeString, Required: true, Description: "When it ends; empty: never, or not known."},
+		"policy_known":   {Type: framework.TypeBool, Required: true, Description: "Whether the access policy could be read."},
+		"max_access_key_expiration_seconds": {
+			Type: framework.TypeInt64, Required: true, Description: "Longest life of a key under the policy, in seconds; 0: unlimited, where known.",
+		},
+		"effective_max_ttl": {Type: framework.TypeInt64, Required: true, Description: "Longest lease of a role that sets no max_ttl, in seconds."},
+		"limited_by":        {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
+		"key_counts":        {Type: framework.TypeStringSlice, Required: true, Description: "How the slots of the engine's identity and of the roles' users are used."},
+		"undated_keys":      {Type: framework.TypeStringSlice, Required: true, Description: "Keys of those identities without a date that this mount did not issue."},
+	}
+}
+
+func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), issueBudget)
+	defer cancel()
+	a, err := b.account(ctx, req.Storage, data.Get("account").(string))
+	if err != nil {
+		return respond(err)
+	}
+	c, err := b.check(ctx, req.Storage, a)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: c.answer()}, nil
+}
+
+func (c *checkup) answer() map[string]any {
+	longest, by := c.bounds.maxLease()
+	counts := []string{}
+	for _, user := range slices.Sorted(maps.Keys(c.counts)) {
+		counts = append(counts, cmp.Or(user, "engine's own identity")+": "+c.counts[user].String())
+	}
+	return map[string]any{
+		"healthy":                           c.errors == 0,
+		"findings":                          slices.Clone(c.findings),
+		"account_id":                        c.who.AccountID,
+		"identity":                          string(c.who.Identity.Kind),
+		"user_name":                         c.who.Identity.User,
+		"access_key":                        c.account.config.AccessKey,
+		"key_active":                        c.own.Active,
+		"key_created":                       showTime(c.own.Created),
+		"key_expiration":                    showTime(c.own.Expires),
+		"policy_known":                      c.policy.known(),
+		"max_access_key_expiration_seconds": seconds(c.policy.Policy.MaxKeyLifetime),
+		"effective_max_ttl":                 max(0, seconds(longest)),
+		"limited_by":                        c.policy.limitedBy(by),
+		"key_counts":                        counts,
+		"undated_keys":                      slices.Clone(c.undated),
+	}
+}

@@ -1,0 +1,261 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+const (
+	// tidyPath holds the last tidy's report, in local storage.
+	tidyPrefix = "tidy/"
+	tidyPath   = tidyPrefix + "status"
+
+	// tidyBudget is how long a tidy may take in all: time for thousands of users at
+	// the default pace.
+	tidyBudget = 30 * time.Minute
+
+	// tidySaveBudget is how long its end may take to be written.
+	tidySaveBudget = 5 * time.Second
+)
+
+// tidying is the tidy that runs, if any: one at a time.
+type tidying struct {
+	mu     sync.Mutex // never held across storage or cloud calls
+	report *tidyReport
+	stop   context.CancelFunc
+	ended  chan struct{}
+}
+
+// startTidy begins a tidy in the background, which outlives its request.
+func (b *backend) startTidy(ctx context.Context, s logical.Storage, account string, dryRun bool) (*tidyReport, error) {
+	report := &tidyReport{State: tidyRunning, Account: account, DryRun: dryRun, Started: time.Now()}
+	ctx, stop := context.WithTimeout(transport.WithClass(context.WithoutCancel(ctx), transport.ClassBackground), tidyBudget)
+	ended := make(chan struct{})
+	if running := b.tidying.begin(report, stop, ended); running != nil {
+		stop()
+		return nil, mendable("a tidy runs since %s: read tidy-status, and start another when it has ended", showTime(running.Started))
+	}
+	// Stored at once, so that a tidy that a restart cuts off does not just vanish.
+	if err := save(ctx, s, tidyPath, report); err != nil {
+		stop()
+		b.tidying.end()
+		close(ended)
+		return nil, err
+	}
+	started := report.clone()
+	go func() {
+		defer close(ended)
+		defer stop()
+		b.tidy(ctx, s)
+	}()
+	return started, nil
+}
+
+// begin returns the running tidy's report instead where there is one.
+func (t *tidying) begin(report *tidyReport, stop context.CancelFunc, ended chan struct{}) *tidyReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.report != nil {
+		return t.report.clone()
+	}
+	t.report, t.stop, t.ended = report, stop, ended
+	return nil
+}
+
+// note changes the report.
+func (t *tidying) note(change func(*tidyReport)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(t.report)
+}
+
+// current is a copy of the running tidy's report; nil where none runs.
+func (t *tidying) current() *tidyReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.report == nil {
+		return nil
+	}
+	return t.report.clone()
+}
+
+func (t *tidying) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.report = nil
+}
+
+// cancel ends the running tidy and waits until it has written its end.
+func (t *tidying) cancel() {
+	t.mu.Lock()
+	stop, ended := t.stop, t.ended
+	running := t.report != nil
+	t.mu.Unlock()
+	if running {
+		stop()
+		<-ended
+	}
+}
+
+// tidy compares the cloud with the ledger, account by account, and stores the report.
+func (b *backend) tidy(ctx context.Context, s logical.Storage) {
+	if err := b.tidyAccounts(ctx, s); err != nil {
+		b.tidying.note(func(r *tidyReport) { r.failed(err) })
+	}
+	b.tidying.note(func(r *tidyReport) { r.finish(ctx.Err()) })
+
+	report := b.tidying.current()
+	b.Logger().Info("tidy ended", "state", report.State, "keys", report.Keys, "orphans_found", len(report.Found.Lines), "orphans_removed", len(report.Removed.Lines))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidySaveBudget)
+	defer cancel()
+	if err := save(ctx, s, tidyPath, report); err != nil {
+		b.Logger().Warn("the report of a tidy cannot be stored", "error", err)
+	}
+	b.tidying.end()
+}
+
+// tidyAccounts goes on with the next account where one fails.
+func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage) error {
+	report := b.tidying.current()
+	names := []string{report.Account}
+	if report.Account == "" {
+		var err error
+		if names, err = b.tidyNames(ctx, s); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := b.tidyAccount(ctx, s, name, report.DryRun); err != nil && ctx.Err() == nil {
+			b.tidying.note(func(r *tidyReport) { r.failed(err) })
+		}
+		if ctx.Err() != nil {
+			return nil // the report says why
+		}
+		if err := b.reportStuck(ctx, s, name); err != nil {
+			return err
+		}
+	}
+	return b.reportWaiting(ctx, s, report.Account)
+}
+
+// tidyNames are the configured accounts and those that the ledger still knows.
+func (b *backend) tidyNames(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := accountNames(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	known, err := s.List(ctx, ledgerPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the ledger: %w", err)
+	}
+	for _, name := range known {
+		names = append(names, path.Clean(name))
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// tidyAccount looks for orphans of every identity, and removes them unless it is a dry
+// run.
+func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name string, dryRun bool) error {
+	a, err := b.identified(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	users, err := b.identities(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, user := range users {
+		orphans, looked, err := b.findOrphans(ctx, s, a, user)
+		b.tidying.note(func(r *tidyReport) {
+			r.Keys += looked
+			for _, orphan := range orphans {
+				r.Found.add(orphan.ID)
+			}
+		})
+		problems = append(problems, err)
+		for _, orphan := range orphans {
+			if dryRun || ctx.Err() != nil {
+				break
+			}
+			if err := b.removeOrphan(ctx, a, orphan); err != nil {
+				problems = append(problems, err)
+				continue
+			}
+			b.tidying.note(func(r *tidyReport) { r.Removed.add(orphan.ID) })
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// reportStuck tells of the keys that the reaper could not remove.
+func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account string) error {
+	for p, err := range ledgerPaths(ctx, s, account) {
+		if err != nil {
+			return err
+		}
+		entry, err := load[ledgerEntry](ctx, s, p)
+		if err != nil {
+			return err
+		}
+		if entry != nil && entry.Problem != "" {
+			b.tidying.note(func(r *tidyReport) {
+				r.Stuck.add(fmt.Sprintf("%s of account %q, tried %d times, again at %s: %s",
+					entry.AccessKey, account, entry.Failures, showTime(entry.RetryAt), entry.Problem))
+			})
+		}
+	}
+	return nil
+}
+
+// reportWaiting tells of the WAL entries, of every kind: those that the next rollback
+// ends, and those that it never could.
+func (b *backend) reportWaiting(ctx context.Context, s logical.Storage, account string) error {
+	ids, err := framework.ListWAL(ctx, s)
+	if err != nil {
+		return fmt.Errorf("listing the WAL: %w", err)
+	}
+	for _, id := range ids {
+		entry, err := framework.GetWAL(ctx, s, id)
+		if err != nil {
+			return fmt.Errorf("reading the WAL: %w", err)
+		}
+		if entry == nil {
+			continue // done since it was listed
+		}
+		var pending pendingKey
+		if err := decodeWAL(entry.Data, &pending); err != nil {
+			pending = pendingKey{} // of a newer version: its kind and age can be told
+		}
+		if account == "" || pending.Account == account || pending.Account == "" {
+			b.tidying.note(func(r *tidyReport) { r.Waiting.add(waiting(entry, pending)) })
+		}
+	}
+	return nil
+}
+
+func waiting(entry *framework.WALEntry, pending pendingKey) string {
+	since := showTime(time.Unix(entry.CreatedAt, 0))
+	if entry.Kind != walAccessKey {
+		return fmt.Sprintf("entry of kind %q of account %q, since %s", entry.Kind, pending.Account, since)
+	}
+	return fmt.Sprintf("key labelled %s of user %q in account %q, since %s", pending.Label, pending.User, pending.Account, since)
+}

@@ -1,0 +1,272 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+)
+
+func TestTidy(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"before the first tidy the status is idle": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.mustTidied(tidyIdle, map[string]any{"started": "", "finished": "", "keys": 0})
+		},
+		"an orphan with our label is removed, everything else stays": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10h")
+			l := v.lease("app")
+			id, own := v.orphan("app"), v.orphan("")
+			foreign := []string{
+				v.account.AddKey(cloudsim.KeySpec{User: "app"}).AccessKey,
+				v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: keylabel.New(keylabel.NewID(), keylabel.KindLease).String()}).AccessKey,
+			}
+			v.tidy()
+			v.mustTidied(tidyDone, map[string]any{"keys": 6, "dry_run": false, "account": ""}, "orphans_found", own+" "+id, "orphans_removed", own+" "+id)
+			for _, kept := range append(foreign, l.AccessKey(), v.root.AccessKey) {
+				if _, there := v.account.Key(kept); !there {
+					t.Errorf("%s is gone", kept)
+				}
+			}
+			v.mustHaveLive(2) // the lease, and the other instance's
+		},
+		"a dry run tells what it would remove and removes nothing": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10h")
+			v.lease("app")
+			id := v.orphan("app")
+			v.sim.ResetCalls()
+			v.tidy("dry_run=true")
+			v.mustTidied(tidyDone, map[string]any{"dry_run": true}, "orphans_found", id, "orphans_removed", "")
+			for _, call := range v.sim.Calls() {
+				if call.Op != "ReadAccessKeys" {
+					t.Errorf("it calls %s", call.Op)
+				}
+			}
+			if _, there := v.account.Key(id); !there {
+				t.Error("the orphan is gone")
+			}
+		},
+		"one account is tidied alone": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			second := v.sim.AddAccount("999999999999")
+			root := second.RootKey()
+			v.write("config/second", append(v.accountFields(), "access_key="+root.AccessKey, "secret_key="+root.SecretKey)...)
+			first, other := v.orphan("app"), second.AddKey(cloudsim.KeySpec{Tag: v.label()}).AccessKey
+			v.tidy("account=second")
+			v.mustTidied(tidyDone, map[string]any{"account": "second", "keys": 2}, "orphans_removed", other)
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "orphans_removed", first)
+		},
+		"keys that are stuck and entries that wait are told with their reasons": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.leases = nil
+			cancel := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6003"})
+			v.advance(15 * time.Minute)
+			v.leaveInWAL()
+			if err := save(v.t.Context(), v.storage, "wal/future", map[string]any{"type": "banana", "data": "?", "created_at": time.Now().Unix()}); err != nil {
+				v.t.Fatal(err)
+			}
+			v.tidy("dry_run=true")
+			v.mustTidied(tidyDone, nil, "stuck", l.AccessKey(), "stuck", "6003", "stuck", "again at",
+				"waiting", "cloudkeys-", "waiting", `user "app"`, "waiting", `kind "banana"`)
+			cancel()
+		},
+		"an account that fails does not keep the others from being tidied, and its reason is told": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			dead := v.sim.AddAccount("999999999999")
+			v.write("config/aaa", append(v.accountFields(), "access_key="+dead.RootKey().AccessKey, "secret_key="+dead.RootKey().SecretKey)...)
+			dead.DeleteKey(dead.RootKey().AccessKey)
+			id := v.orphan("app")
+			v.tidy()
+			v.mustTidied(tidyFailed, nil, "orphans_removed", id, "errors", `account "aaa"`, "errors", "ReadAccessKeys")
+		},
+		"an orphan that cannot be removed is an error, and the next is removed all the same": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			stays, goes := v.orphan("app"), v.orphan("app")
+			v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6003", Times: 1})
+			v.tidy()
+			v.mustTidied(tidyFailed, nil, "orphans_found", stays, "orphans_removed", goes, "errors", stays, "errors", "6003")
+		},
+		"a second one is refused while the first runs": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			cancel := v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 5 * time.Second})
+			v.write("tidy")
+			<-time.After(time.Second)
+			if state := v.read("tidy-status")["state"]; state != tidyRunning {
+				t.Errorf("state %v", state)
+			}
+			v.mustRefuse(logical.UpdateOperation, "tidy", nil, "a tidy runs since", "tidy-status")
+			<-time.After(time.Minute)
+			v.mustTidied(tidyDone, nil)
+			cancel()
+			v.tidy()
+		},
+		"the report survives a restart": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.orphan("app")
+			v.tidy()
+			before := v.read("tidy-status")
+			v.restart()
+			after := v.read("tidy-status")
+			for field := range before {
+				if fmt.Sprint(after[field]) != fmt.Sprint(before[field]) {
+					t.Errorf("%s was %v, is %v", field, before[field], after[field])
+				}
+			}
+		},
+		"an unmount ends it, and the report says so": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+			v.write("tidy")
+			<-time.After(time.Second)
+			started := time.Now()
+			v.engine.Cleanup(t.Context())
+			if took := time.Since(started); took > tidySaveBudget {
+				t.Errorf("it took %s", took)
+			}
+			v.restart()
+			v.mustTidied(tidyFailed, nil, "errors", "ended with the engine")
+		},
+		"one that a crash cut off is told as such": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Minute})
+			v.write("tidy")
+			died := v.backend
+			v.restart()
+			v.mustTidied(tidyFailed, map[string]any{"finished": ""}, "errors", "cut off by a restart")
+			died.Cleanup(v.t.Context())
+		},
+		"a cloud that hangs cannot hold it for ever": func(_ *testing.T, v *testVault) {
+			v.configure(v.pool(100), "ttl=10m", "max_ttl=1h")
+			v.write("config/default", "request_timeout=45s")
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+			v.write("tidy")
+			<-time.After(tidyBudget + time.Second)
+			v.mustTidied(tidyFailed, nil, "errors", "did not end within")
+		},
+		"a key that is being revoked is no orphan": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+			v.write("tidy", "dry_run=true")
+			<-time.After(7 * time.Second) // its list of the user's keys is on the way
+			v.mustRevoke(l)
+			<-time.After(time.Minute)
+			v.mustTidied(tidyDone, nil, "orphans_found", "")
+		},
+		"an account that does not exist is refused": func(_ *testing.T, v *testVault) {
+			v.mustRefuse(logical.UpdateOperation, "tidy", []string{"account=nope"}, `account "nope" is not configured`)
+		},
+		"a storage that cannot be written starts nothing": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.failStorage("put", tidyPrefix)
+			if _, err := v.try(logical.UpdateOperation, "tidy"); !errors.Is(err, errInjected) {
+				t.Errorf("%v", err)
+			}
+			v.storage.before = nil
+			v.tidy()
+		},
+		"thousands of stuck keys fit into a report, and are counted": func(t *testing.T, v *testVault) {
+			v.configure()
+			for i := range tidyLinesMax + 7 {
+				entry := &ledgerEntry{Kind: keylabel.KindLease, AccessKey: fmt.Sprintf("KEY%d", i), Account: "default", User: "app", Problem: strings.Repeat("x", 500)}
+				if err := save(t.Context(), v.storage, entry.path(), entry); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "stuck", "and 7 more")
+			if raw, err := v.storage.Get(t.Context(), tidyPath); err != nil || len(raw.Value) > 1<<20 {
+				t.Errorf("%d bytes, %v", len(raw.Value), err)
+			}
+		},
+		"a standby forwards both": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			if _, err := v.try(logical.UpdateOperation, "tidy"); !errors.Is(err, logical.ErrReadOnly) {
+				t.Errorf("tidy: %v", err)
+			}
+			if _, err := v.try(logical.ReadOperation, "tidy-status"); !errors.Is(err, logical.ErrReadOnly) {
+				t.Errorf("tidy-status: %v", err)
+			}
+		},
+	})
+}
+
+// label is one that this mount could have written.
+func (v *testVault) label() string {
+	v.t.Helper()
+	return keylabel.New(v.read("info")["instance_id"].(string), keylabel.KindLease).String()
+}
+
+// orphan plants a key with this mount's label that it does not know.
+func (v *testVault) orphan(user string) string {
+	v.t.Helper()
+	return v.account.AddKey(cloudsim.KeySpec{User: user, Tag: v.label(), Expires: time.Now().Add(30 * day)}).AccessKey
+}
+
+// tidy runs a tidy to its end.
+func (v *testVault) tidy(fields ...string) {
+	v.t.Helper()
+	resp, err := v.try(logical.UpdateOperation, "tidy", fields...)
+	v.mustSucceed("write tidy", resp, err)
+	if resp.Data["state"] != tidyRunning {
+		v.t.Errorf("state %v at the start", resp.Data["state"])
+	}
+	synctest.Wait()
+	for range 100 {
+		if v.backend.tidying.current() == nil {
+			return
+		}
+		<-time.After(time.Second)
+	}
+	v.t.Fatal("it does not end")
+}
+
+// mustTidied holds the status against a state, fields, and pairs of a list and a part of
+// its text; an empty part expects an empty list.
+func (v *testVault) mustTidied(state string, fields map[string]any, lists ...string) {
+	v.t.Helper()
+	status := v.read("tidy-status")
+	fields = maps.Clone(fields)
+	if fields == nil {
+		fields = map[string]any{}
+	}
+	fields["state"] = state
+	for field, want := range fields {
+		if status[field] != want {
+			v.t.Errorf("%s: got %v, want %v", field, status[field], want)
+		}
+	}
+	for pair := range slices.Chunk(lists, 2) {
+		lines, _ := status[pair[0]].([]string)
+		if pair[1] == "" && len(lines) != 0 {
+			v.t.Errorf("%s: %v", pair[0], lines)
+		}
+		mustHold(v.t, strings.Join(lines, " "), pair[1])
+	}
+	if state == tidyDone && status["finished"] == "" || state != tidyFailed && len(status["errors"].([]string)) != 0 {
+		v.t.Errorf("%v", status)
+	}
+}
