@@ -125,6 +125,9 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	if len(orphans) == 0 {
 		return nil, len(keys), nil
 	}
+	if orphans, err = strangers(ctx, s, orphans); err != nil {
+		return nil, 0, err
+	}
 	still, err := a.cloud.ListKeys(ctx, user)
 	if err != nil {
 		return nil, len(keys), fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
@@ -133,6 +136,21 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID })
 	})
 	return orphans, len(keys), nil
+}
+
+// strangers are the keys that stand nowhere in the ledger. One identity can have several
+// names there: that of another account which is configured for the same cloud account, or
+// of the user whose the engine's own key is.
+func strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
+	paths, err := allLedgerPaths(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(paths))
+	for _, p := range paths {
+		known[path.Base(p)] = true
+	}
+	return slices.DeleteFunc(keys, func(key provider.Key) bool { return known[key.ID] }), nil
 }
 
 func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.Key) error {

@@ -93,6 +93,36 @@ func TestReconcile(t *testing.T) {
 				}
 			}
 		},
+		"two accounts of one mount that are the same cloud account do not take each other's keys for orphans": func(t *testing.T, v *testVault) {
+			v.configure("ttl=100h")
+			v.write("config/second", v.accountFields()...)
+			v.write("roles/second", "account=second", "user_names=app", "ttl=100h")
+			leases := []*testLease{v.lease("app"), v.lease("second")}
+			v.write("static-roles/db", "account=second", "user_name=app", "rotation_period=100h")
+			v.settle(3 * day)
+			for _, l := range leases {
+				if gone(v, l.AccessKey()) {
+					t.Errorf("%s was deleted", l.AccessKey())
+				}
+			}
+			if creds := v.read("static-creds/db"); gone(v, creds["access_key"].(string)) {
+				t.Error("the static role's key was deleted")
+			}
+		},
+		"nor are leased keys of the engine's own user, by whichever name a role calls it": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/named", "user_names=vault", "ttl=100h")
+			v.write("roles/unnamed", "ttl=100h")
+			leases := []*testLease{v.lease("named"), v.lease("unnamed")}
+			v.settle(3 * day)
+			for _, l := range leases {
+				if gone(v, l.AccessKey()) {
+					t.Errorf("%s was deleted", l.AccessKey())
+				}
+			}
+		},
 		"a key whose create is being answered is no orphan: the WAL knows it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
