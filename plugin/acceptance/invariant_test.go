@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +19,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
-// newServer starts a server for one test, which may kill it. When the test ends, the
-// server's log is searched for the secrets of the clouds of its mounts.
+// newServer starts a server for one test, which may kill it.
 func newServer(t *testing.T) *devserver.Server {
 	t.Helper()
 	server, err := startServer(t.Context(), t.TempDir())
@@ -52,16 +52,16 @@ func (m *mount) instance() string {
 	return m.read("info")["instance_id"].(string)
 }
 
-// liveKeys are the keys of one instance that can sign calls now.
-func (m *mount) liveKeys(instance string) []string {
-	var live []string
+// ownKeys are the keys in the cloud that carry the label of one instance, dead or alive.
+func (m *mount) ownKeys(instance string) []string {
+	var own []string
 	for _, key := range m.account.Keys() {
 		label, err := keylabel.Parse(key.Tag)
-		if err == nil && label.Instance == instance && key.Live(time.Now()) {
-			live = append(live, key.ID)
+		if err == nil && label.Instance == instance {
+			own = append(own, key.ID)
 		}
 	}
-	return live
+	return own
 }
 
 // ledger lists the keys that the mount knows of.
@@ -99,8 +99,8 @@ func (m *mount) irrevocable() int64 {
 	return number(m.t, count.Data["lease_count"])
 }
 
-// mustHold is the invariant, once all is settled: the mount's live keys are those of the
-// given leases, all of which work, and ledger and Vault know them and nothing else.
+// mustHold is the invariant, once all is settled: the mount's keys are those of the given
+// leases, all of which work, and ledger and Vault know them and nothing else.
 func (m *mount) mustHold(leases []*lease) {
 	m.t.Helper()
 	var keys, ids []string
@@ -110,8 +110,8 @@ func (m *mount) mustHold(leases []*lease) {
 			m.t.Errorf("the key of %s does not work: %v", l.ID, err)
 		}
 	}
-	if live := m.liveKeys(m.instance()); !sameElements(live, keys) {
-		m.t.Errorf("live keys %v, leased %v", live, keys)
+	if own := m.ownKeys(m.instance()); !sameElements(own, keys) {
+		m.t.Errorf("keys in the cloud %v, leased %v", own, keys)
 	}
 	if ledger, err := m.ledger(); err != nil || !sameElements(ledger, keys) {
 		m.t.Errorf("the ledger holds %v, leased %v (%v)", ledger, keys, err)
@@ -126,6 +126,16 @@ func (m *mount) mustHold(leases []*lease) {
 
 func sameElements(x, y []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y)))
+}
+
+// logged counts a text in the server's log.
+func (m *mount) logged(text string) int {
+	m.t.Helper()
+	log, err := m.server.Logs()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return strings.Count(log, text)
 }
 
 // secretLength is that of OUTSCALE's secret keys.
@@ -160,12 +170,119 @@ func (m *mount) mustHideSecrets() {
 // inSecrets tells the letters of OUTSCALE's secret keys.
 func inSecrets(r rune) bool { return r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' }
 
-// expectLive fails where a lease that still runs has lost its key.
-func (l *lease) expectLive(end time.Time) {
-	l.m.t.Helper()
-	if err := l.call(); err != nil && time.Now().Before(end) {
-		l.m.t.Errorf("the key of a lease that ends at %s does not work: %v", end, err)
+func TestAccountOfLiveLeasesIsKept(t *testing.T) {
+	m := newMount(t)
+	m.configure("ttl=10m")
+	l := m.lease("")
+	const otherID = "210987654321"
+	root := m.sim.AddAccount(otherID).RootKey()
+	other := []string{"access_key=" + root.AccessKey, "secret_key=" + root.SecretKey}
+	remove := func() error {
+		_, err := m.server.Client.Logical().DeleteWithContext(t.Context(), m.path+"/config/default")
+		return err
 	}
+
+	t.Run("it cannot be pointed at another cloud account", func(t *testing.T) {
+		_, err := m.tryWrite("config/default", other...)
+		m.mustRefuse(err, `account "default" is in use (1 `, otherID, accountID, "Revoke its leases first")
+	})
+	t.Run("nor blindly at a key that nobody has tried", func(t *testing.T) {
+		_, err := m.tryWrite("config/default", append(other, "verify=false")...)
+		m.mustRefuse(err, `account "default" is in use`, "leave out verify=false")
+	})
+	t.Run("nor be deleted", func(t *testing.T) {
+		m.mustRefuse(remove(), `account "default" is in use`, "cannot be revoked")
+	})
+	t.Run("so that its leases work on and can be revoked", func(t *testing.T) {
+		m.mustHold([]*lease{l})
+		l.revoke()
+		m.mustHold(nil)
+	})
+	t.Run("after which it can be both", func(t *testing.T) {
+		m.write("config/default", other...)
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	m.mustHideSecrets()
 }
 
-var _ = cloudsim.Active
+// TestOwnKeyDead deletes the engine's own key in the cloud. The cloud then answers as if
+// nothing existed, and locks the account's API after four tries.
+func TestOwnKeyDead(t *testing.T) {
+	m := newMount(t)
+	m.configure("ttl=10m")
+	var leases []*lease
+	for range 8 {
+		leases = append(leases, m.lease(""))
+	}
+	// The default pace: who raises it, has more calls under way when a key dies.
+	m.write("config/default", "max_requests_per_second=5")
+	m.account.DeleteKey(m.root.AccessKey)
+	// As far away as a cloud is: many calls leave before the first is answered.
+	defer m.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: 50 * time.Millisecond})()
+
+	t.Run("no revocation reports success", func(t *testing.T) {
+		var revocations sync.WaitGroup
+		for _, l := range leases {
+			revocations.Go(func() {
+				if err := m.server.Client.Sys().RevokeWithOptions(revokeNow(l.ID)); err == nil {
+					t.Errorf("the revocation of %s succeeded", l.ID)
+				}
+			})
+		}
+		revocations.Wait()
+	})
+	t.Run("no lease is issued, and the reason says what to do", func(t *testing.T) {
+		_, err := m.tryLease("")
+		m.mustRefuse(err, "config/default")
+	})
+	t.Run("no lockout follows", func(t *testing.T) {
+		if m.account.Locked() {
+			t.Error("the account's API is locked")
+		}
+	})
+	t.Run("the keys are still there, and known", func(t *testing.T) {
+		m.mustHold(leases)
+	})
+	t.Run("with a good key every revocation succeeds", func(t *testing.T) {
+		m.root = m.account.AddKey(cloudsim.KeySpec{})
+		m.write("config/default", m.accountFields()...)
+		for _, l := range leases {
+			l.revoke()
+		}
+		m.mustHold(nil)
+	})
+	m.mustHideSecrets()
+}
+
+func TestUnreadablePolicyIsUnknown(t *testing.T) {
+	m := newMount(t)
+	m.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3600})
+	m.account.AddUser("engine", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey",
+		"api:ReadAccounts", "api:ReadUsers")
+	m.root = m.account.AddKey(cloudsim.KeySpec{User: "engine", Expires: time.Now().Add(30 * time.Minute)})
+	m.configure("ttl=10m")
+
+	t.Run("the policy is shown as unknown, with the reason", func(t *testing.T) {
+		policy := m.read("policy/default")
+		if policy["known"] != false || policy["read_at"] != "" || !strings.Contains(policy["problem"].(string), "ReadApiAccessPolicy") {
+			t.Errorf("%v", policy)
+		}
+	})
+	t.Run("the role says that it might cut leases", func(t *testing.T) {
+		if role := m.read("roles/app"); role["limited_by"] != "mount, policy unknown" {
+			t.Errorf("limited_by %v", role["limited_by"])
+		}
+	})
+	t.Run("leases that the policy allows are given all the same", func(t *testing.T) {
+		m.mustHold([]*lease{m.lease("")})
+	})
+	t.Run("the permission makes it known", func(t *testing.T) {
+		m.account.AddUser("engine", "api:*")
+		if policy := m.write("policy/default").Data; policy["known"] != true || policy["limited_by"] != "policy" {
+			t.Errorf("%v", policy)
+		}
+	})
+	m.mustHideSecrets()
+}

@@ -101,3 +101,22 @@ func (s *Server) Stop(ctx context.Context) error {
 func (s *Server) Kill() error {
 	return s.process.kill()
 }
+
+// KillAlone ends the server with SIGKILL and leaves its plugins running, as a kernel
+// that is out of memory does, and waits for it. A plugin then ends what it is doing
+// with nobody to answer to; killPlugins ends what is left of them.
+func (s *Server) KillAlone() (killPlugins func() error, err error) {
+	group := s.process.cmd.Process.Pid
+	if s.process.running() {
+		if err := s.process.cmd.Process.Kill(); err != nil {
+			return nil, fmt.Errorf("kill the server: %w", err)
+		}
+		<-s.process.done
+	}
+	return func() error {
+		if err := syscall.Kill(-group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill process group %d: %w", group, err)
+		}
+		return nil
+	}, nil
+}

@@ -208,6 +208,7 @@ func (b *Breaker) leave(t ticket, v Verdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if t.changes != b.changes {
+		b.count(v)
 		return // older than the last change: old news
 	}
 	switch {
@@ -228,6 +229,17 @@ func (b *Breaker) leave(t ticket, v Verdict) {
 			pause = refusedPause << (b.refusals - 1)
 		}
 		b.become(open, time.Now().Add(pause))
+	}
+}
+
+// count takes a refusal that changes nothing else: the cloud counts it too. The lock is
+// held.
+func (b *Breaker) count(v Verdict) {
+	if v != Refused && v != Unclear || b.state != suspect && b.state != open {
+		return
+	}
+	if b.refusals++; b.refusals >= lastRefusal {
+		b.become(open, time.Now().Add(heldPause))
 	}
 }
 

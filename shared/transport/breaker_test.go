@@ -164,21 +164,49 @@ func TestTheFirstCallGoesAloneUntilTheCloudHasKnownTheKey(t *testing.T) {
 	})
 }
 
-func TestRefusalsOfCallsUnderWayTogetherAreOnePieceOfNews(t *testing.T) {
+func TestRefusalsOfCallsUnderWayTogetherOpenOnceAndAllCount(t *testing.T) {
+	for calls, pause := range map[int]time.Duration{2: time.Minute, 3: 24 * time.Hour, 4: 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			cloud := &script{play: func(int, *http.Request) (*http.Response, error) {
+				<-release
+				return answer(401), nil
+			}}
+			rt := proven(t, cloud)
+			var r results
+			r.call(t, rt, calls)
+			close(release)
+			if got := r.wait(); got[401] != calls {
+				t.Fatalf("got %v", got)
+			}
+			mustBeHeld(t, rt, time.Now().Add(pause))
+		})
+	}
+}
+
+func TestNoMoreCallsThanAllowedAreUnderWayAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		cloud := &script{play: func(int, *http.Request) (*http.Response, error) {
 			<-release
-			return answer(401), nil
+			return answer(200), nil
 		}}
-		rt := proven(t, cloud)
+		rt := &inFlight{next: cloud, slots: make(chan struct{}, 2)}
 		var r results
-		r.call(t, rt, 4)
-		close(release)
-		if got := r.wait(); got[401] != 4 {
-			t.Fatalf("got %v", got)
+		r.call(t, rt, 5)
+		if cloud.count() != 2 {
+			t.Errorf("%d calls are under way", cloud.count())
 		}
-		mustBeHeld(t, rt, time.Now().Add(time.Minute))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var notSent *NotSentError
+		if _, err := call(t, ctx, rt); !errors.As(err, &notSent) {
+			t.Errorf("got %v of a call that ended while it waited", err)
+		}
+		close(release)
+		if got := r.wait(); got[200] != 5 {
+			t.Errorf("got %v", got)
+		}
 	})
 }
 

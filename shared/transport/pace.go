@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,14 @@ const maxRevokeQueue = 20 * time.Second
 const slowest = 0.5
 
 type classKey struct{}
+
+type nextKey struct{}
+
+// WithNext marks calls that end what another has begun: they go before the others of
+// their class. A storm of revokes then has few half-done ones when Vault steps down.
+func WithNext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, nextKey{}, true)
+}
 
 // WithClass marks the calls made under the context. The default is ClassIssue.
 func WithClass(ctx context.Context, class Class) context.Context {
@@ -77,7 +86,8 @@ func (p *Pacer) Wait(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, maxRevokeQueue)
 		defer cancel()
 	}
-	if err := p.take(ctx, class); err != nil {
+	next, _ := ctx.Value(nextKey{}).(bool)
+	if err := p.take(ctx, class, next); err != nil {
 		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
 	}
 	defer p.pass()
@@ -88,7 +98,7 @@ func (p *Pacer) Wait(ctx context.Context) error {
 }
 
 // take waits until it is the caller's turn for the next token.
-func (p *Pacer) take(ctx context.Context, class Class) error {
+func (p *Pacer) take(ctx context.Context, class Class, next bool) error {
 	p.mu.Lock()
 	if !p.taken {
 		p.taken = true
@@ -96,7 +106,11 @@ func (p *Pacer) take(ctx context.Context, class Class) error {
 		return nil
 	}
 	turn := make(chan struct{})
-	p.queues[class] = append(p.queues[class], turn)
+	if next {
+		p.queues[class] = slices.Insert(p.queues[class], 0, turn)
+	} else {
+		p.queues[class] = append(p.queues[class], turn)
+	}
 	p.mu.Unlock()
 
 	select {

@@ -296,3 +296,29 @@ func TestAFailedAttemptDoesNotChangeTheRate(t *testing.T) {
 		t.Errorf("got %v and rate %v", err, p.limiter.Limit())
 	}
 }
+
+func TestACallThatEndsWhatAnotherBeganGoesFirstInItsClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(1)
+		mustPass(t, p)
+		order := make(chan string, 3)
+		wait := func(name string, ctx context.Context) {
+			go func() {
+				if err := p.Wait(ctx); err != nil {
+					t.Error(err)
+				}
+				order <- name
+			}()
+			synctest.Wait()
+		}
+		revoke := WithClass(t.Context(), ClassRevoke)
+		wait("first", revoke) // has its turn already, and waits for the token
+		wait("begins", revoke)
+		wait("ends", WithNext(revoke))
+		for _, want := range []string{"first", "ends", "begins"} {
+			if got := <-order; got != want {
+				t.Errorf("%s came where %s should", got, want)
+			}
+		}
+	})
+}

@@ -23,11 +23,15 @@ type Options struct {
 	Pacer      *Pacer
 	Timeout    time.Duration // of one attempt, the answer's body included
 	MaxRetries int           // attempts after the first
+
+	// MaxInFlight is how many calls may be under way at once; 0: any number. A key that
+	// dies is refused once for each.
+	MaxInFlight int
 }
 
 // New returns the chain that every call takes, outermost first:
 //
-//	retry → breaker → pace → breaker again → sign → send
+//	retry → breaker → pace → calls in flight → breaker again → sign → send
 //
 // Each attempt waits for its own turn and is signed with its own date; an
 // attempt that the breaker holds back never reaches the cloud.
@@ -36,8 +40,28 @@ func New(o Options) http.RoundTripper {
 	chain = &signing{next: chain, sign: o.Sign}
 	breaker := NewBreaker(nil, o.Judge)
 	chain = &recheck{next: chain, breaker: breaker}
+	if o.MaxInFlight > 0 {
+		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
+	}
 	breaker.next = &pacing{next: chain, pacer: o.Pacer}
 	return newRetrier(breaker, o.Retryable, o.MaxRetries)
+}
+
+// inFlight bounds how many calls are under way at once.
+type inFlight struct {
+	next  http.RoundTripper
+	slots chan struct{}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f *inFlight) RoundTrip(req *http.Request) (*http.Response, error) {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+		return f.next.RoundTrip(req)
+	case <-req.Context().Done():
+		return nil, &NotSentError{Err: req.Context().Err()}
+	}
 }
 
 // Peek returns the body of an answer that came through New, and leaves it to be

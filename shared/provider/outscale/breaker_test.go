@@ -79,6 +79,35 @@ func TestADeadKeyUnderFiftyConcurrentCalls(t *testing.T) {
 	}
 }
 
+func TestAKeyThatDiesUnderCallsAtTheDefaultPaceLocksNothing(t *testing.T) {
+	for name, death := range deadKeys {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, cloudsim.WithRules(death.rules))
+				own := w.account.AddKey(cloudsim.KeySpec{})
+				w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: 300 * time.Millisecond})
+				client := w.as(t, own, func(c *Config) { c.PerSecond = 5 })
+				_, err := client.ListKeys(t.Context(), "")
+				mustDo(t, err)
+				var group sync.WaitGroup
+				for range 20 {
+					group.Go(func() { _, _ = client.ListKeys(t.Context(), "") })
+				}
+				pass(time.Second)
+				w.account.DeleteKey(own.AccessKey)
+				group.Wait()
+				for range 600 { // ten minutes of clients that do not give up
+					_, _ = client.ListKeys(t.Context(), "")
+					pass(time.Second)
+				}
+				if w.account.Locked() {
+					t.Error("the account is locked")
+				}
+			})
+		})
+	}
+}
+
 func TestADeadKeyUsedForAnHourReachesTheCloudAFewTimes(t *testing.T) {
 	for name, death := range deadKeys {
 		t.Run(name, func(t *testing.T) {

@@ -82,12 +82,22 @@ func New(c Config) (*Client, error) {
 			Pacer:      transport.NewPacer(c.PerSecond),
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
+
+			MaxInFlight: inFlight(c.PerSecond),
 		}),
 	}
 	return &Client{
 		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey,
 		redact: strings.NewReplacer(c.SecretKey.Reveal(), c.SecretKey.String()).Replace,
 	}, nil
+}
+
+// inFlight is how many calls may be under way at once. A key that somebody deletes is
+// refused once for each, and four refusals in a row lock the account: two, and the one
+// that is tried again, do not. An account whose pace was raised gets what it takes to keep
+// that pace with answers that take 0.4 s.
+func inFlight(perSecond float64) int {
+	return max(2, int(perSecond*0.4))
 }
 
 // KeyQuota implements provider.Cloud.

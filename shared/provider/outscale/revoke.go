@@ -14,6 +14,7 @@ import (
 	osc "github.com/outscale/osc-sdk-go/v2"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const stateInactive = "INACTIVE"
@@ -58,7 +59,7 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 	if err := c.deactivate(ctx, ref); err != nil {
 		return err
 	}
-	return c.deleteKey(ctx, ref)
+	return c.deleteKey(transport.WithNext(ctx), ref)
 }
 
 // deactivate sends the key's date along, or the API would clear it; a date that
