@@ -23,6 +23,7 @@ func inBubble(t *testing.T, tests map[string]func(t *testing.T, v *testVault)) {
 	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { test(t, newTestVault(t)) })
 		})
 	}
