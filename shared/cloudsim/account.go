@@ -306,6 +306,16 @@ func (a *Account) DeleteUser(name string) {
 	delete(a.identities, name)
 }
 
+// MoveUser changes the path of an EIM user, as UpdateUser does. Unknown names are ignored.
+func (a *Account) MoveUser(name, path string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	if who, ok := a.identities[name]; ok && name != "" {
+		who.path = path
+	}
+}
+
 // SetPolicy replaces the API access policy, whatever keys exist.
 func (a *Account) SetPolicy(policy Policy) {
 	a.cloud.mu.Lock()
