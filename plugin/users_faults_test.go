@@ -260,6 +260,28 @@ func TestUserRevokeFaults(t *testing.T) {
 		v.account.DeleteUser(l.Data["user_name"].(string))
 		v.mustRevoke(l)
 	}
+	tests["a lease damaged in storage is refused in a sentence or revoked, never a panic and never another's user"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		bystander := v.lease("job")
+		for _, field := range []string{"account", "account_id", "user_name", "access_key", "label", "role", "role_ttl", "role_max_ttl", "issued", "expires"} {
+			for _, value := range []any{nil, 7.0, "", "x", bystander.Secret.InternalData[field]} {
+				l := v.lease("job")
+				l.Secret.InternalData[field] = value
+				_ = v.renew(l, 0)
+				_ = v.revoke(l)
+				v.leases = []*testLease{bystander}
+				if field != "access_key" {
+					v.leasedUser(bystander)
+				}
+				v.invariant()
+			}
+			if field == "access_key" {
+				bystander = v.lease("job") // it was named, and revoked, as its lease said
+			}
+		}
+		v.advance(30 * time.Minute)
+		v.mustBeClean()
+	}
 	tests["an outage of hours leaves nothing behind once it is over"] = func(t *testing.T, v *testVault) {
 		v.configureUsers()
 		for range 3 {

@@ -147,6 +147,23 @@ func TestUsersOfALease(t *testing.T) {
 				t.Errorf("user, rights and key took %s", took)
 			}
 		},
+		"users of leases are not asked whose key the engine's own is": func(t *testing.T, e *eim) {
+			for i := range 60 {
+				label := keylabel.New(e.label.Instance, keylabel.KindUser).String()
+				if _, err := e.client.CreateUser(t.Context(), provider.UserSpec{Name: fmt.Sprintf("job-%d", i), Path: "/", Label: label}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e.account.AddUser("vault", "api:*")
+			e.sim.ResetCalls()
+			who, err := e.as(t, e.account.AddKey(cloudsim.KeySpec{User: "vault"})).WhoAmI(t.Context())
+			if err != nil || who.Identity.User != "vault" {
+				t.Errorf("got %+v, %v", who.Identity, err)
+			}
+			if n := len(e.sim.Calls()); n != 4 {
+				t.Errorf("%d calls", n)
+			}
+		},
 		"a right that does not exist is named": func(t *testing.T, e *eim) {
 			e.rights.Groups = append(e.rights.Groups, "nope")
 			user, err := e.client.CreateUser(t.Context(), provider.UserSpec{Name: "job", Path: "/", Label: e.label.String()})
