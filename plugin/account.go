@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -47,7 +48,8 @@ type accountConfig struct {
 	RequestTimeout       time.Duration `json:"request_timeout"`
 	MaxRetries           int           `json:"max_retries"`
 
-	AllowRootIdentity bool `json:"allow_root_identity"`
+	AllowRootIdentity bool   `json:"allow_root_identity"`
+	UsernameTemplate  string `json:"username_template"` // empty: the default
 
 	// What the cloud said of the key. AccountID is empty where the key was stored
 	// without verification.
@@ -104,7 +106,12 @@ func (c *accountConfig) validate() error {
 	if _, err := transport.Base(c.tls()); err != nil {
 		return mendable("%s", err)
 	}
-	return nil
+	return checkUsernameTemplate(c.usernameTemplate())
+}
+
+// usernameTemplate makes the names of iam_user roles' users.
+func (c *accountConfig) usernameTemplate() string {
+	return cmp.Or(c.UsernameTemplate, defaultUsernameTemplate)
 }
 
 func (c *accountConfig) tls() transport.TLS {

@@ -8,8 +8,6 @@ import (
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
 // activeKeys counts the keys of each role, for max_active_keys. A key counts from
@@ -150,7 +148,7 @@ func issuedLabels(ctx context.Context, s logical.Storage) (map[string]string, er
 		if err != nil {
 			return nil, err
 		}
-		if entry != nil && entry.Kind == keylabel.KindLease {
+		if entry != nil && entry.leased() {
 			labels[entry.Label] = entry.Role
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
 // operationPrefix begins every operation id in Vault's OpenAPI description.
@@ -95,7 +97,7 @@ func newBackend(build Build, open opener) *backend {
 			b.pathTidy(),
 			b.pathInfo(),
 		),
-		Secrets:           []*framework.Secret{b.secretAccessKey()},
+		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser)},
 		PeriodicFunc:      b.periodic,
 		WALRollback:       b.rollback,
 		WALRollbackMinAge: walMinAge,

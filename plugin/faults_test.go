@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,7 +216,10 @@ func TestCrashes(t *testing.T) {
 func (v *testVault) dieAt(step int, do func(context.Context)) bool {
 	v.t.Helper()
 	count, dead := 0, false
+	var lock sync.Mutex // an issue makes calls at the same time
 	die := func() bool {
+		lock.Lock()
+		defer lock.Unlock()
 		dead = dead || count == step
 		count++
 		return dead

@@ -201,6 +201,19 @@ func TestOverGRPC(t *testing.T) {
 			t.Errorf("%s", last.Type)
 		}
 	})
+	t.Run("a lease with a user of its own is renewed, survives a restart, and takes the user along", func(t *testing.T) {
+		v := newTestVaultOverGRPC(t)
+		v.configureUsers()
+		l := v.lease("job")
+		v.mustFit(l, time.Minute)
+		v.restart()
+		if err := v.renew(l, 0); err != nil {
+			t.Fatal(err)
+		}
+		v.invariant()
+		v.mustRevoke(l)
+		v.mustBeClean()
+	})
 	t.Run("a client that hangs up leaves no key", func(t *testing.T) {
 		v := newTestVaultOverGRPC(t)
 		ctx, hangUp := context.WithCancel(t.Context())

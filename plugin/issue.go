@@ -32,15 +32,13 @@ type keyOrder struct {
 	user    string
 	issued  time.Time
 	expires time.Time // zero: never
-
-	staticRole string // whose key it is; empty: none
 }
 
 // recordedKey is a new key that WAL and ledger know.
 type recordedKey struct {
 	provider.IssuedKey
-	pending pendingKey
-	walID   string
+	entry *ledgerEntry
+	walID string
 }
 
 // makeKey makes one access key for a lease and records it, so that it is never lost:
@@ -57,45 +55,30 @@ type recordedKey struct {
 //
 // A failure after (2) deletes the key at once; if that fails too, the WAL entry
 // stays and the rollback tries again.
-func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan issuePlan) (provider.IssuedKey, error) {
+func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan issuePlan) (recordedKey, error) {
 	key, err := b.makeRecordedKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
 	if err != nil {
-		return provider.IssuedKey{}, err
+		return recordedKey{}, err
 	}
 	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
 		b.undoKey(ctx, i, key)
-		return provider.IssuedKey{}, fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
+		return recordedKey{}, fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
 	}
-	return key.IssuedKey, nil
+	return key, nil
 }
 
-// makeRecordedKey is steps (1) to (3), which every kind of key begins with.
+// makeRecordedKey is steps (1) to (3).
 func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
-	pending := pendingKey{
-		Account:   i.account.name,
-		AccountID: i.account.config.AccountID,
-		User:      order.user,
-		Label:     keylabel.New(i.instance, order.kind).String(),
-
-		StaticRole: order.staticRole,
-	}
-	if order.kind == keylabel.KindLease {
-		pending.Role = i.roleName
-		if err := b.countKey(ctx, i, pending.Label); err != nil {
-			return recordedKey{}, err
-		}
-	}
-	walID, err := framework.PutWAL(ctx, i.storage, walAccessKey, pending)
+	key, err := b.beginKey(ctx, i, order)
 	if err != nil {
-		b.active.drop(pending.Label)
-		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
+		return recordedKey{}, err
 	}
-	made, err := i.account.cloud.CreateKey(ctx, provider.KeySpec{User: order.user, Label: pending.Label, Expires: order.expires})
+	key.IssuedKey, err = i.account.cloud.CreateKey(ctx, key.entry.keySpec())
 	if err != nil {
-		return recordedKey{}, b.afterFailedCreate(ctx, i, pending, walID, err)
+		return recordedKey{}, b.afterFailedCreate(ctx, i, key, err)
 	}
-	key := recordedKey{IssuedKey: made, pending: pending, walID: walID}
-	if err := b.recordKey(ctx, i, key, order); err != nil {
+	key.entry.AccessKey = key.ID
+	if err := recordKey(ctx, i, key); err != nil {
 		b.undoKey(ctx, i, key)
 		return recordedKey{}, err
 	}
@@ -116,16 +99,32 @@ func (b *backend) countKey(ctx context.Context, i issuance, label string) error 
 	return nil
 }
 
-// recordKey writes the ledger entry.
-func (b *backend) recordKey(ctx context.Context, i issuance, key recordedKey, order keyOrder) error {
+// beginKey is step (1), which every kind of key begins with.
+func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
+	entry := i.ledgerEntry(order)
+	if entry.leased() {
+		if err := b.countKey(ctx, i, entry.Label); err != nil {
+			return recordedKey{}, err
+		}
+	}
+	pending := entry.pending()
+	walID, err := framework.PutWAL(ctx, i.storage, pending.walKind(), pending)
+	if err != nil {
+		b.active.drop(entry.Label)
+		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
+	}
+	return recordedKey{entry: entry, walID: walID}, nil
+}
+
+// ledgerEntry is what is known of a key before it exists.
+func (i issuance) ledgerEntry(order keyOrder) *ledgerEntry {
 	entry := &ledgerEntry{
 		Kind:      order.kind,
-		AccessKey: key.ID,
-		Account:   key.pending.Account,
-		AccountID: key.pending.AccountID,
-		User:      key.pending.User,
+		Account:   i.account.name,
+		AccountID: i.account.config.AccountID,
+		User:      order.user,
 		Role:      i.roleName,
-		Label:     key.pending.Label,
+		Label:     keylabel.New(i.instance, order.kind).String(),
 		Issued:    order.issued,
 		Expires:   order.expires,
 	}
@@ -133,56 +132,62 @@ func (b *backend) recordKey(ctx context.Context, i issuance, key recordedKey, or
 		entry.Accessor, entry.EntityID = i.req.ClientTokenAccessor, i.req.EntityID
 		entry.DisplayName, entry.RequestID = i.req.DisplayName, i.req.ID
 	}
-	if err := save(ctx, i.storage, entry.path(), entry); err != nil {
+	return entry
+}
+
+// recordKey writes the ledger entry.
+func recordKey(ctx context.Context, i issuance, key recordedKey) error {
+	if err := save(ctx, i.storage, key.entry.path(), key.entry); err != nil {
 		return fmt.Errorf("recording access key %s in the ledger: %w", key.ID, err)
 	}
 	return nil
 }
 
-// undoKey deletes a key that nobody will get. What it cannot do is left to the
-// rollback, or to the reaper.
-func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) {
+// undoKey removes a key that nobody will get, as far as it was made, and tells whether
+// the cloud is rid of it. What it cannot do is left to the rollback, or to the reaper.
+func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) (gone bool) {
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
-	pending := key.pending
-	ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
-	err := i.account.cloud.RevokeKey(ctx, ref)
-	if err == nil {
-		err = remove(ctx, i.storage, ledgerPath(pending.Account, pending.User, key.ID))
+	err := i.account.destroy(ctx, key.entry)
+	gone = err == nil
+	if err == nil && key.entry.AccessKey != "" {
+		err = remove(ctx, i.storage, key.entry.path())
 	}
 	if err == nil {
 		err = framework.DeleteWAL(ctx, i.storage, key.walID)
 	}
 	if err != nil {
-		b.Logger().Warn("access key of a failed request is left to the rollback", "account", pending.Account, "access_key", key.ID, "error", err)
-		return
+		b.Logger().Warn("access key of a failed request is left to the rollback",
+			"account", i.account.name, "user", key.entry.User, "access_key", key.entry.AccessKey, "error", err)
+		return gone
 	}
-	b.active.drop(pending.Label)
-	b.full.forget(pending.Account, pending.User)
+	b.active.drop(key.entry.Label)
+	b.full.forget(i.account.name, key.entry.User)
+	return gone
 }
 
 // afterFailedCreate cleans up after step (2) and returns the error to go on with.
-// Where the cloud surely made no key, the WAL entry goes. Where nobody knows, what
-// carries the label is deleted, its secret being lost; if nothing does, the entry
-// stays all the same: the cloud may still be at work on the call.
-func (b *backend) afterFailedCreate(ctx context.Context, i issuance, pending pendingKey, walID string, cause error) error {
+// Where the cloud surely made nothing, the WAL entry goes. Where nobody knows, what
+// carries the label is removed; if nothing does, the entry stays all the same: the cloud
+// may still be at work on the call.
+func (b *backend) afterFailedCreate(ctx context.Context, i issuance, key recordedKey, cause error) error {
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	if provider.KindOf(cause) == provider.KindAmbiguous {
-		removed, err := removeLabelled(ctx, i.storage, i.account, pending)
+		removed, err := removeLabelled(ctx, i.storage, i.account, key.entry.pending())
 		if err != nil {
-			b.Logger().Warn("an access key may have been made and is left to the rollback", "account", pending.Account, "user", pending.User, "error", err)
+			b.Logger().Warn("an access key or user may have been made and is left to the rollback", "account", i.account.name, "user", key.entry.User, "error", err)
 			return fmt.Errorf("%w; whether a key was made could not be found out: %w", errLeftToRollback, cause)
 		}
 		if removed == 0 {
 			return cause
 		}
 	}
-	if err := framework.DeleteWAL(ctx, i.storage, walID); err != nil {
-		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", pending.Account, "error", err)
+	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
+		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", i.account.name, "error", err)
 		return cause
 	}
-	b.active.drop(pending.Label)
+	b.active.drop(key.entry.Label)
 	return cause
 }
 

@@ -12,9 +12,10 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
-// accessKeyLease is what a lease carries in its InternalData: strings only, since it
+// accessKeyLease is what the lease of an access key, alone or with its user, carries in its InternalData: strings only, since it
 // is JSON on the way back and numbers and times change their type.
 type accessKeyLease struct {
+	Kind       keylabel.Kind // told by the secret's type, which the sdk keeps
 	Account    string
 	AccountID  string
 	User       string
@@ -25,6 +26,23 @@ type accessKeyLease struct {
 	RoleMaxTTL time.Duration
 	Issued     time.Time
 	Expires    time.Time // the key's date when the lease was last written
+}
+
+// leaseOf is the lease of a key that was just made.
+func leaseOf(e *ledgerEntry, role *roleEntry) *accessKeyLease {
+	return &accessKeyLease{
+		Kind:       e.Kind,
+		Account:    e.Account,
+		AccountID:  e.AccountID,
+		User:       e.User,
+		AccessKey:  e.AccessKey,
+		Label:      e.Label,
+		Role:       e.Role,
+		RoleTTL:    role.TTL,
+		RoleMaxTTL: role.MaxTTL,
+		Issued:     e.Issued,
+		Expires:    e.Expires,
+	}
 }
 
 // internalData is the lease as Vault stores it.
@@ -50,10 +68,11 @@ func (l *accessKeyLease) write(secret *logical.Secret) {
 	}
 }
 
-// ledgerEntry is what the lease alone can say of its key.
+// ledgerEntry is what the lease alone can say of its key. It lacks the user's id, which
+// the label makes up for.
 func (l *accessKeyLease) ledgerEntry() *ledgerEntry {
 	return &ledgerEntry{
-		Kind:      keylabel.KindLease,
+		Kind:      l.Kind,
 		AccessKey: l.AccessKey,
 		Account:   l.Account,
 		AccountID: l.AccountID,
@@ -69,12 +88,13 @@ func (l *accessKeyLease) ledgerEntry() *ledgerEntry {
 
 // readLease reads a lease back. Leases may be old, or damaged: nothing is taken for
 // granted.
-func readLease(secret *logical.Secret) (*accessKeyLease, error) {
+func readLease(secret *logical.Secret, kind keylabel.Kind) (*accessKeyLease, error) {
 	if secret == nil {
 		return nil, fmt.Errorf("the request names no lease")
 	}
 	r := leaseReader{data: secret.InternalData}
 	lease := &accessKeyLease{
+		Kind:       kind,
 		Account:    r.text("account"),
 		AccountID:  r.text("account_id"),
 		User:       r.text("user_name"),

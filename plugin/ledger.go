@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // ledgerPrefix is where every issued key is recorded, in local storage, until the
@@ -25,6 +26,10 @@ const ledgerPrefix = "ledger/"
 // user name can be mistaken for it, since a percent sign is always escaped.
 const ownIdentity = "%self"
 
+// usersIdentity stands in ledger paths for all users that were made for one lease each:
+// a directory a lease would be walked by every look at the ledger.
+const usersIdentity = "%users"
+
 // ledgerEntry says who was given a key and until when. It holds no secret.
 type ledgerEntry struct {
 	Kind      keylabel.Kind `json:"kind"`
@@ -32,6 +37,7 @@ type ledgerEntry struct {
 	Account   string        `json:"account"`
 	AccountID string        `json:"account_id"` // the cloud account the key was made in
 	User      string        `json:"user"`
+	UserID    string        `json:"user_id,omitempty"` // of a user that goes with the key
 	Role      string        `json:"role"`
 	Label     string        `json:"label"`
 	Issued    time.Time     `json:"issued"`
@@ -66,11 +72,44 @@ func identitySegment(user string) string {
 	return strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
 }
 
+func ledgerUsersPrefix(account string) string {
+	return ledgerAccountPrefix(account) + usersIdentity + "/"
+}
+
 func ledgerPath(account, user, accessKey string) string {
 	return ledgerIdentityPrefix(account, user) + accessKey
 }
 
-func (e *ledgerEntry) path() string { return ledgerPath(e.Account, e.User, e.AccessKey) }
+func (e *ledgerEntry) path() string {
+	if e.Kind == keylabel.KindUser {
+		return ledgerUsersPrefix(e.Account) + e.AccessKey
+	}
+	return ledgerPath(e.Account, e.User, e.AccessKey)
+}
+
+// leased tells keys of leases from the engine's own.
+func (e *ledgerEntry) leased() bool {
+	return e.Kind == keylabel.KindLease || e.Kind == keylabel.KindUser
+}
+
+// keySpec orders the key from the cloud.
+func (e *ledgerEntry) keySpec() provider.KeySpec {
+	return provider.KeySpec{User: e.User, Label: e.Label, Expires: e.Expires}
+}
+
+// destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
+func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
+	if e.AccessKey != "" {
+		ref := provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Expires: e.Expires}
+		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+			return err
+		}
+	}
+	if e.Kind != keylabel.KindUser {
+		return nil
+	}
+	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label})
+}
 
 // strike takes a key out of the ledger once the cloud is known to have lost it, and out
 // of what is counted.
@@ -124,11 +163,31 @@ func leasedKeys(ctx context.Context, s logical.Storage, account string) iter.Seq
 				yield(nil, err)
 				return
 			}
-			if entry != nil && entry.Kind == keylabel.KindLease && !yield(entry, nil) {
+			if entry != nil && entry.leased() && !yield(entry, nil) {
 				return
 			}
 		}
 	}
+}
+
+// usersKeys are the entries of an account whose users were made for one lease each.
+func usersKeys(ctx context.Context, s logical.Storage, account string) ([]*ledgerEntry, error) {
+	prefix := ledgerUsersPrefix(account)
+	ids, err := s.List(ctx, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the ledger of account %q: %w", account, err)
+	}
+	var entries []*ledgerEntry
+	for _, id := range ids {
+		entry, err := load[ledgerEntry](ctx, s, prefix+id)
+		if err != nil {
+			return nil, err
+		}
+		if entry != nil {
+			entries = append(entries, entry)
+		}
+	}
+	return entries, nil
 }
 
 // ledgerPaths yields the storage paths of an account's entries, identity by

@@ -251,5 +251,6 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "max_retries", &c.MaxRetries)
 	takeSeconds(data, "rotation_period", &c.RotationPeriod)
 	take(data, "allow_root_identity", &c.AllowRootIdentity)
+	take(data, "username_template", &c.UsernameTemplate)
 	return nil
 }

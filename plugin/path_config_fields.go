@@ -57,6 +57,11 @@ func configFields() map[string]*framework.FieldSchema {
 		"allow_root_identity": {
 			Type: framework.TypeBool, Description: "Whether roles may lease keys of the engine's own identity. Such a lease can extend itself.",
 		},
+		"username_template": {
+			Type: framework.TypeString, Default: defaultUsernameTemplate,
+			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName and the functions of Vault's " +
+				"username templates. Names must differ each time and have 64 characters at most.",
+		},
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
 }
@@ -98,6 +103,7 @@ func (c *accountConfig) answer() map[string]any {
 		"request_timeout":         seconds(c.RequestTimeout),
 		"max_retries":             c.MaxRetries,
 		"allow_root_identity":     c.AllowRootIdentity,
+		"username_template":       c.usernameTemplate(),
 		"account_id":              c.AccountID,
 		"identity":                string(c.Identity.Kind),
 		"user_name":               c.Identity.User,

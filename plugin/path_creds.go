@@ -10,8 +10,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 func (b *backend) pathCreds() []*framework.Path {
@@ -34,7 +32,7 @@ func (b *backend) pathCreds() []*framework.Path {
 		},
 		HelpSynopsis: "Lease a new access key.",
 		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
-			"for the account's expiry_grace longer at most.",
+			"for the account's expiry_grace longer at most. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
 	}}
 }
 
@@ -49,7 +47,7 @@ func credsAnswer() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Required: true,
 			Description: "When the cloud ends the key by itself (RFC 3339, UTC). Renewing the lease moves it.",
 		},
-		"user_name": {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
+		"user_name": {Type: framework.TypeString, Required: true, Description: "User whose key it is, or who was made for it; empty: the engine's own identity."},
 		"account":   {Type: framework.TypeString, Required: true, Description: "Name of the account."},
 		"region":    {Type: framework.TypeString, Required: true, Description: "Region of the account."},
 	}
@@ -82,9 +80,6 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if err != nil {
 		return nil, err
 	}
-	if err := b.refuseOwnIdentity(a, role); err != nil {
-		return nil, err
-	}
 	instance, err := b.instanceID(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -97,11 +92,21 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		return planIssue(time.Now(), b.bounds(a, view, role.MaxTTL), b.requestedLease(requested, role, a))
 	}
 	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
-	key, planned, err := b.issueFromPool(ctx, i, role.UserNames, plan)
+	key, planned, err := b.issue(ctx, i, role, plan)
 	if err != nil {
 		return nil, err
 	}
 	return b.credentials(ctx, i, role, key, planned, requested)
+}
+
+func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
+	if role.CredentialType == credentialIAMUser {
+		return b.issueWithUser(ctx, i, role, plan)
+	}
+	if err := b.refuseOwnIdentity(i.account, role); err != nil {
+		return recordedKey{}, issuePlan{}, err
+	}
+	return b.issueFromPool(ctx, i, role.UserNames, plan)
 }
 
 // refuseOwnIdentity compares names once more at issue: the account may have got
@@ -123,31 +128,19 @@ func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
 
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
-func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key provider.IssuedKey, planned issuePlan, requested time.Duration) (*logical.Response, error) {
+func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned issuePlan, requested time.Duration) (*logical.Response, error) {
 	ttl, maxTTL, err := planned.atReply(time.Now())
 	if err != nil {
-		return nil, errors.Join(err, b.takeBack(ctx, i, key, planned))
+		return nil, errors.Join(err, b.takeBack(ctx, i, key))
 	}
-	lease := &accessKeyLease{
-		Account:    i.account.name,
-		AccountID:  i.account.config.AccountID,
-		User:       key.User,
-		AccessKey:  key.ID,
-		Label:      key.Label,
-		Role:       i.roleName,
-		RoleTTL:    role.TTL,
-		RoleMaxTTL: role.MaxTTL,
-		Issued:     planned.Issued,
-		Expires:    planned.Expiry,
-	}
-	resp := b.Secret(secretAccessKeyType).Response(map[string]any{
+	resp := b.Secret(secretTypeOf(key.entry.Kind)).Response(map[string]any{
 		"access_key": key.ID,
 		"secret_key": key.Secret.Reveal(),
 		"expiration": showTime(planned.Expiry),
-		"user_name":  key.User,
+		"user_name":  key.entry.User,
 		"account":    i.account.name,
 		"region":     i.account.config.Region,
-	}, lease.internalData())
+	}, leaseOf(key.entry, role).internalData())
 	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, maxTTL, true
 	if requested > planned.Lease {
 		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + i.roleName + " for what limits it")
@@ -157,14 +150,11 @@ func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, 
 
 // takeBack deletes a key that came too late to be leased. Its ledger entry stays
 // until that has worked.
-func (b *backend) takeBack(ctx context.Context, i issuance, key provider.IssuedKey, planned issuePlan) error {
+func (b *backend) takeBack(ctx context.Context, i issuance, key recordedKey) error {
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
-	err := i.account.cloud.RevokeKey(ctx, provider.KeyRef{
-		AccountID: i.account.config.AccountID, User: key.User, ID: key.ID, Expires: planned.Expiry,
-	})
-	if err != nil {
+	if err := i.account.destroy(ctx, key.entry); err != nil {
 		return explain(i.account.name, err)
 	}
-	return b.strike(ctx, i.storage, &ledgerEntry{Account: i.account.name, User: key.User, AccessKey: key.ID, Label: key.Label})
+	return b.strike(ctx, i.storage, key.entry)
 }

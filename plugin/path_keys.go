@@ -67,7 +67,7 @@ func keysFields() map[string]*framework.FieldSchema {
 
 func keyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"kind":         {Type: framework.TypeString, Required: true, Description: "What the key was made for: lease."},
+		"kind":         {Type: framework.TypeString, Required: true, Description: "What the key was made for: lease, user (a lease whose user goes with it) or root."},
 		"account":      {Type: framework.TypeString, Required: true, Description: "Name of the account."},
 		"account_id":   {Type: framework.TypeString, Required: true, Description: "Id of the cloud account."},
 		"user_name":    {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},

@@ -47,7 +47,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 	if err != nil {
 		return err
 	}
-	if err := b.removeDead(ctx, a, entry); err != nil {
+	if err := removeDead(ctx, a, entry); err != nil {
 		return notKilled(a.name, entry, err)
 	}
 	b.Logger().Info("killed an access key on request", "account", a.name, "user", entry.User, "access_key", id)

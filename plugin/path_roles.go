@@ -52,7 +52,8 @@ func (b *backend) pathRoles() []*framework.Path {
 			},
 			HelpSynopsis: "Describe whose access keys may be leased, and for how long.",
 			HelpDescription: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
-				"account allows it. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
+				"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and groups, and takes it " +
+				"along when it ends. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
 		},
 	}
 }
@@ -125,7 +126,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
-	if err := b.checkOwnIdentity(ctx, a, role.UserNames); err != nil {
+	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
 	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
@@ -136,6 +137,15 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	return role.warnings(bounds, view), nil
+}
+
+// checkUsers looks at the users that the role names, or the names that it will make.
+func (b *backend) checkUsers(ctx context.Context, a *account, name string, role *roleEntry) error {
+	if role.CredentialType == credentialAccessKey {
+		return b.checkOwnIdentity(ctx, a, role.UserNames)
+	}
+	_, err := makeUsername(a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
+	return err
 }
 
 func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

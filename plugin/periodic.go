@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -93,7 +92,7 @@ func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error
 // reapKey removes one dead key. A refusal is noted in the ledger, where an operator
 // finds it, and tried again ever more rarely.
 func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
-	err := b.removeDead(ctx, a, entry)
+	err := removeDead(ctx, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
 		return b.strike(ctx, s, entry)
@@ -108,11 +107,9 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	return save(ctx, s, entry.path(), entry)
 }
 
-func (b *backend) removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
+func removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
 	if entry.AccountID != a.config.AccountID {
 		return mendable("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
 	}
-	return a.cloud.RevokeKey(ctx, provider.KeyRef{
-		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
-	})
+	return a.destroy(ctx, entry)
 }

@@ -22,10 +22,10 @@ import (
 const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
-func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (provider.IssuedKey, issuePlan, error) {
+func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
 	users, err := b.poolOrder(ctx, i, users)
 	if err != nil {
-		return provider.IssuedKey{}, issuePlan{}, err
+		return recordedKey{}, issuePlan{}, err
 	}
 	var refusals []string
 	for _, user := range users {
@@ -35,13 +35,13 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		}
 		reserved, err := b.onlyReservedLeft(ctx, i, user)
 		if err != nil {
-			return provider.IssuedKey{}, issuePlan{}, err
+			return recordedKey{}, issuePlan{}, err
 		}
 		if reserved != "" {
 			refusals = append(refusals, reserved)
 			continue
 		}
-		key, p, err := b.issueForUser(ctx, i, user, plan)
+		key, p, err := b.tryTwice(ctx, i, plan, func(p issuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
 		switch kind := provider.KindOf(err); {
 		case err == nil:
 			return key, p, nil
@@ -52,10 +52,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		case kind == provider.KindNotFound && user != "":
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
 		default:
-			return provider.IssuedKey{}, issuePlan{}, explain(i.account.name, err)
+			return recordedKey{}, issuePlan{}, explain(i.account.name, err)
 		}
 	}
-	return provider.IssuedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
+	return recordedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
 // poolOrder puts the users with the fewest keys of this engine first.
@@ -105,15 +105,15 @@ func (b *backend) onlyReservedLeft(ctx context.Context, i issuance, user string)
 	return "", nil
 }
 
-// issueForUser makes a key, and tries a second time in two cases: the cloud refused
-// the date because the access policy was changed, or it lost the answer and what it
-// had made is deleted again.
-func (b *backend) issueForUser(ctx context.Context, i issuance, user string, plan func() (issuePlan, error)) (provider.IssuedKey, issuePlan, error) {
+// tryTwice makes a key, and tries a second time in three cases: the cloud refused the
+// date because the access policy was changed, it lost the answer and what it had made is
+// removed again, or the name of a new user is taken.
+func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePlan, error), attempt func(issuePlan) (recordedKey, error)) (recordedKey, issuePlan, error) {
 	p, err := plan()
 	if err != nil {
-		return provider.IssuedKey{}, issuePlan{}, err
+		return recordedKey{}, issuePlan{}, err
 	}
-	key, err := b.makeKey(ctx, i, user, p)
+	key, err := attempt(p)
 	switch provider.KindOf(err) {
 	case provider.KindInvalid:
 		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
@@ -124,13 +124,17 @@ func (b *backend) issueForUser(ctx context.Context, i issuance, user string, pla
 		if errors.Is(err, errLeftToRollback) || ctx.Err() != nil {
 			return key, p, err
 		}
+	case provider.KindConflict:
+		if !errors.Is(err, errNameTaken) {
+			return key, p, err
+		}
 	default:
 		return key, p, err
 	}
 	if p, err = plan(); err != nil {
-		return provider.IssuedKey{}, issuePlan{}, err
+		return recordedKey{}, issuePlan{}, err
 	}
-	key, err = b.makeKey(ctx, i, user, p)
+	key, err = attempt(p)
 	return key, p, err
 }
 

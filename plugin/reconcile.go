@@ -56,7 +56,7 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 	}
 	var problems []error
 	for len(state.Left) > 0 && ctx.Err() == nil {
-		if _, err := b.reconcile(ctx, s, a, state.Left[0]); err != nil && ctx.Err() == nil {
+		if err := b.reconcileIdentity(ctx, s, a, state.Left[0]); err != nil && ctx.Err() == nil {
 			problems = append(problems, err)
 		} else if err != nil {
 			break // the tick is over in the middle of this identity
@@ -67,6 +67,15 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 		state.Next = now.Add(reconcilePeriod)
 	}
 	return errors.Join(append(problems, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))...)
+}
+
+func (b *backend) reconcileIdentity(ctx context.Context, s logical.Storage, a *account, identity string) (err error) {
+	if identity == usersIdentity {
+		_, err = b.reconcileUsers(ctx, s, a)
+		return err
+	}
+	_, err = b.reconcile(ctx, s, a, identity)
+	return err
 }
 
 // reconcile deletes the orphans of an identity and returns what it has deleted.
@@ -165,9 +174,10 @@ func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.
 }
 
 // identities are those that keys of this engine can stand on: the users of the
-// account's roles, those in the ledger, and the engine's own.
+// account's roles, those in the ledger, the engine's own, and for usersIdentity all users
+// made for a lease.
 func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
-	users := []string{""}
+	users := []string{"", usersIdentity}
 	names, err := s.List(ctx, rolePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("listing roles: %w", err)
@@ -193,7 +203,7 @@ func (b *backend) identities(ctx context.Context, s logical.Storage, account str
 		return nil, fmt.Errorf("listing the ledger of account %q: %w", account, err)
 	}
 	for _, segment := range segments {
-		if segment = path.Clean(segment); segment != ownIdentity {
+		if segment = path.Clean(segment); segment != ownIdentity && segment != usersIdentity {
 			user, err := url.PathUnescape(segment)
 			if err != nil {
 				return nil, fmt.Errorf("the ledger of account %q has an identity %q that cannot be read: %w", account, segment, err)

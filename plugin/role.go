@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -23,9 +22,6 @@ const (
 	credentialAccessKey = "access_key"
 )
 
-// userName is what OUTSCALE accepts as the name of an EIM user (CreateUser).
-var userName = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`)
-
 // roleEntry describes whose keys may be leased, as it stands in storage.
 type roleEntry struct {
 	Account        string        `json:"account"`
@@ -34,6 +30,12 @@ type roleEntry struct {
 	TTL            time.Duration `json:"ttl"`
 	MaxTTL         time.Duration `json:"max_ttl"`
 	MaxActiveKeys  int           `json:"max_active_keys"`
+
+	// What the users of an iam_user role get.
+	UserPath       string   `json:"user_path,omitempty"`
+	PolicyORNs     []string `json:"policy_orns,omitempty"`
+	PolicyDocument string   `json:"policy_document,omitempty"`
+	Groups         []string `json:"groups,omitempty"`
 }
 
 func newRoleEntry() *roleEntry {
@@ -46,12 +48,28 @@ func roleFields() map[string]*framework.FieldSchema {
 		"name":    {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
 		"account": {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account whose keys it leases."},
 		"credential_type": {
-			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey},
-			Description: "What it leases: access_key, keys of users that exist.",
+			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey, credentialIAMUser},
+			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease.",
 		},
 		"user_names": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Users whose keys it leases. Empty: the engine's own identity, where the account allows it.",
+			Description: "Users whose keys it leases (access_key). Empty: the engine's own identity, where the account allows it.",
+		},
+		"user_path": {
+			Type:        framework.TypeString,
+			Description: "Path under which new users are made (iam_user), such as /ci/. Empty: /.",
+		},
+		"policy_orns": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "ORNs of the managed policies that new users are given (iam_user).",
+		},
+		"policy_document": {
+			Type:        framework.TypeString,
+			Description: "Inline policy that new users are given, as JSON (iam_user).",
+		},
+		"groups": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "User groups that new users are put into (iam_user), by name, or by path and name as in /ci/builders.",
 		},
 		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
 		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
@@ -79,6 +97,10 @@ func (r *roleEntry) answer() map[string]any {
 		"account":         r.Account,
 		"credential_type": r.CredentialType,
 		"user_names":      r.UserNames,
+		"user_path":       r.UserPath,
+		"policy_orns":     r.PolicyORNs,
+		"policy_document": r.PolicyDocument,
+		"groups":          r.Groups,
 		"ttl":             seconds(r.TTL),
 		"max_ttl":         seconds(r.MaxTTL),
 		"max_active_keys": r.MaxActiveKeys,
@@ -90,14 +112,21 @@ func (r *roleEntry) takeFields(data *framework.FieldData) {
 	take(data, "account", &r.Account)
 	take(data, "credential_type", &r.CredentialType)
 	take(data, "user_names", &r.UserNames)
+	take(data, "user_path", &r.UserPath)
+	take(data, "policy_orns", &r.PolicyORNs)
+	take(data, "policy_document", &r.PolicyDocument)
+	take(data, "groups", &r.Groups)
 	takeSeconds(data, "ttl", &r.TTL)
 	takeSeconds(data, "max_ttl", &r.MaxTTL)
 	take(data, "max_active_keys", &r.MaxActiveKeys)
 }
 
 func (r *roleEntry) validate() error {
-	if r.CredentialType != credentialAccessKey {
-		return mendable("unknown credential_type %q: set it to %q", r.CredentialType, credentialAccessKey)
+	if err := r.validateType(); err != nil {
+		return err
+	}
+	if err := r.validateRights(); err != nil {
+		return err
 	}
 	for i, user := range r.UserNames {
 		if !userName.MatchString(user) {
@@ -124,7 +153,7 @@ func (r *roleEntry) warnings(b bounds, view *policyView) []string {
 		return []string{"the role is stored, but cannot lease as things are: " + err.Error()}
 	}
 	longest, by := b.maxLease()
-	var warnings []string
+	warnings := r.powerless()
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
 	}

@@ -12,18 +12,30 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
-// secretAccessKeyType stands in every lease. It must never be renamed: Vault could
+// One of these types stands in every lease. They must never be renamed: Vault could
 // not revoke the leases of an older version.
-const secretAccessKeyType = "cloudkeys_access_key"
+const (
+	secretAccessKeyType = "cloudkeys_access_key" // a key of a user that exists
+	secretIAMUserType   = "cloudkeys_iam_user"   // a key with a user made for it
+)
 
-// secretAccessKey is the lease of an access key.
-func (b *backend) secretAccessKey() *framework.Secret {
+// secretTypeOf is the type of a lease whose key is of the given kind.
+func secretTypeOf(kind keylabel.Kind) string {
+	if kind == keylabel.KindUser {
+		return secretIAMUserType
+	}
+	return secretAccessKeyType
+}
+
+// secret is the lease of an access key.
+func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 	return &framework.Secret{
-		Type: secretAccessKeyType,
+		Type: secretTypeOf(kind),
 		Fields: map[string]*framework.FieldSchema{
 			"access_key": {Type: framework.TypeString, Description: "ID of the leased access key."},
 			"secret_key": {
@@ -31,8 +43,12 @@ func (b *backend) secretAccessKey() *framework.Secret {
 				DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 			},
 		},
-		Renew:  b.renewAccessKey,
-		Revoke: b.revokeAccessKey,
+		Renew: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+			return b.renewAccessKey(ctx, req, kind)
+		},
+		Revoke: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+			return nil, b.revokeAccessKey(ctx, req, kind)
+		},
 	}
 }
 
@@ -49,10 +65,10 @@ func (b *backend) secretAccessKey() *framework.Secret {
 //
 // The date never moves back, so a renewal that races another, or one that Vault
 // runs twice, does no harm.
-func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind keylabel.Kind) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
-	lease, err := readLease(req.Secret)
+	lease, err := readLease(req.Secret, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -161,37 +177,36 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 
 // revokeAccessKey ends the key with its lease:
 //
-//	(1) cloud: revoke, idempotent
-//	    → crash: Vault revokes again and finds the key gone
+//	(1) cloud: revoke the key, then remove the user that was made for it, both idempotent
+//	    → crash: Vault revokes again and finds gone what is gone
 //	(2) ledger: remove
 //	    → crash: Vault revokes again; or the reaper drops the entry at the key's date
 //
 // Its errors are plain, and Vault tries again.
-func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kind keylabel.Kind) error {
 	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassRevoke), revokeBudget)
 	defer cancel()
-	lease, err := readLease(req.Secret)
+	lease, err := readLease(req.Secret, kind)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	entry, err := b.ledgerOf(ctx, req.Storage, lease)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// A key past its own date is dead. Its removal can wait for the reaper, and a
 	// storm of late revokes needs no cloud call.
 	if time.Now().After(entry.Expires.Add(clockMargin)) {
-		return nil, nil
+		return nil
 	}
 	a, err := b.leaseAccount(ctx, req.Storage, lease)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ref := provider.KeyRef{AccountID: lease.AccountID, User: lease.User, ID: lease.AccessKey, Expires: entry.Expires}
-	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
-		return nil, fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
+	if err := a.destroy(ctx, entry); err != nil {
+		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
-	return nil, b.strike(ctx, req.Storage, entry)
+	return b.strike(ctx, req.Storage, entry)
 }
 
 // leaseAccount returns the account of a lease, provided that it still is the cloud
@@ -210,12 +225,13 @@ func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *ac
 // ledgerOf returns the ledger's entry of a lease. It may be gone, after a crash or
 // when the reaper was faster; what the lease itself says then serves.
 func (b *backend) ledgerOf(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*ledgerEntry, error) {
-	entry, err := load[ledgerEntry](ctx, s, ledgerPath(lease.Account, lease.User, lease.AccessKey))
+	of := lease.ledgerEntry()
+	entry, err := load[ledgerEntry](ctx, s, of.path())
 	if err != nil {
 		return nil, err
 	}
 	if entry == nil {
-		return lease.ledgerEntry(), nil
+		return of, nil
 	}
 	return entry, nil
 }

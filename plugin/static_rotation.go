@@ -87,7 +87,7 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 		return recordedKey{}, err
 	}
 	i := issuance{storage: s, account: a, roleName: name, instance: instance}
-	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: expires, staticRole: name}
+	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: expires}
 	key, err := b.makeRecordedKey(ctx, i, order)
 	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
 		for _, previous := range slices.Clone(creds.Previous) {

@@ -181,6 +181,10 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 	}
 	var problems []error
 	for _, user := range users {
+		if user == usersIdentity {
+			problems = append(problems, b.tidyUsers(ctx, s, a, dryRun))
+			continue
+		}
 		orphans, looked, err := b.findOrphans(ctx, s, a, user)
 		b.tidying.note(func(r *tidyReport) {
 			r.Keys += looked
@@ -202,6 +206,27 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	return errors.Join(problems...)
+}
+
+// tidyUsers does so for the users that were made for leases.
+func (b *backend) tidyUsers(ctx context.Context, s logical.Storage, a *account, dryRun bool) error {
+	orphans, _, err := b.findOrphanUsers(ctx, s, a)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, orphan := range orphans {
+		b.tidying.note(func(r *tidyReport) { r.Found.add("user " + orphan.Name) })
+		if dryRun || ctx.Err() != nil {
+			continue
+		}
+		if err := b.removeOrphanUser(ctx, a, orphan); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		b.tidying.note(func(r *tidyReport) { r.Removed.add("user " + orphan.Name) })
 	}
 	return errors.Join(problems...)
 }

@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
@@ -218,43 +218,64 @@ func fieldData(fields []string) map[string]any {
 	return data
 }
 
-// invariant fails where a live key of ours in the cloud is known to nobody: every one
-// must be leased, in the WAL, or in the ledger.
+// invariant fails where a live key of ours, or a user made for a lease, is in the cloud
+// and known to nobody: every one must be leased, in the WAL, or in the ledger.
 func (v *testVault) invariant() {
 	v.t.Helper()
+	keys, labels := v.known()
+	for _, key := range v.liveKeys() {
+		if !keys[key.ID] && !labels[key.Tag] {
+			v.t.Errorf("access key %s (%s) lives in the cloud and nobody knows it", key.ID, key.Tag)
+		}
+	}
+	for _, user := range v.ourUsers() {
+		if label, _ := keylabel.FromPath(user.Path); !labels[label.String()] {
+			v.t.Errorf("user %s (%s) is in the cloud and nobody knows it", user.Name, user.Path)
+		}
+	}
+}
+
+// known are the ids of the keys, and the labels of keys and users, that leases, WAL or
+// ledger know.
+func (v *testVault) known() (keys, labels map[string]bool) {
+	v.t.Helper()
 	ctx := context.WithoutCancel(v.t.Context())
-	known := map[string]bool{}
+	keys, labels = map[string]bool{}, map[string]bool{}
 	paths, err := allLedgerPaths(ctx, v.storage.Storage)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	for _, p := range paths {
-		known[p[strings.LastIndex(p, "/")+1:]] = true
-	}
-	for _, l := range v.leases {
-		known[l.AccessKey()] = true
-	}
-	labels := map[string]bool{}
-	ids, err := framework.ListWAL(ctx, v.storage.Storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, id := range ids {
-		entry, err := framework.GetWAL(ctx, v.storage.Storage, id)
+		entry, err := load[ledgerEntry](ctx, v.storage.Storage, p)
 		if err != nil {
 			v.t.Fatal(err)
 		}
-		var pending pendingKey
-		if err := decodeWAL(entry.Data, &pending); err != nil {
-			v.t.Fatal(err)
-		}
-		labels[pending.Label] = true
+		keys[entry.AccessKey], labels[entry.Label] = true, true
 	}
-	for _, key := range v.liveKeys() {
-		if !known[key.ID] && !labels[key.Tag] {
-			v.t.Errorf("access key %s (%s) lives in the cloud and nobody knows it", key.ID, key.Tag)
+	for _, l := range v.leases {
+		label, _ := l.Secret.InternalData["label"].(string)
+		keys[l.AccessKey()], labels[label] = true, true
+	}
+	pending, err := pendingKeys(ctx, v.storage.Storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, p := range pending {
+		labels[p.Label] = true
+	}
+	return keys, labels
+}
+
+// ourUsers are the users in the cloud that this software made.
+func (v *testVault) ourUsers() []cloudsim.User {
+	var users []cloudsim.User
+	for _, name := range v.account.Users() {
+		user, _ := v.account.User(name)
+		if _, err := keylabel.FromPath(user.Path); err == nil {
+			users = append(users, user)
 		}
 	}
+	return users
 }
 
 // liveKeys are the keys in the cloud that this software made and that still sign.

@@ -16,11 +16,14 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// walAccessKey is the kind of WAL entry written before an access key is made.
-const walAccessKey = "access_key"
+// Kinds of WAL entries.
+const (
+	walAccessKey = "access_key" // written before an access key is made
+	walIAMUser   = "iam_user"   // written before a user and its key are made
+)
 
-// pendingKey is what finds a key whose request did not end: its label, on one
-// identity of one cloud account.
+// pendingKey is what finds a key whose request did not end, and the user made for it:
+// its label, on one identity of one cloud account.
 type pendingKey struct {
 	Account   string `json:"account"`
 	AccountID string `json:"account_id"`
@@ -31,10 +34,37 @@ type pendingKey struct {
 	StaticRole string `json:"static_role,omitempty"` // whose key it is; empty: none
 }
 
+// pending is the WAL entry of a key that is to be made.
+func (e *ledgerEntry) pending() pendingKey {
+	pending := pendingKey{Account: e.Account, AccountID: e.AccountID, User: e.User, Label: e.Label}
+	if e.Kind == keylabel.KindStatic {
+		pending.StaticRole = e.Role
+	} else {
+		pending.Role = e.Role
+	}
+	return pending
+}
+
+// kind is what the key is for; empty where the label cannot be read.
+func (p pendingKey) kind() keylabel.Kind {
+	label, err := keylabel.Parse(p.Label)
+	if err != nil {
+		return ""
+	}
+	return label.Kind
+}
+
+func (p pendingKey) walKind() string {
+	if p.kind() == keylabel.KindUser {
+		return walIAMUser
+	}
+	return walAccessKey
+}
+
 // rollback ends what an unfinished request left in the cloud. An error keeps the
 // entry for the next tick.
 func (b *backend) rollback(ctx context.Context, req *logical.Request, kind string, data any) error {
-	if kind != walAccessKey {
+	if kind != walAccessKey && kind != walIAMUser {
 		return fmt.Errorf("unknown kind of WAL entry %q: it was written by a newer version of the plugin", kind)
 	}
 	var pending pendingKey
@@ -47,7 +77,7 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	}
 	defer cancel()
 
-	if label, err := keylabel.Parse(pending.Label); err == nil && label.Kind == keylabel.KindRoot {
+	if pending.kind() == keylabel.KindRoot {
 		b.forgetAccount(pending.Account) // whether a rotation got as far as storing its key is in storage
 	}
 	a, err := b.account(ctx, req.Storage, pending.Account)
@@ -64,15 +94,52 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	b.active.rolledBack(pending.Label)
 	b.full.forget(pending.Account, pending.User)
 	if removed > 0 {
-		b.Logger().Info("removed the access key of an unfinished request", "account", pending.Account, "user", pending.User)
+		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
 	}
 	return nil
 }
 
-// removeLabelled deletes the keys of an identity that carry exactly this label,
-// with their ledger entries. The list is searched here: whether the cloud's own
-// Tag filter compares exactly is not documented.
+// removeLabelled removes the key or the user that carries exactly this label, with the
+// ledger entry. The lists are searched here: whether the cloud's own Tag filter compares
+// exactly is not documented.
 func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	if pending.kind() == keylabel.KindUser {
+		return removeLabelledUsers(ctx, s, a, pending)
+	}
+	return removeLabelledKeys(ctx, s, a, pending)
+}
+
+func removeLabelledUsers(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	users, err := labelledUsers(ctx, a, func(label keylabel.Label) bool { return label.String() == pending.Label })
+	if err != nil {
+		return 0, fmt.Errorf("looking for a user to clean up: %w", err)
+	}
+	for _, user := range users {
+		ref := provider.UserRef{AccountID: pending.AccountID, ID: user.ID, Name: user.Name, Label: user.Label}
+		if err := a.cloud.RemoveUser(ctx, ref); err != nil {
+			return removed, fmt.Errorf("removing the user of an unfinished request: %w", err)
+		}
+		removed++
+	}
+	if removed == 0 {
+		return 0, nil // where the ledger knows more, the reaper looks again at the key's date
+	}
+	entries, err := usersKeys(ctx, s, pending.Account)
+	if err != nil {
+		return removed, err
+	}
+	for _, entry := range entries {
+		if entry.Label != pending.Label {
+			continue
+		}
+		if err := remove(ctx, s, entry.path()); err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
 	keys, err := a.cloud.ListKeys(ctx, pending.User)
 	if provider.KindOf(err) == provider.KindNotFound && pending.User != "" {
 		return 0, confirmUserless(ctx, a, pending, err)
@@ -139,7 +206,7 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the WAL: %w", err)
 		}
-		if entry == nil || entry.Kind != walAccessKey {
+		if entry == nil || (entry.Kind != walAccessKey && entry.Kind != walIAMUser) {
 			continue
 		}
 		var pending pendingKey

@@ -5,6 +5,7 @@ package cloudsim
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -60,7 +61,9 @@ type Account struct {
 	root  Credentials
 
 	// guarded by cloud.mu
-	identities map[string]*identity // "" is the root user
+	identities map[string]*identity      // "" is the root user
+	policies   map[string]*managedPolicy // by ORN
+	groups     []*group
 	policy     Policy
 	strikes    lockout
 }
@@ -72,7 +75,10 @@ type identity struct {
 	path     string
 	email    string
 	created  time.Time
-	allow    []string // action patterns; the root user needs none
+	allow    []string          // action patterns given out of band; the root user needs none
+	inline   map[string]string // policy documents by name
+	linked   []string          // ORNs of managed policies
+	groups   []*group
 	keys     []*key
 	sequence int
 }
@@ -96,7 +102,7 @@ func (c *Cloud) AddAccount(id string) *Account {
 	if a, ok := c.accounts[id]; ok {
 		return a
 	}
-	a := &Account{cloud: c, id: id}
+	a := &Account{cloud: c, id: id, policies: map[string]*managedPolicy{}}
 	a.identities = map[string]*identity{"": {created: time.Now()}}
 	k := c.newKey(a, a.identities[""], KeySpec{})
 	a.root = Credentials{AccessKey: k.ID, SecretKey: k.secret}
@@ -134,6 +140,7 @@ func (a *Account) newUser(name, path, email string) *identity {
 		path:     path,
 		email:    cmp.Or(email, a.email()),
 		created:  time.Now(),
+		inline:   map[string]string{},
 		sequence: a.cloud.sequence,
 	}
 	a.identities[name] = who
@@ -232,6 +239,36 @@ func (a *Account) Users() []string {
 	return names
 }
 
+// User is an EIM user with what hangs on it.
+type User struct {
+	ID     string
+	Name   string
+	Path   string
+	Keys   int
+	Inline map[string]string // policy documents by name
+	Linked []string          // ORNs of managed policies
+	Groups []string          // paths and names
+}
+
+// User returns one EIM user.
+func (a *Account) User(name string) (User, bool) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	who, ok := a.identities[name]
+	if !ok || name == "" {
+		return User{}, false
+	}
+	u := User{
+		ID: who.id, Name: who.name, Path: who.path, Keys: len(who.keys),
+		Inline: maps.Clone(who.inline), Linked: slices.Clone(who.linked),
+	}
+	for _, g := range who.groups {
+		u.Groups = append(u.Groups, g.path+g.name)
+	}
+	return u, true
+}
+
 // Key returns one key of the account.
 func (a *Account) Key(id string) (Key, bool) {
 	a.cloud.mu.Lock()
@@ -267,6 +304,16 @@ func (a *Account) DeleteUser(name string) {
 		a.cloud.removeKey(k)
 	}
 	delete(a.identities, name)
+}
+
+// MoveUser changes the path of an EIM user, as UpdateUser does. Unknown names are ignored.
+func (a *Account) MoveUser(name, path string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	if who, ok := a.identities[name]; ok && name != "" {
+		who.path = path
+	}
 }
 
 // SetPolicy replaces the API access policy, whatever keys exist.

@@ -27,7 +27,9 @@ const (
 	codeKeyNotFound    = "4000"
 	codeUnknownKey     = "4120"
 	codeNoSuchUser     = "5075"
+	codeNoSuchGroup    = "5060"
 	codeDuplicateUser  = "9022"
+	codeDuplicateGroup = "9008"
 	codeTooManyKeys    = "10005"
 
 	// assumed
@@ -39,6 +41,7 @@ const (
 	codePolicy       = "4047"
 	codeInvalidState = "6003"
 	codeUserInUse    = "9018"
+	codeNoSuchPolicy = "5062"
 )
 
 func accessDenied(code, details string) *apiError {
@@ -55,8 +58,11 @@ func errKeyNotFound() *apiError {
 	return &apiError{http.StatusBadRequest, "InvalidParameterValue", "", codeKeyNotFound}
 }
 
-func errNoSuchUser() *apiError {
-	return &apiError{http.StatusBadRequest, "InvalidResource", "", codeNoSuchUser}
+func errNoSuchUser() *apiError { return errResource(codeNoSuchUser) }
+
+// errResource is something else than a key that does not exist.
+func errResource(code string) *apiError {
+	return &apiError{http.StatusBadRequest, "InvalidResource", "", code}
 }
 
 func errValue(code, format string, args ...any) *apiError {

@@ -47,7 +47,7 @@ type createUserRequest struct {
 	UserEmail *string
 }
 
-// createUser makes a user that may call nothing: permissions come from AddUser.
+// createUser makes a user that may call nothing yet.
 func (c caller) createUser(in createUserRequest) (answerFields, *apiError) {
 	if in.UserName == nil {
 		return nil, errMissing("UserName")
@@ -79,47 +79,50 @@ type readUsersRequest struct {
 
 // readUsers pages by offset: FirstItem is counted from 0.
 func (c caller) readUsers(in readUsersRequest) (answerFields, *apiError) {
-	first, size := 0, defaultPageSize
-	if in.FirstItem != nil {
-		first = *in.FirstItem
-	}
-	if in.ResultsPerPage != nil {
-		size = *in.ResultsPerPage
-	}
-	if first < 0 || size < 1 {
-		return nil, errValue(codeValue, "FirstItem or ResultsPerPage is out of range.")
-	}
-	truncated := size > maxPageSize
-
 	users := c.account.users()
 	if in.Filters != nil {
 		users = slices.DeleteFunc(users, func(who *identity) bool { return !within(in.Filters.UserIds, who.id) })
 	}
-	first = min(first, len(users))
-	last := min(first+min(size, maxPageSize), len(users))
+	first, last, fields, refusal := pageOf(len(users), in.FirstItem, in.ResultsPerPage)
+	if refusal != nil {
+		return nil, refusal
+	}
 	page := []user{}
 	for _, who := range users[first:last] {
 		page = append(page, who.shown())
 	}
-	return answerFields{
-		"Users":               page,
-		"HasMoreItems":        last < len(users),
+	fields["Users"] = page
+	return fields, nil
+}
+
+// pageOf cuts a list of so many items to a page, and says what the API says of one.
+func pageOf(count int, firstItem, resultsPerPage *int) (first, last int, fields answerFields, refusal *apiError) {
+	size := defaultPageSize
+	if firstItem != nil {
+		first = *firstItem
+	}
+	if resultsPerPage != nil {
+		size = *resultsPerPage
+	}
+	if first < 0 || size < 1 {
+		return 0, 0, nil, errValue(codeValue, "FirstItem or ResultsPerPage is out of range.")
+	}
+	first = min(first, count)
+	last = min(first+min(size, maxPageSize), count)
+	return first, last, answerFields{
+		"HasMoreItems":        last < count,
 		"MaxResultsLimit":     maxPageSize,
-		"MaxResultsTruncated": truncated,
+		"MaxResultsTruncated": size > maxPageSize,
 	}, nil
 }
 
-type deleteUserRequest struct{ UserName *string }
-
-func (c caller) deleteUser(in deleteUserRequest) (answerFields, *apiError) {
-	if in.UserName == nil {
-		return nil, errMissing("UserName")
-	}
-	who, refusal := c.identity(in.UserName)
+// deleteUser is refused as long as anything hangs on the user.
+func (c caller) deleteUser(in userRequest) (answerFields, *apiError) {
+	who, refusal := c.named(in.UserName)
 	if refusal != nil {
 		return nil, refusal
 	}
-	if len(who.keys) > 0 {
+	if len(who.keys)+len(who.inline)+len(who.linked)+len(who.groups) > 0 {
 		return nil, conflict("ResourceConflict", codeUserInUse)
 	}
 	delete(c.account.identities, who.name)

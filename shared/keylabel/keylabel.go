@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package keylabel builds and reads the label that stands on every access key
-// that the secrets engine makes. The label names the engine's instance, so that
+// and every user that the secrets engine makes. The label names the engine's instance, so that
 // two Vaults on one cloud account never take each other's keys for orphans.
 package keylabel
 
@@ -23,9 +23,11 @@ const (
 	KindRoot Kind = "root"
 	// KindStatic is the key of a static role.
 	KindStatic Kind = "static"
+	// KindUser is a user that was made for one Vault lease, and that user's key.
+	KindUser Kind = "user"
 )
 
-var kinds = []Kind{KindLease, KindRoot, KindStatic}
+var kinds = []Kind{KindLease, KindRoot, KindStatic, KindUser}
 
 const (
 	prefix = "cloudkeys"
@@ -70,6 +72,25 @@ func Parse(text string) (Label, error) {
 		return Label{}, fmt.Errorf("%q is not a label of cloudkeys", text)
 	}
 	return l, nil
+}
+
+// Path is the label as the last four parts of a user's path:
+// cloudkeys/<instance>/<kind>/<nonce>/. OUTSCALE's users have no tag, and their paths
+// take letters, digits and underscores only (CreateUser), so a hyphen becomes a slash.
+// All users of one instance stand under one prefix.
+func (l Label) Path() string {
+	return strings.ReplaceAll(l.String(), "-", "/") + "/"
+}
+
+// FromPath reads the label that Path has put at the end of a user's path. An error
+// means that the user was not made by this software, or that somebody has moved it:
+// it is not to be touched.
+func FromPath(path string) (Label, error) {
+	parts := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	if !strings.HasPrefix(path, "/") || !strings.HasSuffix(path, "/") || len(parts) < 5 {
+		return Label{}, fmt.Errorf("the path %q holds no label of cloudkeys", path)
+	}
+	return Parse(strings.Join(parts[len(parts)-4:], "-"))
 }
 
 // validID accepts what NewID makes: base32 letters and digits.

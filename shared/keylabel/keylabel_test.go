@@ -55,6 +55,59 @@ func TestLabel(t *testing.T) {
 	}
 }
 
+func TestLabelInAPath(t *testing.T) {
+	label := New(NewID(), KindUser)
+
+	for name, parent := range map[string]string{"the root": "/", "a path of the operator's": "/team/ci_cd/"} {
+		t.Run("a label reads back under "+name, func(t *testing.T) {
+			got, err := FromPath(parent + label.Path())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != label {
+				t.Fatalf("got %+v, want %+v", got, label)
+			}
+		})
+	}
+
+	t.Run("the path has only what OUTSCALE allows", func(t *testing.T) {
+		const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/"
+		if rest := strings.Trim(label.Path(), allowed); rest != "" {
+			t.Fatalf("%q has %q", label.Path(), rest)
+		}
+	})
+
+	valid := "/" + label.Path()
+	foreign := map[string]string{
+		"the root":                       "/",
+		"an empty path":                  "",
+		"somebody's own path":            "/team/ci/app/prod/",
+		"a path below a labelled one":    valid + "more/",
+		"a path without its last slash":  strings.TrimSuffix(valid, "/"),
+		"a path without its first slash": label.Path(),
+		"a label with another prefix":    "/my" + label.Path(),
+		"a label alone as one part":      "/" + label.String() + "/",
+	}
+	for name, path := range foreign {
+		t.Run(name+" is not ours", func(t *testing.T) {
+			if l, err := FromPath(path); err == nil {
+				t.Fatalf("read %+v from %q", l, path)
+			}
+		})
+	}
+}
+
+func FuzzFromPath(f *testing.F) {
+	f.Add("/" + New(NewID(), KindUser).Path())
+	f.Add("/team/cloudkeys/A/user/B/")
+	f.Fuzz(func(t *testing.T, path string) {
+		l, err := FromPath(path)
+		if err == nil && !strings.HasSuffix(path, "/"+l.Path()) {
+			t.Fatalf("%q read as %q", path, l)
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(New(NewID(), KindLease).String())
 	f.Add("cloudkeys-A-lease-B")

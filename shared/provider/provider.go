@@ -47,6 +47,7 @@ type PolicyReader interface {
 // Cloud is what the secrets engine needs of a cloud account.
 type Cloud interface {
 	Keys
+	Users
 	Caller
 	PolicyReader
 

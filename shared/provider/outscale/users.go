@@ -8,29 +8,29 @@ import (
 	"iter"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // usersPerPage is the API's own default.
 const usersPerPage = 100
 
-// User is an EIM user.
-type User struct {
-	Name string
-	Path string
+// ListUsers implements provider.Users, page by page.
+func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
+	return c.users(ctx, nil)
 }
 
-// ListUsers yields the account's EIM users, page by page. It ends at the first
-// error.
-func (c *Client) ListUsers(ctx context.Context) iter.Seq2[User, error] {
-	return func(yield func(User, error) bool) {
+// users yields what a filter leaves of the account's users.
+func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
+	return func(yield func(provider.User, error) bool) {
 		for first := int32(0); ; {
-			page, more, err := c.userPage(ctx, first)
+			page, more, err := c.userPage(ctx, first, filters)
 			if err != nil {
-				yield(User{}, err)
+				yield(provider.User{}, err)
 				return
 			}
 			for _, u := range page {
-				if !yield(User{Name: u.GetUserName(), Path: u.GetPath()}, nil) {
+				if !yield(listedUser(u), nil) {
 					return
 				}
 			}
@@ -42,11 +42,11 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[User, error] {
 	}
 }
 
-func (c *Client) userPage(ctx context.Context, first int32) (users []osc.User, more bool, err error) {
+func (c *Client) userPage(ctx context.Context, first int32, filters *osc.FiltersUsers) (users []osc.User, more bool, err error) {
 	const op = "ReadUsers"
 	size := int32(usersPerPage)
 	answer, resp, err := c.api.UserApi.ReadUsers(ctx).ReadUsersRequest(osc.ReadUsersRequest{
-		FirstItem: &first, ResultsPerPage: &size,
+		Filters: filters, FirstItem: &first, ResultsPerPage: &size,
 	}).Execute()
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, false, err

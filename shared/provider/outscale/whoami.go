@@ -74,6 +74,9 @@ func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
 		if err != nil {
 			return provider.Identity{}, err
 		}
+		if user.Label != "" {
+			continue // made for one lease, of which there may be thousands: none owns the engine's key
+		}
 		if asked++; asked > maxUsersAsked {
 			return provider.Identity{Kind: provider.IdentityUnknown}, nil
 		}

@@ -1,0 +1,418 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// userSteps are the calls that an issue makes, and userRemovals those of a clean-up.
+var (
+	userSteps    = []string{"CreateUser", "LinkPolicy", "PutUserPolicy", "AddUserToUserGroup", "CreateAccessKey"}
+	userRemovals = []string{
+		"ReadUsers", "ReadAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "ReadUserPolicies", "ReadLinkedPolicies", "ReadUserGroupsPerUser",
+		"UnlinkPolicy", "DeleteUserPolicy", "RemoveUserFromUserGroup", "DeleteUser",
+	}
+)
+
+// pastRollback lets the rollbacks of a failed request end.
+func (v *testVault) pastRollback() { v.advance(walMinAge + 3*rollbackPeriod) }
+
+// TestUserLostAnswers loses the answer of each call of an issue. The caller gets a good
+// key or one clear error, and nothing lives on that nobody knows.
+func TestUserLostAnswers(t *testing.T) {
+	faults := map[string]cloudsim.Fault{
+		"the answer is lost":              {Kind: cloudsim.DropAnswer},
+		"the call times out":              {Kind: cloudsim.DelayAnswer, Delay: 20 * time.Second},
+		"a 200 with rubbish":              {Kind: cloudsim.RubbishAnswer, Body: "<html>"},
+		"a 500 after the work":            {Kind: cloudsim.RefuseAfter, Status: 500},
+		"the connection breaks before it": {Kind: cloudsim.DropRequest},
+		"a 500 before the work":           {Kind: cloudsim.Refuse, Status: 500},
+	}
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for name, fault := range faults {
+		for _, op := range userSteps {
+			always := fault
+			always.Op = op
+			once := always
+			once.Times = 1
+			tests[op+": "+name+", once: the caller gets a good key all the same"] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				v.sim.Order(once)
+				l := v.lease("job")
+				v.mustFit(l, time.Minute)
+				user := v.leasedUser(l)
+				if len(user.Linked) != 3 || len(user.Inline) != 1 || len(user.Groups) != 2 {
+					t.Errorf("got %+v", user)
+				}
+				v.advance(5 * time.Minute)
+				v.mustHaveUsers(1)
+				v.mustHaveNoWAL()
+				v.mustRevoke(l)
+				v.mustBeClean()
+			}
+			tests[op+": "+name+", always: one clear error and nothing left"] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				defer v.sim.Order(always)()
+				_, err := v.tryLease(t.Context(), "job")
+				if err == nil {
+					t.Fatal("leased")
+				}
+				mustHold(t, err.Error(), op, `account "default"`)
+				v.mustHideSecrets(err.Error())
+				v.invariant()
+				if n := v.sim.CountCalls("CreateUser"); n != 2 {
+					t.Errorf("%d users made, want one and one new attempt", n)
+				}
+				v.mustHaveUsers(0)
+				v.pastRollback()
+				v.mustBeClean()
+			}
+			tests[op+": "+name+", and the clean-up fails too: the rollback ends it"] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				cancel := v.sim.Order(always)
+				cancelList := v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 500})
+				if _, err := v.tryLease(t.Context(), "job"); err == nil {
+					t.Fatal("leased")
+				} else {
+					mustHold(t, err.Error(), "rollback")
+				}
+				if n := v.sim.CountCalls("CreateUser"); n != 1 {
+					t.Errorf("%d users made although the fate of the first was unknown", n)
+				}
+				v.invariant()
+				cancel()
+				cancelList()
+				v.pastRollback()
+				v.mustBeClean()
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+// TestUserRefusals refuses each call of an issue: an HTTP 400 that says what to do, and
+// nothing left at once.
+func TestUserRefusals(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, op := range userSteps {
+		for code, status := range map[string]int{"4047": 400, "5060": 400, "9018": 409, "10005": 400, "7": 401} {
+			tests[fmt.Sprintf("%s is refused with code %s", op, code)] = func(_ *testing.T, v *testVault) {
+				v.configureUsers()
+				defer v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: status, Code: code})()
+				v.mustRefuse(logical.ReadOperation, "creds/job", nil, op, code)
+				v.mustBeClean()
+			}
+		}
+		for _, removal := range userRemovals {
+			tests[fmt.Sprintf("%s is refused, and so is %s of the clean-up: the rollback ends it", op, removal)] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				cancel := v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 400, Code: "4047"})
+				cancelRemoval := v.sim.Order(cloudsim.Fault{Op: removal, Kind: cloudsim.Refuse, Status: 500})
+				if _, err := v.tryLease(t.Context(), "job"); err == nil {
+					t.Fatal("leased")
+				}
+				v.invariant()
+				v.pastRollback()
+				v.invariant()
+				cancel()
+				cancelRemoval()
+				v.pastRollback()
+				v.mustBeClean()
+			}
+		}
+	}
+	tests["a policy that does not exist is named"] = func(_ *testing.T, v *testVault) {
+		v.configureUsers("policy_orns=" + testORN + "nope")
+		v.mustRefuse(logical.ReadOperation, "creds/job", nil, "policy "+testORN+"nope", "does not exist", "take it out of the role")
+		v.mustBeClean()
+	}
+	tests["a group at another path is named"] = func(_ *testing.T, v *testVault) {
+		v.configureUsers("groups=builders")
+		v.mustRefuse(logical.ReadOperation, "creds/job", nil, "group builders", "does not exist")
+		v.mustBeClean()
+	}
+	tests["a policy lowered in the cloud is noticed when it refuses the key's date"] = func(t *testing.T, v *testVault) {
+		v.rootKeyWithDate(time.Hour)
+		v.configureUsers("ttl=2h")
+		v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3700})
+		l := v.lease("job")
+		if got := l.Expires.Sub(l.IssueTime); got != (3700-65)*time.Second {
+			t.Errorf("a lease of %s", got)
+		}
+		v.mustHaveUsers(1)
+		v.mustHaveNoWAL()
+	}
+	tests["a name that is taken once: a fresh one serves, and the other user is left alone"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		taken := ""
+		v.sim.OnCall(func(c cloudsim.Call) {
+			if c.Op == "CreateUser" && taken == "" {
+				taken = strings.Split(strings.Split(string(c.Body), `"UserName":"`)[1], `"`)[0]
+				v.account.AddUser(taken)
+			}
+		})
+		l := v.lease("job")
+		if l.Data["user_name"] == taken {
+			t.Error("the taken name")
+		}
+		v.mustRevoke(l)
+		v.pastRollback()
+		if _, there := v.account.User(taken); !there {
+			t.Error("the other user is gone")
+		}
+		v.mustBeClean()
+	}
+	tests["names that are always taken: one clear error, and nobody's user is touched"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		v.sim.OnCall(func(c cloudsim.Call) {
+			if c.Op == "CreateUser" {
+				v.account.AddUser(strings.Split(strings.Split(string(c.Body), `"UserName":"`)[1], `"`)[0])
+			}
+		})
+		v.mustRefuse(logical.ReadOperation, "creds/job", nil, "both names", "username_template", "9022")
+		v.pastRollback()
+		if n := len(v.account.Users()); n != 3 {
+			t.Errorf("%d users, want app and the two that were there", n)
+		}
+		v.mustBeClean()
+	}
+	tests["a user that appears in the cloud after its request has failed is found by the rollback"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		cancel := v.sim.Order(cloudsim.Fault{Op: "CreateUser", Kind: cloudsim.DropRequest})
+		if _, err := v.tryLease(t.Context(), "job"); err == nil {
+			t.Fatal("leased")
+		}
+		cancel()
+		pending, err := pendingKeys(t.Context(), v.storage)
+		if err != nil || len(pending) == 0 {
+			t.Fatalf("%d WAL entries, %v", len(pending), err)
+		}
+		cloud, err := v.backend.open(v.accountConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cloud.CreateUser(t.Context(), userSpecOf(pending[0])); err != nil {
+			t.Fatal(err)
+		}
+		v.invariant()
+		v.pastRollback()
+		v.mustBeClean()
+	}
+	inBubble(t, tests)
+}
+
+// TestUserRevokeFaults fails each call of a removal: the revoke is an error, and Vault's
+// next attempt ends it.
+func TestUserRevokeFaults(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, op := range userRemovals {
+		for _, kind := range []cloudsim.FaultKind{cloudsim.Refuse, cloudsim.RefuseAfter, cloudsim.DropAnswer, cloudsim.DropRequest} {
+			tests[fmt.Sprintf("%s fails (%s)", op, kind)] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				l := v.lease("job")
+				v.account.AddKey(cloudsim.KeySpec{User: v.leasedUser(l).Name}) // so that no list is empty
+				v.sim.Order(cloudsim.Fault{Op: op, Kind: kind, Times: 1})
+				if err := v.revoke(l); err == nil {
+					t.Error("reported as revoked")
+				}
+				v.invariant()
+				v.mustRevoke(l)
+				v.mustBeClean()
+			}
+		}
+	}
+	tests["with the engine's own key dead no revoke reports success"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		l := v.lease("job")
+		v.account.DeleteKey(v.root.AccessKey)
+		for range 8 {
+			if err := v.revoke(l); err == nil {
+				t.Fatal("reported as revoked")
+			}
+			<-time.After(time.Minute)
+		}
+		if v.account.Locked() {
+			t.Error("the account is locked")
+		}
+		v.mustHaveUsers(1)
+	}
+	tests["a user that was moved to another path is left alone, and the revoke says so"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		l := v.lease("job")
+		v.account.MoveUser(v.leasedUser(l).Name, "/people/")
+		err := v.revoke(l)
+		if err == nil {
+			t.Fatal("reported as revoked")
+		}
+		mustHold(t, err.Error(), "/people/", "label", "by hand")
+		v.mustHaveLive(0)
+		v.account.DeleteUser(l.Data["user_name"].(string))
+		v.mustRevoke(l)
+	}
+	tests["a lease damaged in storage is refused in a sentence or revoked, never a panic and never another's user"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		bystander := v.lease("job")
+		for _, field := range []string{"account", "account_id", "user_name", "access_key", "label", "role", "role_ttl", "role_max_ttl", "issued", "expires"} {
+			for _, value := range []any{nil, 7.0, "", "x", bystander.Secret.InternalData[field]} {
+				l := v.lease("job")
+				l.Secret.InternalData[field] = value
+				_ = v.renew(l, 0)
+				_ = v.revoke(l)
+				v.leases = []*testLease{bystander}
+				if field != "access_key" {
+					v.leasedUser(bystander)
+				}
+				v.invariant()
+			}
+			if field == "access_key" {
+				bystander = v.lease("job") // it was named, and revoked, as its lease said
+			}
+		}
+		v.advance(30 * time.Minute)
+		v.mustBeClean()
+	}
+	tests["an outage of hours leaves nothing behind once it is over"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		for range 3 {
+			v.lease("job")
+		}
+		cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.Outage})
+		v.advance(3 * time.Hour)
+		cancel()
+		v.advance(2 * time.Hour)
+		v.mustBeClean()
+		for _, l := range v.leases {
+			if l.Irrevocable {
+				t.Error("a lease became irrevocable")
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+// TestUserStorageFaults fails each storage write of an issue.
+func TestUserStorageFaults(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, point := range []struct{ op, prefix, name string }{
+		{"put", framework.WALPrefix, "writing the WAL entry"},
+		{"put", ledgerPrefix, "writing the ledger entry"},
+		{"delete", framework.WALPrefix, "deleting the WAL entry"},
+	} {
+		for _, down := range []bool{false, true} {
+			tests[fmt.Sprintf("%s fails, the clean-up too: %v", point.name, down)] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				v.storage.before = func(op, key string) error {
+					if op == point.op && strings.HasPrefix(key, point.prefix) {
+						return errInjected
+					}
+					return nil
+				}
+				if down {
+					defer v.sim.Order(cloudsim.Fault{Op: "DeleteUser", Kind: cloudsim.Refuse, Status: 500, Times: 1})()
+				}
+				if _, err := v.tryLease(t.Context(), "job"); err == nil {
+					t.Fatal("leased")
+				}
+				v.mustHaveLive(0)
+				v.storage.before = nil
+				v.invariant()
+				v.pastRollback()
+				v.mustBeClean()
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+// TestUserCrashes lets the process die at every storage or cloud call.
+func TestUserCrashes(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"at any step of an issue: nothing lives longer than its lease would": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.mustRevoke(v.lease("job"))
+			steps := 0
+			for ; v.dieAt(steps, func(ctx context.Context) { _, _ = v.tryLease(ctx, "job") }); steps++ {
+				v.leases = nil // the answer never arrived
+				v.restart()
+				v.invariant()
+				v.pastRollback()
+				v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
+				v.mustBeClean()
+			}
+			if steps < 13 {
+				t.Errorf("only %d steps", steps)
+			}
+		},
+		"at any step of the clean-up of an issue that failed": func(t *testing.T, v *testVault) {
+			v.configureUsers("policy_orns=" + testORN + "nope")
+			for step := 0; v.dieAt(step, func(ctx context.Context) { _, _ = v.tryLease(ctx, "job") }); step++ {
+				v.restart()
+				v.invariant()
+				v.pastRollback()
+				v.mustBeClean()
+			}
+		},
+		"at any step of the rollback": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			for step := 0; ; step++ {
+				cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})
+				cancelList := v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 500})
+				if _, err := v.tryLease(t.Context(), "job"); err == nil {
+					t.Fatal("leased")
+				}
+				cancel()
+				cancelList()
+				<-time.After(walMinAge + time.Minute)
+				died := v.dieAt(step, func(context.Context) { _ = v.tick() })
+				v.restart()
+				v.invariant()
+				v.pastRollback()
+				v.mustBeClean()
+				if !died {
+					return
+				}
+			}
+		},
+		"at any step of a revoke: the next attempt ends it": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			for step := 0; ; step++ {
+				l := v.lease("job")
+				died := v.dieAt(step, func(context.Context) { _ = v.revoke(l) })
+				v.restart()
+				if !died {
+					return
+				}
+				v.invariant()
+				v.mustRevoke(l)
+				v.mustBeClean()
+			}
+		},
+		"at any step of the reaper: the next tick ends it": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			for step := 0; ; step++ {
+				v.lease("job")
+				v.leases = nil
+				<-time.After(20 * time.Minute)
+				died := v.dieAt(step, func(context.Context) { _ = v.tick() })
+				v.restart()
+				v.invariant()
+				v.advance(5 * rollbackPeriod)
+				v.mustBeClean()
+				if !died {
+					return
+				}
+			}
+		},
+	})
+}

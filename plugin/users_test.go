@@ -1,0 +1,452 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+)
+
+// configureUsers writes the account, and the role "job", whose leases have a user of
+// their own with three policies, an inline one and two groups.
+func (v *testVault) configureUsers(role ...string) {
+	v.t.Helper()
+	orns := []string{v.account.AddPolicy("one", "api:ReadVms"), v.account.AddPolicy("two"), v.account.AddPolicy("three")}
+	v.account.AddGroup("/", "readers")
+	v.account.AddGroup("/ci/", "builders")
+	v.write("config/default", v.accountFields()...)
+	v.write("roles/job", append([]string{
+		"credential_type=iam_user", "ttl=10m", "user_path=/ci/", "policy_document=" + testDocument,
+		"policy_orns=" + strings.Join(orns, ","), "groups=readers,/ci/builders",
+	}, role...)...)
+}
+
+// mustHaveUsers expects so many users of ours, and live keys on them.
+func (v *testVault) mustHaveUsers(want int) {
+	v.t.Helper()
+	if users := v.ourUsers(); len(users) != want {
+		v.t.Errorf("%d users of ours are in the cloud, want %d: %+v", len(users), want, users)
+	}
+	v.mustHaveLive(want)
+}
+
+// mustBeClean expects nothing of ours in the cloud, nor in the ledger or the WAL.
+func (v *testVault) mustBeClean() {
+	v.t.Helper()
+	v.mustHaveUsers(0)
+	v.mustHaveLedger(0)
+	v.mustHaveNoWAL()
+	for _, key := range v.account.Keys() {
+		if strings.HasPrefix(key.Tag, "cloudkeys-") {
+			v.t.Errorf("access key %s is left on %s", key.ID, key.User)
+		}
+	}
+}
+
+// leasedUser is the user in the cloud that a lease is of.
+func (v *testVault) leasedUser(l *testLease) cloudsim.User {
+	v.t.Helper()
+	user, there := v.account.User(l.Data["user_name"].(string))
+	if !there {
+		v.t.Fatalf("user %v is not in the cloud", l.Data["user_name"])
+	}
+	return user
+}
+
+func TestUserLease(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a lease has a user of its own with all that the role says, and both go with it": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.mustFit(l, time.Minute)
+			user := v.leasedUser(l)
+			label, err := keylabel.FromPath(user.Path)
+			if err != nil || label.Instance != v.read("info")["instance_id"] || label.Kind != keylabel.KindUser || !strings.HasPrefix(user.Path, "/ci/cloudkeys/") {
+				t.Errorf("got the path %s (%v)", user.Path, err)
+			}
+			if key, _ := v.account.Key(l.AccessKey()); key.User != user.Name || key.Tag != label.String() {
+				t.Errorf("got %+v", key)
+			}
+			slices.Sort(user.Groups)
+			if len(user.Linked) != 3 || user.Inline["cloudkeys"] != testDocument || !slices.Equal(user.Groups, []string{"/ci/builders", "/readers"}) {
+				t.Errorf("got %+v", user)
+			}
+			if !strings.HasPrefix(user.Name, "vault-job-") || l.Secret.InternalData["secret_type"] != "cloudkeys_iam_user" {
+				t.Errorf("got the name %s in a lease of type %v", user.Name, l.Secret.InternalData["secret_type"])
+			}
+			v.invariant()
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"the ledger says who asked, and whose user it is": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			entry := v.read("keys/" + l.AccessKey())
+			for field, want := range map[string]any{"kind": "user", "user_name": l.Data["user_name"], "role": "job", "accessor": "accessor-1"} {
+				if entry[field] != want {
+					t.Errorf("%s: got %v, want %v", field, entry[field], want)
+				}
+			}
+		},
+		"the leased key may do what the policies allow and nothing else": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			config := outscaleConfig(v.accountConfig(), "test")
+			config.AccessKey, config.SecretKey, config.Base = l.AccessKey(), provider.Secret(l.Data["secret_key"].(string)), v.base
+			client, err := outscale.New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.OwnKey(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := client.CreateKey(t.Context(), provider.KeySpec{}); provider.KindOf(err) != provider.KindDenied {
+				t.Errorf("a key with read rights alone makes keys: %v", err)
+			}
+			v.mustRevoke(l)
+			if _, err := client.OwnKey(t.Context()); err == nil {
+				t.Error("the key works after its revocation")
+			}
+		},
+		"an issue costs two calls, one a right, and three storage writes": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.mustRevoke(v.lease("job")) // the first also makes the instance id
+			v.sim.ResetCalls()
+			v.storage.writes = 0
+			v.lease("job")
+			if n := len(v.sim.Calls()); n != 2+3+1+2 {
+				t.Errorf("%d calls", n)
+			}
+			if v.storage.writes != 3 {
+				t.Errorf("%d storage writes", v.storage.writes)
+			}
+		},
+		"an issue takes three round trips, however many rights": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.DelayAnswer, Delay: 20 * time.Millisecond})
+			started := time.Now()
+			v.lease("job")
+			if took := time.Since(started); took > 60*time.Millisecond {
+				t.Errorf("it took %s", took)
+			}
+		},
+		"many leases at a time are many users": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			errs := make(chan error)
+			for range 20 {
+				go func() {
+					_, err := v.request(t.Context(), logical.ReadOperation, "creds/job")
+					errs <- err
+				}()
+			}
+			for range 20 {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			v.mustHaveUsers(20)
+			v.mustHaveLedger(20)
+		},
+		"a lease is renewed with one call, its key follows, and its end takes all": func(t *testing.T, v *testVault) {
+			v.configureUsers("max_ttl=1h")
+			l := v.lease("job")
+			for range 6 {
+				v.advance(9 * time.Minute)
+				v.sim.ResetCalls()
+				if err := v.renew(l, 0); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(v.sim.Calls()); n != 1 {
+					t.Errorf("%d calls", n)
+				}
+				v.mustFit(l, time.Minute)
+			}
+			v.advance(15 * time.Minute)
+			v.mustBeClean()
+		},
+		"revoking twice is a success": func(_ *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.mustRevoke(l)
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"a user that somebody deleted is a success at revoke, and said so at renew": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.account.DeleteUser(v.leasedUser(l).Name)
+			if err := v.renew(l, 0); err == nil {
+				t.Error("renewed")
+			} else {
+				mustHold(t, err.Error(), "no longer exists", "revoke this lease")
+			}
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"somebody else's user that has the name meanwhile is not touched": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			name := v.leasedUser(l).Name
+			v.account.DeleteUser(name)
+			foreign := v.account.AddKey(cloudsim.KeySpec{User: name})
+			v.mustRevoke(l)
+			if _, there := v.account.Key(foreign.AccessKey); !there {
+				t.Error("the foreign user's key is gone")
+			}
+			v.mustBeClean()
+		},
+		"keys that the leased key made for itself go too": func(_ *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.account.AddKey(cloudsim.KeySpec{User: v.leasedUser(l).Name, Tag: "cloudkeys-more"})
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"a revoke whose ledger entry is gone finds the user by its label": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			entry := ledgerEntry{Kind: keylabel.KindUser, Account: "default", AccessKey: l.AccessKey()}
+			if err := remove(t.Context(), v.storage, entry.path()); err != nil {
+				t.Fatal(err)
+			}
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"a lease that Vault forgot is reaped with its user": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.lease("job")
+			v.leases = nil
+			v.advance(10 * time.Minute)
+			if n := len(v.ourUsers()); n != 1 {
+				t.Errorf("%d users before the key's date", n)
+			}
+			v.advance(time.Minute + 2*rollbackPeriod)
+			v.mustBeClean()
+		},
+		"a late revoke needs no cloud call, and the reaper removes key and user": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			<-time.After(2 * time.Hour) // Vault was sealed
+			v.sim.ResetCalls()
+			v.mustRevoke(l)
+			if n := len(v.sim.Calls()); n != 0 {
+				t.Errorf("%d calls", n)
+			}
+			v.advance(2 * rollbackPeriod)
+			v.mustBeClean()
+		},
+		"a user that comes too late for its lease is taken back": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			defer v.sim.Order(cloudsim.Fault{Op: "LinkPolicy", Kind: cloudsim.DelayAnswer, Delay: 12 * time.Second})()
+			if _, err := v.tryLease(t.Context(), "job", "ttl=5s"); err == nil {
+				t.Error("leased")
+			}
+			v.mustBeClean()
+		},
+		"a client that hangs up leaves nothing": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			for _, op := range []string{"CreateUser", "LinkPolicy", "CreateAccessKey"} {
+				ctx, hangUp := context.WithCancel(t.Context())
+				cancel := v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+				go func() {
+					<-time.After(2 * time.Second)
+					hangUp()
+				}()
+				if _, err := v.tryLease(ctx, "job"); err == nil {
+					t.Fatal("leased")
+				}
+				cancel()
+				v.advance(walMinAge + 2*rollbackPeriod)
+				v.mustBeClean()
+			}
+		},
+		"they count towards max_active_keys": func(_ *testing.T, v *testVault) {
+			v.configureUsers("max_active_keys=2")
+			l := v.lease("job")
+			v.lease("job")
+			v.mustRefuse(logical.ReadOperation, "creds/job", nil, "max_active_keys is 2")
+			v.mustRevoke(l)
+			v.lease("job")
+		},
+		"a leaked key is killed with its user, and the lease ends without fuss": func(_ *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.kill(l)
+			v.mustHaveUsers(0)
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"an account whose users are leased cannot be deleted": func(_ *testing.T, v *testVault) {
+			v.configureUsers()
+			v.lease("job")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use (1 leased access keys)")
+		},
+		"a lease outlives its role and its account's template": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			resp, err := v.try(logical.DeleteOperation, "roles/job")
+			v.mustSucceed("delete", resp, err)
+			v.write("config/default", "username_template=other-{{ random 20 }}")
+			v.advance(5 * time.Minute)
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			v.mustRevoke(l)
+			v.mustBeClean()
+		},
+		"the display name can stand in the user's name": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.write("config/default", "username_template={{ .DisplayName }}.{{ .RoleName }}.{{ random 10 }}")
+			if name := v.leasedUser(v.lease("job")).Name; !strings.HasPrefix(name, "token-1.job.") {
+				t.Errorf("got %s", name)
+			}
+		},
+	})
+}
+
+// TestUserOrphans plants users that carry a label and that nobody knows.
+func TestUserOrphans(t *testing.T) {
+	orphan := func(v *testVault, name, instance string) {
+		v.t.Helper()
+		cloud, err := v.backend.open(v.accountConfig())
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		label := keylabel.New(instance, keylabel.KindUser).String()
+		user, err := cloud.CreateUser(v.t.Context(), provider.UserSpec{Name: name, Path: "/", Label: label})
+		if err == nil {
+			err = cloud.GrantUser(v.t.Context(), user, provider.Rights{Document: testDocument, Groups: []string{"readers"}})
+		}
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		v.account.AddKey(cloudsim.KeySpec{User: name, Tag: label})
+	}
+	there := func(v *testVault, name string) bool {
+		_, there := v.account.User(name)
+		return there
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"an orphan of this mount is found and removed within a day, with all that hangs on it": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.mustRevoke(v.lease("job"))
+			orphan(v, "lost", v.read("info")["instance_id"].(string))
+			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			if there(v, "lost") {
+				t.Error("the orphan lives on")
+			}
+			v.mustBeClean()
+		},
+		"tidy finds it now, and a dry run only tells": func(_ *testing.T, v *testVault) {
+			v.configureUsers()
+			v.mustRevoke(v.lease("job"))
+			orphan(v, "lost", v.read("info")["instance_id"].(string))
+			v.tidy("dry_run=true")
+			v.mustTidied(tidyDone, nil, "orphans_found", "user lost", "orphans_removed", "")
+			v.mustHaveUsers(1)
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "orphans_found", "user lost", "orphans_removed", "user lost")
+			v.mustHaveUsers(0)
+		},
+		"two accounts of one mount that are the same cloud account do not take each other's users for orphans": func(t *testing.T, v *testVault) {
+			v.configureUsers("ttl=100h")
+			v.write("config/second", v.accountFields()...)
+			l := v.lease("job")
+			v.settle(2 * reconcilePeriod)
+			if _, there := v.account.Key(l.AccessKey()); !there {
+				t.Error("a leased user was removed")
+			}
+		},
+		"so it is when no role is left": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.mustRevoke(v.lease("job"))
+			resp, err := v.try(logical.DeleteOperation, "roles/job")
+			v.mustSucceed("delete", resp, err)
+			orphan(v, "lost", v.read("info")["instance_id"].(string))
+			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			if there(v, "lost") {
+				t.Error("the orphan lives on")
+			}
+		},
+		"leased users, other mounts' users and people are never touched": func(t *testing.T, v *testVault) {
+			v.configureUsers("ttl=100h")
+			l := v.lease("job")
+			orphan(v, "other-mount", keylabel.NewID())
+			v.settle(3 * day)
+			for _, name := range []string{v.leasedUser(l).Name, "other-mount", "app"} {
+				if !there(v, name) {
+					t.Errorf("%s was removed", name)
+				}
+			}
+		},
+		"a user whose issue is under way is no orphan: the WAL knows it, then the ledger": func(t *testing.T, v *testVault) {
+			for _, op := range []string{"CreateUser", "LinkPolicy", "CreateAccessKey", "ReadUsers"} {
+				v.configureUsers()
+				v.mustRevoke(v.lease("job"))
+				cancel := v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+				a, err := v.backend.account(t.Context(), v.storage, "default")
+				if err != nil {
+					t.Fatal(err)
+				}
+				removed := make(chan []string, 1)
+				go func() {
+					if op != "ReadUsers" {
+						<-time.After(time.Second)
+					}
+					names, err := v.backend.reconcileUsers(t.Context(), v.storage, a)
+					if err != nil {
+						t.Error(err)
+					}
+					removed <- names
+				}()
+				l := v.lease("job")
+				if names := <-removed; len(names) != 0 {
+					t.Errorf("%s: removed %v", op, names)
+				}
+				cancel()
+				v.mustHaveUsers(1)
+				v.mustRevoke(l)
+			}
+		},
+		"an engine that may not list users goes on with its other work": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:ReadAccounts", "api:ReadAccessKeys", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			for range 2 * 24 * 60 {
+				<-time.After(rollbackPeriod)
+				if err := v.tick(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := v.sim.CountCalls("ReadUsers"); n > 4 {
+				t.Errorf("%d attempts to list users", n)
+			}
+		},
+	})
+}
+
+// accountConfig is the stored configuration of the account "default".
+func (v *testVault) accountConfig() *accountConfig {
+	v.t.Helper()
+	config, err := load[accountConfig](v.t.Context(), v.storage, configPrefix+"default")
+	if err != nil || config == nil {
+		v.t.Fatalf("no account: %v", err)
+	}
+	return config
+}
+
+// userSpecOf is the user that a WAL entry was written for.
+func userSpecOf(p pendingKey) provider.UserSpec {
+	return provider.UserSpec{Name: p.User, Path: "/", Label: p.Label}
+}

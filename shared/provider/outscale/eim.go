@@ -1,0 +1,156 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package outscale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	osc "github.com/outscale/osc-sdk-go/v2"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// inlinePolicyName is the name of the one inline policy that a user is given.
+const inlinePolicyName = "cloudkeys"
+
+const (
+	maxUserPath    = 512 // characters of a path (CreateUser), the label included
+	maxGroupLength = 128 // characters of a group's name
+)
+
+var (
+	pathPattern  = regexp.MustCompile(`^/([A-Za-z0-9_]+/)*$`)
+	groupPattern = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
+	ornPattern   = regexp.MustCompile(`^orn:ows:(iam|idauth):\S*:\d{12}:policy/\S+$`)
+)
+
+// CheckUserPath refuses a path that CreateUser would.
+func CheckUserPath(path string) error {
+	label := keylabel.New(keylabel.NewID(), keylabel.KindUser)
+	switch {
+	case !pathPattern.MatchString(path):
+		return fmt.Errorf("%q is not the path of an EIM user: give one such as /ci/, of letters, digits and underscores between slashes", path)
+	case len(path)+len(label.Path()) > maxUserPath:
+		return fmt.Errorf("the path is %d characters long, and %d is the most that leaves room for the engine's own part of it",
+			len(path), maxUserPath-len(label.Path()))
+	}
+	return nil
+}
+
+// CheckPolicyORN refuses what LinkPolicy would.
+func CheckPolicyORN(orn string) error {
+	if !ornPattern.MatchString(orn) {
+		return fmt.Errorf("%q is not the ORN of a policy: give one such as orn:ows:idauth::012345678910:policy/read-only", orn)
+	}
+	return nil
+}
+
+// CheckGroup refuses what cannot name a group.
+func CheckGroup(group string) error {
+	path, name := splitGroup(group)
+	if !pathPattern.MatchString(path) || !groupPattern.MatchString(name) || len(name) > maxGroupLength {
+		return fmt.Errorf("%q is not a user group: give its name, or its path and name as in /ci/builders", group)
+	}
+	return nil
+}
+
+// splitGroup reads "builders" or "/ci/builders". The path is half of a group's
+// identity: without it the API looks under "/" alone.
+func splitGroup(group string) (path, name string) {
+	cut := strings.LastIndex(group, "/") + 1
+	if cut == 0 {
+		return "/", group
+	}
+	return group[:cut], group[cut:]
+}
+
+// CreateUser implements provider.Users. EIM users have no tag, so the label stands at
+// the end of the path.
+func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provider.User, error) {
+	const op = "CreateUser"
+	label, err := keylabel.Parse(spec.Label)
+	if err != nil {
+		return provider.User{}, fmt.Errorf("a user without a label could never be removed: %w", err)
+	}
+	path := spec.Path + label.Path()
+	answer, resp, err := c.api.UserApi.CreateUser(ctx).CreateUserRequest(osc.CreateUserRequest{UserName: spec.Name, Path: &path}).Execute()
+	if err := c.fault(op, resp, err); err != nil {
+		return provider.User{}, err
+	}
+	if answer.User == nil || answer.User.GetUserId() == "" {
+		return provider.User{}, unreadable(op, resp.StatusCode, "the answer holds no user")
+	}
+	return listedUser(*answer.User), nil
+}
+
+// GrantUser implements provider.Users.
+func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provider.Rights) error {
+	var calls []func() error
+	for _, orn := range rights.PolicyORNs {
+		calls = append(calls, func() error { return named("policy "+orn, c.linkPolicy(ctx, user, orn)) })
+	}
+	if rights.Document != "" {
+		calls = append(calls, func() error { return named("policy_document", c.putPolicy(ctx, user, rights.Document)) })
+	}
+	for _, group := range rights.Groups {
+		calls = append(calls, func() error { return named("group "+group, c.joinGroup(ctx, user, group)) })
+	}
+	return together(calls...)
+}
+
+func (c *Client) linkPolicy(ctx context.Context, user provider.User, orn string) error {
+	_, resp, err := c.api.PolicyApi.LinkPolicy(ctx).LinkPolicyRequest(osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
+	return c.fault("LinkPolicy", resp, err)
+}
+
+func (c *Client) putPolicy(ctx context.Context, user provider.User, document string) error {
+	_, resp, err := c.api.PolicyApi.PutUserPolicy(ctx).PutUserPolicyRequest(osc.PutUserPolicyRequest{
+		PolicyName: inlinePolicyName, PolicyDocument: document, UserName: user.Name,
+	}).Execute()
+	return c.fault("PutUserPolicy", resp, err)
+}
+
+// joinGroup names the user's path as well: the API would look under "/".
+func (c *Client) joinGroup(ctx context.Context, user provider.User, group string) error {
+	path, name := splitGroup(group)
+	_, resp, err := c.api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(osc.AddUserToUserGroupRequest{
+		UserGroupName: name, UserGroupPath: &path, UserName: user.Name, UserPath: &user.Path,
+	}).Execute()
+	return c.fault("AddUserToUserGroup", resp, err)
+}
+
+// listedUser translates a user of the API.
+func listedUser(u osc.User) provider.User {
+	user := provider.User{ID: u.GetUserId(), Name: u.GetUserName(), Path: u.GetPath()}
+	if label, err := keylabel.FromPath(user.Path); err == nil {
+		user.Label = label.String()
+	}
+	return user
+}
+
+// together makes the calls at the same time and joins their errors. All run to their
+// end: one that is cut off might still be carried out after the clean-up.
+func together(calls ...func() error) error {
+	errs := make([]error, len(calls))
+	var group sync.WaitGroup
+	for i, call := range calls {
+		group.Go(func() { errs[i] = call() })
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// named says what an error is about.
+func named(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
