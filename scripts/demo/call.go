@@ -48,17 +48,6 @@ func (c *cloud) setPolicy(ctx context.Context, life time.Duration) error {
 	return nil
 }
 
-// moveRootKey moves the date of the root key. The state goes along, since the API wants it in every update.
-func (c *cloud) moveRootKey(ctx context.Context, expires time.Time) error {
-	date, state := expires.UTC().Format(time.RFC3339), cloudsim.Active
-	_, _, err := c.api.AccessKeyApi.UpdateAccessKey(signedBy(ctx, c.root)).
-		UpdateAccessKeyRequest(osc.UpdateAccessKeyRequest{AccessKeyId: c.root.AccessKey, ExpirationDate: &date, State: &state}).Execute()
-	if err != nil {
-		return refused(err)
-	}
-	return nil
-}
-
 // refusal is an answer of the cloud that says no.
 type refusal struct {
 	status string // as in "400 Bad Request"

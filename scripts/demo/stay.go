@@ -9,52 +9,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 )
 
-// rootKeyEvery is how often the root key's date is moved ahead while the demo stays up.
-const rootKeyEvery = 30 * time.Second
-
-// stayUp prints how to use what runs, and then each call that reaches the cloud, until ctx is done.
+// stayUp prints how to use what runs, and then each call that reaches the cloud, until ctx is done. The engine replaces its
+// own key meanwhile, which the account's policy would end.
 func (d *demo) stayUp(ctx context.Context) error {
 	d.printExports()
 	d.printExamples()
 	d.out.line("\nThe calls that reach the cloud follow. Ctrl-C stops everything.")
-	d.cloud.sim.OnAnswer(func(call cloudsim.Call) {
-		if !d.movesRootKey(call) {
-			d.out.call(call)
-		}
-	})
-
-	ticker := time.NewTicker(rootKeyEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			// The account's policy ends the root key, too.
-			if err := d.cloud.moveRootKey(ctx, time.Now().Add(d.rootKeyLife())); err != nil && ctx.Err() == nil {
-				d.out.line(fmt.Sprintf("The root key's date could not be moved ahead (%s); it is tried again in %s.", err, rootKeyEvery))
-			}
-		}
-	}
-}
-
-// rootKeyLife is as long as the policy of the moment allows.
-func (d *demo) rootKeyLife() time.Duration {
-	policy := time.Duration(d.cloud.account.Policy().MaxAccessKeyExpirationSeconds) * time.Second
-	if policy == 0 {
-		return rootLife
-	}
-	return min(rootLife, policy-10*time.Second)
-}
-
-// movesRootKey tells the demo's own upkeep from the calls of the engine and the user.
-func (d *demo) movesRootKey(call cloudsim.Call) bool {
-	return call.Op == "UpdateAccessKey" && strings.Contains(string(call.Body), d.cloud.root.AccessKey)
+	d.cloud.sim.OnAnswer(d.out.call)
+	<-ctx.Done()
+	return nil
 }
 
 func (d *demo) printExports() {
@@ -81,6 +46,9 @@ func (d *demo) printExamples() {
 		},
 		{"have the engine read it now", vault + " write -f " + mount + "/policy/default"},
 		{"see what a role can still give", vault + " read " + rolePath},
+		{"have the account looked over", vault + " read " + mount + "/check/default"},
+		{"replace the engine's own key", vault + " write -f " + mount + "/rotate-root/default"},
+		{"kill a key that has leaked", vault + " delete " + mount + "/keys/ACCESS_KEY"},
 	} {
 		d.out.line("# " + example.what)
 		d.out.line(example.command)
