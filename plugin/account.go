@@ -213,6 +213,15 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	return save(ctx, s, configPrefix+name, config)
 }
 
+// rememberAccount keeps what the cloud said of an account on a node that cannot store it:
+// the configuration of a performance secondary is its primary's.
+func (b *backend) rememberAccount(a *account) *account {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	b.accounts[a.name] = a
+	return a
+}
+
 // forgetAccount drops the client of an account whose configuration another node
 // has changed.
 func (b *backend) forgetAccount(name string) {

@@ -75,6 +75,9 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 	if _, err := b.verified(ctx, name, &config); err != nil {
 		return nil, err
 	}
+	if !b.WriteSafeReplicationState() {
+		return b.rememberAccount(&account{name: name, config: &config, cloud: a.cloud}), nil
+	}
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)
 	}

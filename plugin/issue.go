@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -113,7 +114,27 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 		b.active.drop(entry.Label)
 		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
 	}
-	return recordedKey{entry: entry, walID: walID}, nil
+	key := recordedKey{entry: entry, walID: walID}
+	if err := b.stillConfigured(ctx, i, key); err != nil {
+		return recordedKey{}, err
+	}
+	return key, nil
+}
+
+// stillConfigured looks at the account once more now that the WAL entry keeps it from being
+// deleted or pointed elsewhere: what was done just before would strand the key.
+func (b *backend) stillConfigured(ctx context.Context, i issuance, key recordedKey) error {
+	config, err := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
+	if err == nil && config != nil && (config.AccountID == key.entry.AccountID || config.AccountID == "") {
+		return nil
+	}
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	b.active.drop(key.entry.Label)
+	if err == nil {
+		err = mendable("account %q was changed while the request ran: ask again", i.account.name)
+	}
+	return errors.Join(err, framework.DeleteWAL(ctx, i.storage, key.walID))
 }
 
 // ledgerEntry is what is known of a key before it exists.

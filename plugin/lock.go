@@ -20,6 +20,9 @@ func (b *backend) lock(ctx context.Context, path string) (unlock func(), err err
 		b.locks[path] = held
 	}
 	b.locksLock.Unlock()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	select {
 	case held <- struct{}{}:
 		return func() { <-held }, nil

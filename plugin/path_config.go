@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -142,7 +143,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	return warnings, b.storeAccount(ctx, req.Storage, name, config)
 }
 
-func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
+func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
 	cloud, err := b.verified(ctx, name, config)
 	if err != nil {
 		return nil, err
@@ -150,6 +151,11 @@ func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name str
 	if before != nil && before.AccountID != config.AccountID {
 		why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
 		if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
+			return nil, err
+		}
+		warnings = before.leftBehind()
+		config.Previous, config.KeyLabel, config.Retired = nil, "", nil
+		if err := forgetOwnKeys(ctx, s, name); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +166,7 @@ func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name str
 	if err != nil {
 		return nil, err
 	}
-	return accountWarnings(config, view), nil
+	return append(warnings, accountWarnings(config, view)...), nil
 }
 
 // refuseIfUsed fails where keys of the account are still to be revoked: they could
@@ -196,15 +202,41 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {
 		return nil, err
 	}
-	return warn(before.leftBehind()), remove(ctx, req.Storage, policyPrefix+name)
+	if err := forgetOwnKeys(ctx, req.Storage, name); err != nil {
+		return nil, err
+	}
+	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
+		if err := remove(ctx, req.Storage, prefix+name); err != nil {
+			return nil, err
+		}
+	}
+	return warn(before.leftBehind()), nil
 }
 
-// leftBehind names the engine-made keys that nobody deletes once the account is gone.
+// forgetOwnKeys takes the engine's own keys of an account that is given up out of the
+// ledger. Nothing else can be there: an account in use is not given up.
+func forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
+	for p, err := range ledgerPaths(ctx, s, account) {
+		if err != nil {
+			return err
+		}
+		if err := remove(ctx, s, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftBehind names the keys that the engine made for itself and cannot delete any more.
 func (c *accountConfig) leftBehind() []string {
-	if c.KeyLabel == "" {
+	keys := c.ownKeys()[1:]
+	if c.KeyLabel != "" {
+		keys = append(keys, c.AccessKey)
+	}
+	if len(keys) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the engine made access key %s for itself, and cannot delete the key that it works with: delete it in the cloud", c.AccessKey)}
+	return []string{"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", ")}
 }
 
 // replaceKey settles what a write means for the engine's own keys. A key that rotation has
@@ -222,7 +254,9 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 		return warnings
 	}
 	if before.KeyLabel != "" {
-		c.Previous = append(slices.Clone(c.Previous), before.asPrevious(time.Now()))
+		previous := before.asPrevious(time.Now())
+		previous.ByOperator = true
+		c.Previous = append(slices.Clone(c.Previous), previous)
 		c.KeyLabel = ""
 	}
 	return warnings

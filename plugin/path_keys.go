@@ -99,6 +99,19 @@ func (e *ledgerEntry) answer() map[string]any {
 	}
 }
 
+// ofUser tells whether a ledger path is a key of the user; the empty user is any. The users
+// made for leases share one segment, so their entries are looked at.
+func ofUser(ctx context.Context, s logical.Storage, p, user string) (bool, error) {
+	switch segment := path.Base(path.Dir(p)); {
+	case user == "" || segment == identitySegment(user):
+		return true, nil
+	case segment != usersIdentity:
+		return false, nil
+	}
+	entry, err := load[ledgerEntry](ctx, s, p)
+	return entry != nil && entry.User == user, err
+}
+
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	paths, err := allLedgerPaths(ctx, req.Storage)
 	if err != nil {
@@ -108,7 +121,11 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 	ids := make([]string, 0, len(paths))
 	user := data.Get("user").(string)
 	for _, p := range paths {
-		if user == "" || path.Base(path.Dir(p)) == identitySegment(user) {
+		wanted, err := ofUser(ctx, req.Storage, p, user)
+		if err != nil {
+			return nil, err
+		}
+		if wanted {
 			byKey[path.Base(p)] = p
 			ids = append(ids, path.Base(p))
 		}

@@ -111,6 +111,11 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 
 func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
 	name := data.Get("name").(string)
+	unlock, err := b.lock(ctx, rolePrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+name)
 	if err != nil {
 		return nil, err

@@ -43,8 +43,7 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesStaticRole(),
 				logical.UpdateOperation: b.writesStaticRole(),
-				logical.PatchOperation: b.patches("Change some fields of a static role.", b.pathStaticRoleExists,
-					b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite)),
+				logical.PatchOperation:  b.patchesStaticRole(),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventStaticDelete, "name", b.pathStaticRoleDelete),
 					Summary:                     "Delete a static role and its keys.",
@@ -176,7 +175,8 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err != nil {
 		return err
 	}
-	role, err := newStaticRole(before, data)
+	defaultGrace, _ := ctx.Value(defaultGraceKey{}).(bool)
+	role, err := newStaticRole(before, data, defaultGrace)
 	if err != nil {
 		return err
 	}
@@ -193,12 +193,40 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 		return nil
 	}
 	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
-		return errors.Join(err, remove(context.WithoutCancel(ctx), s, staticRolePrefix+name))
+		return errors.Join(err, b.dropUnlessMade(ctx, s, name))
 	}
 	return nil
 }
 
-func newStaticRole(before *staticRole, data *framework.FieldData) (*staticRole, error) {
+// dropUnlessMade takes back a new role whose first key could not be made. One whose key is
+// stored all the same, or may be, is kept: the next tick completes it.
+func (b *backend) dropUnlessMade(ctx context.Context, s logical.Storage, name string) error {
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil || creds != nil {
+		return err
+	}
+	return remove(ctx, s, staticRolePrefix+name)
+}
+
+// defaultGraceKey marks the context of a patch that sets the grace to null.
+type defaultGraceKey struct{}
+
+// patchesStaticRole gives null its meaning for the one field whose default depends on others.
+func (b *backend) patchesStaticRole() *framework.PathOperation {
+	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite))
+	merge := patch.Callback
+	patch.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+		if grace, given := data.Raw["rotation_grace_period"]; given && grace == nil {
+			ctx = context.WithValue(ctx, defaultGraceKey{}, true)
+		}
+		return merge(ctx, req, data)
+	}
+	return patch
+}
+
+func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace bool) (*staticRole, error) {
 	role := &staticRole{Account: defaultAccount}
 	if before != nil {
 		*role = *before
@@ -209,7 +237,10 @@ func newStaticRole(before *staticRole, data *framework.FieldData) (*staticRole, 
 	take(data, "rotation_schedule", &role.RotationSchedule)
 	takeSeconds(data, "rotation_window", &role.RotationWindow)
 	takeSeconds(data, "rotation_grace_period", &role.Grace)
-	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
+	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given {
+		defaultGrace = true
+	}
+	if defaultGrace && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
 		var err error
 		if role.Grace, err = role.defaultGrace(); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -17,8 +18,8 @@ import (
 // reapRetryMax is the longest pause before the reaper tries a stuck key again.
 const reapRetryMax = time.Hour
 
-// periodic runs once a minute on the active node. Each account is on its own: one
-// that is down does not keep the others from being tended.
+// periodic runs once a minute on the active node. The accounts are tended side by side:
+// one whose cloud hangs uses up the tick for itself alone.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	b.tickStarted.Store(time.Now().UnixNano())
 	if !b.tendsLocalStorage() {
@@ -32,10 +33,12 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if err != nil {
 		return err
 	}
-	problems := []error{b.tendStaticRoles(ctx, req.Storage)}
-	for _, name := range names {
-		problems = append(problems, b.tendAccount(ctx, req.Storage, name))
+	var tended sync.WaitGroup
+	problems := make([]error, len(names))
+	for i, name := range names {
+		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name) })
 	}
+	tended.Wait()
 	return errors.Join(problems...)
 }
 
@@ -45,7 +48,13 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 		return err
 	}
 	// The rotation comes first: without a working key nothing else gets done.
-	return errors.Join(b.rotateIfDue(ctx, s, a), b.refreshPolicyIfOld(ctx, s, a), b.reap(ctx, s, a), b.reconcileIfDue(ctx, s, a))
+	return errors.Join(
+		b.rotateIfDue(ctx, s, a),
+		b.tendStaticRoles(ctx, s, name),
+		b.refreshPolicyIfOld(ctx, s, a),
+		b.reap(ctx, s, a),
+		b.reconcileIfDue(ctx, s, a),
+	)
 }
 
 // tendsLocalStorage tells whether this node looks after ledger, WAL and policies:

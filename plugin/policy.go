@@ -70,6 +70,9 @@ func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *accou
 	} else {
 		view.Policy, view.ReadAt, view.Problem, view.Account = policy, view.TriedAt, "", a.config.AccountID
 	}
+	// Also when the time is up: a cloud that hangs is not asked again at once.
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
 	if err := save(ctx, s, policyPrefix+a.name, view); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
@@ -33,7 +34,9 @@ const (
 // previousKey is a key that was replaced and is still to be deleted.
 type previousKey struct {
 	ID          string            `json:"id"`
-	Identity    provider.Identity `json:"identity"` // an operator may give the account a key of another user
+	AccountID   string            `json:"account_id"`
+	Identity    provider.Identity `json:"identity"`    // an operator may give the account a key of another user
+	ByOperator  bool              `json:"by_operator"` // it was not rotation that replaced it
 	Expires     time.Time         `json:"expires"`
 	DeleteAfter time.Time         `json:"delete_after"`
 }
@@ -41,7 +44,7 @@ type previousKey struct {
 // owner is the user to name when the key is deleted with a key of the given identity.
 func (p previousKey) owner(signer provider.Identity) (string, error) {
 	switch {
-	case p.Identity == signer:
+	case p.Identity == signer && !(p.ByOperator && signer.Kind == provider.IdentityUnknown):
 		return "", nil
 	case p.Identity.Kind == provider.IdentityUser:
 		return p.Identity.User, nil
@@ -100,6 +103,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if _, err := b.identified(ctx, s, name); err != nil {
 		return nil, err
 	}
+	ctx = urgently(ctx)
 	defer func() {
 		b.announceRotation(ctx, eventRotateRoot, name, "rotate-root/"+name, configPrefix+name, err)
 	}()
@@ -110,6 +114,9 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	defer unlock()
 	a, err := b.account(ctx, s, name)
 	if err != nil {
+		return nil, err
+	}
+	if err := refuseSharedKey(ctx, s, a); err != nil {
 		return nil, err
 	}
 	instance, err := b.instanceID(ctx, s)
@@ -147,6 +154,30 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	return config, nil
 }
 
+// refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
+func refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
+	names, err := accountNames(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		other, err := load[accountConfig](ctx, s, configPrefix+name)
+		if err != nil {
+			return err
+		}
+		if name != a.name && other != nil && other.AccessKey == a.config.AccessKey {
+			return mendable("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of its own", a.name, name, name)
+		}
+	}
+	return nil
+}
+
+// urgently puts the calls of a rotation before all others: a storm of revokes must not
+// keep the key that they need from being replaced.
+func urgently(ctx context.Context) context.Context {
+	return transport.WithNext(transport.WithClass(ctx, transport.ClassIssue))
+}
+
 // verifiedSuccessor is the configuration with the new key, once the cloud has accepted a
 // call that it signs.
 func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recordedKey) (*accountConfig, error) {
@@ -171,7 +202,7 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 
 // asPrevious is the current key as one that is being replaced.
 func (c *accountConfig) asPrevious(now time.Time) previousKey {
-	return previousKey{ID: c.AccessKey, Identity: c.Identity, Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap)}
+	return previousKey{ID: c.AccessKey, AccountID: c.AccountID, Identity: c.Identity, Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap)}
 }
 
 // deletePrevious deletes the replaced keys whose overlap has passed, with the current
@@ -209,6 +240,9 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name st
 }
 
 func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previousKey) error {
+	if previous.AccountID != a.config.AccountID {
+		return fmt.Errorf("it belongs to cloud account %s, and account %q is now %s: delete it there", previous.AccountID, a.name, a.config.AccountID)
+	}
 	user, err := previous.owner(a.config.Identity)
 	if err != nil {
 		return err

@@ -139,7 +139,9 @@ func (r *staticRole) scheduled(creds *staticCreds, now time.Time) (time.Time, er
 			return time.Time{}, err
 		}
 	}
-	if lastMoment := creds.Expires.Add(-max(r.Grace, rotationLead)); lastMoment.Before(next) {
+	// Where a lowered policy leaves less than the role needs, a third of the key's life must do.
+	lead := min(max(r.Grace, rotationLead), creds.Expires.Sub(creds.Created)/3)
+	if lastMoment := creds.Expires.Add(-lead); lastMoment.Before(next) {
 		return lastMoment, nil
 	}
 	return next, nil
@@ -185,7 +187,7 @@ func (r *staticRole) defaultGrace() (time.Duration, error) {
 // asPrevious is the current key as one that is being replaced.
 func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 	return previousKey{
-		ID:       c.AccessKey,
+		ID: c.AccessKey, AccountID: c.AccountID,
 		Identity: provider.Identity{Kind: provider.IdentityUser, User: r.UserName},
 		Expires:  c.Expires, DeleteAfter: now.Add(r.Grace),
 	}

@@ -199,6 +199,41 @@ func TestStaticRole(t *testing.T) {
 			v.storage.after = nil
 			v.mustHaveStatic("after a write with a lost answer")
 		},
+		"so does that of a new role, which is kept with the key": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.storage.after = func(_, key string) error {
+				if strings.HasPrefix(key, staticCredsPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.UpdateOperation, "static-roles/db", "user_name=app", "rotation_period=24h"); failure(resp, err) == nil {
+				v.t.Error("reported as a success")
+			}
+			v.storage.after = nil
+			v.mustHaveStatic("after a first write with a lost answer")
+		},
+		"null in a patch is the default grace again": func(t *testing.T, v *testVault) {
+			setUp(v, "rotation_period=24h", "rotation_grace_period=10m")
+			v.patch("static-roles/db", map[string]any{"rotation_grace_period": nil})
+			if grace := v.read("static-roles/db")["rotation_grace_period"]; grace != int64(3600) {
+				t.Errorf("%v", grace)
+			}
+		},
+		"a policy that leaves less than the role needs does not rotate it at every tick": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(90 * time.Hour)
+			setUp(v, "rotation_period=24h")
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 1800})
+			v.write("rotate-role/db")
+			seen := map[any]bool{}
+			for range 40 {
+				v.settle(rollbackPeriod)
+				seen[v.read("static-creds/db")["access_key"]] = true
+			}
+			if len(seen) > 4 {
+				t.Errorf("%d keys in 40 minutes", len(seen))
+			}
+		},
 		"a death between the role and its first key is made up for by the next tick": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			role := staticRole{Account: "default", UserName: "app", RotationPeriod: day, Grace: time.Hour}

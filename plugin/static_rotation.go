@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 // rollback decides by what is stored then. At the quota the role's own previous key makes
 // room, never a foreign one.
 func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (creds *staticCreds, err error) {
+	ctx = urgently(ctx)
 	defer func() {
 		b.announceRotation(ctx, eventRotate, name, "rotate-role/"+name, staticCredsPrefix+name, err)
 	}()
@@ -119,18 +121,18 @@ func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *acc
 	return b.strike(ctx, s, &ledgerEntry{Account: a.name, User: key.Identity.User, AccessKey: key.ID})
 }
 
-// tendStaticRoles rotates what is due and deletes what is past its grace. The schedule is
-// in storage: a restart or a failover changes nothing.
-func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage) error {
+// tendStaticRoles rotates what is due of an account, and deletes what is past its grace.
+// The schedule is in storage: a restart or a failover changes nothing.
+func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, account string) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	names, err := s.List(ctx, staticRolePrefix)
+	roles, err := staticRolesOf(ctx, s, account)
 	if err != nil {
-		return fmt.Errorf("listing static roles: %w", err)
+		return err
 	}
 	var problems []error
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
 		if ctx.Err() != nil {
 			break // the next tick goes on
 		}

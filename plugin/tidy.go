@@ -185,6 +185,9 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 			problems = append(problems, b.tidyUsers(ctx, s, a, dryRun))
 			continue
 		}
+		if a, err = b.identified(ctx, s, name); err != nil { // its key may have been rotated meanwhile
+			return err
+		}
 		orphans, looked, err := b.findOrphans(ctx, s, a, user)
 		b.tidying.note(func(r *tidyReport) {
 			r.Keys += looked
