@@ -243,6 +243,25 @@ func (v *testVault) dieAt(step int, do func(context.Context)) bool {
 	return dead
 }
 
+// failWrite runs do and fails the given one of its storage writes. It tells whether there
+// was such a write.
+func (v *testVault) failWrite(write int, do func()) bool {
+	v.t.Helper()
+	count := 0
+	v.storage.before = func(op, _ string) error {
+		if op != "put" && op != "delete" {
+			return nil
+		}
+		if count++; count == write+1 {
+			return errInjected
+		}
+		return nil
+	}
+	do()
+	v.storage.before = nil
+	return count > write
+}
+
 // mustHaveNoWAL expects that nothing is left to roll back.
 func (v *testVault) mustHaveNoWAL() {
 	v.t.Helper()

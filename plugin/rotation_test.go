@@ -120,23 +120,8 @@ func TestRotateRoot(t *testing.T) {
 		},
 		"a failure of any storage write leaves one working configuration": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			for write := 0; ; write++ {
-				count := 0
-				v.storage.before = func(op, _ string) error {
-					if op != "put" && op != "delete" {
-						return nil
-					}
-					if count++; count == write+1 {
-						return errInjected
-					}
-					return nil
-				}
-				_, _ = v.try(logical.UpdateOperation, "rotate-root/default")
-				v.storage.before = nil
+			for write := 0; v.failWrite(write, func() { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") }); write++ {
 				v.mustWork(fmt.Sprintf("after a failure of write %d", write))
-				if count <= write {
-					break
-				}
 			}
 		},
 		"a write that fails and is stored all the same does not lock the engine out": func(t *testing.T, v *testVault) {

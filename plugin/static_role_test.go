@@ -168,23 +168,8 @@ func TestStaticRole(t *testing.T) {
 		},
 		"a failure of any storage write does so too": func(_ *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h", "rotation_grace_period=5m")
-			for write := 0; ; write++ {
-				count := 0
-				v.storage.before = func(op, _ string) error {
-					if op != "put" && op != "delete" {
-						return nil
-					}
-					if count++; count == write+1 {
-						return errInjected
-					}
-					return nil
-				}
-				_, _ = v.try(logical.UpdateOperation, "rotate-role/db")
-				v.storage.before = nil
+			for write := 0; v.failWrite(write, func() { _, _ = v.try(logical.UpdateOperation, "rotate-role/db") }); write++ {
 				v.mustHaveStatic(fmt.Sprintf("after a failure of write %d", write))
-				if count <= write {
-					return
-				}
 			}
 		},
 		"a write that fails and is stored all the same keeps its key": func(_ *testing.T, v *testVault) {
