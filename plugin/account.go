@@ -236,8 +236,20 @@ func (a *account) isOwnIdentity(user string) bool {
 	return user == "" || (a.config.Identity.Kind == provider.IdentityUser && a.config.Identity.User == user)
 }
 
-// holdsOwnKey asks the cloud whether a user owns the engine's key, where the
-// engine could not find out whose key it is.
+// owns tells whether a user is the identity of the engine's own key. Where the engine could
+// not find out whose key it is, the cloud is asked.
+func (a *account) owns(ctx context.Context, user string) (bool, error) {
+	if a.isOwnIdentity(user) || a.config.Identity.Kind != provider.IdentityUnknown {
+		return a.isOwnIdentity(user), nil
+	}
+	own, err := a.holdsOwnKey(ctx, user)
+	if err != nil && provider.KindOf(err) != provider.KindNotFound {
+		return false, explain(a.name, err)
+	}
+	return own, nil
+}
+
+// holdsOwnKey tells whether the engine's key is among a user's.
 func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
 	keys, err := a.cloud.ListKeys(ctx, user)
 	if err != nil {

@@ -25,12 +25,9 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []stri
 			"name the users whose keys it leases, or set allow_root_identity=true in config/%s", a.name, a.name)
 	}
 	for _, user := range users {
-		own := a.isOwnIdentity(user)
-		if !own && a.config.Identity.Kind == provider.IdentityUnknown {
-			var err error
-			if own, err = a.holdsOwnKey(ctx, user); err != nil && provider.KindOf(err) != provider.KindNotFound {
-				return explain(a.name, err)
-			}
+		own, err := a.owns(ctx, user)
+		if err != nil {
+			return err
 		}
 		if own {
 			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. "+

@@ -10,8 +10,8 @@ import (
 
 // lock lets one change of a storage entry run at a time: a rotation would otherwise
 // overwrite what an operator writes meanwhile. Locks are channels, so that waiting ends with
-// the context, and fake time in tests sees it. No two are held at once, but an account's
-// inside a static role's.
+// the context, and fake time in tests sees it. Where several are held, they are taken in this
+// order: static role, its user, account.
 func (b *backend) lock(ctx context.Context, path string) (unlock func(), err error) {
 	b.locksLock.Lock()
 	held, ok := b.locks[path]

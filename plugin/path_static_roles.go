@@ -183,6 +183,11 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err := role.validate(before); err != nil {
 		return err
 	}
+	unlockUser, err := b.lock(ctx, "static-users/"+role.Account+"/"+role.UserName) // two new roles cannot both take it
+	if err != nil {
+		return err
+	}
+	defer unlockUser()
 	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
 		return err
 	}
@@ -256,7 +261,11 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err != nil {
 		return err
 	}
-	if a.isOwnIdentity(role.UserName) {
+	own, err := a.owns(ctx, role.UserName)
+	if err != nil {
+		return err
+	}
+	if own {
 		return mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
 	others, err := staticRolesOf(ctx, s, role.Account)

@@ -249,20 +249,21 @@ func TestStaticRoleInput(t *testing.T) {
 		fields []string
 		says   []string
 	}{
-		"no user":                     {[]string{"rotation_period=1h"}, []string{"user_name"}},
-		"a malformed user":            {[]string{"user_name=a/b", "rotation_period=1h"}, []string{`"a/b"`}},
-		"a user that does not exist":  {[]string{"user_name=ghost", "rotation_period=1h"}, []string{`"ghost"`, "does not exist"}},
-		"neither period nor schedule": {[]string{"user_name=app"}, []string{"either rotation_period or rotation_schedule"}},
-		"period and schedule":         {[]string{"user_name=app", "rotation_period=1h", "rotation_schedule=0 3 * * *"}, []string{"either"}},
-		"a period too short":          {[]string{"user_name=app", "rotation_period=1m"}, []string{"5m0s is the least"}},
-		"a schedule that is none":     {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
-		"a schedule that never comes": {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
-		"a window without a schedule": {[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
-		"a window too short":          {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"3600"}},
-		"a grace longer than a round": {[]string{"user_name=app", "rotation_period=1h", "rotation_grace_period=2h"}, []string{"rotation_grace_period (2h0m0s)"}},
-		"an unknown account":          {[]string{"user_name=app", "rotation_period=1h", "account=nope"}, []string{`account "nope" is not configured`}},
-		"the engine's own user":       {[]string{"user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},
-		"a user of another role":      {[]string{"user_name=taken", "rotation_period=1h"}, []string{`belongs to static role "other"`}},
+		"no user":                                          {[]string{"rotation_period=1h"}, []string{"user_name"}},
+		"a malformed user":                                 {[]string{"user_name=a/b", "rotation_period=1h"}, []string{`"a/b"`}},
+		"a user that does not exist":                       {[]string{"user_name=ghost", "rotation_period=1h"}, []string{`"ghost"`, "does not exist"}},
+		"neither period nor schedule":                      {[]string{"user_name=app"}, []string{"either rotation_period or rotation_schedule"}},
+		"period and schedule":                              {[]string{"user_name=app", "rotation_period=1h", "rotation_schedule=0 3 * * *"}, []string{"either"}},
+		"a period too short":                               {[]string{"user_name=app", "rotation_period=1m"}, []string{"5m0s is the least"}},
+		"a schedule that is none":                          {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
+		"a schedule that never comes":                      {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
+		"a window without a schedule":                      {[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
+		"a window too short":                               {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"3600"}},
+		"a grace longer than a round":                      {[]string{"user_name=app", "rotation_period=1h", "rotation_grace_period=2h"}, []string{"rotation_grace_period (2h0m0s)"}},
+		"an unknown account":                               {[]string{"user_name=app", "rotation_period=1h", "account=nope"}, []string{`account "nope" is not configured`}},
+		"the engine's own user":                            {[]string{"user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},
+		"the engine's own, by another name of the account": {[]string{"account=blind", "user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},
+		"a user of another role":                           {[]string{"user_name=taken", "rotation_period=1h"}, []string{`belongs to static role "other"`}},
 	}
 	for name, test := range tests {
 		inBubble(t, map[string]func(t *testing.T, v *testVault){name: func(t *testing.T, v *testVault) {
@@ -271,6 +272,9 @@ func TestStaticRoleInput(t *testing.T) {
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/other", "user_name=taken", "rotation_period=1h")
+			// An engine that may not list users does not know whose its key is.
+			v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
+			v.write("config/blind", v.accountFields()...)
 			v.mustRefuse(logical.UpdateOperation, "static-roles/db", test.fields, test.says...)
 			if resp, _ := v.try(logical.ReadOperation, "static-roles/db"); resp != nil {
 				t.Error("it was stored all the same")
