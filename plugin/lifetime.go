@@ -115,10 +115,17 @@ func planIssue(now time.Time, b bounds, wanted time.Duration) (issuePlan, error)
 	}, nil
 }
 
+// slack is how far a lease may reach into its key's grace: dates are whole seconds, and
+// a client that asks for ten minutes should not get 9m59s for it.
+const slack = time.Second
+
 // atReply is what Vault is told. It starts the lease's clock only when it has the
 // reply, so what the cloud took is taken off: no lease ends after its key.
 func (p issuePlan) atReply(now time.Time) (ttl, maxTTL time.Duration, err error) {
-	ttl = min(p.Lease, p.Expiry.Add(-p.Grace).Sub(now)).Truncate(time.Second)
+	ttl = p.Lease.Truncate(time.Second)
+	if left := p.Expiry.Add(-p.Grace).Sub(now); left+slack <= p.Lease {
+		ttl = left.Truncate(time.Second)
+	}
 	maxTTL = p.Issued.Add(p.MaxLease).Sub(now).Truncate(time.Second)
 	if ttl < time.Second || maxTTL < time.Second {
 		return 0, 0, fmt.Errorf("the cloud took %s to make the key, longer than the lease of %s", now.Sub(p.Issued).Round(time.Second), p.Lease)

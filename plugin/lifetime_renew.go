@@ -54,12 +54,12 @@ func planRenewal(sys logical.SystemView, now time.Time, life leaseLife, b bounds
 // maximum is lowered instead, for this renewal only: it is set anew each time.
 func (p renewalPlan) atReply(now time.Time) (ttl, maxTTL time.Duration, err error) {
 	lastEnd := p.Expiry.Add(-p.grace)
-	left := lastEnd.Sub(now).Truncate(time.Second)
+	left := lastEnd.Sub(now)
+	if left+slack > p.TTL {
+		return p.TTL, p.MaxTTL, nil
+	}
 	if left < time.Second {
 		return 0, 0, errors.New("the cloud took so long to move the key's expiry that nothing of the lease is left: renew again")
 	}
-	if left >= p.TTL {
-		return p.TTL, p.MaxTTL, nil
-	}
-	return left, min(p.MaxTTL, lastEnd.Sub(p.life.Started).Truncate(time.Second)), nil
+	return left.Truncate(time.Second), min(p.MaxTTL, lastEnd.Sub(p.life.Started).Truncate(time.Second)), nil
 }

@@ -114,6 +114,15 @@ func TestPlanIssue(t *testing.T) {
 			t.Errorf("got %s, %v", ttl, err)
 		}
 	})
+	t.Run("so it does wherever in a second it begins", func(t *testing.T) {
+		for fraction := range 1000 {
+			began := now.Truncate(time.Second).Add(time.Duration(fraction) * time.Millisecond)
+			p, _ := planIssue(began, plenty, time.Hour)
+			if ttl, _, err := p.atReply(began.Add(400 * time.Millisecond)); err != nil || ttl != time.Hour {
+				t.Fatalf("begun at %s: got %s, %v", began, ttl, err)
+			}
+		}
+	})
 	t.Run("a lease that is over before the reply is an error", func(t *testing.T) {
 		p, _ := planIssue(now, plenty, 5*time.Second)
 		if ttl, _, err := p.atReply(now.Add(6 * time.Second)); err == nil {
@@ -148,7 +157,7 @@ func TestIssueProperties(t *testing.T) {
 		longest, _ := b.maxLease()
 		end := reply.Add(ttl)
 		switch {
-		case end.After(p.Expiry.Add(-b.Grace)):
+		case end.After(p.Expiry.Add(slack - b.Grace)):
 			t.Fatalf("the lease ends within the grace: %+v %+v", b, p)
 		case p.Expiry.After(end.Add(b.Grace + 2*time.Second).Add(reply.Sub(issued))):
 			t.Fatalf("the key lives too long: %+v %+v", b, p)
@@ -228,7 +237,7 @@ func TestPlanRenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if end := life.Started.Add(maxTTL); end.After(p.Expiry.Add(-p.grace)) || ttl > time.Hour-19*time.Second {
+		if end := life.Started.Add(maxTTL); end.After(p.Expiry.Add(slack-p.grace)) || ttl > time.Hour-19*time.Second {
 			t.Errorf("TTL %s, maximum until %s, key until %s", ttl, end, p.Expiry)
 		}
 	})
