@@ -18,6 +18,7 @@ import (
 )
 
 func TestMaxActiveKeys(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a role gives as many keys as it may, and refuses the next with the count": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=3")

@@ -165,6 +165,7 @@ func TestCheckFindings(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a healthy account has no findings, and the plain facts": func(t *testing.T, v *testVault) {
 			v.makeHealthy()

@@ -153,6 +153,7 @@ func TestStorageFaults(t *testing.T) {
 // TestCrashes lets the process die at every call of an issue: whatever it had done by
 // then stays, and a new process takes over.
 func TestCrashes(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a death at any storage or cloud step of an issue leaves no key for longer than its lease would": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

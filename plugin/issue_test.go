@@ -30,6 +30,7 @@ func inBubble(t *testing.T, tests map[string]func(t *testing.T, v *testVault)) {
 }
 
 func TestIssue(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a lease costs one cloud call and three storage writes": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
@@ -364,6 +365,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestUnreachableCloud(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"an outage is a retryable error that says so": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

@@ -14,6 +14,7 @@ import (
 )
 
 func TestConfig(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a read shows what the cloud said of the key, and no secret": func(t *testing.T, v *testVault) {
 			v.configure()

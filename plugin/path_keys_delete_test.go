@@ -15,6 +15,7 @@ import (
 )
 
 func TestKillKey(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a leaked key is gone from cloud and ledger at once, and from nowhere else": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

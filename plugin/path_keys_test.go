@@ -10,6 +10,7 @@ import (
 )
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"keys are listed page by page with who has them": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

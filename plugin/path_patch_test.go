@@ -18,6 +18,7 @@ import (
 )
 
 func TestPatch(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a field that is given changes and the others stay": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_ttl=1h")

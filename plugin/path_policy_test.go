@@ -12,6 +12,7 @@ import (
 )
 
 func TestPolicy(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a policy changed in the cloud counts for the next lease once it is written": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Minute)

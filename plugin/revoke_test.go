@@ -13,6 +13,7 @@ import (
 )
 
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"revoking deletes the key in two calls, its date sent along": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

@@ -21,6 +21,7 @@ import (
 )
 
 func TestTidy(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"before the first tidy the status is idle": func(_ *testing.T, v *testVault) {
 			v.configure()

@@ -337,6 +337,7 @@ func TestUserStorageFaults(t *testing.T) {
 
 // TestUserCrashes lets the process die at every storage or cloud call.
 func TestUserCrashes(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"at any step of an issue: nothing lives longer than its lease would": func(t *testing.T, v *testVault) {
 			v.configureUsers()

@@ -65,6 +65,7 @@ func (v *testVault) leasedUser(l *testLease) cloudsim.User {
 }
 
 func TestUserLease(t *testing.T) {
+	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a lease has a user of its own with all that the role says, and both go with it": func(t *testing.T, v *testVault) {
 			v.configureUsers()
