@@ -100,7 +100,7 @@ func (e *ledgerEntry) keySpec() provider.KeySpec {
 // destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
 func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
 	if e.AccessKey != "" {
-		ref := provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Expires: e.Expires}
+		ref := provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return err
 		}

@@ -163,8 +163,7 @@ func strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]p
 }
 
 func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.Key) error {
-	ref := provider.KeyRef{AccountID: a.config.AccountID, User: orphan.User, ID: orphan.ID, Expires: orphan.Expires}
-	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+	if err := a.cloud.RevokeKey(ctx, orphan.Ref(a.config.AccountID)); err != nil {
 		return fmt.Errorf("account %q: removing the orphan %s: %w", a.name, orphan.ID, err)
 	}
 	b.full.forget(a.name, orphan.User)

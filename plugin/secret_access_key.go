@@ -146,7 +146,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 		return renewalPlan{}, err
 	}
 	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
-		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Expires: entry.Expires,
+		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Label: entry.Label, Expires: entry.Expires,
 	})
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:

@@ -12,7 +12,7 @@ import (
 type KeySpec struct {
 	User    string    // the owner; empty: the identity whose key signs the call
 	Label   string    // written on the key, and the only way to find it if the answer is lost
-	Expires time.Time // UTC, whole seconds; zero: never
+	Expires time.Time // UTC, whole seconds; zero: never. Where the cloud ends no key, it is written beside the label
 }
 
 // Key is an access key as the cloud lists it: without its secret.
@@ -22,7 +22,21 @@ type Key struct {
 	Label   string
 	Active  bool
 	Created time.Time
-	Expires time.Time // zero: never
+	Expires time.Time // at which the cloud ends the key; zero: never
+	Due     time.Time // at which the key should be removed, as written on it where the cloud ends no key by itself; zero: nothing is written
+}
+
+// End is the date at which the key ends by itself or should be removed; zero: none.
+func (k Key) End() time.Time {
+	if k.Expires.IsZero() {
+		return k.Due
+	}
+	return k.Expires
+}
+
+// Ref names the key to a call that changes it.
+func (k Key) Ref(accountID string) KeyRef {
+	return KeyRef{AccountID: accountID, User: k.User, ID: k.ID, Label: k.Label, Expires: k.End()}
 }
 
 // LiveAt tells whether the key can sign at time t. A cloud may list a key as
@@ -50,6 +64,7 @@ type KeyRef struct {
 	AccountID string // the cloud account that the key was made in
 	User      string // the owner; empty: the identity whose key signs the call
 	ID        string
+	Label     string    // written on the key: a cloud that keeps the date beside it writes both at once
 	Expires   time.Time // the key's date; zero: never
 }
 

@@ -20,13 +20,25 @@ type Keys interface {
 	ListKeys(ctx context.Context, user string) ([]Key, error)
 
 	// MoveExpiry sets the date at which a key ends, and nothing else: an
-	// inactive key stays inactive.
+	// inactive key stays inactive. Where the cloud ends no key by itself, the
+	// date is written beside the label.
 	MoveExpiry(ctx context.Context, ref KeyRef) error
 
 	// RevokeKey makes a key unusable and removes it, in the steps that the cloud
 	// asks for. It is idempotent: a key that is gone is a success, and only then
 	// is absence believed when the account of ref answered and does not list it.
 	RevokeKey(ctx context.Context, ref KeyRef) error
+}
+
+// Stages are the steps of RevokeKey one at a time, for those who keep a key
+// switched off for some days before it is removed. Both are idempotent, and a
+// key that is gone is a success, believed as RevokeKey believes it.
+type Stages interface {
+	// DeactivateKey switches a key off. Its date is sent along.
+	DeactivateKey(ctx context.Context, ref KeyRef) error
+
+	// DeleteKey removes a key that is switched off.
+	DeleteKey(ctx context.Context, ref KeyRef) error
 }
 
 // Caller tells whose key signs the calls.
@@ -44,6 +56,13 @@ type PolicyReader interface {
 	AccessPolicy(ctx context.Context) (AccessPolicy, error)
 }
 
+// PolicyWriter changes the account's access policy.
+type PolicyWriter interface {
+	// SetAccessPolicy replaces the whole policy: what the caller does not want to
+	// change must be sent as it was read.
+	SetAccessPolicy(ctx context.Context, policy AccessPolicy) error
+}
+
 // Cloud is what the secrets engine needs of a cloud account.
 type Cloud interface {
 	Keys
@@ -53,4 +72,9 @@ type Cloud interface {
 
 	// KeyQuota is how many access keys one identity can have.
 	KeyQuota() int
+
+	// ExpiresKeys tells whether the cloud itself ends a key at its date (OUTSCALE).
+	// Where it does not (Huawei), the date is only written on the key, and nothing
+	// but a deletion ends it.
+	ExpiresKeys() bool
 }

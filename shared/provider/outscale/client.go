@@ -103,6 +103,9 @@ func inFlight(perSecond float64) int {
 // KeyQuota implements provider.Cloud.
 func (c *Client) KeyQuota() int { return keyQuota }
 
+// ExpiresKeys is true: OUTSCALE refuses a key from its ExpirationDate on.
+func (c *Client) ExpiresKeys() bool { return true }
+
 // Close gives back idle connections.
 func (c *Client) Close() {
 	if t, ok := c.base.(*http.Transport); ok {
