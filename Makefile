@@ -67,6 +67,10 @@ test-unit: ## run the tests that need no server
 test-acceptance: build vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
+.PHONY: docs
+docs: ## write docs/reference.md from the engine itself
+	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	go vet ./...
