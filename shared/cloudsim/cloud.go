@@ -92,7 +92,7 @@ func New(options ...Option) *Cloud {
 	return c
 }
 
-// Secrets returns every secret key ever made here, so that a test can search logs and storage for them.
+// Secrets returns every secret key ever made here and every password, so that a test can search logs and storage for them.
 func (c *Cloud) Secrets() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,6 +107,7 @@ type Call struct {
 	Account   string          `json:"account,omitempty"`
 	User      string          `json:"user,omitempty"`
 	Scope     string          `json:"scope,omitempty"` // the region in the signature's scope
+	Login     bool            `json:"login,omitempty"` // it was sent with an account's login, not with a key
 	At        time.Time       `json:"at"`
 	Body      json.RawMessage `json:"body,omitempty"`
 	Status    int             `json:"status"`
