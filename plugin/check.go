@@ -31,6 +31,7 @@ type checkup struct {
 	policy *policyView
 	bounds bounds
 	counts map[string]keyCount // by user
+	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
 
 	undated  []string
@@ -82,6 +83,10 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		c.checkUser(ctx, user, users[user])
 	}
 	c.checkRoles(users)
+	if err := c.checkPermissions(ctx, s); err != nil {
+		return nil, err
+	}
+	c.checkClock()
 	if len(c.undated) > 0 {
 		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")

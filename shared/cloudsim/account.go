@@ -106,7 +106,7 @@ func (c *Cloud) AddAccount(id string) *Account {
 		return a
 	}
 	a := &Account{cloud: c, id: id, policies: map[string]*managedPolicy{}}
-	a.identities = map[string]*identity{"": {created: time.Now()}}
+	a.identities = map[string]*identity{"": {created: c.now()}}
 	k := c.newKey(a, a.identities[""], KeySpec{})
 	a.root = Credentials{AccessKey: k.ID, SecretKey: k.secret}
 	c.accounts[id] = a
@@ -151,7 +151,7 @@ func (a *Account) newUser(name, path, email string) *identity {
 		id:       randomID(32),
 		path:     path,
 		email:    cmp.Or(email, a.email()),
-		created:  time.Now(),
+		created:  a.cloud.now(),
 		inline:   map[string]string{},
 		sequence: a.cloud.sequence,
 	}
@@ -174,7 +174,7 @@ func (a *Account) AddKey(spec KeySpec) Credentials {
 func (c *Cloud) newKey(a *Account, who *identity, spec KeySpec) *key {
 	created := spec.Created
 	if created.IsZero() {
-		created = time.Now()
+		created = c.now()
 	}
 	created = created.UTC().Truncate(time.Millisecond)
 	c.sequence++

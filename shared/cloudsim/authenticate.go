@@ -27,7 +27,7 @@ func (c *Cloud) admit(op string, r *http.Request, body []byte) (*Account, *ident
 
 // authenticate finds the key that signed the request, or the refusal. The caller holds c.mu.
 func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
-	now := time.Now()
+	now := c.now()
 	auth, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
 		return nil, errAuthentication() // nobody to hold a strike against

@@ -24,7 +24,7 @@ var withLogin = map[string]bool{
 // signIn checks login and password. A wrong password counts towards the account's lock-out like a wrong key; which code
 // answers it is assumed to be the same. The caller holds c.mu.
 func (c *Cloud) signIn(op string, r *http.Request) (*Account, *apiError) {
-	now := time.Now()
+	now := c.now()
 	login, password, _ := r.BasicAuth()
 	a := c.accountOf(r)
 	if a == nil {

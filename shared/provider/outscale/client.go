@@ -54,11 +54,16 @@ type Client struct {
 	api       *osc.APIClient
 	base      http.RoundTripper
 	accessKey string
+	clock     *transport.Clock
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
-// The compiler holds the client to the interface that the engine uses.
-var _ provider.Cloud = (*Client)(nil)
+// The compiler holds the client to the interfaces that the engine uses.
+var (
+	_ provider.Cloud            = (*Client)(nil)
+	_ provider.PermissionProber = (*Client)(nil)
+	_ provider.ClockSkew        = (*Client)(nil)
+)
 
 // New returns a client. It makes no call.
 func New(c Config) (*Client, error) {
@@ -77,6 +82,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 
+	clock := new(transport.Clock)
 	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
 	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
@@ -90,12 +96,13 @@ func New(c Config) (*Client, error) {
 			Pacer:      transport.NewPacer(c.PerSecond),
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
+			Clock:      clock,
 
 			MaxInFlight: inFlight(c.PerSecond),
 		}),
 	}
 	return &Client{
-		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey,
+		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey, clock: clock,
 		redact: redactor(c.SecretKey, c.Password, c.Login),
 	}, nil
 }
