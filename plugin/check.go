@@ -24,6 +24,7 @@ const nearlyFull = 2
 type checkup struct {
 	account  *account
 	instance string
+	learn    func(user string, foreign int) // keeps what its lists show
 	now      time.Time
 
 	who    provider.Whoami
@@ -74,6 +75,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}}
+	c.learn = func(user string, foreign int) { b.full.learn(a.name, user, foreign) }
 	c.checkCaller(ctx)
 	if err := b.checkPolicy(ctx, s, c); err != nil {
 		return nil, err
@@ -184,6 +186,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		}
 	}
 	c.counts[user] = count
+	c.learn(user, count.others)
 	if count.free() <= nearlyFull {
 		c.warning(fmt.Sprintf("%s has %s access keys", identityName(user), count),
 			"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
