@@ -63,6 +63,8 @@ type accountConfig struct {
 	KeyLabel       string        `json:"key_label"`          // of a key that the engine made; empty: an operator gave it
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
+
+	signIn *signIn // in place of a key, until one is made; never stored
 }
 
 // newAccountConfig has the defaults.
@@ -83,8 +85,8 @@ func (c *accountConfig) validate() error {
 		return mendable("provider is missing: set it to %q", outscale.Name)
 	case c.Provider != outscale.Name:
 		return mendable("unknown provider %q: set it to %q", c.Provider, outscale.Name)
-	case c.AccessKey == "" || c.SecretKey == "":
-		return mendable("access_key and secret_key are both needed")
+	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
+		return mendable("access_key and secret_key are both needed, or login and password to make them")
 	case c.TTL < 0 || c.MaxTTL < 0:
 		return mendable("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
@@ -143,6 +145,8 @@ type account struct {
 	name   string
 	config *accountConfig
 	cloud  provider.Cloud
+
+	firstKeysAt time.Time // when the next look at first keys is due; the periodic work's own
 }
 
 // opener makes the client of an account: the one place that chooses a cloud's
@@ -162,7 +166,7 @@ func openCloud(userAgent string) opener {
 }
 
 func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
-	return outscale.Config{
+	config := outscale.Config{
 		AccessKey:  c.AccessKey,
 		SecretKey:  provider.Secret(c.SecretKey),
 		Region:     c.Region,
@@ -173,6 +177,11 @@ func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
 	}
+	if c.signIn != nil {
+		config.AccessKey, config.SecretKey = "", ""
+		config.Login, config.Password = c.signIn.login, c.signIn.password
+	}
+	return config
 }
 
 // account returns the named account. Its client is made at first use and kept

@@ -24,6 +24,7 @@ const nearlyFull = 2
 type checkup struct {
 	account  *account
 	instance string
+	learn    func(user string, foreign int) // keeps what its lists show
 	now      time.Time
 
 	who    provider.Whoami
@@ -31,6 +32,7 @@ type checkup struct {
 	policy *policyView
 	bounds bounds
 	counts map[string]keyCount // by user
+	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
 
 	undated  []string
@@ -73,6 +75,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}}
+	c.learn = func(user string, foreign int) { b.full.learn(a.name, user, foreign) }
 	c.checkCaller(ctx)
 	if err := b.checkPolicy(ctx, s, c); err != nil {
 		return nil, err
@@ -82,6 +85,10 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		c.checkUser(ctx, user, users[user])
 	}
 	c.checkRoles(users)
+	if err := c.checkPermissions(ctx, s); err != nil {
+		return nil, err
+	}
+	c.checkClock()
 	if len(c.undated) > 0 {
 		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")
@@ -179,6 +186,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		}
 	}
 	c.counts[user] = count
+	c.learn(user, count.others)
 	if count.free() <= nearlyFull {
 		c.warning(fmt.Sprintf("%s has %s access keys", identityName(user), count),
 			"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))

@@ -35,6 +35,9 @@ type policyView struct {
 // be read is unknown, not absent.
 func (v *policyView) known() bool { return v.Problem == "" && !v.ReadAt.IsZero() }
 
+// unbounded tells that there surely is no bound.
+func (v *policyView) unbounded() bool { return v.known() && v.Policy.MaxKeyLifetime == 0 }
+
 // limitedBy names a deciding limit, and says when the policy, which might decide
 // otherwise, is unknown.
 func (v *policyView) limitedBy(by limit) string {

@@ -174,6 +174,10 @@ func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendi
 	if pending.StaticRole == "" {
 		return ids, nil
 	}
+	role, err := load[staticRole](ctx, s, staticRolePrefix+pending.StaticRole)
+	if err != nil || role == nil {
+		return ids, err // what a role that is gone has left in storage names nothing
+	}
 	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+pending.StaticRole)
 	if err != nil || creds == nil {
 		return ids, err
@@ -194,7 +198,7 @@ func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause 
 	return nil
 }
 
-// pendingKeys are the keys in the WAL, of all accounts.
+// pendingKeys are the keys in the WAL, of all accounts, and the first keys.
 func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 	ids, err := framework.ListWAL(ctx, s)
 	if err != nil {
@@ -211,9 +215,16 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 		}
 		var pending pendingKey
 		if err := decodeWAL(entry.Data, &pending); err != nil {
-			return nil, err
+			continue // it names no key, its rollback fails and tidy shows it: it must not hold up the others
 		}
 		keys = append(keys, pending)
+	}
+	first, err := firstKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range first {
+		keys = append(keys, key.pending())
 	}
 	return keys, nil
 }

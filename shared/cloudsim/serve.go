@@ -77,7 +77,9 @@ func (c *Cloud) receive(op string, r *http.Request, body []byte) *Call {
 	}
 
 	c.mu.Lock()
-	if k, ok := c.keys[call.AccessKey]; ok {
+	if a := c.accountOf(r); a != nil {
+		call.Account, call.Login = a.id, true
+	} else if k, ok := c.keys[call.AccessKey]; ok {
 		call.Account, call.User = k.account.id, k.User
 	} else if a, ok := c.deleted[call.AccessKey]; ok {
 		call.Account = a.id
@@ -127,14 +129,10 @@ func (c *Cloud) work(op string, r *http.Request, body []byte) *answer {
 
 	who := caller{cloud: c}
 	if !withoutAuthentication[op] {
-		k, refusal := c.authenticate(r, body)
-		if refusal == nil {
-			refusal = k.authorize(op)
-		}
-		if refusal != nil {
+		var refusal *apiError
+		if who.account, who.who, refusal = c.admit(op, r, body); refusal != nil {
 			return refused(refusal)
 		}
-		who.account, who.who = k.account, k.owner
 	}
 	fields, refusal := do(who, body)
 	if refusal != nil {
