@@ -44,9 +44,12 @@ type Options struct {
 	LogLevel string
 	// Port is the API's port on 127.0.0.1; 0 picks a free one.
 	Port int
+
+	node string // the name in raft's peer list of a cluster's node; empty: a server alone
 }
 
-// Server is a Vault server process on loopback with one unsealed core. Its
+// Server is a Vault server process on loopback with one unsealed core, alone or a
+// node of a Cluster. Its
 // Client may be used from several goroutines; its own methods that stop, kill,
 // start, seal and unseal may not.
 type Server struct {
