@@ -95,14 +95,21 @@ func newMount(t *testing.T) *mount {
 
 func newMountOn(t *testing.T, server *devserver.Server, options ...cloudsim.Option) *mount {
 	t.Helper()
+	return mountPlugin(t, server, pluginName, "", options...)
+}
+
+// mountPlugin mounts any registered plugin; the suffix tells the mounts of one test from
+// each other.
+func mountPlugin(t *testing.T, server *devserver.Server, plugin, suffix string, options ...cloudsim.Option) *mount {
+	t.Helper()
 	sim := cloudsim.New(append(options, cloudsim.WithRegion(region))...)
 	account := sim.AddAccount(accountID)
 	account.AddUser("app", "api:ReadVms")
 	m := &mount{
 		t: t, server: server, sim: sim, account: account, root: account.RootKey(), url: sim.Start(t),
-		path: "outscale-" + strings.ToLower(strings.Map(letters, t.Name())),
+		path: "outscale-" + strings.ToLower(strings.Map(letters, t.Name()+suffix)),
 	}
-	if err := devserver.Mount(t.Context(), server.Client, m.path, pluginName, api.MountConfigInput{}); err != nil {
+	if err := devserver.Mount(t.Context(), server.Client, m.path, plugin, api.MountConfigInput{}); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -156,14 +163,22 @@ func (m *mount) tryWrite(path string, fields ...string) (*api.Secret, error) {
 
 func (m *mount) read(path string) map[string]any {
 	m.t.Helper()
-	secret, err := m.server.Client.Logical().ReadWithContext(m.t.Context(), m.path+"/"+path)
+	data, err := m.tryRead(path)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if secret == nil {
-		m.t.Fatalf("%s: nothing there", path)
+	return data
+}
+
+func (m *mount) tryRead(path string) (map[string]any, error) {
+	secret, err := m.server.Client.Logical().ReadWithContext(m.t.Context(), m.path+"/"+path)
+	if err != nil {
+		return nil, err
 	}
-	return secret.Data
+	if secret == nil {
+		return nil, fmt.Errorf("%s: nothing there", path)
+	}
+	return secret.Data, nil
 }
 
 // mustRefuse expects HTTP 400 whose text holds all the parts.

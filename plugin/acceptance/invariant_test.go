@@ -68,8 +68,10 @@ func (m *mount) ownKeys(instance string) []string {
 func (m *mount) ledger() ([]string, error) { return m.list(m.path + "/keys") }
 
 // leaseIDs lists the leases that Vault knows of the mount's role.
-func (m *mount) leaseIDs() ([]string, error) {
-	prefix := m.path + "/creds/app/"
+func (m *mount) leaseIDs() ([]string, error) { return m.leaseIDsOf("app") }
+
+func (m *mount) leaseIDsOf(role string) ([]string, error) {
+	prefix := m.path + "/creds/" + role + "/"
 	ids, err := m.list("sys/leases/lookup/" + prefix)
 	for i, id := range ids {
 		ids[i] = prefix + id
@@ -146,6 +148,13 @@ const secretLength = 40
 // is gone through once.
 func (m *mount) mustHideSecrets() {
 	m.t.Helper()
+	mustHideSecretsOf(m)
+}
+
+// mustHideSecretsOf does so for several mounts of one server.
+func mustHideSecretsOf(mounts ...*mount) {
+	m := mounts[0]
+	m.t.Helper()
 	log, err := m.server.Logs()
 	if err != nil {
 		m.t.Fatal(err)
@@ -155,8 +164,10 @@ func (m *mount) mustHideSecrets() {
 	}
 	const half = secretLength / 2
 	halves := map[string]bool{}
-	for _, secret := range m.sim.Secrets() {
-		halves[secret[:half]], halves[secret[half:]] = true, true
+	for _, m := range mounts {
+		for _, secret := range m.sim.Secrets() {
+			halves[secret[:half]], halves[secret[half:]] = true, true
+		}
 	}
 	for word := range strings.FieldsFuncSeq(log, func(r rune) bool { return !inSecrets(r) }) {
 		for i := range max(0, len(word)-half+1) {
