@@ -64,16 +64,29 @@ func run(m *testing.M) (code int, err error) {
 // startServer starts a server on raft storage, with the plugin registered by its
 // checksum.
 func startServer(ctx context.Context, dir string) (*devserver.Server, error) {
-	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
-	if bin == "" || plugin == "" {
-		return nil, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
-	}
-	s, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"})
+	o, err := serverOptions(dir)
 	if err != nil {
 		return nil, err
 	}
-	_, err = devserver.RegisterPlugin(ctx, s.Client, filepath.Dir(plugin), filepath.Base(plugin), pluginName)
-	return s, err
+	s, err := devserver.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, registerPlugin(ctx, s)
+}
+
+func serverOptions(dir string) (devserver.Options, error) {
+	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
+	if bin == "" || plugin == "" {
+		return devserver.Options{}, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
+	}
+	return devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"}, nil
+}
+
+func registerPlugin(ctx context.Context, s *devserver.Server) error {
+	plugin := os.Getenv("CLOUDKEYS_PLUGIN")
+	_, err := devserver.RegisterPlugin(ctx, s.Client, filepath.Dir(plugin), filepath.Base(plugin), pluginName)
+	return err
 }
 
 // mount is the engine mounted for one test, on a cloud of its own.

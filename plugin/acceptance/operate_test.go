@@ -71,12 +71,7 @@ func TestOperate(t *testing.T) {
 			User: "app", Tag: keylabel.New(m.instance(), keylabel.KindLease).String(), Expires: time.Now().Add(time.Hour),
 		})
 		for _, dry := range []string{"true", "false"} {
-			m.write("tidy", "dry_run="+dry)
-			status := m.read("tidy-status")
-			for status["state"] == "running" {
-				<-time.After(50 * time.Millisecond)
-				status = m.read("tidy-status")
-			}
+			status := m.tidy("dry_run=" + dry)
 			if found, _ := status["orphans_found"].([]any); status["state"] != "done" || len(found) != 1 || found[0] != orphan.AccessKey {
 				t.Errorf("%v", status)
 			}

@@ -149,6 +149,15 @@ func (c *Cluster) StepDown(ctx context.Context) error {
 	return c.waitForLeader(ctx, leader)
 }
 
+// Restart starts a node again after its end, and returns when it answers requests, by
+// itself or by forwarding them.
+func (c *Cluster) Restart(ctx context.Context, node *Server) error {
+	if err := node.Restart(ctx); err != nil {
+		return err
+	}
+	return c.waitForLeader(ctx, nil)
+}
+
 // KillLeader ends the leader and its plugins with SIGKILL, as the loss of its machine
 // does, and returns it when another node serves: Restart brings it back.
 func (c *Cluster) KillLeader(ctx context.Context) (killed *Server, err error) {

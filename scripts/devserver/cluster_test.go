@@ -48,7 +48,7 @@ func TestCluster(t *testing.T) {
 		must(t, err)
 		t.Logf("a new leader after %s", time.Since(started).Round(time.Millisecond))
 		write(t, leader(t, cluster), "after the kill")
-		must(t, killed.Restart(t.Context()))
+		must(t, cluster.Restart(t.Context(), killed))
 		wantEverywhere(t, cluster, "after the kill")
 	})
 }
