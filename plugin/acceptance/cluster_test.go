@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -63,10 +62,10 @@ func TestClusterChangesItsLeader(t *testing.T) {
 	heldByTick.arm()
 
 	// The automatic rotation decides when the leader goes: it comes with the next tick.
-	stay, goOn := c.prepare("held to the end"), c.prepare("held at first")
+	stay, goOn := c.holdAll("held to the end"), c.holdAll("held at first")
 	heldByTick.untilReached(tick + 20*time.Second)
-	stepDown := c.begin(append(stay, goOn...))
-	c.change("a step-down", append(stepDown, heldByTick), func() error {
+	stepDown := begin(append(stay, goOn...))
+	interrupt(t, "a step-down", append(stepDown, heldByTick), func() error {
 		time.AfterFunc(draining, func() {
 			for _, h := range goOn {
 				h.release()
@@ -77,8 +76,8 @@ func TestClusterChangesItsLeader(t *testing.T) {
 	steady.mustBeUnchanged()
 	steady.useLeases()
 
-	kill := c.begin(c.prepare("killed"))
-	c.change("a kill", kill, func() error {
+	kill := begin(c.holdAll("killed"))
+	interrupt(t, "a kill", kill, func() error {
 		killed, err := c.KillLeader(t.Context())
 		if err != nil {
 			return err
@@ -88,7 +87,7 @@ func TestClusterChangesItsLeader(t *testing.T) {
 	steady.mustBeUnchanged()
 	steady.useLeases()
 
-	c.settle(slices.Concat(stepDown, kill, []*held{due, heldByTick}))
+	settle(t, slices.Concat(stepDown, kill, []*held{due, heldByTick}))
 	steady.mustEnd()
 	t.Run("a rotation that is due happens once", func(t *testing.T) {
 		if n := due.made(keylabel.KindRoot); n != 1 {
@@ -126,63 +125,14 @@ func (c *cluster) moveTo(m *mount, node *devserver.Server) {
 	})
 }
 
-// prepare sets up one mount for each operation.
-func (c *cluster) prepare(how string) (all []*held) {
+// holdAll sets all operations up, each with a node that asks for it.
+func (c *cluster) holdAll(how string) []*held {
 	c.t.Helper()
-	leader, operations := c.leader(), heldOperations()
-	for i, name := range slices.Sorted(maps.Keys(operations)) {
-		h := hold(c.t, leader, name+", "+how, fmt.Sprintf("-%s-%d", how, i), operations[name])
+	all := holdAll(c.t, c.leader(), how)
+	for _, h := range all {
 		c.moveTo(h.mount, c.node())
-		all = append(all, h)
 	}
 	return all
-}
-
-// begin starts the operations, and returns when the cloud holds all of them up.
-func (c *cluster) begin(all []*held) []*held {
-	c.t.Helper()
-	for _, h := range all {
-		h.begin()
-	}
-	return all
-}
-
-// change changes the leader while the operations are held up, lets them go on, and sees
-// that everything works at once.
-func (c *cluster) change(what string, all []*held, change func() error) {
-	c.t.Helper()
-	started := time.Now()
-	if err := change(); err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Logf("%s with %d operations under way took %s", what, len(all), time.Since(started).Round(time.Millisecond))
-	for _, h := range all {
-		h.release()
-		var err error
-		if h.run != nil {
-			err = <-h.ended
-			c.t.Logf("%s: ended with %v", h.name, err)
-		}
-		if now := h.works(h); now != nil {
-			c.t.Errorf("%s: the operation ended with %v, and then: %v", h.name, err, now)
-		}
-	}
-}
-
-// settle waits for the promise.
-func (c *cluster) settle(all []*held) {
-	c.t.Helper()
-	left, started := slices.Clone(all), time.Now()
-	defer func() {
-		c.t.Logf("%d operations settled after %s", len(all)-len(left), time.Since(started).Round(time.Second))
-		for _, h := range left {
-			c.t.Errorf("%s: %v", h.name, h.settled(h))
-		}
-	}()
-	until(c.t, settling, "every operation has settled", func() bool {
-		left = slices.DeleteFunc(left, func(h *held) bool { return h.settled(h) == nil })
-		return len(left) == 0
-	})
 }
 
 // newDue mounts the engine with a key of its own that the next tick replaces.

@@ -6,6 +6,8 @@ package acceptance
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,6 +93,76 @@ func hold(t *testing.T, leader *devserver.Server, name, suffix string, operation
 	operation.setUp(h)
 	t.Cleanup(h.release) // a cloud that holds a call up would not end
 	return h
+}
+
+// holdAll sets up one mount for each operation.
+func holdAll(t *testing.T, server *devserver.Server, how string) (all []*held) {
+	t.Helper()
+	operations := heldOperations()
+	for i, name := range slices.Sorted(maps.Keys(operations)) {
+		all = append(all, hold(t, server, name+", "+how, fmt.Sprintf("-%s-%d", how, i), operations[name]))
+	}
+	return all
+}
+
+// begin starts the operations, and returns when the cloud holds all of them up.
+func begin(all []*held) []*held {
+	for _, h := range all {
+		h.begin()
+	}
+	return all
+}
+
+// interrupt takes the server away while the operations are held up, lets them go on, and
+// sees that everything works at once.
+func interrupt(t *testing.T, what string, all []*held, takeAway func() error) {
+	t.Helper()
+	started := time.Now()
+	if err := takeAway(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s with %d operations under way took %s", what, len(all), time.Since(started).Round(time.Millisecond))
+	for _, h := range all {
+		h.release()
+		var err error
+		if h.run != nil {
+			err = <-h.ended
+		}
+		if now := h.works(h); now != nil {
+			t.Errorf("%s: the operation ended with %v, and then: %v", h.name, err, now)
+		}
+	}
+}
+
+// settle waits for the promise.
+func settle(t *testing.T, all []*held) {
+	t.Helper()
+	left, started := slices.Clone(all), time.Now()
+	defer func() {
+		t.Logf("%d operations settled after %s", len(all)-len(left), time.Since(started).Round(time.Second))
+		for _, h := range left {
+			t.Errorf("%s: %v", h.name, h.settled(h))
+		}
+	}()
+	until(t, settling, "every operation has settled", func() bool {
+		left = slices.DeleteFunc(left, func(h *held) bool { return h.settled(h) == nil })
+		return len(left) == 0
+	})
+}
+
+// TestServerRestartsInTheMiddle kills a server alone with every operation under way, and
+// starts it again on its data.
+func TestServerRestartsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	all := begin(holdAll(t, server, "restarted"))
+	interrupt(t, "a restart", all, func() error {
+		if err := server.Kill(); err != nil {
+			return err
+		}
+		return server.Restart(t.Context())
+	})
+	settle(t, all)
 }
 
 // begin starts the operation and returns when the cloud holds it up.

@@ -80,7 +80,11 @@ func (m *mount) leaseIDsOf(role string) ([]string, error) {
 }
 
 func (m *mount) list(path string) ([]string, error) {
-	secret, err := m.server.Client.Logical().ListWithContext(m.t.Context(), path)
+	return names(m.server.Client.Logical().ListWithContext(m.t.Context(), path))
+}
+
+// names are those in the answer to a list, which is nil where there are none.
+func names(secret *api.Secret, err error) ([]string, error) {
 	if err != nil || secret == nil || secret.Data["keys"] == nil {
 		return nil, err
 	}
