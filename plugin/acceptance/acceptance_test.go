@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	// Parallel tests wait, for ticks and the ends of leases: no use in one a processor,
 	// which is the default. go test's own -parallel is read later and wins.
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	if err := flag.Set("test.parallel", "32"); err != nil {
 		return 0, err
 	}
 	dir, err := os.MkdirTemp("", "cloudkeys-acceptance")
@@ -215,8 +215,14 @@ func (m *mount) mustRefuse(err error, parts ...string) {
 // does not come true in time.
 func until(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
+	untilEvery(t, 100*time.Millisecond, limit, what, condition)
+}
+
+// untilEvery looks so often: more rarely where a look is many requests.
+func untilEvery(t *testing.T, pause, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
 	deadline := time.After(limit)
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for !condition() {
 		select {

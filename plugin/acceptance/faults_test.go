@@ -88,6 +88,10 @@ func writeFaults() map[string]writeFault {
 	}
 }
 
+// faultParts are how many goroutines share an operation's faults: most of the time goes
+// into the pauses before a client tries again.
+const faultParts = 2
+
 // TestFaultsLeaveOneWorkingState fails every call of the cloud and every storage write of
 // each operation in turn, each on a mount of its own. All faults come first, so that one
 // wait serves all.
@@ -95,23 +99,31 @@ func TestFaultsLeaveOneWorkingState(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
 	orders := newWriteOrders(t)
+	var all []*disturbance
+	t.Cleanup(func() {
+		var mounts []*mount
+		for _, d := range all {
+			for _, c := range d.cases {
+				mounts = append(mounts, c.mount)
+			}
+		}
+		mustHideSecretsOf(t, []*devserver.Server{server}, mounts...)
+	})
 	for name, operation := range disturbedOperations() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := &disturbance{t: t, server: server, orders: orders, disturbed: operation, plugin: registerFaulty(t, server, orders)}
-			calls, writes := d.measure()
-			for _, call := range calls {
-				for _, how := range slices.Sorted(maps.Keys(cloudFaults())) {
-					d.failCall(call, how)
+		for part := range faultParts {
+			d := &disturbance{server: server, orders: orders, disturbed: operation}
+			all = append(all, d)
+			t.Run(fmt.Sprintf("%s, part %d", name, part+1), func(t *testing.T) {
+				t.Parallel()
+				d.t, d.plugin = t, registerFaulty(t, server, orders)
+				for i, fail := range d.faults() {
+					if i%faultParts == part {
+						fail()
+					}
 				}
-			}
-			for write := range writes {
-				for _, how := range slices.Sorted(maps.Keys(writeFaults())) {
-					d.failWrite(write, writes[write], how)
-				}
-			}
-			d.settle()
-		})
+				d.settle()
+			})
+		}
 	}
 }
 
@@ -168,6 +180,23 @@ func (d *disturbance) measure() (calls []numbered, writes []string) {
 	return calls, writes
 }
 
+// faults are those of each step.
+func (d *disturbance) faults() (all []func()) {
+	d.t.Helper()
+	calls, writes := d.measure()
+	for _, call := range calls {
+		for _, how := range slices.Sorted(maps.Keys(cloudFaults())) {
+			all = append(all, func() { d.failCall(call, how) })
+		}
+	}
+	for write, key := range writes {
+		for _, how := range slices.Sorted(maps.Keys(writeFaults())) {
+			all = append(all, func() { d.failWrite(write, key, how) })
+		}
+	}
+	return all
+}
+
 func (d *disturbance) failCall(call numbered, how string) {
 	d.t.Helper()
 	c := d.begin(pluginName, fmt.Sprintf("%s, number %d, %s", call.op, call.n+1, how))
@@ -219,18 +248,15 @@ func (d *disturbance) settle() {
 			d.t.Errorf("%s: %v", c.name, d.settled(c.mount))
 		}
 	}()
-	until(d.t, settling, "every fault has settled", func() bool {
+	untilEvery(d.t, settlePause, settling, "every fault has settled", func() bool {
 		left = slices.DeleteFunc(left, func(c *faultCase) bool { return d.settled(c.mount) == nil })
 		return len(left) == 0
 	})
-	var mounts []*mount
 	for _, c := range d.cases {
 		if err := d.works(c.mount); err != nil {
 			d.t.Errorf("%s: %v", c.name, err)
 		}
-		mounts = append(mounts, c.mount)
 	}
-	mustHideSecretsOf(mounts...)
 }
 
 // leaseAndRevoke uses a role as an application does.

@@ -18,6 +18,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
+// settlePause is between two looks at everything that is to settle within minutes.
+const settlePause = 3 * time.Second
+
 // heldOperation is held up in the cloud while its server goes away.
 type heldOperation struct {
 	call    string
@@ -144,7 +147,7 @@ func settle(t *testing.T, all []*held) {
 			t.Errorf("%s: %v", h.name, h.settled(h))
 		}
 	}()
-	until(t, settling, "every operation has settled", func() bool {
+	untilEvery(t, settlePause, settling, "every operation has settled", func() bool {
 		left = slices.DeleteFunc(left, func(h *held) bool { return h.settled(h) == nil })
 		return len(left) == 0
 	})

@@ -49,9 +49,8 @@ type Options struct {
 }
 
 // Server is a Vault server process on loopback with one unsealed core, alone or a
-// node of a Cluster. Its
-// Client may be used from several goroutines; its own methods that stop, kill,
-// start, seal and unseal may not.
+// node of a Cluster. Its Client may be used from several goroutines; its own methods
+// that stop, kill, start, seal and unseal may not.
 type Server struct {
 	// Client holds the root token. It never repeats a request: a retried 5xx
 	// would hide a failure, and would order a second credential.

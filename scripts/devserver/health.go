@@ -66,8 +66,9 @@ func (s *Server) Seal(ctx context.Context) error {
 }
 
 // StepDown makes a server alone on raft storage give up being active, and returns
-// when it is active again (of a cluster: Cluster.StepDown). Vault waits ten seconds before it stands for election
-// after a step-down, so this takes that long.
+// when it is active again; a node of a cluster is stepped down by the cluster. Vault
+// waits ten seconds before it stands for election after a step-down, so this takes
+// that long.
 func (s *Server) StepDown(ctx context.Context) error {
 	if s.options.Dev {
 		return errors.New("this server keeps its data in memory and has no standby state to step down to")
