@@ -97,7 +97,7 @@ func newBackend(build Build, open opener) *backend {
 			b.pathTidy(),
 			b.pathInfo(),
 		),
-		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser)},
+		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
 		PeriodicFunc:      b.periodic,
 		WALRollback:       b.rollback,
 		WALRollbackMinAge: walMinAge,

@@ -123,6 +123,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.takeFields(data); err != nil {
 		return nil, err
 	}
+	config.setDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
-	cloud, err := b.verified(ctx, name, config)
+	a, err := b.verified(ctx, name, config)
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +163,11 @@ func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name str
 	if err := b.storeAccount(ctx, s, name, config); err != nil {
 		return nil, err
 	}
-	view, err := b.refreshPolicy(ctx, s, &account{name: name, config: config, cloud: cloud})
+	view, err := b.refreshPolicy(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, accountWarnings(config, view)...), nil
+	return append(warnings, a.warnings(view)...), nil
 }
 
 // refuseIfUsed fails where keys of the account are still to be revoked: they could
@@ -274,6 +275,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "secret_key", &c.SecretKey)
 	take(data, "region", &c.Region)
 	take(data, "endpoint", &c.Endpoint)
+	take(data, "domain_id", &c.DomainID)
 	take(data, "ca_cert", &c.CACert)
 	take(data, "client_cert", &c.ClientCert)
 	take(data, "client_key", &c.ClientKey)
