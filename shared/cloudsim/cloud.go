@@ -120,7 +120,7 @@ type Call struct {
 	AccessKey string          `json:"access_key,omitempty"`
 	Account   string          `json:"account,omitempty"`
 	User      string          `json:"user,omitempty"`
-	Scope     string          `json:"scope,omitempty"` // the region in the signature's scope
+	Scope     string          `json:"scope,omitempty"`  // the region in the signature's scope
 	Target    string          `json:"target,omitempty"` // method, path and query of a call to Huawei
 	At        time.Time       `json:"at"`
 	Body      json.RawMessage `json:"body,omitempty"`

@@ -64,15 +64,15 @@ func (k FaultKind) known() bool {
 type Fault struct {
 	Op      string        `json:"op,omitempty"`
 	Account string        `json:"account,omitempty"` // an id; tells the clouds apart where their operations have one name
-	User   string        `json:"user,omitempty"`
-	Skip   int           `json:"skip,omitempty"`
-	Times  int           `json:"times,omitempty"`
-	Kind   FaultKind     `json:"kind"`
-	Delay  time.Duration `json:"-"`
-	Status int           `json:"status,omitempty"`
-	Code   string        `json:"code,omitempty"`
-	Body   string        `json:"body,omitempty"`
-	Rate   float64       `json:"rate,omitempty"`
+	User    string        `json:"user,omitempty"`
+	Skip    int           `json:"skip,omitempty"`
+	Times   int           `json:"times,omitempty"`
+	Kind    FaultKind     `json:"kind"`
+	Delay   time.Duration `json:"-"`
+	Status  int           `json:"status,omitempty"`
+	Code    string        `json:"code,omitempty"`
+	Body    string        `json:"body,omitempty"`
+	Rate    float64       `json:"rate,omitempty"`
 }
 
 // order is a fault that waits for its calls. Guarded by Cloud.mu.

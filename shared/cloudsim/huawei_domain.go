@@ -27,11 +27,12 @@ const (
 
 // Domain is one Huawei Cloud account. Its methods act out of band: no permission or quota stops them.
 type Domain struct {
-	cloud *Cloud
-	id    string
-	name  string
-	root  Credentials
-	owner *iamUser
+	cloud   *Cloud
+	id      string
+	name    string
+	project string // the id of its one project
+	root    Credentials
+	owner   *iamUser
 
 	// guarded by cloud.mu
 	users         []*iamUser // the owner first, then the oldest
@@ -50,7 +51,7 @@ func (c *Cloud) AddDomain(name string) *Domain {
 			return d
 		}
 	}
-	d := &Domain{cloud: c, id: hexID(), name: name}
+	d := &Domain{cloud: c, id: hexID(), name: name, project: hexID()}
 	d.owner = d.newUser(name)
 	k := c.newIAMKey(d.owner, IAMKeySpec{})
 	d.root = Credentials{AccessKey: k.ID, SecretKey: k.secret}

@@ -49,9 +49,12 @@ const (
 	codeIAMTokenExpired  = "IAM.1108"
 	codeUserInvalid      = "1100"
 	codeUserName         = "1101"
+	codeOwner            = "1107"
 	codeUserExists       = "1109"
 	codeUserQuota        = "1115"
 	codeAccessMode       = "1120"
+
+	codeGroupQuota = "1134" // assumed: the list has no code for it
 )
 
 func gatewayRefusal(status int, code, format string, args ...any) *iamError {

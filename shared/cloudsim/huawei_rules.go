@@ -31,6 +31,8 @@ type HuaweiRules struct {
 	DomainIDOptional bool
 	// NullErrorCodes writes "error_code": null and "error_msg": null into the errors of the older APIs, as some sites do.
 	NullErrorCodes bool
+	// ShortUserNames ends user names at 32 characters, as the pages of the EU site say. By default 64, as the others do.
+	ShortUserNames bool
 	// ListHidesNothing lists disabled users too where the filter "enabled" is absent. By default it is taken for true, as
 	// the SDK's comment says.
 	ListHidesNothing bool
