@@ -62,6 +62,8 @@ type accountConfig struct {
 	KeyLabel       string        `json:"key_label"`          // of a key that the engine made; empty: an operator gave it
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
+
+	signIn *signIn // in place of a key, until one is made; never stored
 }
 
 // newAccountConfig has the defaults.
@@ -81,8 +83,8 @@ func (c *accountConfig) validate() error {
 		return err
 	}
 	switch {
-	case c.AccessKey == "" || c.SecretKey == "":
-		return mendable("access_key and secret_key are both needed")
+	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
+		return mendable("access_key and secret_key are both needed%s", v.orSignIn())
 	case c.TTL < 0 || c.MaxTTL < 0:
 		return mendable("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
@@ -149,6 +151,8 @@ type account struct {
 	config *accountConfig
 	vendor vendor
 	cloud  provider.Cloud
+
+	firstKeysAt time.Time // when the next look at first keys is due; the periodic work's own
 }
 
 // opener makes the client of an account.

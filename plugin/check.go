@@ -28,6 +28,7 @@ type checkup struct {
 	policy *policyView
 	bounds bounds
 	counts map[string]keyCount // by user
+	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
 
 	foreign  map[string][]string // ids of keys that this mount knows nothing of, by user
@@ -86,6 +87,10 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err := c.checkPastDate(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := c.checkPermissions(ctx, s); err != nil {
+		return nil, err
+	}
+	c.checkClock()
 	if len(c.undated) > 0 {
 		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")

@@ -26,6 +26,14 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Description: "Secret of that key. It is never returned.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
+		"login": {
+			Type: framework.TypeString, Description: "Login (email address) of the cloud account, in place of a key (outscale): the engine makes itself one. It is not stored.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"password": {
+			Type: framework.TypeString, Description: "Password that goes with login. It is not stored.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
 		"region": {
 			Type:        framework.TypeString,
 			Description: "Region of the account, which OUTSCALE's calls are signed for. Default: eu-west-2 (outscale), ap-southeast-1 (huawei).",
@@ -83,7 +91,7 @@ func configFields() map[string]*framework.FieldSchema {
 // secrets, and what the cloud said of the key.
 func configAnswer() map[string]*framework.FieldSchema {
 	fields := configFields()
-	for _, hidden := range []string{"account", "secret_key", "client_key", "verify"} {
+	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify"} {
 		delete(fields, hidden)
 	}
 	fields["account_id"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Id of the cloud account; empty until the key was verified."}

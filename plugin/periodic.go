@@ -50,6 +50,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	// The rotation comes first: without a working key nothing else gets done.
 	return errors.Join(
 		b.rotateIfDue(ctx, s, a),
+		b.tendFirstKeys(ctx, s, a),
 		b.tendStaticRoles(ctx, s, name),
 		b.refreshPolicyIfOld(ctx, s, a),
 		b.reap(ctx, s, a),

@@ -24,6 +24,9 @@ type vendor struct {
 	// credentialTypes are those that its roles can have.
 	credentialTypes []string
 
+	// signsIn tells whether a login can make the engine's own key.
+	signsIn bool
+
 	// leasesItself tells whether access keys of the engine's own identity can be leased.
 	leasesItself bool
 
@@ -78,6 +81,14 @@ func (v vendor) settlingTime() time.Duration {
 		total += pause
 	}
 	return total
+}
+
+// orSignIn is the other way to a key, where the cloud has one.
+func (v vendor) orSignIn() string {
+	if !v.signsIn {
+		return ""
+	}
+	return ", or login and password to make them"
 }
 
 // checkUserName refuses what cannot be the name of a user.

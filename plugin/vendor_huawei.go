@@ -58,6 +58,9 @@ func huaweiVendor() vendor {
 var huaweiDomainID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 func checkHuaweiAccount(c *accountConfig) error {
+	if c.signIn != nil {
+		return mendable("login and password do not go with an account of Huawei Cloud: write access_key and secret_key of an IAM user made for the engine")
+	}
 	if c.DomainID != "" && !huaweiDomainID.MatchString(c.DomainID) {
 		return mendable("domain_id %q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", c.DomainID)
 	}

@@ -21,6 +21,7 @@ func outscaleVendor() vendor {
 			text:    "1 to 64 letters, digits and +=,.@_-",
 		},
 		credentialTypes: []string{credentialAccessKey, credentialIAMUser},
+		signsIn:         true,
 		leasesItself:    true,
 		checkAccount:    checkOutscaleAccount,
 		checkRole:       checkOutscaleRole,
@@ -66,7 +67,7 @@ func checkOutscaleRole(r *roleEntry) error {
 }
 
 func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
-	return outscale.Config{
+	config := outscale.Config{
 		AccessKey:  c.AccessKey,
 		SecretKey:  provider.Secret(c.SecretKey),
 		Region:     c.Region,
@@ -77,4 +78,9 @@ func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
 	}
+	if c.signIn != nil {
+		config.AccessKey, config.SecretKey = "", ""
+		config.Login, config.Password = c.signIn.login, c.signIn.password
+	}
+	return config
 }

@@ -194,7 +194,7 @@ func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause 
 	return nil
 }
 
-// pendingKeys are the keys in the WAL, of all accounts.
+// pendingKeys are the keys in the WAL, of all accounts, and the first keys.
 func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 	ids, err := framework.ListWAL(ctx, s)
 	if err != nil {
@@ -214,6 +214,13 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 			return nil, err
 		}
 		keys = append(keys, pending)
+	}
+	first, err := firstKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range first {
+		keys = append(keys, key.pending())
 	}
 	return keys, nil
 }

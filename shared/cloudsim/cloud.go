@@ -34,6 +34,7 @@ type Cloud struct {
 	// mu guards everything below. It is never held while a fault delays a call or an observer runs: a goroutine that
 	// waits for a mutex is not durably blocked, and a synctest bubble's clock would stand still.
 	mu       sync.Mutex
+	skew     time.Duration // of the cloud's clock before this machine's
 	accounts map[string]*Account
 	keys     map[string]*key
 	deleted  map[string]*Account // deleted key id -> its account, whose lock-out a further use still feeds
@@ -68,6 +69,9 @@ type Rules struct {
 	QuotaExceededSpelling bool
 	// UnknownForDeadKeys answers an INACTIVE or expired key like one that never existed (400, 4120) instead of 401, 1.
 	UnknownForDeadKeys bool
+	// DryRunRefuses answers a permitted dry run with an error of its own, as EC2 does (412, DryRunOperation). By default
+	// it is a success without content.
+	DryRunRefuses bool
 	// ActivationDelay is how long a key made through the API stays unknown (4120) to authentication.
 	ActivationDelay time.Duration
 	// ListingDelay is how long a key made through the API stays out of ReadAccessKeys.
@@ -106,7 +110,17 @@ func New(options ...Option) *Cloud {
 	return c
 }
 
-// Secrets returns every secret key ever made here, so that a test can search logs and storage for them.
+// SetClockSkew lets the cloud's clock run ahead of this machine's, or behind it where the skew is below zero.
+func (c *Cloud) SetClockSkew(skew time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew = skew
+}
+
+// now is the time by the cloud's clock. The caller holds c.mu.
+func (c *Cloud) now() time.Time { return time.Now().Add(c.skew) }
+
+// Secrets returns every secret key ever made here and every password, so that a test can search logs and storage for them.
 func (c *Cloud) Secrets() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,6 +136,7 @@ type Call struct {
 	User      string          `json:"user,omitempty"`
 	Scope     string          `json:"scope,omitempty"`  // the region in the signature's scope
 	Target    string          `json:"target,omitempty"` // method, path and query of a call to Huawei
+	Login     bool            `json:"login,omitempty"`  // it was sent with an account's login, not with a key
 	At        time.Time       `json:"at"`
 	Body      json.RawMessage `json:"body,omitempty"`
 	Status    int             `json:"status"`

@@ -34,6 +34,7 @@ const (
 	codeTooManyKeys    = "10005"
 
 	// assumed
+	codeMethod       = "4" // a call that login and password cannot make
 	codeDefault      = "0"
 	codeParameter    = "4001"
 	codeMissing      = "4003"

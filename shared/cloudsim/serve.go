@@ -90,15 +90,15 @@ func suffer(ctx context.Context, s strike, d dialect, work func() *answer) (*ans
 
 // claim notes whose key the request says has signed it.
 func (c *Cloud) claim(call *Call, r *http.Request) {
-	auth, err := parseAuthorization(r.Header.Get("Authorization"))
-	if err != nil {
-		return
+	if auth, err := parseAuthorization(r.Header.Get("Authorization")); err == nil {
+		call.AccessKey, call.Scope = auth.accessKey, auth.region
 	}
-	call.AccessKey, call.Scope = auth.accessKey, auth.region
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k, ok := c.keys[call.AccessKey]; ok {
+	if a := c.accountOf(r); a != nil {
+		call.Account, call.Login = a.id, true
+	} else if k, ok := c.keys[call.AccessKey]; ok {
 		call.Account, call.User = k.account.id, k.User
 	} else if a, ok := c.deleted[call.AccessKey]; ok {
 		call.Account = a.id
@@ -152,14 +152,10 @@ func (c *Cloud) work(op string, r *http.Request, body []byte) *answer {
 
 	who := caller{cloud: c}
 	if !withoutAuthentication[op] {
-		k, refusal := c.authenticate(r, body)
-		if refusal == nil {
-			refusal = k.authorize(op)
-		}
-		if refusal != nil {
+		var refusal *apiError
+		if who.account, who.who, refusal = c.admit(op, r, body); refusal != nil {
 			return refused(refusal)
 		}
-		who.account, who.who = k.account, k.owner
 	}
 	fields, refusal := do(who, body)
 	if refusal != nil {
