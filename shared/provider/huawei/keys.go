@@ -167,10 +167,10 @@ func (c *Client) deleteKey(ctx context.Context, id string) error {
 }
 
 // showKey is a key with its owner's id, which is not told anywhere else.
-func (c *Client) showKey(ctx context.Context, domain, id string) (wireKey, error) {
+func (c *Client) showKey(ctx context.Context, id string) (wireKey, error) {
 	show := call{op: opShowKey, method: http.MethodGet, path: keyPath, ids: []string{id}, want: http.StatusOK}
 	var answer wireCredential
-	if err := c.send(ctx, domain, show, &answer); err != nil {
+	if err := c.do(ctx, show, &answer); err != nil {
 		return wireKey{}, err
 	}
 	if answer.Credential.Access != id || !idPattern.MatchString(answer.Credential.UserID) {

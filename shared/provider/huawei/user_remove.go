@@ -65,11 +65,7 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 	if ref.ID == "" {
 		return c.listedUser(ctx, ref)
 	}
-	domain, err := c.domainID(ctx)
-	if err != nil {
-		return nil, err
-	}
-	shown, err := c.showUser(ctx, domain, ref.ID)
+	shown, err := c.showUser(ctx, ref.ID)
 	if provider.KindOf(err) == provider.KindNotFound || err == nil && shown.Description == "" {
 		return c.listedUser(ctx, ref) // which decides
 	}
