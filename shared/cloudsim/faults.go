@@ -44,7 +44,7 @@ const (
 	// Burst4120 answers as to an unknown key although the key is fine: OUTSCALE's 400 with code 4120, as the real cloud was
 	// seen to do under a burst of calls, Huawei's 401. It is no strike.
 	Burst4120 FaultKind = "burst_4120"
-	// Outage cuts the connection of every call, whatever Op and User say.
+	// Outage cuts the connection of every call, whatever Op and User say. Account counts.
 	Outage FaultKind = "outage"
 )
 

@@ -62,7 +62,7 @@ func (t judgedHuawei) RoundTrip(r *http.Request) (*http.Response, error) {
 type huaweiCall struct {
 	method   string
 	path     string // an id is "*"
-	method0  string // the first of auth.identity.methods, where two calls share a path
+	auth     string // the one of auth.identity.methods, where two calls share a path
 	query    []string
 	request  []string
 	status   int
@@ -75,11 +75,21 @@ func findHuawei(r *http.Request, body []byte) (*huaweiCall, error) {
 		if call.method != r.Method || !regexp.MustCompile(pattern).MatchString(r.URL.Path) {
 			continue
 		}
-		if call.method0 == "" || strings.Contains(string(body), `"methods":["`+call.method0+`"]`) {
+		if call.auth == "" || slices.Equal(authMethods(body), []string{call.auth}) {
 			return &call, nil
 		}
 	}
 	return nil, errors.New("IAM has no such call")
+}
+
+func authMethods(body []byte) []string {
+	var in struct {
+		Auth struct{ Identity struct{ Methods []string } }
+	}
+	if json.Unmarshal(body, &in) != nil {
+		return nil
+	}
+	return in.Auth.Identity.Methods
 }
 
 func (call *huaweiCall) checkRequest(r *http.Request, body []byte) error {

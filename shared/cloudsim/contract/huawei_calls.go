@@ -41,11 +41,11 @@ func huaweiCalls() []huaweiCall {
 		},
 		{method: http.MethodDelete, path: keys + "/*", status: http.StatusNoContent},
 		{
-			method: http.MethodPost, path: sessions, method0: "token", status: http.StatusCreated, response: session,
+			method: http.MethodPost, path: sessions, auth: "token", status: http.StatusCreated, response: session,
 			request: under("auth.identity.", "methods[]!", "token.id", "token.duration_seconds#", "policy{}"),
 		},
 		{
-			method: http.MethodPost, path: sessions, method0: "assume_role", status: http.StatusCreated, response: session,
+			method: http.MethodPost, path: sessions, auth: "assume_role", status: http.StatusCreated, response: session,
 			request: under("auth.identity.", "methods[]!", "assume_role.agency_name!", "assume_role.domain_id", "assume_role.domain_name",
 				"assume_role.duration_seconds#", "assume_role.session_user.name", "policy{}"),
 		},
