@@ -206,3 +206,5 @@ func mustHide(t *testing.T, err error, secrets ...string) {
 
 // later returns a whole second in UTC, as dates on keys are.
 func later(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
+
+func readable(body string) io.ReadCloser { return io.NopCloser(strings.NewReader(body)) }
