@@ -13,18 +13,27 @@ import (
 
 // What is only assumed of the cloud must make no difference.
 func TestConformance(t *testing.T) {
-	clouds := map[string]cloudsim.HuaweiRules{
-		"consistent at once":     {},
-		"with other words":       {UnknownUserIs400: true, InactiveKeyIs401: true, NullErrorCodes: true, DomainIDOptional: true, ListHidesNothing: true},
-		"whose account is given": {},
+	clouds := map[string]struct {
+		rules  cloudsim.HuaweiRules
+		change func(c *Config, domain string)
+	}{
+		"as documented": {},
+		"with other words": {rules: cloudsim.HuaweiRules{
+			UnknownUserIs400: true, InactiveKeyIs401: true, NullErrorCodes: true, DomainIDOptional: true, ListHidesNothing: true,
+		}},
+		"whose account is given": {change: func(c *Config, domain string) { c.DomainID = domain }},
+		"with the older dialect": {
+			rules:  cloudsim.HuaweiRules{OldDialectOnly: true},
+			change: func(c *Config, _ string) { c.Dialect = DialectCredential },
+		},
 	}
-	for name, rules := range clouds {
+	for name, cloud := range clouds {
 		t.Run(name, func(t *testing.T) {
 			providertest.Run(t, providertest.Harness{New: func(t *testing.T) *providertest.Account {
 				w := newWorld(t)
-				w.cloud.SetHuaweiRules(rules)
-				if name == "whose account is given" {
-					w.config.DomainID = w.domain.ID()
+				w.cloud.SetHuaweiRules(cloud.rules)
+				if cloud.change != nil {
+					cloud.change(&w.config, w.domain.ID())
 					w.client = newClient(t, w.config)
 				}
 				w.domain.AddUser("other")

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -24,7 +25,7 @@ import (
 const testUser = "deploy"
 
 // world is a simulated cloud with one account, one user without rights, and a client with
-// the account's root key.
+// the account's root key. What the vendor documents judges all that passes between.
 type world struct {
 	cloud  *cloudsim.Cloud
 	domain *cloudsim.Domain
@@ -41,7 +42,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	root := w.domain.RootKey()
 	w.config = Config{
 		AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "ap-southeast-1",
-		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: w.cloud.Transport(),
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: contract.NewHuawei(t).Wrap(w.cloud.Transport()),
 	}
 	for _, c := range change {
 		c(&w.config)
@@ -206,3 +207,5 @@ func mustHide(t *testing.T, err error, secrets ...string) {
 
 // later returns a whole second in UTC, as dates on keys are.
 func later(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
+
+func readable(body string) io.ReadCloser { return io.NopCloser(strings.NewReader(body)) }

@@ -163,7 +163,11 @@ func (c *Client) updateKey(ctx context.Context, id string, change wireKey) error
 }
 
 func (c *Client) deleteKey(ctx context.Context, id string) error {
-	return c.do(ctx, call{op: opDeleteKey, method: http.MethodDelete, path: keyPath, ids: []string{id}, want: http.StatusNoContent}, nil)
+	err := c.do(ctx, call{op: opDeleteKey, method: http.MethodDelete, path: keyPath, ids: []string{id}, want: http.StatusNoContent}, nil)
+	if err == nil {
+		c.recent.drop(id)
+	}
+	return err
 }
 
 // showKey is a key with its owner's id, which is not told anywhere else.

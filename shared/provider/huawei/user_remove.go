@@ -39,11 +39,8 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 	if err := c.leaveGroups(ctx, *user); err != nil {
 		return fmt.Errorf("taking the groups of user %s: %w", user.Name, err)
 	}
-	err = c.do(ctx, call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent}, nil)
+	err = c.deleteUser(ctx, *user)
 	if provider.KindOf(err) != provider.KindNotFound {
-		if err == nil {
-			c.names.forget(user.Name)
-		}
 		return err
 	}
 	if c.recent.has(user.ID) {
@@ -54,6 +51,15 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 		return errors.Join(fmt.Errorf("whether user %s is gone cannot be confirmed", ref.Name), err)
 	}
 	return c.confirmUserRemoved(ctx, ref)
+}
+
+func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
+	err := c.do(ctx, call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent}, nil)
+	if err == nil {
+		c.names.forget(user.Name)
+		c.recent.drop(user.ID, user.Label)
+	}
+	return err
 }
 
 // labelledUser finds the user of ref; nil where there is none. With an id that is one

@@ -60,7 +60,6 @@ var userTests = map[string]func(test){
 		if l.user.ID == "" || l.user.Label != l.ref.Label || l.key.User != leaseUser {
 			t.Errorf("got %+v and %v", l.user, l.key)
 		}
-		settle()
 		t.do(t.Cloud.RemoveUser(t.Context(), l.ref))
 		t.userGone(true)
 		t.exists(l.key.ID, false)
