@@ -198,3 +198,9 @@ func listed(k wireKey, user string) (provider.Key, error) {
 		Created: created, Due: due,
 	}, nil
 }
+
+// RelabelKey implements provider.Relabeler. A date is written only beside a label of the engine:
+// on a key that is handed over it would ask for the key's removal.
+func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
+	return c.updateKey(ctx, ref.ID, wireKey{Description: ref.Label})
+}
