@@ -46,7 +46,7 @@ func (c *accountConfig) takeSignIn(data *framework.FieldData) error {
 		return mendable("login and password are both needed")
 	case given("access_key") != "" || given("secret_key") != "":
 		return mendable("give either access_key and secret_key, or login and password with which the engine makes a key for itself")
-	case c.Provider != "" && c.Provider != outscale.Name:
+	case !signsIn(c.Provider):
 		return mendable("provider %q makes no key with login and password: give access_key and secret_key", c.Provider)
 	case !data.Get("verify").(bool):
 		return mendable("login and password make a key, which is always tried: leave out verify=false")
@@ -117,12 +117,12 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
 	warnings = config.replaceKey(before)
 	config.KeyLabel = first.Label
-	cloud, more, err := b.judged(ctx, s, name, before, config)
+	a, more, err := b.judged(ctx, s, name, before, config)
 	if err != nil {
 		b.abandonFirstKey(ctx, s, byLogin, first, nil)
 		return nil, err
 	}
-	if _, err := b.storeJudged(ctx, s, name, config, cloud); err != nil {
+	if _, err := b.storeJudged(ctx, s, a); err != nil {
 		return nil, err
 	}
 	b.settleFirstKey(ctx, s, config, first)
@@ -236,11 +236,11 @@ func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	view, err := storedPolicy(ctx, s, name)
+	view, err := storedPolicy(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, accountWarnings(a.config, view)...), nil
+	return append(warnings, a.warnings(view)...), nil
 }
 
 // firstKeys are the entries of all accounts.
@@ -266,7 +266,7 @@ func firstKeys(ctx context.Context, s logical.Storage) ([]firstKey, error) {
 // can see it.
 func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *account) error {
 	now := time.Now()
-	if now.Before(a.firstKeysAt) {
+	if !a.vendor.signsIn || now.Before(a.firstKeysAt) {
 		return nil
 	}
 	entries, err := firstKeys(ctx, s)
@@ -286,9 +286,6 @@ func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *accou
 }
 
 func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
-	if a.config.Provider != outscale.Name {
-		return nil
-	}
 	endpoint, err := outscale.Endpoint(a.config.Region, a.config.Endpoint)
 	if err != nil || endpoint != first.Endpoint {
 		return err

@@ -132,6 +132,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.takeFields(data); err != nil {
 		return nil, err
 	}
+	config.setDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
@@ -156,25 +157,25 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
-	cloud, warnings, err := b.judged(ctx, s, name, before, config)
+	a, warnings, err := b.judged(ctx, s, name, before, config)
 	if err != nil {
 		return nil, err
 	}
-	view, err := b.storeJudged(ctx, s, name, config, cloud)
+	view, err := b.storeJudged(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, accountWarnings(config, view)...), nil
+	return append(warnings, a.warnings(view)...), nil
 }
 
 // judged asks the cloud whose key a configuration holds, and refuses one that would strand
 // live keys.
-func (b *backend) judged(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (cloud provider.Cloud, warnings []string, err error) {
-	if cloud, err = b.verified(ctx, name, config); err != nil {
+func (b *backend) judged(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (a *account, warnings []string, err error) {
+	if a, err = b.verified(ctx, name, config); err != nil {
 		return nil, nil, err
 	}
 	if before == nil || before.AccountID == config.AccountID {
-		return cloud, nil, nil
+		return a, nil, nil
 	}
 	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
 	if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
@@ -184,15 +185,15 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 		config.KeyLabel = ""
 	}
 	config.Previous, config.Retired = nil, nil
-	return cloud, before.leftBehind(), forgetOwnKeys(ctx, s, name)
+	return a, before.leftBehind(), forgetOwnKeys(ctx, s, name)
 }
 
 // storeJudged stores a configuration and reads the access policy with it.
-func (b *backend) storeJudged(ctx context.Context, s logical.Storage, name string, config *accountConfig, cloud provider.Cloud) (*policyView, error) {
-	if err := b.storeAccount(ctx, s, name, config); err != nil {
+func (b *backend) storeJudged(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	if err := b.storeAccount(ctx, s, a.name, a.config); err != nil {
 		return nil, err
 	}
-	return b.refreshPolicy(ctx, s, &account{name: name, config: config, cloud: cloud})
+	return b.refreshPolicy(ctx, s, a)
 }
 
 // refuseIfUsed fails where keys of the account are still to be revoked: they could
@@ -300,6 +301,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "secret_key", &c.SecretKey)
 	take(data, "region", &c.Region)
 	take(data, "endpoint", &c.Endpoint)
+	take(data, "domain_id", &c.DomainID)
 	take(data, "ca_cert", &c.CACert)
 	take(data, "client_cert", &c.ClientCert)
 	take(data, "client_key", &c.ClientKey)

@@ -112,7 +112,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	}
 	entry.Failures++
 	entry.Problem = err.Error()
-	entry.RetryAt = time.Now().Add(min(reapRetryMax, time.Minute<<min(entry.Failures, 6)))
+	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
 	return save(ctx, s, entry.path(), entry)
 }

@@ -155,7 +155,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}

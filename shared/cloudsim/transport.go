@@ -29,13 +29,19 @@ func (c *Cloud) header(a *answer) http.Header {
 	if a.contentType != "" {
 		h.Set("Content-Type", a.contentType)
 	}
+	if a.location != "" {
+		h.Set("Location", a.location)
+	}
+	if a.requestID != "" {
+		h.Set("X-Request-Id", a.requestID)
+	}
 	if a.distorted != "" {
 		h.Set(FaultHeader, string(a.distorted))
 	}
 	return h
 }
 
-// ServeHTTP serves POST /api/v1/<Operation>; everything else is 404.
+// ServeHTTP serves POST /api/v1/<Operation> for OUTSCALE and the paths of Huawei's IAM; everything else is 404.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
