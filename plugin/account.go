@@ -203,6 +203,7 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	defer b.accountsLock.Unlock()
 	delete(b.accounts, name)
 	if config == nil {
+		b.due.drop(name)
 		return remove(ctx, s, configPrefix+name)
 	}
 	return save(ctx, s, configPrefix+name, config)

@@ -47,6 +47,7 @@ type backend struct {
 
 	active *activeKeys
 	full   *fullUsers
+	due    *dueKeys
 
 	tidying tidying
 
@@ -73,7 +74,7 @@ func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
 		accounts: map[string]*account{}, locks: map[string]chan struct{}{},
-		active: newActiveKeys(), full: newFullUsers(),
+		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,

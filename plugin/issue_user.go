@@ -88,7 +88,7 @@ func (b *backend) equipUser(ctx context.Context, i issuance, key *recordedKey, u
 		return err
 	}
 	key.IssuedKey, key.entry.AccessKey = made, made.ID
-	if err := recordKey(ctx, i, *key); err != nil {
+	if err := b.recordKey(ctx, i, *key); err != nil {
 		return err
 	}
 	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {

@@ -142,7 +142,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 		return renewalPlan{}, err
 	}
 	entry.Expires = renewed.Expiry
-	if err := save(ctx, s, entry.path(), entry); err != nil {
+	if err := b.record(ctx, s, entry); err != nil {
 		return renewalPlan{}, err
 	}
 	err = a.cloud.MoveExpiry(ctx, entry.ref())
@@ -167,7 +167,7 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 	for _, key := range keys {
 		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {
 			entry.Expires = end
-			return save(ctx, s, entry.path(), entry)
+			return b.record(ctx, s, entry)
 		}
 	}
 	return nil
