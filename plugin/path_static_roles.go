@@ -261,6 +261,9 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err != nil {
 		return err
 	}
+	if err := a.vendor.checkUserName("user_name", role.UserName); err != nil {
+		return err
+	}
 	own, err := a.owns(ctx, role.UserName)
 	if err != nil {
 		return err

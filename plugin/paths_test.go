@@ -14,7 +14,7 @@ import (
 // operator or a client would miss.
 func TestEveryPath(t *testing.T) {
 	b := newBackend(Build{}, nil)
-	secret := map[string]bool{"secret_key": true, "client_key": true}
+	secret := map[string]bool{"secret_key": true, "client_key": true, "login": true, "password": true, "security_token": true}
 	for _, p := range b.Paths {
 		t.Run(p.Pattern, func(t *testing.T) {
 			if p.HelpSynopsis == "" || p.HelpDescription == "" {

@@ -50,6 +50,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	// The rotation comes first: without a working key nothing else gets done.
 	return errors.Join(
 		b.rotateIfDue(ctx, s, a),
+		b.tendFirstKeys(ctx, s, a),
 		b.tendStaticRoles(ctx, s, name),
 		b.refreshPolicyIfOld(ctx, s, a),
 		b.reap(ctx, s, a),
@@ -111,7 +112,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	}
 	entry.Failures++
 	entry.Problem = err.Error()
-	entry.RetryAt = time.Now().Add(min(reapRetryMax, time.Minute<<min(entry.Failures, 6)))
+	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
 	return save(ctx, s, entry.path(), entry)
 }

@@ -141,8 +141,8 @@ func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePl
 // policyChanged reads the access policy anew after the cloud refused a request as
 // invalid: which codes it uses for a date beyond the policy is not documented.
 func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *account) (bool, error) {
-	before, err := storedPolicy(ctx, s, a.name)
-	if err != nil {
+	before, err := storedPolicy(ctx, s, a)
+	if err != nil || before.None {
 		return false, err
 	}
 	after, err := b.refreshPolicy(ctx, s, a)
@@ -167,6 +167,37 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 	}
 	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
 		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause, fullFor)
+}
+
+// maxNamed is how many keys a refusal names.
+const maxNamed = 3
+
+// nameForeign names the keys of an identity that neither this mount nor the engine's account
+// accounts for, in brackets: those that an operator can delete. Empty where there are none.
+func (b *backend) nameForeign(ctx context.Context, i issuance, user string) string {
+	keys, err := i.account.cloud.ListKeys(ctx, user)
+	if err != nil {
+		return "" // the refusal is said already, and its counts
+	}
+	var ids []string
+	for _, key := range keys {
+		if !isOurs(key, i.instance) && !slices.Contains(i.account.config.ownKeys(), key.ID) {
+			ids = append(ids, key.ID)
+		}
+	}
+	return inBrackets(ids)
+}
+
+// inBrackets lists the first of the ids.
+func inBrackets(ids []string) string {
+	switch {
+	case len(ids) == 0:
+		return ""
+	case len(ids) > maxNamed:
+		return fmt.Sprintf(" (%s and %d more)", strings.Join(ids[:maxNamed], ", "), len(ids)-maxNamed)
+	default:
+		return fmt.Sprintf(" (%s)", strings.Join(ids, ", "))
+	}
 }
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.

@@ -145,9 +145,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 	if err := save(ctx, s, entry.path(), entry); err != nil {
 		return renewalPlan{}, err
 	}
-	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
-		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Label: entry.Label, Expires: entry.Expires,
-	})
+	err = a.cloud.MoveExpiry(ctx, entry.ref())
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:
 		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
@@ -167,8 +165,8 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 		return fmt.Errorf("looking up the key's true date: %w", err)
 	}
 	for _, key := range keys {
-		if key.ID == entry.AccessKey && !key.Expires.IsZero() {
-			entry.Expires = key.Expires
+		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {
+			entry.Expires = end
 			return save(ctx, s, entry.path(), entry)
 		}
 	}
@@ -194,14 +192,14 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if err != nil {
 		return err
 	}
-	// A key past its own date is dead. Its removal can wait for the reaper, and a
-	// storm of late revokes needs no cloud call.
-	if time.Now().After(entry.Expires.Add(clockMargin)) {
-		return nil
-	}
 	a, err := b.leaseAccount(ctx, req.Storage, lease)
 	if err != nil {
 		return err
+	}
+	// The removal of a dead key can wait for the reaper, and a storm of late revokes needs no
+	// cloud call.
+	if a.isDead(entry, time.Now()) {
+		return nil
 	}
 	if err := a.destroy(ctx, entry); err != nil {
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))

@@ -155,7 +155,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
@@ -194,7 +194,7 @@ func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause 
 	return nil
 }
 
-// pendingKeys are the keys in the WAL, of all accounts.
+// pendingKeys are the keys in the WAL, of all accounts, and the first keys.
 func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 	ids, err := framework.ListWAL(ctx, s)
 	if err != nil {
@@ -214,6 +214,13 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 			return nil, err
 		}
 		keys = append(keys, pending)
+	}
+	first, err := firstKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range first {
+		keys = append(keys, key.pending())
 	}
 	return keys, nil
 }
