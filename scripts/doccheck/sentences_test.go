@@ -1,9 +1,9 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package sentences holds docs/troubleshooting.md to the engine's source: each error that the engine can say has a row there, and no row
-// is of an error that it no longer says.
-package sentences
+// Package doccheck holds the documents to what they describe: the errors that the engine can say, the tests and the simulator's
+// switches that they name, their links, and the form of their commands.
+package doccheck
 
 import (
 	"bufio"
@@ -48,13 +48,13 @@ func TestSentencesOfTheSource(t *testing.T) {
 		call string
 		want string
 	}{
-		"a verb becomes a gap":                       {`mendable("ttl (%s) is longer than %d", a, b)`, "ttl (…) is longer than …"},
-		"a quoted verb keeps its quotes":             {`fmt.Errorf("account %q: %w", a, b)`, `account "…": …`},
-		"parts are joined":                           {`mendable("one " + "two")`, "one two"},
-		"a part that is no literal becomes a gap":    {`errors.New("one " + two)`, "one …"},
-		"gaps side by side are one":                  {`mendable("one %s%s", a, b)`, "one …"},
+		"a verb becomes a gap":                        {`mendable("ttl (%s) is longer than %d", a, b)`, "ttl (…) is longer than …"},
+		"a quoted verb keeps its quotes":              {`fmt.Errorf("account %q: %w", a, b)`, `account "…": …`},
+		"parts are joined":                            {`mendable("one " + "two")`, "one two"},
+		"a part that is no literal becomes a gap":     {`errors.New("one " + two)`, "one …"},
+		"gaps side by side are one":                   {`mendable("one %s%s", a, b)`, "one …"},
 		"a call that says nothing of its own is none": {`mendable("%s", err)`, ""},
-		"another function is none":                   {`fmt.Sprintf("one %s", a)`, ""},
+		"another function is none":                    {`fmt.Sprintf("one %s", a)`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			expression, err := parser.ParseExpr(test.call)
@@ -104,7 +104,10 @@ func sentenceOf(n ast.Node) (sentence string, ok bool) {
 		return "", false
 	}
 	sentence = gaps.ReplaceAllString(textOf(call.Args[0]), "…")
-	return sentence, sentence != "…"
+	if sentence == "…" {
+		return "", false // it passes on what another says
+	}
+	return sentence, true
 }
 
 // gaps are verbs of package fmt without their quotes, and gaps side by side.
