@@ -5,7 +5,8 @@
 //
 // A comment in the line before a block says more of it and is not rendered:
 //
-//	<!-- run -->            the commands run in docrun's test, in the order of the page
+//	<!-- run -->            docrun's test runs the commands, in the order of the page, on a server that knows the plugin's file
+//	<!-- run dev -->        the same, on a server that is set up like that of make dev
 //	<!-- policy NAME -->    a JSON policy: the test's user NAME gets these rights and no others
 package docpage
 
@@ -77,8 +78,9 @@ func parse(text string) Page {
 	pending := ""
 	for at := 0; at < len(lines); at++ {
 		line := lines[at]
+		trimmed := strings.TrimLeft(line, " ") // a block may stand in a list
 		switch {
-		case strings.HasPrefix(line, fence):
+		case strings.HasPrefix(trimmed, fence):
 			block, end := fenced(lines, at)
 			block.Note, pending = pending, ""
 			page.Blocks = append(page.Blocks, block)
@@ -88,8 +90,8 @@ func parse(text string) Page {
 			block.Note, pending = pending, ""
 			page.Blocks = append(page.Blocks, block)
 			at = end
-		case note.MatchString(line):
-			pending = note.FindStringSubmatch(line)[1]
+		case note.MatchString(trimmed):
+			pending = note.FindStringSubmatch(trimmed)[1]
 		default:
 			prose = append(prose, line)
 			if match := heading.FindStringSubmatch(line); match != nil {
@@ -103,12 +105,13 @@ func parse(text string) Page {
 
 // fenced is the block whose fence is opened at a line, and the line that closes it.
 func fenced(lines []string, at int) (Block, int) {
+	margin, language, _ := strings.Cut(lines[at], fence)
+	var text []string
 	end := at + 1
-	for end < len(lines) && !strings.HasPrefix(lines[end], fence) {
-		end++
+	for ; end < len(lines) && lines[end] != margin+fence; end++ {
+		text = append(text, strings.TrimPrefix(lines[end], margin))
 	}
-	end = min(end, len(lines)-1)
-	return Block{Line: at + 2, Language: strings.TrimPrefix(lines[at], fence), Text: strings.Join(lines[at+1:end], "\n") + "\n"}, end
+	return Block{Line: at + 2, Language: language, Text: strings.Join(text, "\n") + "\n"}, end
 }
 
 // indented is the block that begins at a line, and its last line.
@@ -131,17 +134,15 @@ func anchor(heading string) string {
 	return strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
 
-// Runs are the blocks that run, in order.
-func (p Page) Runs() []Block {
-	return slices.DeleteFunc(slices.Clone(p.Blocks), func(b Block) bool { return b.Note != "run" })
+// Noted are the blocks with that note, in order.
+func (p Page) Noted(note string) []Block {
+	return slices.DeleteFunc(slices.Clone(p.Blocks), func(b Block) bool { return b.Note != note })
 }
 
 // Policy is the text of the policy of that name.
 func (p Page) Policy(name string) (string, error) {
-	for _, block := range p.Blocks {
-		if block.Note == "policy "+name {
-			return block.Text, nil
-		}
+	if blocks := p.Noted("policy " + name); len(blocks) == 1 {
+		return blocks[0].Text, nil
 	}
 	return "", fmt.Errorf("%s has no policy %q", p.Name, name)
 }
