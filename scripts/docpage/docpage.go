@@ -5,7 +5,7 @@
 //
 // A comment in the line before a block says more of it and is not rendered:
 //
-//	<!-- run -->            docrun's test runs the commands, in the order of the page, on a server that knows the plugin's file
+//	<!-- run -->            docrun's test runs the commands, in the order of the page, on a server where the plugin is registered
 //	<!-- run dev -->        the same, on a server that is set up like that of make dev
 //	<!-- policy NAME -->    a JSON policy: the test's user NAME gets these rights and no others
 package docpage

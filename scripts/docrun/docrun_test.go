@@ -43,11 +43,7 @@ func TestCommandsOfThePagesRun(t *testing.T) {
 				continue
 			}
 			t.Run(page.Name+", "+note, func(t *testing.T) {
-				d := newDesk(t, policies)
-				if prelude != "" {
-					d.register()
-				}
-				d.run(page.Name, prelude, blocks)
+				newDesk(t, policies).run(page.Name, prelude, blocks)
 			})
 		}
 	}
@@ -91,7 +87,6 @@ type desk struct {
 	t       *testing.T
 	dir     string
 	plugins string
-	server  *devserver.Server
 	env     []string
 }
 
@@ -115,7 +110,12 @@ func newDesk(t *testing.T, policies map[string][]string) *desk {
 			t.Error(err)
 		}
 	})
-	d.server = server
+	if _, err := devserver.RegisterPlugin(t.Context(), server.Client, d.plugins, pluginFile, pluginFile); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "password.txt"), []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	d.env = append(d.clouds(policies),
 		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
 		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(), "BAO_ADDR="+server.Addr(), "BAO_TOKEN="+server.Token(),
@@ -139,13 +139,6 @@ func (d *desk) copyPlugin(plugin string) {
 	}
 	_, err = io.Copy(to, from)
 	if err := errors.Join(err, to.Close()); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *desk) register() {
-	d.t.Helper()
-	if _, err := devserver.RegisterPlugin(d.t.Context(), d.server.Client, d.plugins, pluginFile, pluginFile); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -219,11 +212,12 @@ func (d *desk) run(page, prelude string, blocks []docpage.Block) {
 	shell := exec.CommandContext(ctx, "sh", "-c", script)
 	shell.Dir, shell.Env = d.dir, d.env
 	out, err := shell.CombinedOutput()
-	if err != nil {
+	switch {
+	case err != nil:
 		d.t.Errorf("%v:\n%s", err, out)
+	case strings.Contains(string(out), "error: "):
+		d.t.Errorf("check/ has a finding:\n%s", out)
+	default:
+		d.t.Logf("%s", out)
 	}
-	if strings.Contains(string(out), "error: ") { // a finding of check/
-		d.t.Errorf("check finds an error:\n%s", out)
-	}
-	d.t.Logf("%s", out)
 }
