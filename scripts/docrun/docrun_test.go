@@ -42,7 +42,7 @@ func TestCommandsOfThePagesRun(t *testing.T) {
 			if len(blocks) == 0 {
 				continue
 			}
-			t.Run(page.Name+", "+note, func(t *testing.T) {
+			t.Run(filepath.Base(page.Name)+", "+note, func(t *testing.T) {
 				newDesk(t, policies).run(page.Name, prelude, blocks)
 			})
 		}
