@@ -116,8 +116,15 @@ func (a *account) warnings(view *policyView) []string {
 	if view.Problem != "" {
 		warnings = append(warnings, "the account's access policy is unknown: "+view.Problem)
 	}
+	if view != nil && view.unbounded() {
+		warnings = append(warnings, unboundedPolicy)
+	}
 	return warnings
 }
+
+// unboundedPolicy tells of a policy of 0.
+const unboundedPolicy = "the cloud account's access policy sets no longest life for access keys (MaxAccessKeyExpirationSeconds is 0): " +
+	"nothing but max_ttl here bounds a lease, and keys made elsewhere may live for ever"
 
 // warn puts warnings into a response; nil where there are none.
 func warn(warnings []string) *logical.Response {

@@ -21,6 +21,7 @@ import (
 type checkup struct {
 	account  *account
 	instance string
+	learn    func(user string, foreign int) // keeps what its lists show
 	now      time.Time
 
 	who    provider.Whoami
@@ -72,6 +73,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}, foreign: map[string][]string{}}
+	c.learn = func(user string, foreign int) { b.full.learn(a.name, user, foreign) }
 	c.checkCaller(ctx)
 	if err := b.checkPolicy(ctx, s, c); err != nil {
 		return nil, err
@@ -198,6 +200,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
+	c.learn(user, count.others)
 	c.checkSlots(user, count)
 }
 

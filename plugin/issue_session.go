@@ -40,7 +40,7 @@ func (b *backend) issueSession(ctx context.Context, req *logical.Request, o sess
 		Name: o.sessionName(req.DisplayName), Lifetime: plan.Lease,
 	}
 	session, err := cloud.CreateSession(ctx, spec)
-	if provider.KindOf(err) == provider.KindAmbiguous && ctx.Err() == nil {
+	if kind := provider.KindOf(err); (kind == provider.KindAmbiguous || kind == provider.KindUnreachable) && ctx.Err() == nil {
 		session, err = cloud.CreateSession(ctx, spec)
 	}
 	if err != nil {

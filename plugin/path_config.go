@@ -22,6 +22,7 @@ func (b *backend) pathConfig() []*framework.Path {
 		{
 			Pattern:      "config/?$",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "accounts"},
+			Fields:       pagingFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
 					Callback:     b.pathConfigList,
@@ -31,7 +32,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 			},
 			HelpSynopsis:    "List the configured cloud accounts.",
-			HelpDescription: "Lists the names under which cloud accounts are configured.",
+			HelpDescription: "Lists the names under which cloud accounts are configured; after and limit page through them.",
 		},
 		{
 			Pattern:        configPrefix + framework.GenericNameRegex("account"),
@@ -73,12 +74,12 @@ func (b *backend) writesConfig() *framework.PathOperation {
 	}
 }
 
-func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	names, err := accountNames(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
-	return logical.ListResponse(names), nil
+	return logical.ListResponse(page(names, data)), nil
 }
 
 func (b *backend) pathConfigExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {

@@ -13,12 +13,6 @@ import (
 )
 
 func (b *backend) pathCreds() []*framework.Path {
-	operation := &framework.PathOperation{
-		Callback:                  b.announcedCreds(b.pathCredsRead),
-		Summary:                   "Lease a new access key.",
-		Responses:                 answers(credsAnswer()),
-		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
-	}
 	return []*framework.Path{{
 		Pattern:      "creds/" + framework.GenericNameRegex("role"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
@@ -27,13 +21,24 @@ func (b *backend) pathCreds() []*framework.Path {
 			"ttl":  {Type: framework.TypeDurationSecond, Description: "TTL of the lease, up to what the role can give."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation,
-			logical.UpdateOperation: operation,
+			logical.ReadOperation:   b.leasesKey("credentials"),
+			logical.UpdateOperation: b.leasesKey("credentials-with-parameters"),
 		},
 		HelpSynopsis: "Lease a new access key.",
 		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
 			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
 	}}
+}
+
+// leasesKey is a read or a write, which generated clients call by different names.
+func (b *backend) leasesKey(operationSuffix string) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback:                  b.announcedCreds(b.pathCredsRead),
+		Summary:                   "Lease a new access key.",
+		DisplayAttrs:              &framework.DisplayAttributes{OperationSuffix: operationSuffix},
+		Responses:                 answers(credsAnswer()),
+		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
+	}
 }
 
 func credsAnswer() map[string]*framework.FieldSchema {

@@ -84,6 +84,9 @@ func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, dat
 	if view.Problem != "" {
 		resp.AddWarning("the access policy is unknown: " + view.Problem)
 	}
+	if view.unbounded() {
+		resp.AddWarning(unboundedPolicy)
+	}
 	return resp, nil
 }
 

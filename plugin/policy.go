@@ -38,6 +38,9 @@ type policyView struct {
 // be read is unknown, not absent.
 func (v *policyView) known() bool { return v.None || v.Problem == "" && !v.ReadAt.IsZero() }
 
+// unbounded tells that there is a policy, and surely no bound in it.
+func (v *policyView) unbounded() bool { return !v.None && v.known() && v.Policy.MaxKeyLifetime == 0 }
+
 // limitedBy names a deciding limit, and says when the policy, which might decide
 // otherwise, is unknown, or when there is none in this cloud.
 func (v *policyView) limitedBy(by limit) string {

@@ -183,6 +183,13 @@ func (r *roleEntry) warnings(b bounds, view *policyView) []string {
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
 	}
+	switch {
+	case by != limitMount:
+	case view.None:
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest))
+	case view.unbounded():
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an access policy in the cloud account", longest))
+	}
 	if !view.known() {
 		warnings = append(warnings, "the account's access policy is unknown, and may cut leases further")
 	}

@@ -136,7 +136,7 @@ func (r *staticRole) scheduled(creds *staticCreds, now time.Time) (time.Time, er
 		return time.Time{}, err
 	}
 	if r.RotationWindow > 0 && now.After(next.Add(r.RotationWindow)) {
-		if next, err = r.next(now); err != nil {
+		if next, err = r.next(now.Add(-r.RotationWindow)); err != nil { // the next window may be open already
 			return time.Time{}, err
 		}
 	}

@@ -42,8 +42,9 @@ func huaweiVendor() vendor {
 		credentialTypes: []string{credentialAccessKey, credentialIAMUser, credentialSession},
 		leasesItself:    false, // a user has two slots: the current key's and the next one's
 		// A new key can be refused for some seconds. Five refused calls in a row lock it for
-		// five minutes, and the three tries here leave room for two more.
-		settling:     []time.Duration{3 * time.Second, 9 * time.Second},
+		// five minutes (APIGW.0301). A try makes two, the second after some seconds, so that
+		// one more try is all that there is room for.
+		settling:     []time.Duration{10 * time.Second},
 		checkAccount: checkHuaweiAccount,
 		checkRole:    checkHuaweiRole,
 		permission:   func(op string) string { return op + " (or give it the role Security Administrator)" },

@@ -174,6 +174,10 @@ func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendi
 	if pending.StaticRole == "" {
 		return ids, nil
 	}
+	role, err := load[staticRole](ctx, s, staticRolePrefix+pending.StaticRole)
+	if err != nil || role == nil {
+		return ids, err // what a role that is gone has left in storage names nothing
+	}
 	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+pending.StaticRole)
 	if err != nil || creds == nil {
 		return ids, err

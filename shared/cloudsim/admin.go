@@ -14,7 +14,8 @@ import (
 )
 
 // Admin returns the handler through which other processes look into the cloud and give it orders: GET /state, GET /calls,
-// POST /policy, POST /users, POST /logins, POST /faults, DELETE /faults/<id>. It asks for no authentication: serve it on loopback only.
+// POST /policy, POST /users, POST /logins, POST /faults, DELETE /faults/<id>, and Huawei's under /huawei/. It asks for no
+// authentication: serve it on loopback only.
 func (c *Cloud) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", c.adminState)
@@ -24,6 +25,7 @@ func (c *Cloud) Admin() http.Handler {
 	mux.HandleFunc("POST /logins", c.adminLogins)
 	mux.HandleFunc("POST /faults", c.adminFaults)
 	mux.HandleFunc("DELETE /faults/{id}", c.adminCancel)
+	c.adminHuawei(mux)
 	return mux
 }
 
@@ -31,6 +33,7 @@ func (c *Cloud) Admin() http.Handler {
 type State struct {
 	Region   string         `json:"region"`
 	Accounts []AccountState `json:"accounts"`
+	Domains  []DomainState  `json:"domains"`
 	Calls    int            `json:"calls"`
 }
 
@@ -44,7 +47,7 @@ type AccountState struct {
 }
 
 func (c *Cloud) adminState(w http.ResponseWriter, _ *http.Request) {
-	state := State{Region: c.region, Accounts: []AccountState{}, Calls: len(c.Calls())}
+	state := State{Region: c.region, Accounts: []AccountState{}, Domains: c.domainStates(), Calls: len(c.Calls())}
 	for _, a := range c.allAccounts() {
 		state.Accounts = append(state.Accounts, AccountState{
 			ID: a.id, Locked: a.Locked(), Policy: a.Policy(), Users: a.Users(), Keys: a.Keys(),

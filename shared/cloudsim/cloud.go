@@ -23,8 +23,8 @@ const (
 	defaultQuota  = 10 // keys an identity: ten for the root user, ten for each EIM user
 )
 
-// Cloud is one region of OUTSCALE, and Huawei's IAM, in memory. It is safe for concurrent use. Its clock is time.Now, so it obeys
-// testing/synctest.
+// Cloud is one region of OUTSCALE, and Huawei's IAM, in memory. It is safe for concurrent use. Its clock is time.Now, so it
+// obeys testing/synctest.
 type Cloud struct {
 	region string
 	quota  int

@@ -44,7 +44,7 @@ const (
 	// Burst4120 answers as to an unknown key although the key is fine: OUTSCALE's 400 with code 4120, as the real cloud was
 	// seen to do under a burst of calls, Huawei's 401. It is no strike.
 	Burst4120 FaultKind = "burst_4120"
-	// Outage cuts the connection of every call, whatever Op and User say.
+	// Outage cuts the connection of every call, whatever Op and User say. Account counts.
 	Outage FaultKind = "outage"
 )
 
@@ -58,9 +58,10 @@ func (k FaultKind) known() bool {
 	}
 }
 
-// Fault is an order to fail. It strikes calls of operation Op, account (or domain) Account and user User (empty: any), lets Skip of them pass first
-// and ends after Times strikes (0: when cancelled). Delay goes with every kind: it is spent before the work by the kinds
-// that strike before it, after the work by the others. A Body replaces the error's JSON in Refuse and RefuseAfter.
+// Fault is an order to fail. It strikes calls of operation Op, account (or domain) Account and user User (empty: any), lets
+// Skip of them pass first and ends after Times strikes (0: when cancelled). Delay goes with every kind: it is spent before
+// the work by the kinds that strike before it, after the work by the others. A Body replaces the error's JSON in Refuse and
+// RefuseAfter.
 type Fault struct {
 	Op      string        `json:"op,omitempty"`
 	Account string        `json:"account,omitempty"` // an id; tells the clouds apart where their operations have one name

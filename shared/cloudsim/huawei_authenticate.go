@@ -38,7 +38,7 @@ func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 		return iamCaller{}, errGatewayAuth("AK access failed to reach the limit,forbidden.")
 	}
 	signed, ok := sdkSignedAt(in.Request)
-	if !ok || now.Sub(signed).Abs() > maxClockSkew {
+	if !ok || now.Sub(signed).Abs() > maxClockSkew { // seen before the signature is: no strike
 		return iamCaller{}, gatewayRefusal(http.StatusUnauthorized, codeGatewayClock,
 			"Incorrect app authentication information: signature expired")
 	}
@@ -56,6 +56,9 @@ func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 }
 
 func (c *Cloud) checkIAMKey(auth sdkAuthorization, in iamRequest, now time.Time) (iamCaller, *iamError) {
+	if auth.scope == nil && c.huawei.OldDialectOnly {
+		return iamCaller{}, errGatewayAuth("verify aksk signature fail")
+	}
 	if in.Header.Get("X-Security-Token") != "" {
 		return c.checkSession(auth, in, now)
 	}
@@ -85,6 +88,8 @@ func (c *Cloud) errInactive(accessKey string) *iamError {
 // refused tells why a user may not use keys at all.
 func (who *iamUser) refused() *iamError {
 	switch {
+	case who.gone:
+		return iamRefusal(http.StatusBadRequest, codeIAMUserGone, "The user of the access key is not found.")
 	case who.disabled:
 		return iamRefusal(http.StatusForbidden, codeIAMUserDisabled, "The user of the access key is disabled.")
 	case who.accessMode == consoleAccess:

@@ -73,6 +73,15 @@ func TestANewKeySignsAfterAWhileAndADeletedOneForAWhile(t *testing.T) {
 	})
 }
 
+func TestADescriptionOfAKeyObeysTheRuleOfUsers(t *testing.T) {
+	c, d, root := newHuawei()
+	body := `{"credential":{"user_id":"` + d.owner.id + `","description":"a<b"}}`
+	root.mustRefuse(t, createIAMKey, body, 400, "description")
+	root.mustRefuse(t, updateIAMKey+root.creds.AccessKey, `{"credential":{"description":"a@b"}}`, 400, "description")
+	c.SetHuaweiRules(HuaweiRules{FreeKeyDescriptions: true})
+	root.must(t, 201, createIAMKey, body)
+}
+
 func TestTheWordsForAnUnknownUserAreARule(t *testing.T) {
 	_, _, root := newHuawei(WithHuaweiRules(HuaweiRules{UnknownUserIs400: true, NullErrorCodes: true}))
 	got := root.mustRefuse(t, createIAMKey, `{"credential":{"user_id":"0"}}`, 400, "Could not find user")

@@ -56,6 +56,9 @@ func (c iamCaller) createKey(in createKeyRequest) (any, *iamError) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	if refusal := c.checkKeyDescription(in.Credential.Description); refusal != nil {
+		return nil, refusal
+	}
 	if len(who.keys) >= iamKeyQuota {
 		return nil, apiRefusal(http.StatusBadRequest, codeKeyQuota, codeKeyQuota)
 	}
@@ -71,6 +74,13 @@ func (c iamCaller) createKey(in createKeyRequest) (any, *iamError) {
 	shown := k.shown()
 	shown.Secret = k.secret
 	return credentialAnswer{shown}, nil
+}
+
+func (c iamCaller) checkKeyDescription(text *string) *iamError {
+	if text == nil || c.cloud.huawei.FreeKeyDescriptions || describes(*text) {
+		return nil
+	}
+	return errInvalid("The description is invalid.")
 }
 
 // listKeys lists one user's keys, the caller's without user_id. There are no pages and no list over all users.
@@ -162,6 +172,9 @@ func (c iamCaller) updateKey(in updateKeyRequest) (any, *iamError) {
 		return nil, errInvalid("Expecting to find status or description in credential.")
 	case status != nil && *status != IAMActive && *status != IAMInactive:
 		return nil, errInvalid("status must be active or inactive.")
+	}
+	if refusal := c.checkKeyDescription(description); refusal != nil {
+		return nil, refusal
 	}
 	if status != nil {
 		c.cloud.setIAMKeyState(k, *status)

@@ -4,6 +4,8 @@
 package cloudsim
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -46,4 +48,24 @@ func TestAUserHasTwoKeysAtMost(t *testing.T) {
 	}
 	root.must(t, 204, deleteIAMKey+second.AccessKey, "")
 	root.newKey(t, id)
+}
+
+func TestConcurrentCreatesNeverExceedHuaweisQuota(t *testing.T) {
+	_, d, root := newHuawei()
+	body := `{"credential":{"user_id":"` + d.AddUser("deploy") + `"}}`
+	var made atomic.Int64
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if got, err := root.try(t.Context(), "POST", iamCredentials, body); err != nil {
+				t.Error(err)
+			} else if got.Status == 201 {
+				made.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if made.Load() != iamKeyQuota {
+		t.Errorf("%d keys were made, want 2", made.Load())
+	}
 }

@@ -29,6 +29,12 @@ type HuaweiRules struct {
 	// DomainIDOptional takes calls without X-Domain-Id. By default they are refused but for the lookup of the domain: the
 	// documentation demands it of global services.
 	DomainIDOptional bool
+	// OldDialectOnly refuses signatures with "Access=" for the older "Credential=", as clouds of the OTC family may. By
+	// default both are accepted.
+	OldDialectOnly bool
+	// FreeKeyDescriptions takes any description of a key. By default it obeys the rule of users' descriptions (255
+	// characters, none of @#%&<>\$^*): none is documented for keys.
+	FreeKeyDescriptions bool
 	// NullErrorCodes writes "error_code": null and "error_msg": null into the errors of the older APIs, as some sites do.
 	NullErrorCodes bool
 	// ShortUserNames ends user names at 32 characters, as the pages of the EU site say. By default 64, as the others do.

@@ -88,6 +88,9 @@ func (c *Cloud) respondHuawei(ctx context.Context, r *http.Request, body []byte)
 	})
 	if a != nil {
 		a.requestID = words.requestID
+		if r.Method == http.MethodHead {
+			a.body = nil // net/http would drop it, Transport would not
+		}
 	}
 	return a, err
 }

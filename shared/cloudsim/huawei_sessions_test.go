@@ -38,6 +38,9 @@ func TestATemporaryKeyActsAsItsUserUntilItEnds(t *testing.T) {
 		bare.token, foreign.token = "", temporary.token
 		bare.mustRefuse(t, listIAMKeys, "", 401, "APIGW.0301")
 		foreign.mustRefuse(t, listIAMKeys, "", 401, "APIGW.0301")
+		orphan := root.as(d.AddKey(IAMKeySpec{User: "leaver"})).session(t, byToken(""))
+		d.DeleteUser("leaver")
+		orphan.mustRefuse(t, listIAMKeys, "", 400, "IAM.1106")
 		if keys := len(d.Keys()); keys != 2 {
 			t.Errorf("%d permanent keys", keys)
 		}

@@ -4,8 +4,10 @@
 package cloudsim
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -81,6 +83,54 @@ func TestASignedRequestToHuaweiIsVerified(t *testing.T) {
 					t.Errorf("got %v %d %s, want %d %s", err, got.Status, got.Raw, test.status, test.code)
 				}
 			})
+		})
+	}
+}
+
+// signOld signs the date alone in the older dialect, which derives its key step by step and may leave region and service empty.
+func signOld(r *http.Request, body string, creds Credentials, scope ...string) {
+	date := r.Header.Get("X-Sdk-Date")
+	scope = append([]string{date[:8]}, scope...)
+	key := []byte("SDK" + creds.SecretKey)
+	for _, part := range scope {
+		key = hmacOf(key, part)
+	}
+	canonical := fmt.Sprintf("%s\n%s/\n\nx-sdk-date:%s\n\nx-sdk-date\n%x", r.Method, r.URL.Path, date, sha256.Sum256([]byte(body)))
+	text := fmt.Sprintf("SDK-HMAC-SHA256\n%s\n%s\n%x", date, strings.Join(scope, "/"), sha256.Sum256([]byte(canonical)))
+	r.Header.Set("Authorization", fmt.Sprintf("SDK-HMAC-SHA256 Credential=%s/%s, SignedHeaders=x-sdk-date, Signature=%x",
+		creds.AccessKey, strings.Join(scope, "/"), hmacOf(key, text)))
+}
+
+func hmacOf(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
+func TestTheOlderDialectIsVerifiedToo(t *testing.T) {
+	for name, test := range map[string]struct {
+		secret string
+		scope  []string
+		status int
+	}{
+		"without region and service": {scope: []string{"", "", "sdk_request"}, status: 200},
+		"with region and service":    {scope: []string{"eu-de", "iam", "sdk_request"}, status: 200},
+		"with another end":           {scope: []string{"", "", "aws4_request"}, status: 401},
+		"with another secret":        {scope: []string{"", "", "sdk_request"}, secret: "X", status: 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, root := newHuawei(WithHuaweiRules(HuaweiRules{OldDialectOnly: true}))
+			root.mustRefuse(t, listIAMKeys, "", 401, "APIGW.0301")
+			r, err := root.request(t.Context(), http.MethodGet, iamCredentials, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			creds := root.creds
+			creds.SecretKey += test.secret
+			signOld(r, "", creds, test.scope...)
+			if got, err := root.send(r); err != nil || got.Status != test.status {
+				t.Errorf("got %v %d %s, want %d", err, got.Status, got.Raw, test.status)
+			}
 		})
 	}
 }

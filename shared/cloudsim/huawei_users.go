@@ -123,7 +123,7 @@ func (c iamCaller) checkNewUser(in createIAMUserRequest) *iamError {
 		return refuse(codeUserName, "Invalid username.")
 	case u.AccessMode != nil && !slices.Contains(accessModes, *u.AccessMode):
 		return refuse(codeAccessMode, "The access mode is invalid.")
-	case len(u.Description) > maxDescription, strings.ContainsAny(u.Description, notInDescription):
+	case !describes(u.Description):
 		return refuse(codeUserInvalid, "The description is invalid.")
 	case c.domain.named(u.Name) != nil:
 		return refuse(codeUserExists, "The username already exists.")
@@ -131,6 +131,11 @@ func (c iamCaller) checkNewUser(in createIAMUserRequest) *iamError {
 		return refuse(codeUserQuota, "The number of IAM users has reached the maximum allowed limit.")
 	}
 	return nil
+}
+
+// describes reports whether a text may be a description.
+func describes(text string) bool {
+	return len(text) <= maxDescription && !strings.ContainsAny(text, notInDescription)
 }
 
 // showUser needs no permission for oneself.

@@ -49,7 +49,7 @@ func (c *Client) do(ctx context.Context, call call, out any) error {
 	return c.send(ctx, domain, call, out)
 }
 
-// send makes a call in the name of a domain; empty: of none.
+// send makes a call in the name of an account; empty: of none, to find it out.
 func (c *Client) send(ctx context.Context, domain string, call call, out any) error {
 	req, err := c.request(ctx, domain, call)
 	if err != nil {

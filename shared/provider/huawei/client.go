@@ -50,6 +50,7 @@ type Client struct {
 	endpoint  string
 	accessKey string
 	userAgent string
+	clock     *transport.Clock
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 
 	configuredDomain string
@@ -64,6 +65,9 @@ var (
 	_ provider.Cloud    = (*Client)(nil)
 	_ provider.Stages   = (*Client)(nil)
 	_ provider.Sessions = (*Client)(nil)
+
+	_ provider.Relabeler = (*Client)(nil)
+	_ provider.ClockSkew = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.
@@ -88,7 +92,9 @@ func New(c Config) (*Client, error) {
 			return nil, err
 		}
 	}
+	clock := new(transport.Clock)
 	return &Client{
+		clock: clock,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
 			Transport: transport.New(transport.Options{
@@ -97,6 +103,7 @@ func New(c Config) (*Client, error) {
 				Judge:      judge,
 				Retryable:  retryable,
 				Pacer:      transport.NewPacer(c.PerSecond),
+				Clock:      clock,
 				Timeout:    c.Timeout,
 				MaxRetries: c.MaxRetries,
 
@@ -130,6 +137,9 @@ func inFlight(perSecond float64) int {
 
 // KeyQuota implements provider.Cloud.
 func (c *Client) KeyQuota() int { return keyQuota }
+
+// ClockSkew implements provider.ClockSkew.
+func (c *Client) ClockSkew() (skew time.Duration, known bool) { return c.clock.Skew() }
 
 // ExpiresKeys is false: Huawei Cloud's permanent keys live until they are deleted.
 func (c *Client) ExpiresKeys() bool { return false }

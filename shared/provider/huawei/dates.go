@@ -4,9 +4,11 @@
 package huawei
 
 import (
-	"fmt"
+	"errors"
 	"time"
 )
+
+var errDate = errors.New("the answer holds a date in no form that Huawei Cloud is known to use")
 
 // answerFormats are the forms in which dates come back. Fractions are read with both.
 // The second has no zone; what is known of the API says UTC throughout.
@@ -20,9 +22,9 @@ func parseDate(s string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	for _, format := range answerFormats {
-		if t, err := time.Parse(format, s); err == nil {
+		if t, err := time.Parse(format, s); err == nil && !t.IsZero() {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("the answer holds a date in no form that Huawei Cloud is known to use")
+	return time.Time{}, errDate
 }

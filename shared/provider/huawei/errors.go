@@ -132,7 +132,7 @@ func (r refusal) kind() provider.Kind {
 		return provider.KindKeyRefused
 	case r.status == http.StatusForbidden:
 		return provider.KindDenied
-	case r.status == http.StatusNotFound && !r.empty():
+	case r.status == http.StatusNotFound && !r.empty(), r.status == http.StatusBadRequest && r.says("could not find"):
 		return provider.KindNotFound
 	case r.status == http.StatusConflict:
 		return provider.KindConflict

@@ -163,14 +163,18 @@ func (c *Client) updateKey(ctx context.Context, id string, change wireKey) error
 }
 
 func (c *Client) deleteKey(ctx context.Context, id string) error {
-	return c.do(ctx, call{op: opDeleteKey, method: http.MethodDelete, path: keyPath, ids: []string{id}, want: http.StatusNoContent}, nil)
+	err := c.do(ctx, call{op: opDeleteKey, method: http.MethodDelete, path: keyPath, ids: []string{id}, want: http.StatusNoContent}, nil)
+	if err == nil {
+		c.recent.drop(id)
+	}
+	return err
 }
 
 // showKey is a key with its owner's id, which is not told anywhere else.
-func (c *Client) showKey(ctx context.Context, domain, id string) (wireKey, error) {
+func (c *Client) showKey(ctx context.Context, id string) (wireKey, error) {
 	show := call{op: opShowKey, method: http.MethodGet, path: keyPath, ids: []string{id}, want: http.StatusOK}
 	var answer wireCredential
-	if err := c.send(ctx, domain, show, &answer); err != nil {
+	if err := c.do(ctx, show, &answer); err != nil {
 		return wireKey{}, err
 	}
 	if answer.Credential.Access != id || !idPattern.MatchString(answer.Credential.UserID) {
@@ -193,4 +197,10 @@ func listed(k wireKey, user string) (provider.Key, error) {
 		ID: k.Access, User: user, Label: label, Active: strings.EqualFold(k.Status, stateActive),
 		Created: created, Due: due,
 	}, nil
+}
+
+// RelabelKey implements provider.Relabeler. A date is written only beside a label of the engine:
+// on a key that is handed over it would ask for the key's removal.
+func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
+	return c.updateKey(ctx, ref.ID, wireKey{Description: ref.Label})
 }

@@ -47,6 +47,15 @@ func (r *recent) has(what string) bool {
 	return ok && time.Since(at) < settling
 }
 
+// drop forgets what the cloud has known well enough to delete it.
+func (r *recent) drop(whats ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, what := range whats {
+		delete(r.made, what)
+	}
+}
+
 // onceKnown repeats a call as long as it does not find what this client has just made.
 func (c *Client) onceKnown(ctx context.Context, what, op string, call func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {

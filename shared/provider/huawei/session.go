@@ -136,11 +136,6 @@ func (c *Client) role(ctx context.Context, spec provider.SessionSpec, seconds in
 	if err != nil {
 		return nil, err
 	}
-	if domain == "" {
-		return nil, &provider.Error{
-			Kind: provider.KindInvalid, Op: opSessionByAgency, Details: "the cloud does not tell which account the key belongs to: set domain_id, or the agency's account",
-		}
-	}
 	role.DomainID = domain
 	return role, nil
 }

@@ -27,14 +27,14 @@ const (
 const memberPath = "/v3/groups/{}/users/{}"
 
 var (
-	userPattern  = regexp.MustCompile(`^[A-Za-z _.-][A-Za-z0-9 _.-]{0,63}$`)
+	userPattern  = regexp.MustCompile(`^[A-Za-z_.-][A-Za-z0-9 _.-]{0,63}$`)
 	groupPattern = regexp.MustCompile(`^[^\x00-\x1f\x7f]{1,128}$`)
 )
 
 // CheckUserName refuses a name that CreateUser would.
 func CheckUserName(name string) error {
 	if !userPattern.MatchString(name) {
-		return fmt.Errorf("%.140q cannot name an IAM user: give at most 64 letters, digits, spaces, hyphens, underscores and dots, the first of which is no digit", name)
+		return fmt.Errorf("%.140q cannot name an IAM user: give at most 64 letters, digits, spaces, hyphens, underscores and dots, the first of which is neither a digit nor a space", name)
 	}
 	return nil
 }
@@ -57,11 +57,6 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 	domain, err := c.domainID(ctx)
 	if err != nil {
 		return provider.User{}, err
-	}
-	if domain == "" {
-		return provider.User{}, &provider.Error{
-			Kind: provider.KindInvalid, Op: opCreateUser, Details: "the cloud does not tell which account the key belongs to: set domain_id",
-		}
 	}
 	create := call{
 		op: opCreateUser, method: http.MethodPost, path: "/v3.0/OS-USER/users", want: http.StatusCreated,
@@ -119,10 +114,7 @@ func (c *Client) groupIDs(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := call{op: opListGroups, method: http.MethodGet, path: "/v3/groups", want: http.StatusOK}
-	if domain != "" {
-		list.query = url.Values{"domain_id": {domain}}
-	}
+	list := call{op: opListGroups, method: http.MethodGet, path: "/v3/groups", want: http.StatusOK, query: url.Values{"domain_id": {domain}}}
 	groups, err := c.listGroups(ctx, list)
 	if err != nil {
 		return nil, err

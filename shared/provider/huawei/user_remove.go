@@ -39,11 +39,8 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 	if err := c.leaveGroups(ctx, *user); err != nil {
 		return fmt.Errorf("taking the groups of user %s: %w", user.Name, err)
 	}
-	err = c.do(ctx, call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent}, nil)
+	err = c.deleteUser(ctx, *user)
 	if provider.KindOf(err) != provider.KindNotFound {
-		if err == nil {
-			c.names.forget(user.Name)
-		}
 		return err
 	}
 	if c.recent.has(user.ID) {
@@ -56,6 +53,15 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 	return c.confirmUserRemoved(ctx, ref)
 }
 
+func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
+	err := c.do(ctx, call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent}, nil)
+	if err == nil {
+		c.names.forget(user.Name)
+		c.recent.drop(user.ID, user.Label)
+	}
+	return err
+}
+
 // labelledUser finds the user of ref; nil where there is none. With an id that is one
 // call, however many users the account has.
 func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provider.User, error) {
@@ -65,11 +71,7 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 	if ref.ID == "" {
 		return c.listedUser(ctx, ref)
 	}
-	domain, err := c.domainID(ctx)
-	if err != nil {
-		return nil, err
-	}
-	shown, err := c.showUser(ctx, domain, ref.ID)
+	shown, err := c.showUser(ctx, ref.ID)
 	if provider.KindOf(err) == provider.KindNotFound || err == nil && shown.Description == "" {
 		return c.listedUser(ctx, ref) // which decides
 	}

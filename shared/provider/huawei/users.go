@@ -77,9 +77,9 @@ func (c *Client) listUsers(ctx context.Context, name, enabled string) ([]wireUse
 	if err != nil {
 		return nil, err
 	}
-	list := call{op: opListUsers, method: http.MethodGet, path: "/v3/users", want: http.StatusOK, query: url.Values{"enabled": {enabled}}}
-	if domain != "" {
-		list.query.Set("domain_id", domain)
+	list := call{
+		op: opListUsers, method: http.MethodGet, path: "/v3/users", want: http.StatusOK,
+		query: url.Values{"domain_id": {domain}, "enabled": {enabled}},
 	}
 	if name != "" {
 		list.query.Set("name", name)
@@ -155,12 +155,12 @@ func (c *Client) findUser(ctx context.Context, name string) (string, error) {
 }
 
 // showUser is a user as the cloud shows it by its id.
-func (c *Client) showUser(ctx context.Context, domain, id string) (wireUser, error) {
+func (c *Client) showUser(ctx context.Context, id string) (wireUser, error) {
 	show := call{op: opShowUser, method: http.MethodGet, path: "/v3.0/OS-USER/users/{}", ids: []string{id}, want: http.StatusOK}
 	var answer struct {
 		User wireUser `json:"user"`
 	}
-	if err := c.send(ctx, domain, show, &answer); err != nil {
+	if err := c.do(ctx, show, &answer); err != nil {
 		return wireUser{}, err
 	}
 	if answer.User.ID != id || answer.User.Name == "" {

@@ -34,11 +34,7 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 
 // OwnKey implements provider.Caller.
 func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
-	domain, err := c.domainID(ctx)
-	if err != nil {
-		return provider.Key{}, err
-	}
-	own, err := c.showKey(ctx, domain, c.accessKey)
+	own, err := c.showKey(ctx, c.accessKey)
 	if err != nil {
 		return provider.Key{}, err
 	}
@@ -51,11 +47,7 @@ func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 
 // identity is the user whose key signs the calls.
 func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
-	domain, err := c.domainID(ctx)
-	if err != nil {
-		return provider.Identity{}, err
-	}
-	user, err := c.ownUser(ctx, domain)
+	user, err := c.caller(ctx)
 	switch {
 	case hidden(err):
 		return provider.Identity{Kind: provider.IdentityUnknown}, nil
@@ -74,43 +66,33 @@ func hidden(err error) bool {
 	return kind == provider.KindDenied || kind == provider.KindNotFound
 }
 
-func (c *Client) ownUser(ctx context.Context, domain string) (wireUser, error) {
-	id, err := c.ownID(ctx, domain)
+func (c *Client) caller(ctx context.Context) (wireUser, error) {
+	id, err := c.callerID(ctx)
 	if err != nil {
 		return wireUser{}, err
 	}
-	return c.showUser(ctx, domain, id)
+	return c.showUser(ctx, id)
 }
 
 // callerID is the id of the user whose key signs.
 func (c *Client) callerID(ctx context.Context) (string, error) {
-	domain, err := c.domainID(ctx)
-	if err != nil {
-		return "", err
-	}
-	return c.ownID(ctx, domain)
-}
-
-// ownID asks with a given domain, since the domain may have to be found out with it.
-func (c *Client) ownID(ctx context.Context, domain string) (string, error) {
 	return c.self.get(ctx, func() (string, error) {
-		own, err := c.showKey(ctx, domain, c.accessKey)
+		own, err := c.showKey(ctx, c.accessKey)
 		return own.UserID, err
 	})
 }
 
-// domainID is the account's id for use in calls, asked from the cloud once; empty where the
-// cloud does not tell.
+// domainID is the account's id for use in calls, asked from the cloud once.
 func (c *Client) domainID(ctx context.Context) (string, error) {
 	if c.configuredDomain != "" {
 		return c.configuredDomain, nil
 	}
-	return c.domain.get(ctx, func() (string, error) { return c.askDomain(ctx) })
+	return c.domain.get(ctx, func() (string, error) { return c.accountID(ctx) })
 }
 
 // accountID is the account that the cloud says the key belongs to, asked anew: what is
-// configured or remembered proves nothing. It stands in for an answer only where the key
-// may see neither its account nor its own user.
+// configured or remembered proves nothing. Configuration stands in for an answer only
+// where the key may see neither its account nor its own user.
 func (c *Client) accountID(ctx context.Context) (string, error) {
 	told, err := c.askDomain(ctx)
 	switch {
@@ -130,19 +112,22 @@ func (c *Client) accountID(ctx context.Context) (string, error) {
 	}
 }
 
-// askDomain asks in two ways, since the list may be empty for users with few rights.
+// askDomain asks in two ways, since the list may be empty for users with few rights. The
+// second needs the domain that it is to confirm: a call without one may pass for a bad
+// authentication. Empty: the cloud does not tell.
 func (c *Client) askDomain(ctx context.Context) (string, error) {
 	ids, err := c.listDomains(ctx)
-	if err != nil && !hidden(err) {
-		return "", err
-	}
 	switch {
+	case err != nil && !hidden(err):
+		return "", err
 	case len(ids) == 1:
 		return ids[0], nil
 	case slices.Contains(ids, c.configuredDomain):
 		return c.configuredDomain, nil
+	case c.configuredDomain == "":
+		return "", nil
 	}
-	user, err := c.ownUser(ctx, "")
+	user, err := c.caller(ctx)
 	if hidden(err) {
 		return "", nil
 	}

@@ -63,6 +63,7 @@ var (
 	_ provider.Cloud            = (*Client)(nil)
 	_ provider.PermissionProber = (*Client)(nil)
 	_ provider.ClockSkew        = (*Client)(nil)
+	_ provider.Relabeler        = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.

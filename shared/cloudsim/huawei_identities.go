@@ -16,6 +16,7 @@ type iamUser struct {
 	description string
 	accessMode  string
 	disabled    bool
+	gone        bool // deleted: its temporary keys outlive it in name only
 	created     time.Time
 	allow       []string // action patterns given out of band; the owner needs none
 	noDomains   bool     // its list of domains is empty
@@ -86,7 +87,7 @@ func (d *Domain) removeUser(who *iamUser) {
 		d.cloud.removeIAMKey(k)
 	}
 	d.users = slices.DeleteFunc(d.users, func(other *iamUser) bool { return other == who })
-	who.disabled = true // ends its temporary keys
+	who.gone = true
 }
 
 // Users returns the names of the IAM users, oldest first, without the owner.
