@@ -137,6 +137,7 @@ func TestFirstKey(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "access_key=A", "secret_key=B"), "either access_key and secret_key, or login and password")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "password="), "login and password are both needed")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "verify=false"), "leave out verify=false")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "provider=huawei"), "makes no key with login and password")
 			if calls := v.sim.Calls(); len(calls) != 0 {
 				t.Errorf("%d calls", len(calls))
 			}

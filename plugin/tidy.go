@@ -294,7 +294,7 @@ func (b *backend) reportWaiting(ctx context.Context, s logical.Storage, account 
 
 func waiting(entry *framework.WALEntry, pending pendingKey) string {
 	since := showTime(time.Unix(entry.CreatedAt, 0))
-	if entry.Kind != walAccessKey {
+	if entry.Kind != walAccessKey || pending.Label == "" {
 		return fmt.Sprintf("entry of kind %q of account %q, since %s", entry.Kind, pending.Account, since)
 	}
 	return fmt.Sprintf("key labelled %s of user %q in account %q, since %s", pending.Label, pending.User, pending.Account, since)

@@ -215,7 +215,7 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 		}
 		var pending pendingKey
 		if err := decodeWAL(entry.Data, &pending); err != nil {
-			return nil, err
+			continue // it names no key, its rollback fails and tidy shows it: it must not hold up the others
 		}
 		keys = append(keys, pending)
 	}
