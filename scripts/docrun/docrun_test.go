@@ -157,7 +157,7 @@ func (d *desk) clouds(policies map[string][]string) []string {
 		account.AddUser(user, policies[user]...)
 		return account.AddKey(cloudsim.KeySpec{User: user, Expires: time.Now().Add(20 * 24 * time.Hour)})
 	}
-	engine, builder := key("engine"), key("builder")
+	engine, builder, next := key("engine"), key("builder"), key("engine")
 
 	domain := sim.AddDomain("acme")
 	for _, user := range []string{"deploy-1", "deploy-2", "deploy-3", "backup"} {
@@ -170,6 +170,7 @@ func (d *desk) clouds(policies map[string][]string) []string {
 	return []string{
 		"OUTSCALE_ENDPOINT=" + sim.Start(d.t), "HUAWEI_ENDPOINT=" + sim.StartHuawei(d.t),
 		"OSC_ACCESS_KEY=" + engine.AccessKey, "OSC_SECRET_KEY=" + engine.SecretKey,
+		"NEW_ACCESS_KEY=" + next.AccessKey, "NEW_SECRET_KEY=" + next.SecretKey,
 		"BUILDER_ACCESS_KEY=" + builder.AccessKey, "BUILDER_SECRET_KEY=" + builder.SecretKey,
 		"OSC_LOGIN=" + login, "OSC_PASSWORD=" + password,
 		"HUAWEICLOUD_SDK_AK=" + huawei.AccessKey, "HUAWEICLOUD_SDK_SK=" + huawei.SecretKey,
