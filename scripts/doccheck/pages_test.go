@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,19 +108,10 @@ func TestEveryAssumptionIsListed(t *testing.T) {
 	}
 	for _, match := range regexp.MustCompile("`((?:Huawei)?Rules)\\.(\\w+)`").FindAllStringSubmatch(string(text), -1) {
 		file := map[string]string{"Rules": "cloud.go", "HuaweiRules": "huawei_rules.go"}[match[1]]
-		if !contains(fieldsOf(t, root+"/shared/cloudsim/"+file, match[1]), match[2]) {
+		if !slices.Contains(fieldsOf(t, root+"/shared/cloudsim/"+file, match[1]), match[2]) {
 			t.Errorf("verified.md names %s.%s, which cloudsim does not have", match[1], match[2])
 		}
 	}
-}
-
-func contains(names []string, wanted string) bool {
-	for _, name := range names {
-		if name == wanted {
-			return true
-		}
-	}
-	return false
 }
 
 // fieldsOf are the fields of a structure in a source file.
@@ -160,7 +152,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, match := range link.FindAllStringSubmatch(page.Prose, -1) {
 			target, anchor, _ := strings.Cut(match[1], "#")
-			if strings.Contains(target, "://") || contains(elsewhere, filepath.Base(target)) {
+			if strings.Contains(target, "://") || slices.Contains(elsewhere, filepath.Base(target)) {
 				continue
 			}
 			path := filepath.Clean(page.Path)

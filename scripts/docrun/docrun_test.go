@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,38 @@ func TestCommandsOfThePagesRun(t *testing.T) {
 			}
 			t.Run(filepath.Base(page.Name)+", "+note, func(t *testing.T) {
 				newDesk(t, policies).run(page.Name, prelude, blocks)
+			})
+		}
+	}
+}
+
+// TestEveryRightIsNeeded takes the rights of the pages' policies away one by one: check/ must miss each.
+func TestEveryRightIsNeeded(t *testing.T) {
+	pages, err := docpage.All(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies := policiesOf(t, pages)
+	d := newDesk(t, policies)
+	for user, role := range map[string]string{
+		"engine": "user_names=deploy",
+		"builder": "credential_type=iam_user groups=builders policy_orns=orn:ows:idauth::123456789012:policy/ci " +
+			`policy_document='{"Statement": [{"Effect": "Allow", "Action": ["api:Read*"], "Resource": ["*"]}]}'`,
+	} {
+		key := d.account.AddKey(cloudsim.KeySpec{User: user, Expires: time.Now().Add(time.Hour)})
+		d.mustRun(fmt.Sprintf(`vault secrets enable -path=%[1]s vault-plugin-secrets-cloudkeys
+vault write %[1]s/config/default provider=outscale endpoint="$OUTSCALE_ENDPOINT" max_requests_per_second=500 access_key=%[2]s secret_key=%[3]s
+vault write %[1]s/roles/role %[4]s
+`, user, key.AccessKey, key.SecretKey, role))
+		complete := d.mustRun("vault read " + user + "/check/default")
+		for _, right := range policies[user] {
+			t.Run(user+" without "+right, func(t *testing.T) {
+				d.account.AddUser(user, slices.DeleteFunc(slices.Clone(policies[user]), func(other string) bool { return other == right })...)
+				t.Cleanup(func() { d.account.AddUser(user, policies[user]...) })
+				findings := d.mustRun("vault read " + user + "/check/default")
+				if call := strings.TrimPrefix(right, "api:"); !strings.Contains(findings, call) || strings.Contains(complete, call) {
+					t.Errorf("with it:\n%s\nwithout it:\n%s", complete, findings)
+				}
 			})
 		}
 	}
@@ -87,6 +120,7 @@ type desk struct {
 	t       *testing.T
 	dir     string
 	plugins string
+	account *cloudsim.Account
 	env     []string
 }
 
@@ -157,6 +191,7 @@ func (d *desk) clouds(policies map[string][]string) []string {
 		account.AddUser(user, policies[user]...)
 		return account.AddKey(cloudsim.KeySpec{User: user, Expires: time.Now().Add(20 * 24 * time.Hour)})
 	}
+	d.account = account
 	engine, builder, next := key("engine"), key("builder"), key("engine")
 
 	domain := sim.AddDomain("acme")
@@ -208,17 +243,22 @@ func (d *desk) run(page, prelude string, blocks []docpage.Block) {
 	for _, block := range blocks {
 		script += fmt.Sprintf("echo '== %s:%d'\n%s", page, block.Line, block.Text)
 	}
+	out := d.mustRun(script)
+	if strings.Contains(out, "error: ") {
+		d.t.Errorf("check/ has a finding:\n%s", out)
+	}
+}
+
+// mustRun returns what a script prints.
+func (d *desk) mustRun(script string) string {
+	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Minute)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "sh", "-c", script)
 	shell.Dir, shell.Env = d.dir, d.env
 	out, err := shell.CombinedOutput()
-	switch {
-	case err != nil:
-		d.t.Errorf("%v:\n%s", err, out)
-	case strings.Contains(string(out), "error: "):
-		d.t.Errorf("check/ has a finding:\n%s", out)
-	default:
-		d.t.Logf("%s", out)
+	if err != nil {
+		d.t.Fatalf("%v:\n%s", err, out)
 	}
+	return string(out)
 }
