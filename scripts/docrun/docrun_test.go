@@ -208,7 +208,7 @@ func (d *desk) clouds(policies map[string][]string) []string {
 		"NEW_ACCESS_KEY=" + next.AccessKey, "NEW_SECRET_KEY=" + next.SecretKey,
 		"BUILDER_ACCESS_KEY=" + builder.AccessKey, "BUILDER_SECRET_KEY=" + builder.SecretKey,
 		"OSC_LOGIN=" + login, "OSC_PASSWORD=" + password,
-		"HUAWEICLOUD_SDK_AK=" + huawei.AccessKey, "HUAWEICLOUD_SDK_SK=" + huawei.SecretKey,
+		"HUAWEI_ACCESS_KEY=" + huawei.AccessKey, "HUAWEI_SECRET_KEY=" + huawei.SecretKey,
 	}
 }
 
