@@ -20,7 +20,7 @@ WITH_SERVER := VAULT_BIN='$(SERVER)' CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN
 FAULTY := faultyplugin
 
 # Packages whose tests run a server process.
-ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver
+ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
 
 .PHONY: help
 help: ## list the targets
@@ -64,7 +64,7 @@ test: test-unit test-acceptance ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server
-	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver)
+	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver -e /scripts/docrun)
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
