@@ -50,8 +50,12 @@ type Client struct {
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
-// The compiler holds the client to the interface that the engine uses.
-var _ provider.Cloud = (*Client)(nil)
+// The compiler holds the client to the interfaces that the engine and the functions use.
+var (
+	_ provider.Cloud        = (*Client)(nil)
+	_ provider.Stages       = (*Client)(nil)
+	_ provider.PolicyWriter = (*Client)(nil)
+)
 
 // New returns a client. It makes no call.
 func New(c Config) (*Client, error) {
