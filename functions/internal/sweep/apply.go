@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -64,12 +65,14 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 func (w *walk) applyBatch(ctx context.Context, batch []Finding, stop bool) ([]Finding, error) {
 	results := slices.Clone(batch)
 	failures := make([]error, len(batch))
+	var givenUp atomic.Bool
 	each(w.job.Settings.Workers, len(batch), func(i int) {
-		if stop || ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until) {
+		if stop || givenUp.Load() || ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until) {
 			results[i].Outcome, results[i].Detail = OutcomeNotReached, "time ran out, or the account was given up"
 			return
 		}
 		results[i].Outcome, results[i].Detail, failures[i] = w.applyOne(ctx, batch[i])
+		givenUp.CompareAndSwap(false, failures[i] != nil)
 		results[i].Detail = MaskIn(results[i].Detail, batch[i].AccessKey, w.rules.own)
 	})
 	for i, err := range failures {
