@@ -113,13 +113,15 @@ type Counts struct {
 	Deactivated, Deleted, Gone, Drifted, Undeletable, Failed, NotReached int
 
 	ByClass map[Class]int
+	ByAge   [8]int // as Ages names them
 }
 
 func newCounts() Counts { return Counts{ByClass: map[Class]int{}} }
 
 // plan counts a finding as it was decided.
-func (c *Counts) plan(f Finding) {
+func (c *Counts) plan(f Finding, now time.Time) {
 	c.Seen++
+	c.ByAge[AgeGroup(f.Created, now)]++
 	c.ByClass[f.Class]++
 	switch f.Action {
 	case ActionKeep:
@@ -167,6 +169,9 @@ func (c *Counts) add(other Counts) {
 	c.Undeletable += other.Undeletable
 	c.Failed += other.Failed
 	c.NotReached += other.NotReached
+	for i, n := range other.ByAge {
+		c.ByAge[i] += n
+	}
 	for class, n := range other.ByClass {
 		c.ByClass[class] += n
 	}

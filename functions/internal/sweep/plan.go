@@ -164,7 +164,7 @@ func (w *walk) record(l look) error {
 }
 
 func (w *walk) add(f Finding) error {
-	w.counts.plan(f)
+	w.counts.plan(f, w.rules.now)
 	if f.Action == ActionWait && f.Changed.IsZero() {
 		w.inactive[f.AccessKey] = w.rules.now
 		if since, ok := w.state.Inactive[f.AccessKey]; ok {
