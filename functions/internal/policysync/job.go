@@ -7,7 +7,6 @@ package policysync
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -60,48 +59,4 @@ type Vault interface {
 	MaxLease(ctx context.Context) (time.Duration, error)
 	// TuneMaxLease sets the mount's longest lease.
 	TuneMaxLease(ctx context.Context, max time.Duration) error
-}
-
-// Result is what a run found and did.
-type Result struct {
-	Mode     string
-	Started  time.Time
-	Took     time.Duration
-	Accounts []AccountResult
-	Tuned    time.Duration // the mount's new longest lease; zero: not changed
-}
-
-// AccountResult is one account's part of a Result.
-type AccountResult struct {
-	Account      string
-	Provider     string
-	Before       time.Duration // the policy as read; zero: unlimited
-	Wanted       time.Duration
-	After        time.Duration // the policy now in force, or that an enforcing run would set
-	Action       Action
-	Reason       string
-	Blockers     []Blocker // the first of them
-	BlockerCount int
-	Shortened    int
-	Problem      string // why the account was given up; empty: it was not
-}
-
-// Action is what the sync does with an account's policy.
-type Action string
-
-// Blocker is a key that keeps the policy from being tightened.
-type Blocker struct {
-	AccessKey string
-	User      string
-	Ours      bool
-	Active    bool
-	Expires   time.Time // zero: never
-	Reason    string
-	Advice    string
-}
-
-// Run syncs every account of the job. It fails where an account could not be synced; the
-// result tells all that was done even then.
-func Run(ctx context.Context, job Job) (Result, error) {
-	return Result{}, errors.New("not built yet")
 }

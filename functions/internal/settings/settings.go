@@ -5,64 +5,76 @@
 // refuses what does not fit together.
 package settings
 
-import "time"
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
 
-// The modes of a run.
+// The modes of a run, and what may be done with keys that the engine did not make.
 const (
 	Report  = "report"
 	Enforce = "enforce"
 )
 
-// Sweep are the settings of revoke-expired-keys.
-type Sweep struct {
-	Mode             string
-	Accounts         []string // names; empty: all
-	MinAge           time.Duration
-	Grace            time.Duration
-	Quarantine       time.Duration
-	MaxAge           time.Duration // 0: no key is too old
-	UsedWithin       time.Duration
-	Foreign          string // report or enforce
-	KeepUsers        []string
-	KeepKeys         []string
-	MaxKeys          int
-	MaxPercent       int
-	Workers          int
-	Reserve          time.Duration
-	AllowEmptyLedger bool
+// Run is what both functions are told.
+type Run struct {
+	Mode     string
+	ModeWhy  string   // why the mode is not the one that was set; empty: it is
+	Accounts []string // names; empty: all
 }
 
-// PolicySync are the settings of sync-policy.
-type PolicySync struct {
-	Mode         string
-	Accounts     []string
-	Wanted       time.Duration // 0: what Vault's leases need
-	Ratchet      bool
-	Shorten      bool
-	AllowLoosen  bool
-	TuneMaxLease bool
-	Reserve      time.Duration
+// chooseMode settles the mode. An event can only lower it: whoever may invoke a function is
+// not always who may decide that it deletes. A local run reports, since sam local hands
+// the developer's own credentials to the function.
+func (r *Run) chooseMode(getenv func(string) string, event string) error {
+	switch {
+	case event != "" && event != Report && event != Enforce:
+		return fmt.Errorf("the event's mode is %q: give %q, %q or nothing", event, Report, Enforce)
+	case event == Enforce && r.Mode == Report:
+		return fmt.Errorf("the event's mode is %q, but MODE is %q: an event can lower the mode, and only MODE itself can raise it", event, Report)
+	case event == Report && r.Mode == Enforce:
+		r.Mode, r.ModeWhy = Report, "the event asks for it"
+	}
+	if r.Mode == Enforce && getenv("AWS_SAM_LOCAL") == "true" && getenv("ALLOW_LOCAL_ENFORCE") != "true" {
+		r.Mode, r.ModeWhy = Report, "AWS_SAM_LOCAL is set and ALLOW_LOCAL_ENFORCE is not true"
+	}
+	return nil
 }
 
-// SweepEvent is what an event may say to revoke-expired-keys.
-type SweepEvent struct {
-	Mode     string            `json:"mode,omitempty"`
-	Accounts []string          `json:"accounts,omitempty"`
-	Resume   map[string]string `json:"resume,omitempty"` // by account
+// chooseAccounts narrows the accounts to those of the event.
+func (r *Run) chooseAccounts(event []string) error {
+	for _, name := range event {
+		if len(r.Accounts) > 0 && !slices.Contains(r.Accounts, name) {
+			return fmt.Errorf("the event names the account %q, which is not in ACCOUNTS: an event can narrow the accounts, and not widen them", name)
+		}
+	}
+	if len(event) > 0 {
+		r.Accounts = event
+	}
+	return nil
 }
 
-// PolicySyncEvent is what an event may say to sync-policy.
-type PolicySyncEvent struct {
-	Mode     string   `json:"mode,omitempty"`
-	Accounts []string `json:"accounts,omitempty"`
+// Digest names a set of settings in a few letters, so that two reports can be compared.
+func Digest(settings any) (string, error) {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return "", fmt.Errorf("writing the settings' digest: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:6]), nil
 }
 
-// ReadSweep reads the settings of revoke-expired-keys. Every error names its setting.
-func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
-	return Sweep{}, nil
-}
-
-// ReadPolicySync reads the settings of sync-policy. Every error names its setting.
-func ReadPolicySync(getenv func(string) string, event PolicySyncEvent) (PolicySync, error) {
-	return PolicySync{}, nil
+// fill sets every row of a table from the environment.
+func fill[T any](into *T, rows []row[T], getenv func(string) string) error {
+	for _, r := range rows {
+		value := cmp.Or(getenv(r.name), r.def)
+		if err := r.parse(into, value); err != nil {
+			return fmt.Errorf("%s is %q: %w", r.name, value, err)
+		}
+	}
+	return nil
 }
