@@ -58,7 +58,7 @@ func (w *walk) lookUp(ctx context.Context, user string, keys []provider.Key) (re
 func (w *walk) readLedger(ctx context.Context, user string, into map[string]LedgerKey) (int, error) {
 	entries, err := w.job.Ledger.Keys(ctx, w.rules.account.Name, user)
 	if err != nil {
-		return 0, fmt.Errorf("Vault's ledger cannot be read, and without it every leased key would look like an orphan: %w", err)
+		return 0, fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan: %w", err)
 	}
 	for _, entry := range entries {
 		into[entry.AccessKey] = entry
@@ -99,10 +99,10 @@ func (w *walk) doubtful(ctx context.Context) error {
 		if vouched || err != nil {
 			return err
 		}
-		return fmt.Errorf("Vault's ledger is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
+		return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
 	}
 	if last := w.state.LedgerKeys; w.whole() && last >= leastLedger && ledgerKeys*2 < last {
-		return fmt.Errorf("Vault's ledger has %d keys and had %d when last seen, and %d keys would become orphans: if the ledger is right, set ALLOW_EMPTY_LEDGER", ledgerKeys, last, orphans)
+		return fmt.Errorf("the ledger of Vault has %d keys and had %d when last seen, and %d keys would become orphans: if the ledger is right, set ALLOW_EMPTY_LEDGER", ledgerKeys, last, orphans)
 	}
 	return nil
 }
