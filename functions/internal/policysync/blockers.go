@@ -120,7 +120,7 @@ func (s *search) promises(ctx context.Context, user string, blocking []provider.
 	for _, name := range []string{user, ""} { // the engine's own identity has no name in its ledger
 		entries, err := s.job.Ledger.Keys(ctx, s.account.Name, name)
 		if err != nil {
-			return nil, fmt.Errorf("Vault's ledger cannot be read, and without it a key could be cut below its lease: %w", err)
+			return nil, fmt.Errorf("the ledger of Vault cannot be read, and without it a key could be cut below its lease: %w", err)
 		}
 		for _, entry := range entries {
 			promised[entry.AccessKey] = entry

@@ -37,7 +37,8 @@ type Account struct {
 	Slack time.Duration
 }
 
-// Connect opens an account. The returned function gives back what was taken.
+// Connect opens an account. The returned function gives back what was taken, and is never
+// nil beside a cloud.
 type Connect func(ctx context.Context, account Account) (Cloud, func(), error)
 
 // Cloud is what the sync needs of a cloud account. One that is no provider.PolicyWriter

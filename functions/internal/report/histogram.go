@@ -9,7 +9,7 @@ import "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/inte
 const (
 	barHeight  = 170
 	barBottom  = 200
-	barSpacing = 90
+	chartWidth = 720
 	barWidth   = 56
 )
 
@@ -36,12 +36,15 @@ func bars(keys, changed [8]int) []bar {
 		}
 		return max(3, float64(n)*barHeight/float64(most))
 	}
+	names := sweep.Ages()
+	shown := names[:]
+	if unknown := len(names) - 1; keys[unknown] == 0 {
+		shown = names[:unknown]
+	}
+	spacing := chartWidth / len(shown)
 	var all []bar
-	for i, name := range sweep.Ages() {
-		if name == "unknown" && keys[i] == 0 {
-			continue
-		}
-		b := bar{Name: name, Keys: keys[i], Changed: changed[i], X: 20 + i*barSpacing, Width: barWidth}
+	for i, name := range shown {
+		b := bar{Name: name, Keys: keys[i], Changed: changed[i], X: 10 + i*spacing + (spacing-barWidth)/2, Width: barWidth}
 		b.Middle = b.X + barWidth/2
 		b.ChangedHeight, b.KeptHeight = height(b.Changed), height(b.Keys-b.Changed)
 		b.ChangedY = barBottom - b.ChangedHeight

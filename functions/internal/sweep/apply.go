@@ -19,45 +19,50 @@ import (
 func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error) {
 	size := chunk(w.job.Settings.Workers)
 	batch := make([]Finding, 0, size)
-	finished = true
+	var givenUp error
 	flush := func() error {
-		stop := err != nil || ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until)
-		if stop && len(batch) > 0 {
-			finished = false
-		}
-		results, failure := w.applyBatch(ctx, batch, stop)
-		if err == nil {
-			err = failure
-		}
-		for _, f := range results {
-			w.counts.done(f.Outcome)
-			if f.Outcome == OutcomeDeactivated && f.Changed.IsZero() {
-				w.inactive[f.AccessKey] = time.Now()
-			}
-			if f.Outcome == OutcomeNotReached { // one that fails must not keep the next run from going on
-				finished = false
-			}
-			if err := done.add(f); err != nil {
-				return err
-			}
+		results, err := w.applyBatch(ctx, batch, givenUp != nil)
+		if givenUp == nil {
+			givenUp = err
 		}
 		batch = batch[:0]
-		return nil
+		return w.note(results, done)
 	}
-	for f, unreadable := range w.plan.read(0) {
-		if unreadable != nil {
-			return false, unreadable
+	for f, err := range w.plan.read(0) {
+		if err != nil {
+			return false, err
 		}
 		if batch = append(batch, f); len(batch) == size {
-			if failure := flush(); failure != nil {
-				return false, failure
+			if err := flush(); err != nil {
+				return false, err
 			}
 		}
 	}
-	if failure := flush(); failure != nil {
-		return false, failure
+	if err := flush(); err != nil {
+		return false, err
 	}
-	return finished, err
+	// A key that failed must not keep the next run from going on: only what was not reached
+	// is planned again.
+	return w.counts.NotReached == 0, givenUp
+}
+
+// note writes down what became of some planned keys.
+func (w *walk) note(results []Finding, done *spool) error {
+	for _, f := range results {
+		w.counts.done(f.Outcome)
+		if f.Outcome == OutcomeDeactivated && f.Changed.IsZero() {
+			w.inactive[f.AccessKey] = time.Now()
+		}
+		if err := done.add(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// late tells whether no more keys may be taken.
+func (w *walk) late(ctx context.Context) bool {
+	return ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until)
 }
 
 // applyBatch works on some planned keys at once. Keys that come after one that made the
@@ -67,7 +72,7 @@ func (w *walk) applyBatch(ctx context.Context, batch []Finding, stop bool) ([]Fi
 	failures := make([]error, len(batch))
 	var givenUp atomic.Bool
 	each(w.job.Settings.Workers, len(batch), func(i int) {
-		if stop || givenUp.Load() || ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until) {
+		if stop || givenUp.Load() || w.late(ctx) {
 			results[i].Outcome, results[i].Detail = OutcomeNotReached, "time ran out, or the account was given up"
 			return
 		}

@@ -46,7 +46,8 @@ type Account struct {
 	Instance   string   // of the secrets engine, as in its labels; empty: every labelled key is another engine's
 }
 
-// Connect opens an account. The returned function gives back what was taken.
+// Connect opens an account. The returned function gives back what was taken, and is never
+// nil beside a cloud.
 type Connect func(ctx context.Context, account Account) (Cloud, func(), error)
 
 // Cloud is what a sweep needs of a cloud account. The provider's clients have it.

@@ -58,7 +58,7 @@ func (w *walk) lookUp(ctx context.Context, user string, keys []provider.Key) (re
 func (w *walk) readLedger(ctx context.Context, user string, into map[string]LedgerKey) (int, error) {
 	entries, err := w.job.Ledger.Keys(ctx, w.rules.account.Name, user)
 	if err != nil {
-		return 0, fmt.Errorf("Vault's ledger cannot be read, and without it every leased key would look like an orphan: %w", err)
+		return 0, fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan: %w", err)
 	}
 	for _, entry := range entries {
 		into[entry.AccessKey] = entry
@@ -88,19 +88,40 @@ func lacksAny(r record, keys []provider.Key) bool {
 
 // doubtful refuses a ledger that would make orphans by being empty, or by having lost more
 // than half of its keys since the last run over the whole account.
-func (w *walk) doubtful() error {
+func (w *walk) doubtful(ctx context.Context) error {
 	orphans := w.counts.ByClass[ClassOrphan]
 	if w.job.Settings.AllowEmptyLedger || orphans == 0 {
 		return nil
 	}
 	ledgerKeys := w.ledgerKeys + w.ownKeys
 	if ledgerKeys == 0 {
-		return fmt.Errorf("Vault's ledger is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
+		vouched, err := w.vouched(ctx)
+		if vouched || err != nil {
+			return err
+		}
+		return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
 	}
 	if last := w.state.LedgerKeys; w.whole() && last >= leastLedger && ledgerKeys*2 < last {
-		return fmt.Errorf("Vault's ledger has %d keys and had %d when last seen, and %d keys would become orphans: if the ledger is right, set ALLOW_EMPTY_LEDGER", ledgerKeys, last, orphans)
+		return fmt.Errorf("the ledger of Vault has %d keys and had %d when last seen, and %d keys would become orphans: if the ledger is right, set ALLOW_EMPTY_LEDGER", ledgerKeys, last, orphans)
 	}
 	return nil
+}
+
+// vouched looks for a single key that the ledger knows of users that this walk did not
+// reach: a part of an account may well have orphans alone.
+func (w *walk) vouched(ctx context.Context) (bool, error) {
+	if w.whole() {
+		return false, nil
+	}
+	for user, err := range w.cloud.ListUsers(ctx) {
+		if err != nil {
+			return false, fmt.Errorf("listing the account's users: %w", err)
+		}
+		if n, err := w.readLedger(ctx, user.Name, map[string]LedgerKey{}); n > 0 || err != nil {
+			return n > 0, err
+		}
+	}
+	return false, nil
 }
 
 // usedSince asks clouds that can tell whether a key that would be changed is in use. An

@@ -62,7 +62,7 @@ func (w *walk) run(ctx context.Context, latest time.Time) error {
 	if err := w.release(ctx); err != nil {
 		return err
 	}
-	return w.doubtful()
+	return w.doubtful(ctx)
 }
 
 // users plans for the users, some at a time and in the order in which the cloud lists

@@ -174,7 +174,8 @@ func (job Job) sweep(ctx context.Context, account Account, result *Result, r *Ac
 	defer func() { err = errors.Join(err, w.plan.close()) }()
 
 	problem := w.run(ctx, times.change)
-	r.Counts, r.Partial = w.counts, w.partial
+	defer func() { r.Counts = w.counts }()
+	r.Partial = w.partial
 	outcome := OutcomePlanned
 	switch r.Tripped = tripped(job.Settings, w.counts); {
 	case problem != nil:
@@ -188,8 +189,7 @@ func (job Job) sweep(ctx context.Context, account Account, result *Result, r *Ac
 	if outcome == "" {
 		w.until = times.change
 		finished, problem = w.apply(ctx, result.done)
-		r.Counts = w.counts
-		r.Partial = r.Partial || !finished && w.counts.NotReached > 0
+		r.Partial = r.Partial || !finished
 	} else if err := w.settle(result.done, outcome); err != nil {
 		return err
 	}
@@ -221,6 +221,9 @@ func (job Job) walk(ctx context.Context, account Account, cloud Cloud, state Sta
 	who, err := cloud.WhoAmI(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("finding out whose key signs: %w", err)
+	}
+	if who.Key.ID == "" {
+		return nil, errors.New("the cloud does not say which key signs the calls, so it could not be kept from being removed")
 	}
 	if account.AccountID == "" {
 		account.AccountID = who.AccountID
