@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
 )
@@ -37,12 +38,14 @@ type Access struct {
 func OpenAccess(ctx context.Context, getenv func(string) string, wanted []string, userAgent string, log *slog.Logger) (*Access, error) {
 	config, hasVault, err := vault.ReadConfig(getenv)
 	if err != nil {
-		return nil, err
+		return nil, &settings.SettingsRefusedError{Err: err}
 	}
 	a := &Access{userAgent: userAgent}
 	if !hasVault {
-		a.alone, err = FromEnvironment(getenv)
-		return a, err
+		if a.alone, err = FromEnvironment(getenv); err != nil {
+			return nil, &settings.SettingsRefusedError{Err: err}
+		}
+		return a, nil
 	}
 	if a.session, err = vault.Open(ctx, config, log); err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ type SyncedPolicy struct {
 func PolicySync(ctx context.Context, s Surroundings, event settings.PolicySyncEvent) (*PolicyAnswer, error) {
 	config, err := settings.ReadPolicySync(s.Getenv, event)
 	if err != nil {
-		return nil, &SettingsRefusedError{err}
+		return nil, &settings.SettingsRefusedError{Err: err}
 	}
 	about, err := s.about(config)
 	if err != nil {

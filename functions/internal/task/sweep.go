@@ -43,7 +43,7 @@ type SweptAccount struct {
 func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*SweepAnswer, error) {
 	config, err := settings.ReadSweep(s.Getenv, event)
 	if err != nil {
-		return nil, &SettingsRefusedError{err}
+		return nil, &settings.SettingsRefusedError{Err: err}
 	}
 	about, err := s.about(config)
 	if err != nil {

@@ -34,15 +34,6 @@ type Surroundings struct {
 	Log      *slog.Logger
 }
 
-// SettingsRefusedError tells that the settings, or the event, do not fit: nothing was done.
-type SettingsRefusedError struct{ err error }
-
-// Error is a sentence for an operator.
-func (e *SettingsRefusedError) Error() string { return e.err.Error() }
-
-// Unwrap returns what does not fit.
-func (e *SettingsRefusedError) Unwrap() error { return e.err }
-
 // ReportLostError tells that a run was carried out, and its report could not be kept.
 type ReportLostError struct{ err error }
 
