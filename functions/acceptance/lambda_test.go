@@ -186,12 +186,19 @@ func (l *lambda) message(text string) map[string]any {
 // terminate sends SIGTERM to the function itself, as Lambda does.
 func (l *lambda) terminate() {
 	l.t.Helper()
-	pid := l.process.cmd.Process.Pid
-	children, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	// Each thread has the children that it started.
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(l.process.cmd.Process.Pid) + "/task/*/children")
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	fields := strings.Fields(string(children))
+	var fields []string
+	for _, thread := range threads {
+		children, err := os.ReadFile(thread)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		fields = append(fields, strings.Fields(string(children))...)
+	}
 	if len(fields) != 1 {
 		l.t.Fatalf("the emulator has the children %v, want the function alone", fields)
 	}
