@@ -106,7 +106,7 @@ func write(w io.Writer, function string, at time.Time, byProvider map[string]val
 		line["_aws"] = map[string]any{
 			"Timestamp": at.UnixMilli(),
 			"CloudWatchMetrics": []any{map[string]any{
-				"Namespace": Namespace, "Dimensions": [][]string{{"Function", "Provider"}}, "Metrics": described,
+				"Namespace": Namespace, "Dimensions": [][]string{{"Function", "Provider"}, {"Function"}}, "Metrics": described,
 			}},
 		}
 		if err := json.NewEncoder(w).Encode(line); err != nil {

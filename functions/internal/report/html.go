@@ -4,18 +4,13 @@
 package report
 
 import (
-	_ "embed"
 	"fmt"
-	"html/template"
 	"io"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
-
-//go:embed sweep.html
-var sweepPage string
 
 // How many rows a page shows; what is beyond is counted. A browser, and the function's
 // memory, end before a million rows do.
@@ -25,7 +20,7 @@ const (
 	classRows = 50
 )
 
-// page is what the template shows.
+// page is what is shown.
 type page struct {
 	About    About
 	Mode     string
@@ -64,12 +59,8 @@ type class struct {
 }
 
 // SweepHTML writes a sweep as one page that needs nothing else, not even a network. What
-// the cloud sent is escaped by html/template, and the page's own policy forbids scripts.
+// the cloud sent is escaped by markup, and the page's own policy forbids scripts.
 func SweepHTML(w io.Writer, about About, result sweep.Result) error {
-	parsed, err := template.New("sweep").Parse(sweepPage)
-	if err != nil {
-		return fmt.Errorf("the report's template: %w", err)
-	}
 	p := page{
 		About: about, Mode: result.Mode, ModeWhy: result.ModeWhy, Enforced: result.Mode == settings.Enforce,
 		Started: result.Started.UTC().Format("2 January 2006, 15:04:05 UTC"), Took: result.Took.Round(time.Millisecond).String(),
@@ -101,7 +92,7 @@ func SweepHTML(w io.Writer, about About, result sweep.Result) error {
 		}
 	}
 	p.Bars = bars(p.Total.ByAge, changed)
-	if err := parsed.Execute(w, p); err != nil {
+	if err := p.write(w); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
