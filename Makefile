@@ -82,7 +82,8 @@ validate: sam ## check template.yaml with sam and with cfn-lint
 
 .PHONY: sam-build
 sam-build: sam ## build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
-	LAMBDA_ARCH=$(LAMBDA_ARCH) SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam build
+	LAMBDA_ARCH=$(LAMBDA_ARCH) SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam build \
+		--parameter-overrides Architecture=$(patsubst amd64,x86_64,$(LAMBDA_ARCH))
 
 # What `sam build` calls: BuildMethod go1.x would link against this machine's C library,
 # and strip nothing.
@@ -102,7 +103,7 @@ report: ## look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/report -dir .cache/report
 
 .PHONY: test
-test: test-unit test-acceptance test-functions ## run all tests
+test: test-unit test-acceptance test-functions validate sam-build ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server
@@ -112,6 +113,11 @@ test-unit: ## run the tests that need no server
 test-functions: build vault auth-aws build-functions sam ## run both functions under Lambda's emulator, with a real Vault
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
 		go test -race -count=1 -timeout 15m ./functions/acceptance
+
+.PHONY: bench-functions
+bench-functions: build vault auth-aws build-functions sam ## size, start and peak memory of the functions (bars: 20 MB, 100 ms, 128 MB)
+	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance"
 
 .PHONY: test-acceptance
 test-acceptance: build vault ## run the tests against a real server and the real plugin

@@ -117,7 +117,7 @@ func (m *motoServer) send(req *http.Request, service string) ([]byte, error) {
 }
 
 // role makes an IAM role; one of that name is made anew, with another unique id.
-func (m *motoServer) role(t *testing.T, name string) (arn string) {
+func (m *motoServer) role(t testing.TB, name string) (arn string) {
 	t.Helper()
 	var answer struct {
 		ARN string `xml:"CreateRoleResult>Role>Arn"`
@@ -129,7 +129,7 @@ func (m *motoServer) role(t *testing.T, name string) (arn string) {
 	return answer.ARN
 }
 
-func (m *motoServer) deleteRole(t *testing.T, name string) {
+func (m *motoServer) deleteRole(t testing.TB, name string) {
 	t.Helper()
 	var answer struct{}
 	form := url.Values{"Action": {"DeleteRole"}, "Version": {"2010-05-08"}, "RoleName": {name}}
@@ -139,7 +139,7 @@ func (m *motoServer) deleteRole(t *testing.T, name string) {
 }
 
 // assume gives the credentials that Lambda would give to a function with the role.
-func (m *motoServer) assume(t *testing.T, arn string) map[string]string {
+func (m *motoServer) assume(t testing.TB, arn string) map[string]string {
 	t.Helper()
 	var answer struct {
 		AccessKey string `xml:"AssumeRoleResult>Credentials>AccessKeyId"`
@@ -156,7 +156,7 @@ func (m *motoServer) assume(t *testing.T, arn string) map[string]string {
 }
 
 // bucket makes an S3 bucket.
-func (m *motoServer) bucket(t *testing.T, name string) {
+func (m *motoServer) bucket(t testing.TB, name string) {
 	t.Helper()
 	body := `<CreateBucketConfiguration><LocationConstraint>` + awsRegion + `</LocationConstraint></CreateBucketConfiguration>`
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, m.url+"/"+name, strings.NewReader(body))
@@ -169,7 +169,7 @@ func (m *motoServer) bucket(t *testing.T, name string) {
 }
 
 // object reads one of a bucket, as s3://bucket/name names it.
-func (m *motoServer) object(t *testing.T, place string) string {
+func (m *motoServer) object(t testing.TB, place string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m.url+"/"+strings.TrimPrefix(place, "s3://"), nil)
 	if err != nil {

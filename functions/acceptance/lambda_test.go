@@ -30,7 +30,7 @@ const (
 
 // lambda is a function's binary under the Runtime Interface Emulator.
 type lambda struct {
-	t       *testing.T
+	t       testing.TB
 	address string
 	process *process
 	log     *output
@@ -55,7 +55,7 @@ func (o *output) String() string {
 }
 
 // startLambda runs a function with a clean environment, as Lambda has it.
-func startLambda(t *testing.T, function string, env map[string]string) *lambda {
+func startLambda(t testing.TB, function string, env map[string]string) *lambda {
 	t.Helper()
 	emulator := map[string]string{"amd64": "aws-lambda-rie-x86_64", "arm64": "aws-lambda-rie-arm64"}[runtime.GOARCH]
 	found, err := filepath.Glob(filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid", emulator))
@@ -89,7 +89,7 @@ func startLambda(t *testing.T, function string, env map[string]string) *lambda {
 	return l
 }
 
-func mustPort(t *testing.T) string {
+func mustPort(t testing.TB) string {
 	t.Helper()
 	port, err := freePort()
 	if err != nil {
@@ -186,6 +186,14 @@ func (l *lambda) message(text string) map[string]any {
 // terminate sends SIGTERM to the function itself, as Lambda does.
 func (l *lambda) terminate() {
 	l.t.Helper()
+	if err := syscall.Kill(l.child(), syscall.SIGTERM); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// child is the function's process: the emulator's one child.
+func (l *lambda) child() int {
+	l.t.Helper()
 	// Each thread has the children that it started.
 	threads, err := filepath.Glob("/proc/" + strconv.Itoa(l.process.cmd.Process.Pid) + "/task/*/children")
 	if err != nil {
@@ -206,7 +214,5 @@ func (l *lambda) terminate() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if err := syscall.Kill(child, syscall.SIGTERM); err != nil {
-		l.t.Fatal(err)
-	}
+	return child
 }

@@ -26,7 +26,7 @@ const (
 
 // world is a mount of the engine on a cloud of its own, with the logins of the functions.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	server  *devserver.Server
 	name    string
 	sim     *cloudsim.Cloud
@@ -38,12 +38,12 @@ type world struct {
 	env     map[string]string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return newWorldOn(t, vaultServer)
 }
 
-func newWorldOn(t *testing.T, server *devserver.Server) *world {
+func newWorldOn(t testing.TB, server *devserver.Server) *world {
 	t.Helper()
 	sim := cloudsim.New(cloudsim.WithRegion(cloudRegion))
 	w := &world{t: t, server: server, sim: sim, account: sim.AddAccount(accountID), name: worldName(t)}
@@ -68,7 +68,7 @@ func newWorldOn(t *testing.T, server *devserver.Server) *world {
 }
 
 // worldName is the test's name, as far as mounts, buckets and roles can have it.
-func worldName(t *testing.T) string {
+func worldName(t testing.TB) string {
 	t.Helper()
 	name := strings.ToLower(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -271,7 +271,7 @@ func (w *world) mustHideSecrets(texts ...string) {
 }
 
 // decode reads an answer.
-func decode[T any](t *testing.T, text string) T {
+func decode[T any](t testing.TB, text string) T {
 	t.Helper()
 	var answer T
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
