@@ -103,7 +103,7 @@ report: ## look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/report -dir .cache/report
 
 .PHONY: test
-test: test-unit test-acceptance test-functions validate sam-build ## run all tests
+test: test-unit test-acceptance $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server

@@ -106,8 +106,10 @@ func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	sweepNames, policyNames := settings.Names()
 	named := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), sweepNames, policyNames,
-		[]string{"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
-			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"})
+		[]string{
+			"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
+			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3",
+		})
 	for _, values := range []map[string]string{
 		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b"},
 		{"OSC_ACCESS_KEY": "AK", "MODE": "enforce", "AWS_SAM_LOCAL": "true"},

@@ -1,6 +1,8 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
+//go:build linux
+
 // Package acceptance runs the functions' binaries under AWS's own Lambda Runtime Interface
 // Emulator, as `sam local` does inside its container, beside a real Vault with the real
 // plugin, Vault's real AWS auth method, moto as IAM, STS and S3, and the simulated cloud.

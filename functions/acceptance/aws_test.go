@@ -1,6 +1,8 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
+//go:build linux
+
 package acceptance
 
 import (
