@@ -25,8 +25,8 @@ type Bucket struct {
 func Environment() []string { return []string{"REPORT_BUCKET"} }
 
 // FromEnvironment returns the bucket that REPORT_BUCKET names; nil where it names none. The
-// credentials are those of the function's role, which Lambda leaves in the environment: the
-// SDK's own search for them would double the function's size.
+// credentials are those of the function's role, which Lambda leaves in the environment, so
+// that the SDK's packages that search for them elsewhere are not needed.
 func FromEnvironment(getenv func(string) string) Archive {
 	name := getenv("REPORT_BUCKET")
 	if name == "" {

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // The ways to log in.
@@ -31,10 +33,9 @@ type Config struct {
 	AuthRole  string // of the AWS auth method
 	ServerID  string // value of X-Vault-AWS-IAM-Server-ID; empty: not sent
 	RoleID    string // of AppRole
+	SecretID  provider.Secret
+	Token     provider.Secret
 	AWS       AWSCredentials
-
-	secretID string
-	token    string
 }
 
 // Environment names what this package reads from the environment. The first few are read
@@ -61,11 +62,11 @@ func ReadConfig(getenv func(string) string) (c Config, ok bool, err error) {
 		ServerID:  getenv("VAULT_IAM_SERVER_ID"),
 		RoleID:    getenv("VAULT_ROLE_ID"),
 		AWS: AWSCredentials{
-			AccessKey: getenv("AWS_ACCESS_KEY_ID"), SecretKey: getenv("AWS_SECRET_ACCESS_KEY"),
-			SessionToken: getenv("AWS_SESSION_TOKEN"), Region: getenv("AWS_REGION"),
+			AccessKey: getenv("AWS_ACCESS_KEY_ID"), SecretKey: provider.Secret(getenv("AWS_SECRET_ACCESS_KEY")),
+			SessionToken: provider.Secret(getenv("AWS_SESSION_TOKEN")), Region: getenv("AWS_REGION"),
 		},
-		secretID: getenv("VAULT_SECRET_ID"),
-		token:    getenv("VAULT_TOKEN"),
+		SecretID: provider.Secret(getenv("VAULT_SECRET_ID")),
+		Token:    provider.Secret(getenv("VAULT_TOKEN")),
 	}
 	c.AuthMount = strings.Trim(cmp.Or(getenv("VAULT_AUTH_MOUNT"), c.Auth), "/")
 	return c, true, c.check(inLambda(getenv))
@@ -87,14 +88,14 @@ func (c Config) check(lambda bool) error {
 			return errors.New("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION are needed for Vault's AWS auth method: Lambda sets them; elsewhere set them, or choose another VAULT_AUTH_METHOD")
 		}
 	case AuthAppRole:
-		if c.RoleID == "" || c.secretID == "" {
+		if c.RoleID == "" || c.SecretID == "" {
 			return errors.New("VAULT_AUTH_METHOD is approle: set VAULT_ROLE_ID and VAULT_SECRET_ID")
 		}
 	case AuthToken:
 		if lambda {
 			return errors.New("VAULT_AUTH_METHOD is token, which is for local runs only: a token in a function's environment is read by all who may see its configuration; use aws")
 		}
-		if c.token == "" {
+		if c.Token == "" {
 			return errors.New("VAULT_AUTH_METHOD is token: set VAULT_TOKEN")
 		}
 	default:

@@ -16,13 +16,15 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // AWSCredentials are those of the function's execution role.
 type AWSCredentials struct {
 	AccessKey    string
-	SecretKey    string
-	SessionToken string
+	SecretKey    provider.Secret
+	SessionToken provider.Secret
 	Region       string
 }
 
@@ -31,9 +33,9 @@ const whoAmI = "Action=GetCallerIdentity&Version=2011-06-15"
 
 // iamLogin is the body of a login with Vault's AWS auth method: a GetCallerIdentity that is
 // signed here and sent by Vault, which so learns who signed it. The official
-// vault/api/auth/aws does the same with the SDK that AWS has retired, and doubles the
-// function's size. The header with the server's id is signed as well: a request that was
-// caught cannot be used with another Vault.
+// vault/api/auth/aws does the same with the SDK that AWS has retired. The header with the
+// server's id is signed as well: a request that was caught cannot be used with another
+// Vault.
 func iamLogin(ctx context.Context, creds AWSCredentials, role, serverID string, now time.Time) (map[string]any, error) {
 	endpoint := "https://sts." + creds.Region + ".amazonaws.com/"
 	if strings.HasPrefix(creds.Region, "cn-") {
@@ -48,7 +50,7 @@ func iamLogin(ctx context.Context, creds AWSCredentials, role, serverID string, 
 		req.Header.Set("X-Vault-AWS-IAM-Server-ID", serverID)
 	}
 	hash := sha256.Sum256([]byte(whoAmI))
-	signing := aws.Credentials{AccessKeyID: creds.AccessKey, SecretAccessKey: creds.SecretKey, SessionToken: creds.SessionToken}
+	signing := aws.Credentials{AccessKeyID: creds.AccessKey, SecretAccessKey: creds.SecretKey.Reveal(), SessionToken: creds.SessionToken.Reveal()}
 	if err := v4.NewSigner().SignHTTP(ctx, signing, req, hex.EncodeToString(hash[:]), "sts", creds.Region, now); err != nil {
 		return nil, fmt.Errorf("signing the login: %w", err)
 	}

@@ -39,19 +39,23 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 	if err != nil {
 		return nil, fmt.Errorf("making a client of Vault: %w", err)
 	}
-	client.SetToken(config.token) // and no other that the client may have found
+	client.ClearToken() // one that the client may have found in the environment
 	s := &Session{config: config, client: client, log: log}
 	if config.Auth == AuthToken {
+		client.SetToken(config.Token.Reveal())
 		return s, nil
 	}
-	return s, s.login(ctx)
+	if err := s.login(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // login takes a new token.
 func (s *Session) login(ctx context.Context) error {
 	path := "auth/" + s.config.AuthMount + "/login"
 	what := "logging in to Vault at " + path
-	body := map[string]any{"role_id": s.config.RoleID, "secret_id": s.config.secretID}
+	body := map[string]any{"role_id": s.config.RoleID, "secret_id": s.config.SecretID.Reveal()}
 	if s.config.Auth == AuthAWS {
 		var err error
 		if body, err = iamLogin(ctx, s.config.AWS, s.config.AuthRole, s.config.ServerID, time.Now()); err != nil {
@@ -70,7 +74,7 @@ func (s *Session) login(ctx context.Context) error {
 	return nil
 }
 
-// read does a request, and does it again with a new login where Vault denies it: a token
+// do does a request, and does it again with a new login where Vault denies it: a token
 // may have ended or been revoked meanwhile. A second denial is believed.
 func (s *Session) do(ctx context.Context, what string, request func() (*api.Secret, error)) (*api.Secret, error) {
 	used := s.client.Token()
