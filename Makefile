@@ -1,4 +1,5 @@
-# Everything needs Go, GNU make, git and (for -race) a C compiler, and nothing else.
+# Everything needs Go, GNU make, git and (for -race) a C compiler; what is about the
+# functions needs Python 3.11, too. Nothing else.
 
 BIN := .cache/bin
 PLUGIN := vault-plugin-secrets-cloudkeys
@@ -21,6 +22,13 @@ FAULTY := faultyplugin
 
 # Packages whose tests run a server process.
 ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
+
+# aws-sam-cli, cfn-lint and moto.
+SAM_VENV := .cache/sam
+
+# The functions, as Lambda runs them: static, and for Lambda's architecture.
+LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.norpc -ldflags '-s -w -buildid='
+LAMBDA_ARCH ?= arm64
 
 .PHONY: help
 help: ## list the targets
@@ -59,12 +67,64 @@ $(BIN)/vault: scripts/vault/go.mod scripts/vault/go.sum
 	CGO_ENABLED=0 go -C scripts/vault build -tags minimal -trimpath -o '$(CURDIR)/$@' github.com/hashicorp/vault
 	@touch $@
 
+.PHONY: auth-aws
+auth-aws: $(BIN)/vault-plugin-auth-aws ## build the pinned Vault's AWS auth method as a plugin
+
+$(BIN)/vault-plugin-auth-aws: scripts/vault/go.mod scripts/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/credential/aws/cmd/aws
+	@touch $@
+
+.PHONY: sam
+sam: ## install the pinned aws-sam-cli, cfn-lint and moto into .cache
+	scripts/sam/install.sh
+
+.PHONY: validate
+validate: sam ## check template.yaml with sam and with cfn-lint
+	AWS_DEFAULT_REGION=eu-west-3 SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam validate --lint
+	$(SAM_VENV)/bin/cfn-lint -t template.yaml -c I
+
+.PHONY: sam-build
+sam-build: sam ## build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
+	LAMBDA_ARCH=$(LAMBDA_ARCH) SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam build \
+		--parameter-overrides Architecture=$(patsubst amd64,x86_64,$(LAMBDA_ARCH))
+
+# What `sam build` calls: BuildMethod go1.x would link against this machine's C library,
+# and strip nothing.
+.PHONY: build-RevokeExpiredKeysFunction build-SyncPolicyFunction
+build-RevokeExpiredKeysFunction:
+	GOOS=linux GOARCH=$(LAMBDA_ARCH) $(LAMBDA_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/revoke-expired-keys
+build-SyncPolicyFunction:
+	GOOS=linux GOARCH=$(LAMBDA_ARCH) $(LAMBDA_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/sync-policy
+
+.PHONY: build-functions
+build-functions: ## build both functions for this machine into .cache/functions
+	for name in revoke-expired-keys sync-policy; do \
+		$(LAMBDA_BUILD) -o .cache/functions/$$name/bootstrap ./functions/$$name || exit 1; done
+
+.PHONY: report
+report: ## look at the accounts of a Vault and write a report of their keys into .cache/report
+	go run ./functions/report -dir .cache/report
+
 .PHONY: test
-test: test-unit test-acceptance ## run all tests
+test: test-unit test-report test-acceptance $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server
-	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver -e /scripts/docrun)
+	go test -race $$(go list ./... | grep -v -e /acceptance -e /scripts/devserver -e /scripts/docrun -e /report/browser)
+
+.PHONY: test-report
+test-report: ## open the functions' report in headless Chromium
+	CHROMIUM="$$(scripts/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
+
+.PHONY: test-functions
+test-functions: build vault auth-aws build-functions sam ## run both functions under Lambda's emulator, with a real Vault
+	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+		go test -race -count=1 -timeout 15m ./functions/acceptance
+
+.PHONY: bench-functions
+bench-functions: build vault auth-aws build-functions sam ## size, start and peak memory of the functions (bars: 20 MB, 100 ms, 128 MB)
+	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance"
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin

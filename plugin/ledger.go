@@ -220,6 +220,37 @@ func ledgerPaths(ctx context.Context, s logical.Storage, account string) iter.Se
 	}
 }
 
+// identityPaths yields those of one user, or of the engine's own identity where it is
+// empty. The users made for leases share one segment, so its entries are looked at.
+func identityPaths(ctx context.Context, s logical.Storage, account, user string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		prefix := ledgerIdentityPrefix(account, user)
+		keys, err := s.List(ctx, prefix)
+		if err != nil {
+			yield("", fmt.Errorf("listing the ledger of account %q: %w", account, err))
+			return
+		}
+		for _, key := range keys {
+			if !yield(prefix+key, nil) {
+				return
+			}
+		}
+		if user == "" {
+			return
+		}
+		made, err := usersKeys(ctx, s, account)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, entry := range made {
+			if entry.User == user && !yield(entry.path(), nil) {
+				return
+			}
+		}
+	}
+}
+
 // accountInUse tells whether anything in the ledger or the WAL needs an account as
 // it is configured: its keys could not be found, and so not revoked, through
 // another one.

@@ -29,7 +29,7 @@ func (b *backend) pathKeys() []*framework.Path {
 			},
 			HelpSynopsis: "List the keys that this mount has given out.",
 			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud. " +
-				"user restricts the list to one user's keys; after and limit page through it.",
+				"account, user and own_identity restrict the list; after and limit page through it.",
 		},
 		{
 			Pattern:      "keys/" + framework.GenericNameRegex("access_key_id"),
@@ -61,7 +61,9 @@ func (b *backend) pathKeys() []*framework.Path {
 
 func keysFields() map[string]*framework.FieldSchema {
 	fields := pagingFields()
+	fields["account"] = &framework.FieldSchema{Type: framework.TypeLowerCaseString, Query: true, Description: "Return keys of this account only; empty: all."}
 	fields["user"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this user only; empty: all."}
+	fields["own_identity"] = &framework.FieldSchema{Type: framework.TypeBool, Query: true, Description: "Return keys of the engine's own identity only, which has no user name here."}
 	return fields
 }
 
@@ -99,36 +101,20 @@ func (e *ledgerEntry) answer() map[string]any {
 	}
 }
 
-// ofUser tells whether a ledger path is a key of the user; the empty user is any. The users
-// made for leases share one segment, so their entries are looked at.
-func ofUser(ctx context.Context, s logical.Storage, p, user string) (bool, error) {
-	switch segment := path.Base(path.Dir(p)); {
-	case user == "" || segment == identitySegment(user):
-		return true, nil
-	case segment != usersIdentity:
-		return false, nil
-	}
-	entry, err := load[ledgerEntry](ctx, s, p)
-	return entry != nil && entry.User == user, err
-}
-
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	paths, err := allLedgerPaths(ctx, req.Storage)
+	user, own := data.Get("user").(string), data.Get("own_identity").(bool)
+	if user != "" && own {
+		return respond(mendable("user and own_identity exclude each other: give one of them"))
+	}
+	paths, err := ledgerPathsOf(ctx, req.Storage, data.Get("account").(string), user, own)
 	if err != nil {
 		return nil, err
 	}
 	byKey := make(map[string]string, len(paths))
 	ids := make([]string, 0, len(paths))
-	user := data.Get("user").(string)
 	for _, p := range paths {
-		wanted, err := ofUser(ctx, req.Storage, p, user)
-		if err != nil {
-			return nil, err
-		}
-		if wanted {
-			byKey[path.Base(p)] = p
-			ids = append(ids, path.Base(p))
-		}
+		byKey[path.Base(p)] = p
+		ids = append(ids, path.Base(p))
 	}
 	slices.Sort(ids)
 	ids = page(ids, data)
@@ -169,13 +155,27 @@ func findKey(ctx context.Context, s logical.Storage, id string) (*ledgerEntry, e
 
 // allLedgerPaths are those of every account, whether it is configured or not.
 func allLedgerPaths(ctx context.Context, s logical.Storage) ([]string, error) {
-	accounts, err := s.List(ctx, ledgerPrefix)
-	if err != nil {
-		return nil, err
+	return ledgerPathsOf(ctx, s, "", "", false)
+}
+
+// ledgerPathsOf are those of an account, or of all where it is empty, that belong to a
+// user, to the engine's own identity, or to anybody. For one user it looks at that user's
+// entries alone: the functions ask so for every user of an account.
+func ledgerPathsOf(ctx context.Context, s logical.Storage, account, user string, own bool) ([]string, error) {
+	accounts := []string{account}
+	if account == "" {
+		var err error
+		if accounts, err = s.List(ctx, ledgerPrefix); err != nil {
+			return nil, err
+		}
 	}
 	var paths []string
-	for _, account := range accounts {
-		for p, err := range ledgerPaths(ctx, s, path.Clean(account)) {
+	for _, name := range accounts {
+		entries := ledgerPaths(ctx, s, path.Clean(name))
+		if user != "" || own {
+			entries = identityPaths(ctx, s, path.Clean(name), user)
+		}
+		for p, err := range entries {
 			if err != nil {
 				return nil, err
 			}

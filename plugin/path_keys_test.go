@@ -72,6 +72,40 @@ func TestKeys(t *testing.T) {
 				t.Errorf("%v", resp.Data)
 			}
 		},
+		"an account's keys, and those of the engine's own identity, are listed alone": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.write("rotate-root/default")
+			list := func(filter ...string) []string {
+				resp, err := v.try(logical.ListOperation, "keys/", filter...)
+				v.mustSucceed("list", resp, err)
+				ids, _ := resp.Data["keys"].([]string)
+				return ids
+			}
+			leased, root := v.leases[0].AccessKey(), v.read("config/default")["access_key"]
+			if got := list("account=default"); len(got) != 2 || len(list("account=Default")) != 2 || len(list("account=other")) != 0 {
+				t.Errorf("of the account: %v", got)
+			}
+			if got := list("account=default", "own_identity=true"); len(got) != 1 || got[0] != root {
+				t.Errorf("of the engine's own identity: %v, want %v", got, root)
+			}
+			if got := list("account=default", "user=app"); len(got) != 1 || got[0] != leased {
+				t.Errorf("of the user: %v, want %v", got, leased)
+			}
+			if resp, err := v.try(logical.ListOperation, "keys/", "user=app", "own_identity=true"); err == nil && !resp.IsError() {
+				t.Errorf("both at once: %v", resp)
+			}
+		},
+		"the key of a user made for a lease is found by that user": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("roles/job", "credential_type=iam_user", "ttl=10m")
+			l := v.lease("job")
+			resp, err := v.try(logical.ListOperation, "keys/", "user="+l.Data["user_name"].(string))
+			v.mustSucceed("list", resp, err)
+			if ids, _ := resp.Data["keys"].([]string); len(ids) != 1 || ids[0] != l.AccessKey() {
+				t.Errorf("%v", resp.Data)
+			}
+		},
 		"a key that this mount did not make is not found": func(t *testing.T, v *testVault) {
 			v.configure()
 			if resp, err := v.try(logical.ReadOperation, "keys/ABCDEFGHIJKLMNOPQRST"); err != nil || resp != nil {

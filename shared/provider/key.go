@@ -22,6 +22,7 @@ type Key struct {
 	Label   string
 	Active  bool
 	Created time.Time
+	Changed time.Time // when anything of the key was last changed, its state or its date; zero: the cloud does not tell
 	Expires time.Time // at which the cloud ends the key; zero: never
 	Due     time.Time // at which the key should be removed, as written on it where the cloud ends no key by itself; zero: nothing is written
 }

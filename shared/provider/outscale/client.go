@@ -58,12 +58,14 @@ type Client struct {
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
-// The compiler holds the client to the interfaces that the engine uses.
+// The compiler holds the client to the interfaces that the engine and the functions use.
 var (
 	_ provider.Cloud            = (*Client)(nil)
 	_ provider.PermissionProber = (*Client)(nil)
 	_ provider.ClockSkew        = (*Client)(nil)
 	_ provider.Relabeler        = (*Client)(nil)
+	_ provider.Stages           = (*Client)(nil)
+	_ provider.PolicyWriter     = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.

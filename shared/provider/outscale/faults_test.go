@@ -41,6 +41,8 @@ func operations(w *world) map[string]func(ctx context.Context, c *Client) error 
 		"RevokeKey":                     revoke(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)}),
 		"RevokeKey of its own":          revoke(cloudsim.KeySpec{Expires: later(time.Hour)}),
 		"RevokeKey of one that is gone": func(ctx context.Context, c *Client) error { return c.RevokeKey(ctx, gone) },
+		"DeactivateKey":                 func(ctx context.Context, c *Client) error { return c.DeactivateKey(ctx, moved) },
+		"DeleteKey":                     func(ctx context.Context, c *Client) error { return c.DeleteKey(ctx, moved) },
 		"WhoAmI": func(ctx context.Context, c *Client) error {
 			_, err := c.WhoAmI(ctx)
 			return err
@@ -49,9 +51,8 @@ func operations(w *world) map[string]func(ctx context.Context, c *Client) error 
 			_, err := c.AccessPolicy(ctx)
 			return err
 		},
-		"SetMaxKeyLifetime": func(ctx context.Context, c *Client) error {
-			_, err := c.SetMaxKeyLifetime(ctx, 0)
-			return err
+		"SetAccessPolicy": func(ctx context.Context, c *Client) error {
+			return c.SetAccessPolicy(ctx, provider.AccessPolicy{})
 		},
 	}
 }

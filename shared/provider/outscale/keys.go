@@ -32,7 +32,7 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 	}
 	key, err := listed(osc.AccessKey{
 		AccessKeyId: k.AccessKeyId, State: k.State, Tag: k.Tag,
-		CreationDate: k.CreationDate, ExpirationDate: k.ExpirationDate,
+		CreationDate: k.CreationDate, LastModificationDate: k.LastModificationDate, ExpirationDate: k.ExpirationDate,
 	}, spec.User)
 	if err != nil {
 		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, err.Error())
@@ -138,9 +138,13 @@ func listed(k osc.AccessKey, user string) (provider.Key, error) {
 	if err != nil {
 		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
 	}
+	changed, err := parseDate(k.LastModificationDate)
+	if err != nil {
+		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
+	}
 	return provider.Key{
 		ID: k.GetAccessKeyId(), User: user, Label: k.GetTag(), Active: k.GetState() == stateActive,
-		Created: created, Expires: expires,
+		Created: created, Changed: changed, Expires: expires,
 	}, nil
 }
 

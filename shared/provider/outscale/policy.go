@@ -30,21 +30,21 @@ func (c *Client) AccessPolicy(ctx context.Context) (provider.AccessPolicy, error
 	return readPolicy(op, resp.StatusCode, answer.ApiAccessPolicy)
 }
 
-// SetMaxKeyLifetime changes the policy's bound on the life of keys; 0 means
-// unlimited. The API wants the policy's other field in the same call, so it is
-// read first and sent back: left out, trusted sessions would be switched off.
-func (c *Client) SetMaxKeyLifetime(ctx context.Context, lifetime time.Duration) (provider.AccessPolicy, error) {
+// SetAccessPolicy implements provider.PolicyWriter. The call has no optional field: what
+// is left out, the API would set to zero. What the API cannot express is refused here,
+// since a part of a second would be cut to 0, which means "unlimited".
+func (c *Client) SetAccessPolicy(ctx context.Context, policy provider.AccessPolicy) error {
 	const op = "UpdateApiAccessPolicy"
-	if lifetime < 0 || lifetime > 0 && lifetime < time.Second {
-		return provider.AccessPolicy{}, fmt.Errorf("a key lifetime of %s cannot be set: give whole seconds, or 0 for unlimited", lifetime)
+	seconds := int64(policy.MaxKeyLifetime / time.Second)
+	if time.Duration(seconds)*time.Second != policy.MaxKeyLifetime || seconds < 0 || seconds > maxLifetimeSeconds {
+		return fmt.Errorf("a key lifetime of %s cannot be set: give whole seconds up to a hundred years, or 0 for unlimited", policy.MaxKeyLifetime)
 	}
-	policy, err := c.AccessPolicy(ctx)
-	if err != nil {
-		return provider.AccessPolicy{}, err
+	if seconds == 0 && policy.RequireTrustedEnv {
+		return fmt.Errorf("an unlimited key lifetime cannot be set while RequireTrustedEnv is true: OUTSCALE's trusted sessions need a limit")
 	}
 	answer, resp, err := c.api.ApiAccessPolicyApi.UpdateApiAccessPolicy(ctx).
 		UpdateApiAccessPolicyRequest(osc.UpdateApiAccessPolicyRequest{
-			MaxAccessKeyExpirationSeconds: int64(lifetime / time.Second),
+			MaxAccessKeyExpirationSeconds: seconds,
 			RequireTrustedEnv:             policy.RequireTrustedEnv,
 		}).Execute()
 	err = c.fault(op, resp, err)
@@ -53,9 +53,10 @@ func (c *Client) SetMaxKeyLifetime(ctx context.Context, lifetime time.Duration) 
 		refused.Kind = provider.KindPolicyViolated
 	}
 	if err != nil {
-		return provider.AccessPolicy{}, err
+		return err
 	}
-	return readPolicy(op, resp.StatusCode, answer.ApiAccessPolicy)
+	_, err = readPolicy(op, resp.StatusCode, answer.ApiAccessPolicy)
+	return err
 }
 
 func readPolicy(op string, status int, p *osc.ApiAccessPolicy) (provider.AccessPolicy, error) {

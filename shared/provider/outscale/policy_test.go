@@ -53,48 +53,41 @@ func TestAPolicyThatCannotBeReadIsAnErrorAndNotUnlimited(t *testing.T) {
 			if got != (provider.AccessPolicy{}) {
 				t.Errorf("got %+v beside an error", got)
 			}
-			_, err = w.client.SetMaxKeyLifetime(t.Context(), time.Hour)
-			mustBeKind(t, err, provider.KindUnreachable)
-			if w.cloud.CountCalls("UpdateApiAccessPolicy") != 0 {
-				t.Error("a policy that could not be read was written")
-			}
 		})
 	}
 }
 
-func TestTrustedSessionsStayAsTheyAre(t *testing.T) {
-	for _, trusted := range []bool{false, true} {
-		w := newWorld(t)
+func TestBothFieldsOfThePolicyAreAlwaysSent(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
 		own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute)})
 		w.account.DeleteKey(w.config.AccessKey) // it has no date
-		w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 7200, RequireTrustedEnv: trusted})
-		got, err := w.as(t, own).SetMaxKeyLifetime(t.Context(), time.Hour)
-		mustDo(t, err)
-		if want := (provider.AccessPolicy{MaxKeyLifetime: time.Hour, RequireTrustedEnv: trusted}); got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		client := w.as(t, own)
+		for _, policy := range []provider.AccessPolicy{
+			{MaxKeyLifetime: time.Hour, RequireTrustedEnv: true},
+			{MaxKeyLifetime: 2 * time.Hour},
+			{},
+		} {
+			w.cloud.ResetCalls()
+			mustDo(t, client.SetAccessPolicy(t.Context(), policy))
+			want := cloudsim.Policy{
+				MaxAccessKeyExpirationSeconds: int64(policy.MaxKeyLifetime / time.Second),
+				RequireTrustedEnv:             policy.RequireTrustedEnv,
+			}
+			if w.account.Policy() != want {
+				t.Errorf("the cloud has %+v, want %+v", w.account.Policy(), want)
+			}
+			w.mustHaveSeen(t, "UpdateApiAccessPolicy")
+			var sent struct {
+				MaxAccessKeyExpirationSeconds *int64
+				RequireTrustedEnv             *bool
+			}
+			body := w.cloud.Calls()[0].Body
+			mustDo(t, json.Unmarshal(body, &sent))
+			if sent.RequireTrustedEnv == nil || sent.MaxAccessKeyExpirationSeconds == nil {
+				t.Errorf("sent %s", body)
+			}
 		}
-		if want := (cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3600, RequireTrustedEnv: trusted}); w.account.Policy() != want {
-			t.Errorf("the cloud has %+v, want %+v", w.account.Policy(), want)
-		}
-		w.mustHaveSeen(t, "ReadApiAccessPolicy", "UpdateApiAccessPolicy")
-		var sent struct {
-			MaxAccessKeyExpirationSeconds *int64
-			RequireTrustedEnv             *bool
-		}
-		mustDo(t, json.Unmarshal(w.cloud.Calls()[1].Body, &sent))
-		if sent.RequireTrustedEnv == nil || *sent.RequireTrustedEnv != trusted || *sent.MaxAccessKeyExpirationSeconds != 3600 {
-			t.Errorf("sent %s", w.cloud.Calls()[1].Body)
-		}
-	}
-}
-
-func TestTheBoundCanBeTakenAway(t *testing.T) {
-	w := newWorld(t)
-	w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3600})
-	got, err := w.client.SetMaxKeyLifetime(t.Context(), 0)
-	if err != nil || got.MaxKeyLifetime != 0 || w.account.Policy().MaxAccessKeyExpirationSeconds != 0 {
-		t.Errorf("got %+v and error %v", got, err)
-	}
+	})
 }
 
 func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
@@ -113,7 +106,7 @@ func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
 			own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute)})
 			w.account.DeleteKey(w.config.AccessKey)
 			ref := w.key(test.spec)
-			_, err := w.as(t, own).SetMaxKeyLifetime(t.Context(), time.Hour)
+			err := w.as(t, own).SetAccessPolicy(t.Context(), provider.AccessPolicy{MaxKeyLifetime: time.Hour})
 			mustBeKind(t, err, provider.KindPolicyViolated)
 			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
 				t.Errorf("got %v, want it to name the key", err)
@@ -125,13 +118,22 @@ func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
 	}
 }
 
-func TestALifetimeThatWouldBecomeUnlimitedIsRefused(t *testing.T) {
-	for _, lifetime := range []time.Duration{-time.Hour, time.Nanosecond, 999 * time.Millisecond} {
-		w := newWorld(t)
-		if _, err := w.client.SetMaxKeyLifetime(t.Context(), lifetime); err == nil || !strings.Contains(err.Error(), "cannot be set") {
-			t.Errorf("%s: got %v", lifetime, err)
-		}
-		w.mustHaveSeen(t)
+func TestAPolicyThatTheAPICannotExpressIsRefusedBeforeAnyCall(t *testing.T) {
+	cases := map[string]provider.AccessPolicy{
+		"a negative lifetime":             {MaxKeyLifetime: -time.Hour},
+		"a part of a second":              {MaxKeyLifetime: time.Nanosecond},
+		"more than whole seconds":         {MaxKeyLifetime: time.Second + time.Millisecond},
+		"beyond a hundred years":          {MaxKeyLifetime: 101 * 365 * 24 * time.Hour},
+		"unlimited with trusted sessions": {RequireTrustedEnv: true},
+	}
+	for name, policy := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if err := w.client.SetAccessPolicy(t.Context(), policy); err == nil || !strings.Contains(err.Error(), "cannot be set") {
+				t.Errorf("got %v", err)
+			}
+			w.mustHaveSeen(t)
+		})
 	}
 }
 
@@ -150,8 +152,7 @@ func TestAPolicyUpdateThatFails(t *testing.T) {
 			w := newWorld(t)
 			test.fault.Op = "UpdateApiAccessPolicy"
 			w.cloud.Order(test.fault)
-			_, err := w.client.SetMaxKeyLifetime(t.Context(), 0)
-			mustBeKind(t, err, test.want)
+			mustBeKind(t, w.client.SetAccessPolicy(t.Context(), provider.AccessPolicy{}), test.want)
 		})
 	}
 }

@@ -33,11 +33,7 @@ const removalTime = 30 * time.Second
 // once, and takes (1) only when that is refused, as it may be for an expired key
 // (frieza c994acc).
 func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
-	err := c.remove(ctx, ref)
-	if provider.KindOf(err) != provider.KindNotFound {
-		return err
-	}
-	return notGone("DeleteAccessKey", c.confirmGone(ctx, ref, err))
+	return c.goneIsDone(ctx, "DeleteAccessKey", ref, c.remove(ctx, ref))
 }
 
 // notGone keeps an error that could not confirm an absence from being taken for the
@@ -47,6 +43,25 @@ func notGone(op string, err error) error {
 		return err
 	}
 	return &provider.Error{Kind: provider.KindUnknown, Op: op, Err: err}
+}
+
+// DeactivateKey implements provider.Stages: step (1) of RevokeKey.
+func (c *Client) DeactivateKey(ctx context.Context, ref provider.KeyRef) error {
+	return c.goneIsDone(ctx, "UpdateAccessKey", ref, c.deactivate(ctx, ref))
+}
+
+// DeleteKey implements provider.Stages: step (2) of RevokeKey. An expired key whose
+// deletion is refused stays as it is, and the refusal is the error.
+func (c *Client) DeleteKey(ctx context.Context, ref provider.KeyRef) error {
+	return c.goneIsDone(ctx, "DeleteAccessKey", ref, c.deleteKey(ctx, ref))
+}
+
+// goneIsDone makes a success of "not found" where the key is gone for certain.
+func (c *Client) goneIsDone(ctx context.Context, op string, ref provider.KeyRef, err error) error {
+	if provider.KindOf(err) != provider.KindNotFound {
+		return err
+	}
+	return notGone(op, c.confirmGone(ctx, ref, err))
 }
 
 func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {

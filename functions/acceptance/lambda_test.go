@@ -1,0 +1,220 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build linux
+
+package acceptance
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The functions, by the names of their directories.
+const (
+	revokeFunction = "revoke-expired-keys"
+	syncFunction   = "sync-policy"
+)
+
+// lambda is a function's binary under the Runtime Interface Emulator.
+type lambda struct {
+	t       testing.TB
+	address string
+	process *process
+	log     *output
+}
+
+// output collects what the emulator and the function write.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// startLambda runs a function with a clean environment, as Lambda has it.
+func startLambda(t testing.TB, function string, env map[string]string) *lambda {
+	t.Helper()
+	emulator := map[string]string{"amd64": "aws-lambda-rie-x86_64", "arm64": "aws-lambda-rie-arm64"}[runtime.GOARCH]
+	found, err := filepath.Glob(filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid", emulator))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("aws-sam-cli ships no emulator %s for this machine: %v %v", emulator, found, err)
+	}
+	port, api := mustPort(t), mustPort(t)
+	cmd := exec.Command(found[0], "--runtime-interface-emulator-address", "127.0.0.1:"+port, "--runtime-api-address", "127.0.0.1:"+api,
+		filepath.Join(os.Getenv("FUNCTIONS_BIN"), function, "bootstrap"))
+	all := map[string]string{
+		"PATH": os.Getenv("PATH"), "AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO", "AWS_LAMBDA_FUNCTION_NAME": function,
+		"AWS_LAMBDA_FUNCTION_TIMEOUT": "60", "AWS_EXECUTION_ENV": "AWS_Lambda_provided.al2023",
+	}
+	maps.Copy(all, env)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		cmd.Env = append(cmd.Env, name+"="+all[name])
+	}
+	l := &lambda{t: t, address: "http://127.0.0.1:" + port, log: &output{}}
+	cmd.Stdout, cmd.Stderr = l.log, l.log
+	if l.process, err = begin(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.process.kill(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", function, l.log)
+		}
+	})
+	return l
+}
+
+func mustPort(t testing.TB) string {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// invoke sends an event and returns the answer. The emulator takes some time to listen.
+func (l *lambda) invoke(event string) string {
+	l.t.Helper()
+	answer, err := l.tryInvoke(event)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return answer
+}
+
+func (l *lambda) tryInvoke(event string) (string, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for start := time.Now(); ; <-tick.C {
+		req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.address+"/2015-03-31/functions/function/invocations", strings.NewReader(event))
+		if err != nil {
+			return "", err
+		}
+		answer, err := http.DefaultClient.Do(req)
+		if err != nil && strings.Contains(err.Error(), "connection refused") && time.Since(start) < 20*time.Second {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return string(text), err
+	}
+}
+
+// mustFail expects an error of a type.
+func (l *lambda) mustFail(event, errorType string, parts ...string) {
+	l.t.Helper()
+	text := l.invoke(event)
+	var answer struct{ ErrorMessage, ErrorType string }
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || answer.ErrorType != errorType {
+		l.t.Errorf("got %s, want errorType %s", text, errorType)
+	}
+	for _, part := range parts {
+		if !strings.Contains(answer.ErrorMessage, part) {
+			l.t.Errorf("%q does not say %q", answer.ErrorMessage, part)
+		}
+	}
+}
+
+// lines are the JSON lines that the function wrote, and not the emulator.
+func (l *lambda) lines() []map[string]any {
+	var lines []map[string]any
+	for line := range strings.Lines(l.log.String()) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil {
+			lines = append(lines, fields)
+		}
+	}
+	return lines
+}
+
+// metric is the last value of a metric.
+func (l *lambda) metric(name string) float64 {
+	l.t.Helper()
+	value, found := 0.0, false
+	for _, line := range l.lines() {
+		if v, ok := line[name].(float64); ok && line["_aws"] != nil {
+			value, found = v, true
+		}
+	}
+	if !found {
+		l.t.Errorf("no metric %s was written", name)
+	}
+	return value
+}
+
+// message finds a log line by its text.
+func (l *lambda) message(text string) map[string]any {
+	l.t.Helper()
+	for _, line := range l.lines() {
+		if line["message"] == text {
+			return line
+		}
+	}
+	l.t.Fatalf("no log line says %q", text)
+	return nil
+}
+
+// terminate sends SIGTERM to the function itself, as Lambda does.
+func (l *lambda) terminate() {
+	l.t.Helper()
+	if err := syscall.Kill(l.child(), syscall.SIGTERM); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// child is the function's process: the emulator's one child.
+func (l *lambda) child() int {
+	l.t.Helper()
+	// Each thread has the children that it started.
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(l.process.cmd.Process.Pid) + "/task/*/children")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var fields []string
+	for _, thread := range threads {
+		children, err := os.ReadFile(thread)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		fields = append(fields, strings.Fields(string(children))...)
+	}
+	if len(fields) != 1 {
+		l.t.Fatalf("the emulator has the children %v, want the function alone", fields)
+	}
+	child, err := strconv.Atoi(fields[0])
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return child
+}

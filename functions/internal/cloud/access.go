@@ -1,0 +1,173 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
+)
+
+const (
+	// environmentAccount names the account of the environment, which no Vault names.
+	environmentAccount = "environment"
+
+	// longestRun is the most that Lambda gives a function, and leaseMargin what a lease
+	// outlives the run by: a key must not end between deactivating and deleting another.
+	longestRun  = 15 * time.Minute
+	leaseMargin = time.Minute
+)
+
+// Access is the accounts of one run, and the way to them. It must be closed.
+type Access struct {
+	session   *vault.Session // nil: there is no Vault
+	accounts  []vault.Account
+	alone     Account // where there is no Vault
+	userAgent string
+}
+
+// OpenAccess logs in to Vault where VAULT_ADDR names one and asks for its accounts, or
+// takes the one account that the environment has. wanted are names of accounts; empty: all.
+func OpenAccess(ctx context.Context, getenv func(string) string, wanted []string, userAgent string, log *slog.Logger) (*Access, error) {
+	config, hasVault, err := vault.ReadConfig(getenv)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	a := &Access{userAgent: userAgent}
+	if !hasVault {
+		if a.alone, err = FromEnvironment(getenv); err != nil {
+			return nil, &settings.SettingsRefusedError{Err: err}
+		}
+		return a, nil
+	}
+	if a.session, err = vault.Open(ctx, config, log); err != nil {
+		return nil, err
+	}
+	if a.accounts, err = a.session.Accounts(ctx, wanted); err != nil {
+		a.close(ctx, log)
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Access) close(ctx context.Context, log *slog.Logger) {
+	if err := a.Close(ctx); err != nil {
+		log.WarnContext(ctx, "the function's token could not be revoked: it ends by itself at its TTL", "problem", err.Error())
+	}
+}
+
+// Close gives back what was taken from Vault, keys included, even where ctx is cancelled.
+func (a *Access) Close(ctx context.Context) error {
+	if a.session == nil {
+		return nil
+	}
+	return a.session.Close(ctx)
+}
+
+// Ledger is Vault's; nil without Vault.
+func (a *Access) Ledger() sweep.Ledger {
+	if a.session == nil {
+		return nil
+	}
+	return a.session
+}
+
+// Vault is what a policy sync changes; nil without Vault.
+func (a *Access) Vault() policysync.Vault {
+	if a.session == nil {
+		return nil
+	}
+	return a.session
+}
+
+// Accounts are those of the run, as a sweep needs them.
+func (a *Access) Accounts() []sweep.Account {
+	if a.session == nil {
+		return []sweep.Account{{Name: environmentAccount, Provider: a.alone.Provider, Region: a.alone.Region}}
+	}
+	accounts := make([]sweep.Account, 0, len(a.accounts))
+	for _, account := range a.accounts {
+		accounts = append(accounts, described(account))
+	}
+	return accounts
+}
+
+// PolicyAccounts are those of the run, as a policy sync needs them.
+func (a *Access) PolicyAccounts(ctx context.Context) ([]policysync.Account, error) {
+	if a.session == nil {
+		return []policysync.Account{{Account: a.Accounts()[0]}}, nil
+	}
+	longest, err := a.session.LongestKeys(ctx, a.accounts)
+	if err != nil {
+		return nil, err
+	}
+	accounts := make([]policysync.Account, 0, len(a.accounts))
+	for _, account := range a.accounts {
+		accounts = append(accounts, policysync.Account{
+			Account: described(account), LongestKey: longest[account.Name], Slack: account.Slack(),
+		})
+	}
+	return accounts, nil
+}
+
+func described(a vault.Account) sweep.Account {
+	return sweep.Account{
+		Name: a.Name, Provider: a.Provider, Region: a.Region, AccountID: a.AccountID, EngineKeys: a.EngineKeys, Instance: a.Instance,
+	}
+}
+
+// Connect opens an account with a key of its own, which ends with the access. The returned
+// function gives back its connections.
+func (a *Access) Connect(ctx context.Context, name string) (Client, func(), error) {
+	account, err := a.with(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	account.UserAgent = a.userAgent
+	client, err := Open(account)
+	if err != nil {
+		return nil, nil, fmt.Errorf("account %q: %w", name, err)
+	}
+	return client, client.Close, nil
+}
+
+// with finds an account and takes a key of it.
+func (a *Access) with(ctx context.Context, name string) (Account, error) {
+	if a.session == nil {
+		return a.alone, nil
+	}
+	for _, account := range a.accounts {
+		if account.Name != name {
+			continue
+		}
+		if account.ClientCert != "" {
+			return Account{}, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: allow the function's network in the account's API access rules", name)
+		}
+		key, err := a.session.Lease(ctx, name, leaseFor(ctx))
+		if err != nil {
+			return Account{}, err
+		}
+		return Account{
+			Provider: account.Provider, Region: account.Region, Endpoint: account.Endpoint, CACert: account.CACert,
+			AccessKey: key.AccessKey, Secret: key.Secret, Token: key.Token,
+			PerSecond: account.PerSecond, Timeout: account.Timeout, MaxRetries: account.MaxRetries,
+		}, nil
+	}
+	return Account{}, fmt.Errorf("there is no account %q", name)
+}
+
+// leaseFor is how long a key is needed.
+func leaseFor(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return longestRun + leaseMargin
+	}
+	return max(time.Until(deadline), 0) + leaseMargin
+}

@@ -1,0 +1,108 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+// order is an event as a function may define one.
+type order struct {
+	Mode     string   `json:"mode,omitempty"`
+	Accounts []string `json:"accounts,omitempty"`
+}
+
+func TestWhatStartsARun(t *testing.T) {
+	cases := map[string]struct {
+		payload string
+		want    Event[order]
+		refused bool
+	}{
+		"nothing":                     {`{}`, Event[order]{}, false},
+		"a direct event":              {`{"mode":"report","accounts":["a"]}`, Event[order]{Body: order{Mode: "report", Accounts: []string{"a"}}}, false},
+		"a schedule's input":          {`{"run_id":"2026-01-02T03:04:05Z"}`, Event[order]{RunID: "2026-01-02T03:04:05Z"}, false},
+		"a rule of EventBridge":       {`{"detail-type":"Scheduled Event","time":"2026-01-02T03:04:05Z","detail":{}}`, Event[order]{RunID: "2026-01-02T03:04:05Z"}, false},
+		"a rule with an order":        {`{"detail-type":"x","time":"t","detail":{"run_id":"r","mode":"report"}}`, Event[order]{RunID: "r", Body: order{Mode: "report"}}, false},
+		"a field that nobody knows":   {`{"mod":"report"}`, Event[order]{}, true},
+		"a list":                      {`[]`, Event[order]{}, true},
+		"a run_id that is no text":    {`{"run_id":1}`, Event[order]{}, true},
+		"a field of the wrong type":   {`{"mode":1}`, Event[order]{}, true},
+		"an unknown field in a rule":  {`{"detail-type":"x","detail":{"mod":"report"}}`, Event[order]{}, true},
+		"a rule without any detail":   {`{"detail-type":"x"}`, Event[order]{}, true},
+		"text that is no JSON at all": {`report`, Event[order]{}, true},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			var got Event[order]
+			answer, err := Handle(t.Context(), json.RawMessage(test.payload), func(_ context.Context, event Event[order]) (any, error) {
+				got = event
+				return "done", nil
+			})
+			var refused *EventRefusedError
+			if errors.As(err, &refused) != test.refused || (answer == "done") == test.refused || !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %+v, answer %v and error %v", got, answer, err)
+			}
+		})
+	}
+}
+
+func queue(bodies ...string) json.RawMessage {
+	event := events.SQSEvent{}
+	for i, body := range bodies {
+		event.Records = append(event.Records, events.SQSMessage{MessageId: string(rune('a' + i)), Body: body})
+	}
+	payload, _ := json.Marshal(event) // it has nothing that could fail
+	return payload
+}
+
+func TestABatchAnswersWithWhatFailedAlone(t *testing.T) {
+	answer, err := Handle(t.Context(), queue(`{"mode":"fails"}`, `{}`, `{"mod":1}`), func(_ context.Context, event Event[order]) (any, error) {
+		if event.Body.Mode == "fails" {
+			return nil, errors.New("it fails")
+		}
+		return nil, nil
+	})
+	want := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{{ItemIdentifier: "a"}, {ItemIdentifier: "c"}}}
+	if err != nil || !reflect.DeepEqual(answer, want) {
+		t.Errorf("got %+v and error %v", answer, err)
+	}
+}
+
+func TestABatchSharesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		runs := 0
+		answer, err := Handle(ctx, queue(`{}`, `{}`, `{}`), func(ctx context.Context, _ Event[order]) (any, error) {
+			runs++
+			<-ctx.Done() // each takes all that it is given
+			return nil, ctx.Err()
+		})
+		if err != nil || runs != 3 || len(answer.(events.SQSEventResponse).BatchItemFailures) != 3 {
+			t.Errorf("%d runs, answer %v and error %v: the first has left nothing to the others", runs, answer, err)
+		}
+	})
+}
+
+func TestABatchThatIsCutOffIsDeliveredAgain(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	runs := 0
+	answer, err := Handle(ctx, queue(`{}`, `{}`), func(context.Context, Event[order]) (any, error) {
+		runs++
+		cancel()
+		return nil, nil
+	})
+	want := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{{ItemIdentifier: "b"}}}
+	if err != nil || runs != 1 || !reflect.DeepEqual(answer, want) {
+		t.Errorf("%d runs, answer %+v and error %v", runs, answer, err)
+	}
+}

@@ -1,0 +1,247 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// rules decide on keys. They are fixed when an account's plan begins, so that a decision
+// made again before a key is changed differs only if the key does.
+type rules struct {
+	settings  settings.Sweep
+	account   Account
+	own       string // the access key that signs
+	root      bool   // whether the signing identity is the account itself
+	expires   bool   // whether the cloud ends keys at their date
+	bounded   bool   // whether the account's policy demands dates
+	hasLedger bool
+	hasStore  bool
+	inactive  map[string]time.Time // since when, by our own record
+	now       time.Time
+}
+
+// decision is what is to be done with a key, and why.
+type decision struct {
+	class  Class
+	reason string
+	action Action
+}
+
+func (r rules) decide(key provider.Key, entry *LedgerKey) decision {
+	class, reason := r.classify(key, entry)
+	action, more := r.act(key, class)
+	if more != "" {
+		reason += ": " + more
+	}
+	return decision{class, reason, action}
+}
+
+// classify returns the first class that fits. A key is judged by its date and never by its
+// state: OUTSCALE lists keys as ACTIVE years after their date.
+func (r rules) classify(key provider.Key, entry *LedgerKey) (Class, string) {
+	if class, reason := r.protected(key); class != "" {
+		return class, reason
+	}
+	if entry != nil {
+		return r.recorded(key, *entry)
+	}
+	label, err := keylabel.Parse(key.Label)
+	switch {
+	case err != nil:
+		return r.foreign(key)
+	case r.account.Instance == "" || label.Instance != r.account.Instance:
+		return ClassOther, "made by the secrets engine " + label.Instance
+	case label.Kind == keylabel.KindRoot:
+		return ClassEngine, "made by the secrets engine for itself: it removes its former keys"
+	default:
+		return r.ours(key)
+	}
+}
+
+// protected finds what keeps a key whatever else is known of it.
+func (r rules) protected(key provider.Key) (Class, string) {
+	user := r.name(key.User)
+	switch {
+	case key.ID == r.own:
+		return ClassOwn, "signs the calls of this run"
+	case slices.Contains(r.account.EngineKeys, key.ID):
+		return ClassEngine, "signs Vault's calls"
+	case matches(r.settings.KeepKeys, key.ID):
+		return ClassListed, "its id is in KEEP_KEYS"
+	case matches(r.settings.KeepUsers, user):
+		return ClassListed, "its user is in KEEP_USERS"
+	}
+	if until, reason := exempt(key.Label); reason != "" && r.now.Before(until) {
+		return ClassExempt, reason
+	}
+	switch {
+	case key.Created.IsZero():
+		return ClassYoung, "the cloud does not tell its age"
+	case r.now.Sub(key.Created) < r.settings.MinAge:
+		return ClassYoung, "younger than MIN_AGE"
+	default:
+		return "", ""
+	}
+}
+
+// name is what a user is called in settings and reports.
+func (r rules) name(user string) string {
+	if user == "" && r.root {
+		return "root"
+	}
+	return user
+}
+
+// matches believes in patterns that were checked when they were read.
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return ok || err != nil
+	})
+}
+
+const keepUntil = "vault-keep-until="
+
+// exempt reads the end of an exemption from a key's tag. One whose date cannot be read
+// never ends: somebody meant to keep the key.
+func exempt(label string) (until time.Time, reason string) {
+	_, rest, found := strings.Cut(label, keepUntil)
+	if !found {
+		return time.Time{}, ""
+	}
+	date, _, _ := strings.Cut(rest, " ")
+	if t, err := time.Parse(time.RFC3339, date); err == nil {
+		return t, "its tag says: keep until " + t.UTC().Format(time.RFC3339)
+	}
+	if t, err := time.Parse(time.DateOnly, date); err == nil {
+		return t.AddDate(0, 0, 1), "its tag says: keep until the end of " + date
+	}
+	never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	return never, "its tag says: keep, until a date that cannot be read (give 2006-01-02)"
+}
+
+// recorded classifies what Vault's ledger knows. Vault removes its own keys; one that it
+// did not is said, and left to it.
+func (r rules) recorded(key provider.Key, entry LedgerKey) (Class, string) {
+	switch keylabel.Kind(entry.Kind) {
+	case keylabel.KindRoot:
+		return ClassEngine, "Vault's own key, by its ledger"
+	case keylabel.KindStatic:
+		return ClassStatic, fmt.Sprintf("of the static role %q", entry.Role)
+	default:
+		if r.past(key) {
+			return ClassOverdue, fmt.Sprintf("leased by the role %q until %s, and Vault has not removed it: see its tidy-status", entry.Role, day(key.End()))
+		}
+		return ClassLeased, fmt.Sprintf("leased by the role %q", entry.Role)
+	}
+}
+
+// ours classifies a key of this engine that its ledger does not know.
+func (r rules) ours(key provider.Key) (Class, string) {
+	switch {
+	case r.past(key):
+		return ClassExpired, "made by the secrets engine, past its date of " + day(key.End())
+	case !r.hasLedger:
+		return ClassUnverified, "made by the secrets engine, and there is no Vault to ask for its lease"
+	default:
+		return ClassOrphan, "made by the secrets engine, and its ledger has no such key"
+	}
+}
+
+func (r rules) foreign(key provider.Key) (Class, string) {
+	age := r.now.Sub(key.Created)
+	switch {
+	case r.past(key):
+		return ClassExpired, "past its date of " + day(key.End())
+	case r.settings.MaxAge > 0 && age > r.settings.MaxAge:
+		return ClassOverAge, fmt.Sprintf("%d days old, and MAX_AGE is %d", days(age), days(r.settings.MaxAge))
+	case r.bounded && key.End().IsZero():
+		return ClassUndated, "has no date, though the account's access policy demands one"
+	default:
+		return ClassForeign, "not made by the secrets engine"
+	}
+}
+
+// past leaves GRACE to the engine, and to clocks that differ.
+func (r rules) past(key provider.Key) bool {
+	end := key.End()
+	return !end.IsZero() && !r.now.Before(end.Add(r.settings.Grace))
+}
+
+// act chooses the action for a class, and says more where the reason needs it.
+func (r rules) act(key provider.Key, class Class) (Action, string) {
+	ours := !isForeign(key)
+	switch class {
+	case ClassOrphan:
+		return r.stage(key)
+	case ClassExpired, ClassOverAge:
+		if !ours && r.settings.Foreign != settings.Enforce {
+			return ActionFlag, ""
+		}
+		if r.expires && class == ClassExpired {
+			return ActionRemove, "" // it cannot sign: nobody would miss it in a quarantine
+		}
+		return r.stage(key)
+	case ClassUndated, ClassOverdue:
+		return ActionFlag, ""
+	default:
+		return ActionKeep, ""
+	}
+}
+
+func isForeign(key provider.Key) bool {
+	_, err := keylabel.Parse(key.Label)
+	return err != nil
+}
+
+// stage finds how far a key is on its way out. Since when it has been switched off is the
+// later of what we have recorded and of the cloud's date of its last change: OUTSCALE has
+// such a date, and whatever else changes the key only makes it later, so that no key is
+// deleted too early and nothing need be kept between runs. Huawei has none; there our own
+// record, kept in the Store, is all.
+func (r rules) stage(key provider.Key) (Action, string) {
+	switch {
+	case r.settings.Quarantine == 0:
+		return ActionRemove, ""
+	case key.Active:
+		return ActionDeactivate, ""
+	}
+	since := key.Changed
+	if recorded := r.inactive[key.ID]; recorded.After(since) {
+		since = recorded
+	}
+	if since.IsZero() && !r.hasStore {
+		return ActionWait, "switched off, but this cloud does not tell since when, and no store was given to remember it"
+	}
+	if since.IsZero() {
+		return ActionWait, "switched off, its quarantine begins now"
+	}
+	over := since.Add(r.settings.Quarantine)
+	if r.now.Before(over) {
+		return ActionWait, "switched off, in quarantine until " + over.UTC().Format(time.RFC3339)
+	}
+	return ActionDelete, "switched off since " + day(since)
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+func days(d time.Duration) int { return int(d / (24 * time.Hour)) }
+
+// finding puts a key and the decision on it together.
+func (r rules) finding(key provider.Key, d decision) Finding {
+	return Finding{
+		Account: r.account.Name, AccessKey: key.ID, User: key.User, Label: key.Label, Active: key.Active,
+		Created: key.Created, Changed: key.Changed, Expires: key.Expires, Due: key.Due,
+		Class: d.class, Reason: d.reason, Action: d.action,
+	}
+}

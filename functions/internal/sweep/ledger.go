@@ -1,0 +1,151 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// leastLedger is how many keys a ledger must have had before its shrinking means anything.
+const leastLedger = 10
+
+// record is what the ledger knows of one user's keys.
+type record struct {
+	keys map[string]LedgerKey
+	size int // keys recorded for the user itself
+	own  int // keys recorded for the engine's own identity; 0 where nobody looked
+}
+
+func (r record) of(key provider.Key) *LedgerKey {
+	entry, ok := r.keys[key.ID]
+	if !ok {
+		return nil
+	}
+	return &entry
+}
+
+// lookUp asks the ledger for a user's keys. It must be called after the cloud was listed:
+// the other way round, a key issued in between would look like an orphan. The ledger calls
+// the engine's own identity by no name, whoever that is to us, so what the user's own
+// part lacks is looked for there as well.
+func (w *walk) lookUp(ctx context.Context, user string, keys []provider.Key) (record, error) {
+	r := record{keys: map[string]LedgerKey{}}
+	if w.job.Ledger == nil || !w.concernsLedger(keys) {
+		return r, nil
+	}
+	size, err := w.readLedger(ctx, user, r.keys)
+	if err != nil {
+		return record{}, err
+	}
+	if user == "" {
+		r.own = size
+		return r, nil
+	}
+	r.size = size
+	if lacksAny(r, keys) {
+		r.own, err = w.readLedger(ctx, "", r.keys)
+	}
+	return r, err
+}
+
+func (w *walk) readLedger(ctx context.Context, user string, into map[string]LedgerKey) (int, error) {
+	entries, err := w.job.Ledger.Keys(ctx, w.rules.account.Name, user)
+	if err != nil {
+		return 0, fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan: %w", err)
+	}
+	for _, entry := range entries {
+		into[entry.AccessKey] = entry
+	}
+	return len(entries), nil
+}
+
+// concernsLedger tells whether the ledger could make a difference: for keys with a label
+// and for those that would be changed. A key may have lost its label and be leased still.
+func (w *walk) concernsLedger(keys []provider.Key) bool {
+	for _, key := range keys {
+		if _, err := keylabel.Parse(key.Label); err == nil || w.rules.decide(key, nil).action.Changes() {
+			return true
+		}
+	}
+	return false
+}
+
+func lacksAny(r record, keys []provider.Key) bool {
+	for _, key := range keys {
+		if r.of(key) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// doubtful refuses a ledger that would make orphans by being empty, or by having lost more
+// than half of its keys since the last run over the whole account.
+func (w *walk) doubtful(ctx context.Context) error {
+	orphans := w.counts.ByClass[ClassOrphan]
+	if w.job.Settings.AllowEmptyLedger || orphans == 0 {
+		return nil
+	}
+	ledgerKeys := w.ledgerKeys + w.ownKeys
+	if ledgerKeys == 0 {
+		vouched, err := w.vouched(ctx)
+		if vouched || err != nil {
+			return err
+		}
+		return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
+	}
+	if last := w.state.LedgerKeys; w.whole() && last >= leastLedger && ledgerKeys*2 < last {
+		return fmt.Errorf("the ledger of Vault has %d keys and had %d when last seen, and %d keys would become orphans: if the ledger is right, set ALLOW_EMPTY_LEDGER", ledgerKeys, last, orphans)
+	}
+	return nil
+}
+
+// vouched looks for a single key that the ledger knows of users that this walk did not
+// reach: a part of an account may well have orphans alone.
+func (w *walk) vouched(ctx context.Context) (bool, error) {
+	if w.whole() {
+		return false, nil
+	}
+	for user, err := range w.cloud.ListUsers(ctx) {
+		if err != nil {
+			return false, fmt.Errorf("listing the account's users: %w", err)
+		}
+		if n, err := w.readLedger(ctx, user.Name, map[string]LedgerKey{}); n > 0 || err != nil {
+			return n > 0, err
+		}
+	}
+	return false, nil
+}
+
+// usedSince asks clouds that can tell whether a key that would be changed is in use. An
+// answer can only save the key.
+func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, error) {
+	usage, ok := w.cloud.(Usage)
+	if !ok || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
+		return d, nil
+	}
+	last, err := usage.LastUsed(ctx, key.User, key.ID)
+	if provider.KindOf(err) == provider.KindNotFound {
+		return d, nil // the key is gone: nobody can use it
+	}
+	if err != nil {
+		return decision{}, fmt.Errorf("when access key %s was last used cannot be read: %w", Mask(key.ID), err)
+	}
+	if last.IsZero() || w.rules.now.Sub(last) >= w.job.Settings.UsedWithin {
+		return d, nil
+	}
+	return decision{ClassUsed, fmt.Sprintf("%s, but used on %s", d.reason, last.UTC().Format(time.DateOnly)), ActionKeep}, nil
+}
+
+// isGone tells a user or key that does not exist (any more) from a failure.
+func isGone(err error) bool {
+	var known *provider.Error
+	return errors.As(err, &known) && known.Kind == provider.KindNotFound
+}

@@ -1,0 +1,498 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// The names of these subtests are those of the bugs that other clean-up tools have had.
+func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
+	t.Run("own key never planned", func(t *testing.T) {
+		w := newWorld(t)
+		w.job.Settings.MinAge, w.job.Settings.MaxAge, w.job.Settings.Foreign = 0, time.Nanosecond, settings.Enforce
+		engine := w.add(cloudsim.KeySpec{User: "engine"})
+		w.job.Accounts[0].EngineKeys = []string{engine}
+		former := w.add(cloudsim.KeySpec{User: "engine", Tag: ours(keylabel.KindRoot)})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[w.account.RootKey().AccessKey], ClassOwn, ActionKeep)
+		mustBeClass(t, found[engine], ClassEngine, ActionKeep)
+		mustBeClass(t, found[former], ClassEngine, ActionKeep)
+		if len(w.changes()) != 0 {
+			t.Errorf("got %+v", w.changes())
+		}
+	})
+
+	t.Run("lease listed late is not an orphan", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("other")
+		id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
+		listed := false
+		w.cloud.OnAnswer(func(call cloudsim.Call) { listed = listed || call.Op == "ReadAccessKeys" })
+		w.ledger.onAsk = func() { // the entry is written after the cloud was listed
+			if !listed {
+				t.Error("the ledger was asked before the cloud")
+			}
+			if len(w.ledger.entries) == 1 {
+				w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, Kind: "lease", User: "deploy"})
+			}
+		}
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[id], ClassLeased, ActionKeep)
+	})
+
+	t.Run("> 100 users/paging", func(t *testing.T) {
+		w := newWorld(t)
+		var ids []string
+		for i := range 250 {
+			ids = append(ids, w.add(cloudsim.KeySpec{User: userName(i)}))
+		}
+		last := w.orphan(userName(249), ahead(dayLong))
+		_, found := w.mustRun(t)
+		for _, id := range ids {
+			mustBeClass(t, found[id], ClassForeign, ActionKeep)
+		}
+		mustBeClass(t, found[last], ClassOrphan, ActionDeactivate)
+		w.mustBe(t, last, cloudsim.Inactive)
+	})
+
+	t.Run("user with 1 old + 1 fresh key loses only the old", func(t *testing.T) {
+		w := newWorld(t)
+		w.job.Settings.Foreign = settings.Enforce
+		old := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
+		fresh := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-10 * dayLong)})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[old], ClassOverAge, ActionDeactivate)
+		mustBeClass(t, found[fresh], ClassForeign, ActionKeep)
+		w.mustBe(t, old, cloudsim.Inactive)
+		w.mustBe(t, fresh, cloudsim.Active)
+	})
+
+	t.Run("exemption source unreadable → abort", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.orphan("deploy", ahead(dayLong))
+		w.cloud.Order(cloudsim.Fault{Op: "ReadApiAccessPolicy", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
+		_, _, err := w.run(t)
+		mustSay(t, err, "reading the access policy")
+		w.mustBe(t, id, cloudsim.Active)
+	})
+
+	t.Run("404/409 on delete idempotent", func(t *testing.T) {
+		w := newWorld(t)
+		gone, stuck := w.orphan("gone", ahead(dayLong)), w.orphan("stuck", ahead(dayLong))
+		w.job.Settings.Quarantine = 0
+		w.cloud.OnCall(func(call cloudsim.Call) {
+			if call.Op == "DeleteAccessKey" {
+				w.account.DeleteKey(gone)
+			}
+		})
+		w.job.Settings.Workers = 1
+		w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6007", Skip: 1})
+		result, found := w.mustRun(t)
+		if found[gone].Outcome != OutcomeDeleted || found[stuck].Outcome != OutcomeUndeletable || result.Total().Undeletable != 1 {
+			t.Errorf("got %+v and %+v", found[gone], found[stuck])
+		}
+		w.mustBe(t, stuck, cloudsim.Inactive)
+	})
+
+	t.Run("deactivation request carries ExpirationDate", func(t *testing.T) {
+		w := newWorld(t)
+		expires := ahead(3 * dayLong)
+		w.orphan("deploy", expires)
+		w.mustRun(t)
+		changes := w.changes()
+		if len(changes) != 1 || changes[0].Op != "UpdateAccessKey" || !wireDate(t, changes[0]).Equal(expires) {
+			t.Errorf("got %+v, want an update with %s", changes, expires)
+		}
+	})
+
+	t.Run("a key without a date gets one that outlasts its quarantine", func(t *testing.T) {
+		w := newWorld(t)
+		w.job.Settings.Foreign = settings.Enforce
+		w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
+		w.mustRun(t)
+		if changes := w.changes(); len(changes) != 1 || time.Until(wireDate(t, changes[0])) < 7*dayLong {
+			t.Errorf("got %+v", changes)
+		}
+	})
+
+	t.Run("expired+ACTIVE classed expired", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("other")
+		mine := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-2 * time.Hour)})
+		theirs := w.add(cloudsim.KeySpec{User: "ci", Expires: ahead(-2 * time.Hour)})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[mine], ClassExpired, ActionRemove)
+		mustBeClass(t, found[theirs], ClassExpired, ActionFlag)
+		w.mustBe(t, mine, "deleted")
+		w.mustBe(t, theirs, cloudsim.Active)
+	})
+
+	t.Run("an expired key whose deletion is refused is a result", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("other")
+		id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-2 * time.Hour)})
+		w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6007"})
+		_, found := w.mustRun(t)
+		if found[id].Outcome != OutcomeUndeletable {
+			t.Errorf("got %+v", found[id])
+		}
+		w.mustBe(t, id, cloudsim.Inactive)
+	})
+
+	t.Run("Vault sealed/403 → abort", func(t *testing.T) {
+		for _, failure := range []string{"Error making API request. Code: 503. Vault is sealed", "Code: 403. permission denied"} {
+			w := newWorld(t)
+			id := w.orphan("deploy", ahead(dayLong))
+			w.ledger.err = errors.New(failure)
+			result, _, err := w.run(t)
+			mustSay(t, err, "default", failure, "every leased key would look like an orphan")
+			if result.Accounts[0].Problem == "" {
+				t.Errorf("got %+v", result.Accounts)
+			}
+			w.mustBe(t, id, cloudsim.Active)
+		}
+	})
+
+	t.Run("Vault empty → abort", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.orphan("deploy", ahead(dayLong))
+		w.ledger.entries = nil
+		result, found, err := w.run(t)
+		mustSay(t, err, "the ledger of Vault is empty", "ALLOW_EMPTY_LEDGER")
+		if len(w.changes()) != 0 || found[id].Outcome != OutcomeNotReached || result.Total().NotReached != 2 { // the lease looks like one too
+			t.Errorf("got %+v and %+v", w.changes(), found[id])
+		}
+		w.job.Settings.AllowEmptyLedger = true
+		w.mustRun(t)
+		w.mustBe(t, id, cloudsim.Inactive)
+	})
+
+	t.Run("a ledger that has lost half of its keys aborts", func(t *testing.T) {
+		w := newWorld(t)
+		for i := range 12 {
+			w.lease(userName(i))
+		}
+		w.mustRun(t)
+		w.ledger.entries = w.ledger.entries[:5]
+		_, _, err := w.run(t)
+		mustSay(t, err, "has 5 keys and had 12", "7 keys would become orphans")
+		if len(w.changes()) != 0 || w.ledger.states["default"].LedgerKeys != 12 {
+			t.Errorf("got %+v and %+v", w.changes(), w.ledger.states)
+		}
+	})
+
+	t.Run("clock skew", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("other")
+		ended := w.add(cloudsim.KeySpec{User: "deploy", Expires: ahead(-59 * time.Minute)})
+		unborn := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Created: time.Now().Add(time.Minute), Expires: ahead(dayLong)})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[ended], ClassForeign, ActionKeep)
+		mustBeClass(t, found[unborn], ClassYoung, ActionKeep)
+	})
+
+	t.Run("`ExpirationDate` with date-only form", func(t *testing.T) {
+		w := newWorld(t)
+		w.job.Settings.Mode = settings.Report
+		w.account.AddUser("ci")
+		body := `{"AccessKeys":[{"AccessKeyId":"DATEONLYAAAAAAAAAAAA","State":"ACTIVE","CreationDate":"2020-01-01","ExpirationDate":"2021-01-01"}],"ResponseContext":{}}`
+		// Who signs takes two lists and the signing identity one; the next is the user's.
+		w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: body, Skip: 3, Times: 1})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found["DATEONLYAAAAAAAAAAAA"], ClassExpired, ActionFlag)
+	})
+
+	t.Run("duplicate delivery = same end state", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.orphan("deploy", ahead(dayLong))
+		w.mustRun(t)
+		before, _ := w.account.Key(id)
+		w.cloud.ResetCalls()
+		_, found := w.mustRun(t)
+		after, _ := w.account.Key(id)
+		if before != after || len(w.changes()) != 0 {
+			t.Errorf("got %+v and then %+v", before, after)
+		}
+		mustBeClass(t, found[id], ClassOrphan, ActionWait)
+	})
+
+	t.Run("deadline hits mid-apply → partial report, no key half-done unreported", deadlineHitsMidApply)
+
+	t.Run("secrets/full key ids absent from errors", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.orphan("deploy", ahead(dayLong))
+		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400, Code: "0", Body: `{"Errors":[{"Type":"X","Code":"0","Details":"key ` + id + `"}]}`})
+		result, found, err := w.run(t)
+		mustSay(t, err, "could not change 1 keys")
+		if found[id].Outcome != OutcomeFailed {
+			t.Errorf("got %+v", found[id])
+		}
+		mustHide(t, w, err.Error()+found[id].Detail+result.Accounts[0].Problem)
+	})
+}
+
+// deadlineHitsMidApply also wants the next run to go on. Ten calls of 60 ms fit into the
+// 590 ms between the deadline and the reserve: one may begin in the last of them.
+func deadlineHitsMidApply(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.job.Settings.Workers, w.job.Settings.Reserve = 1, 200*time.Millisecond
+		ids := []string{}
+		for i := range 20 {
+			ids = append(ids, w.orphan(userName(i), ahead(dayLong)))
+		}
+		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Delay, Delay: 60 * time.Millisecond})
+		ctx, cancel := context.WithTimeout(t.Context(), 790*time.Millisecond)
+		defer cancel()
+		result, found, err := w.runIn(t, ctx)
+		if err != nil || !result.Accounts[0].Partial {
+			t.Fatalf("got %+v and error %v", result.Accounts, err)
+		}
+		for _, id := range ids {
+			key, _ := w.account.Key(id)
+			want := OutcomeNotReached
+			if key.State == cloudsim.Inactive {
+				want = OutcomeDeactivated
+			}
+			if found[id].Outcome != want {
+				t.Errorf("the key is %s and reported as %s", key.State, found[id].Outcome)
+			}
+		}
+		if n := result.Total(); n.Deactivated != 10 || n.NotReached != 10 {
+			t.Errorf("got %+v", n)
+		}
+		w.mustRun(t)
+		for _, id := range ids {
+			w.mustBe(t, id, cloudsim.Inactive)
+		}
+	})
+}
+
+func mustHide(t *testing.T, w *world, text string) {
+	t.Helper()
+	hidden := w.cloud.Secrets()
+	for _, key := range w.account.Keys() {
+		hidden = append(hidden, key.ID)
+	}
+	for _, value := range hidden {
+		if len(value) > 0 && strings.Contains(text, value) {
+			t.Errorf("%s shows in %s", value, text)
+		}
+	}
+}
+
+func TestAnotherAccountsKeyLooksAtNothing(t *testing.T) {
+	w := newWorld(t)
+	w.job.Accounts[0].AccountID = "210987654321"
+	_, _, err := w.run(t)
+	mustSay(t, err, "belongs to cloud account 123456789012", "nothing was looked at")
+	if w.cloud.CountCalls("ReadUsers") > 1 { // WhoAmI asks for them
+		t.Error("the users were listed")
+	}
+}
+
+func TestAKeyGoesThroughQuarantine(t *testing.T) {
+	w := newWorld(t)
+	id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(30 * dayLong), Created: time.Now().Add(-8 * dayLong), Inactive: true})
+	w.lease("other")
+	w.job.Settings.Quarantine = 9 * dayLong
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[id], ClassOrphan, ActionWait)
+	w.mustBe(t, id, cloudsim.Inactive)
+
+	w.job.Settings.Quarantine = 8 * dayLong // it was last changed when it was made
+	_, found = w.mustRun(t)
+	mustBeClass(t, found[id], ClassOrphan, ActionDelete)
+	w.mustBe(t, id, "deleted")
+}
+
+func TestAKeyThatEndsInQuarantineIsStillDeleted(t *testing.T) {
+	w := newWorld(t, cloudsim.WithRules(cloudsim.Rules{RefuseExpiredDelete: true}))
+	w.lease("other")
+	w.job.Settings.Grace = 3 * dayLong // not yet expired to the sweep
+	id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong), Created: time.Now().Add(-8 * dayLong), Inactive: true})
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[id], ClassOrphan, ActionDelete)
+	w.mustBe(t, id, "deleted")
+}
+
+func TestCapsAreJudgedOverTheWholePlanBeforeTheFirstCall(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.orphan(userName(i), ahead(dayLong))
+	}
+	for _, change := range []func(*settings.Sweep){
+		func(s *settings.Sweep) { s.MaxKeys = 4 },
+		func(s *settings.Sweep) { s.MaxPercent = 71 }, // 5 of 7
+	} {
+		w.job.Settings.MaxKeys, w.job.Settings.MaxPercent = 5, 72
+		change(&w.job.Settings)
+		result, found := w.mustRun(t)
+		if result.Accounts[0].Tripped == "" || len(w.changes()) != 0 {
+			t.Errorf("got %+v and %+v", result.Accounts, w.changes())
+		}
+		for _, f := range found {
+			if f.Action.Changes() && f.Outcome != OutcomeRefused {
+				t.Errorf("got %+v", f)
+			}
+		}
+	}
+	w.job.Settings.MaxKeys, w.job.Settings.MaxPercent = 5, 72
+	if result, _ := w.mustRun(t); result.Total().Deactivated != 5 {
+		t.Errorf("got %+v", result.Total())
+	}
+}
+
+func TestAKeyThatChangesAfterThePlanIsLeftAlone(t *testing.T) {
+	cases := map[string]struct {
+		change func(w *world, id string)
+		want   Outcome
+	}{
+		"because it is leased now": {func(w *world, id string) {
+			w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, User: "deploy"})
+		}, OutcomeDrifted},
+		"because it is gone":         {func(w *world, id string) { w.account.DeleteKey(id) }, OutcomeGone},
+		"because its user is gone":   {func(w *world, _ string) { w.account.DeleteUser("deploy") }, OutcomeGone},
+		"because the ledger is lost": {func(w *world, _ string) { w.ledger.err = errors.New("sealed") }, OutcomeNotReached},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			id := w.orphan("deploy", ahead(dayLong))
+			reads := 0
+			w.cloud.OnCall(func(call cloudsim.Call) {
+				if body := string(call.Body); call.Op == "ReadAccessKeys" && strings.Contains(body, `"deploy"`) && !strings.Contains(body, "Filters") {
+					if reads++; reads == 2 {
+						test.change(w, id)
+					}
+				}
+			})
+			_, found, err := w.run(t)
+			if found[id].Outcome != test.want || (err != nil) != (test.want == OutcomeNotReached) || len(w.changes()) != 0 {
+				t.Errorf("got %+v and error %v", found[id], err)
+			}
+		})
+	}
+}
+
+func TestAPlanThatTakesTooLongGoesOnInTheNextRun(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.job.Settings.Workers, w.job.Settings.Reserve = 1, time.Second
+		ids := []string{}
+		for i := range 60 {
+			ids = append(ids, w.orphan(userName(i), ahead(dayLong)))
+		}
+		w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 10 * time.Millisecond})
+		cursors := []string{}
+		for range 20 {
+			// Finding out who signs asks fifty users: half a second of the two and a half.
+			ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+			result, _, err := w.runIn(t, ctx)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !result.Accounts[0].Partial {
+				break
+			}
+			cursors = append(cursors, result.Accounts[0].Cursor)
+		}
+		if len(cursors) == 0 || len(cursors) == 20 {
+			t.Errorf("the runs ended after %q", cursors)
+		}
+		for _, id := range ids {
+			w.mustBe(t, id, cloudsim.Inactive)
+		}
+	})
+}
+
+func TestACursorSkipsTheUsersBeforeIt(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.orphan("a", ahead(dayLong)), w.orphan("b", ahead(dayLong))
+	w.job.Resume = map[string]string{"default": "a"}
+	_, found := w.mustRun(t)
+	w.mustBe(t, first, cloudsim.Active)
+	w.mustBe(t, second, cloudsim.Inactive)
+	if _, seen := found[first]; seen {
+		t.Error("a user before the cursor was looked at")
+	}
+	w.job.Resume = map[string]string{"default": "a user that was deleted"}
+	w.mustRun(t)
+	w.mustBe(t, first, cloudsim.Inactive)
+}
+
+func TestAnAccountThatFailsDoesNotStopTheOthers(t *testing.T) {
+	w := newWorld(t)
+	id := w.orphan("deploy", ahead(dayLong))
+	good := w.job.Connect
+	w.job.Connect = func(ctx context.Context, account Account) (Cloud, func(), error) {
+		if account.Name == "broken" {
+			return nil, nil, errors.New("no key for this account")
+		}
+		return good(ctx, account)
+	}
+	w.job.Accounts = append([]Account{{Name: "broken"}}, w.job.Accounts...)
+	result, _, err := w.run(t)
+	var failed *FailedError
+	if !errors.As(err, &failed) || !slices.Equal(failed.Accounts, []string{"broken"}) || len(result.Accounts) != 2 {
+		t.Errorf("got %+v and error %v", result.Accounts, err)
+	}
+	w.mustBe(t, id, cloudsim.Inactive)
+
+	w.job.Settings.Accounts = []string{"default", "misspelt"}
+	_, _, err = w.run(t)
+	mustSay(t, err, "misspelt", "do not exist")
+}
+
+func TestWithoutALedgerNothingIsAnOrphan(t *testing.T) {
+	w := newWorld(t)
+	w.job.Ledger = nil
+	live := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
+	ended := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[live], ClassUnverified, ActionKeep)
+	mustBeClass(t, found[ended], ClassExpired, ActionRemove)
+}
+
+// A key that somebody took the label off is still a lease.
+func TestALeaseWithoutItsLabelIsFoundInTheLedger(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Foreign = settings.Enforce
+	id := w.add(cloudsim.KeySpec{User: "deploy", Created: time.Now().Add(-100 * dayLong)})
+	w.ledger.entries = []LedgerKey{{AccessKey: id, Kind: "static", User: "deploy", Role: "db"}}
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[id], ClassStatic, ActionKeep)
+}
+
+// The engine's own identity has no name in its ledger, whoever that is to the sweep.
+func TestALeaseOnTheEnginesOwnIdentityIsFoundInTheLedger(t *testing.T) {
+	w := newWorld(t)
+	id := w.add(cloudsim.KeySpec{User: "engine", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
+	w.ledger.entries = []LedgerKey{{AccessKey: id, Kind: "lease", User: ""}}
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[id], ClassLeased, ActionKeep)
+}
+
+func TestARefusedKeyEndsTheAccountAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Workers = 1
+	for i := range 12 {
+		w.orphan(userName(i), ahead(dayLong))
+	}
+	w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "1"})
+	result, _, err := w.run(t)
+	if provider.KindOf(err) != provider.KindKeyRefused || result.Total().Failed != 1 || result.Total().NotReached != 11 {
+		t.Errorf("got %+v and error %v", result.Total(), err)
+	}
+}

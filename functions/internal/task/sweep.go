@@ -1,0 +1,113 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package task
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
+
+// SweepAnswer is what a sweep answers to its caller: the counts, and where the report is.
+// Lambda takes 6 MB at most, so it names no key.
+type SweepAnswer struct {
+	Mode     string            `json:"mode"`
+	ModeWhy  string            `json:"mode_why,omitempty"`
+	Accounts []SweptAccount    `json:"accounts"`
+	Resume   map[string]string `json:"resume,omitempty"` // for an event that goes on where time ran out
+	Reports  []string          `json:"reports,omitempty"`
+}
+
+// SweptAccount is one account of a SweepAnswer.
+type SweptAccount struct {
+	Account     string `json:"account"`
+	Seen        int    `json:"seen"`
+	Planned     int    `json:"planned"`
+	Deactivated int    `json:"deactivated"`
+	Deleted     int    `json:"deleted"`
+	Undeletable int    `json:"undeletable"`
+	Failed      int    `json:"failed"`
+	Partial     bool   `json:"partial"`
+	Tripped     string `json:"tripped,omitempty"`
+	Problem     string `json:"problem,omitempty"`
+}
+
+// Sweep carries out one run of revoke-expired-keys.
+func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*SweepAnswer, error) {
+	config, err := settings.ReadSweep(s.Getenv, event)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	result, runErr := s.sweep(ctx, config, event.Resume)
+	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
+	if result.Started.IsZero() {
+		return nil, runErr // there was no run
+	}
+	places, keepErr := s.keep(ctx, result.Started,
+		file{".json", "application/json", func(w io.Writer) error { return report.SweepJSON(w, about, result) }},
+		file{".html", "text/html; charset=utf-8", func(w io.Writer) error { return report.SweepHTML(w, about, result) }},
+	)
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "sweep done", report.SweepSummary(about, result)...)
+	if err := metrics.Sweep(s.Metrics, s.Function, result); err != nil {
+		s.Log.WarnContext(ctx, "metrics lost", "problem", err.Error())
+	}
+	return answerSweep(result, places), first(runErr, keepErr)
+}
+
+// sweep takes what it needs from Vault and gives it back.
+func (s Surroundings) sweep(ctx context.Context, config settings.Sweep, resume map[string]string) (sweep.Result, error) {
+	access, err := s.open(ctx, config.Accounts)
+	if err != nil {
+		return sweep.Result{}, err
+	}
+	defer s.close(ctx, access)
+	job := sweep.Job{
+		Settings: config, Accounts: access.Accounts(), Ledger: access.Ledger(), Resume: resume, Log: s.Log,
+		Connect: func(ctx context.Context, account sweep.Account) (sweep.Cloud, func(), error) {
+			return access.Connect(ctx, account.Name)
+		},
+	}
+	if s.Archive != nil {
+		job.Store = archive.State{Archive: s.Archive}
+	}
+	return sweep.Run(ctx, job)
+}
+
+func answerSweep(result sweep.Result, places []string) *SweepAnswer {
+	answer := &SweepAnswer{Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: []SweptAccount{}, Reports: places}
+	for _, a := range result.Accounts {
+		answer.Accounts = append(answer.Accounts, SweptAccount{
+			Account: a.Account, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Deactivated: a.Counts.Deactivated, Deleted: a.Counts.Deleted,
+			Undeletable: a.Counts.Undeletable, Failed: a.Counts.Failed, Partial: a.Partial, Tripped: a.Tripped, Problem: a.Problem,
+		})
+		if a.Partial && a.Cursor != "" {
+			if answer.Resume == nil {
+				answer.Resume = map[string]string{}
+			}
+			answer.Resume[a.Account] = a.Cursor
+		}
+	}
+	return answer
+}
+
+// first returns the first error there is. They are not joined: Lambda reports the type of
+// the error that it gets.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

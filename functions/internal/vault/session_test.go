@@ -1,0 +1,297 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// server answers as Vault does. The acceptance tests ask a real one; here are the answers
+// that a real one gives only with effort.
+type server struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	logins  int
+	revoked []string
+	answer  map[string]http.HandlerFunc
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{t: t, answer: map[string]http.HandlerFunc{}}
+	listening := httptest.NewServer(s)
+	t.Cleanup(listening.Close)
+	t.Setenv("VAULT_ADDR", listening.URL)
+	t.Setenv("VAULT_TOKEN", "someone-elses")
+	t.Setenv("VAULT_MAX_RETRIES", "0")
+	return s
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	switch answer := s.answer[path]; {
+	case answer != nil:
+		answer(w, r)
+	case path == "auth/approle/login":
+		s.logins++
+		fmt.Fprintf(w, `{"auth":{"client_token":"token-%d"}}`, s.logins)
+	case path == "auth/token/revoke-self":
+		s.revoked = append(s.revoked, r.Header.Get("X-Vault-Token"))
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		http.Error(w, `{"errors":[]}`, http.StatusNotFound)
+	}
+}
+
+// says answers a path with a status and a body.
+func (s *server) says(path string, status int, body string) {
+	s.answer[path] = func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}
+}
+
+func open(ctx context.Context) (*Session, error) {
+	config, _, err := ReadConfig(environment(map[string]string{
+		"VAULT_ADDR": "from the environment", "VAULT_ENGINE": "keys", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i", "VAULT_SECRET_ID": "s",
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, config, slog.New(slog.DiscardHandler))
+}
+
+func mustOpen(t *testing.T) *Session {
+	t.Helper()
+	s, err := open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestEveryKindOfFailureHasATypeOfItsOwn(t *testing.T) {
+	cases := map[string]struct {
+		status int
+		body   string
+		want   error
+	}{
+		"sealed":            {503, `{"errors":["Vault is sealed"]}`, &VaultSealedError{}},
+		"denied":            {403, `{"errors":["permission denied"]}`, &VaultDeniedError{}},
+		"no such auth":      {404, `{"errors":["no handler for route"]}`, &VaultEmptyError{}},
+		"an error of Vault": {500, `{"errors":["internal error"]}`, &VaultFailedError{}},
+		"a bad request":     {400, `{"errors":["invalid role"]}`, &VaultFailedError{}},
+		"no token":          {200, `{}`, &VaultEmptyError{}},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			newServer(t).says("auth/approle/login", test.status, test.body)
+			_, err := open(t.Context())
+			if reflect.TypeOf(err) != reflect.TypeOf(test.want) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "auth/approle/login") {
+				t.Errorf("got %T: %v", err, err)
+			}
+		})
+	}
+	t.Run("nobody there", func(t *testing.T) {
+		newServer(t)
+		t.Setenv("VAULT_ADDR", "http://127.0.0.1:1")
+		var unreachable *VaultUnreachableError
+		if _, err := open(t.Context()); !errors.As(err, &unreachable) {
+			t.Errorf("got %T: %v", err, err)
+		}
+	})
+}
+
+func TestATokenThatHasEndedIsReplacedOnce(t *testing.T) {
+	s := newServer(t)
+	s.answer["keys/policy/a"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Vault-Token") == "token-1" {
+			http.Error(w, `{"errors":["permission denied"]}`, http.StatusForbidden)
+			return
+		}
+		fmt.Fprint(w, `{"data":{}}`)
+	}
+	session := mustOpen(t)
+	if err := session.Refresh(t.Context(), "a"); err != nil || s.logins != 2 {
+		t.Errorf("got %v after %d logins", err, s.logins)
+	}
+	s.says("keys/policy/a", http.StatusForbidden, `{"errors":["permission denied"]}`)
+	var denied *VaultDeniedError
+	if err := session.Refresh(t.Context(), "a"); !errors.As(err, &denied) || s.logins != 2 {
+		t.Errorf("got %v after %d logins: a second denial is believed", err, s.logins)
+	}
+	t.Run("both tokens are revoked, also when the run was cancelled", func(t *testing.T) {
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := session.Close(cancelled); err != nil || !reflect.DeepEqual(s.revoked, []string{"token-1", "token-2"}) {
+			t.Errorf("got %v, revoked %v", err, s.revoked)
+		}
+	})
+	t.Run("closing again does nothing", func(t *testing.T) {
+		if err := session.Close(t.Context()); err != nil || len(s.revoked) != 2 {
+			t.Errorf("got %v, revoked %v", err, s.revoked)
+		}
+	})
+}
+
+func TestManyDeniedAtOnceLogInOnce(t *testing.T) {
+	s := newServer(t)
+	s.answer["keys/policy/a"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Vault-Token") == "token-1" {
+			http.Error(w, `{"errors":[]}`, http.StatusForbidden)
+			return
+		}
+		fmt.Fprint(w, `{"data":{}}`)
+	}
+	session := mustOpen(t)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := session.Refresh(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.logins != 2 {
+		t.Errorf("%d logins", s.logins)
+	}
+}
+
+func TestAnEngineWithoutAccountsIsNoSweepOfNothing(t *testing.T) {
+	newServer(t)
+	var nothing *VaultEmptyError
+	if _, err := mustOpen(t).Accounts(t.Context(), nil); !errors.As(err, &nothing) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	s := newServer(t)
+	s.says("keys/config", 200, `{"data":{"keys":["a","b"]}}`)
+	s.says("keys/info", 200, `{"data":{"instance_id":"INSTANCE"}}`)
+	s.says("keys/config/a", 200, `{"data":{"provider":"outscale","region":"eu-west-2","access_key":"NOW","previous_access_keys":["BEFORE"],
+		"account_id":"123456789012","expiry_grace":60,"max_ttl":3600,"max_requests_per_second":2.5,"request_timeout":15,"max_retries":3}}`)
+	s.says("keys/config/b", 200, `{"data":{"provider":""}}`)
+	session := mustOpen(t)
+	accounts, err := session.Accounts(t.Context(), []string{"a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Account{{
+		Name: "a", Provider: "outscale", Region: "eu-west-2", AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE",
+		ExpiryGrace: time.Minute, MaxTTL: time.Hour, PerSecond: 2.5, Timeout: 15 * time.Second, MaxRetries: 3,
+	}}
+	if !reflect.DeepEqual(accounts, want) {
+		t.Errorf("got  %+v\nwant %+v", accounts, want)
+	}
+	if _, err := session.Accounts(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "cloudkeys engine") {
+		t.Errorf("an answer of another engine: %v", err)
+	}
+}
+
+func TestTheLedgerIsReadPageByPage(t *testing.T) {
+	s := newServer(t)
+	const total = ledgerPage + 3
+	s.answer["keys/keys"] = func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		if query.Get("account") != "a" || query.Get("user") != "deploy" || query.Get("list") != "true" {
+			t.Errorf("asked with %v", query)
+		}
+		first := 0
+		if after := query.Get("after"); after != "" {
+			fmt.Sscanf(after, "K%05d", &first)
+			first++
+		}
+		limit, _ := strconv.Atoi(query.Get("limit"))
+		ids, info := []string{}, map[string]any{}
+		for i := first; i < min(total, first+limit); i++ {
+			id := fmt.Sprintf("K%05d", i)
+			ids = append(ids, id)
+			info[id] = map[string]any{"kind": "lease", "user_name": "deploy", "role": "r", "expiration": "2026-01-02T03:04:05Z"}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"keys": ids, "key_info": info}})
+	}
+	keys, err := mustOpen(t).Keys(t.Context(), "a", "deploy")
+	if err != nil || len(keys) != total {
+		t.Fatalf("got %d keys and error %v", len(keys), err)
+	}
+	last := keys[total-1]
+	if last.AccessKey != "K01002" || last.Kind != "lease" || last.Role != "r" || !last.Expires.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
+		t.Errorf("got %+v", last)
+	}
+}
+
+func TestTheEnginesOwnIdentityIsAskedForAsSuch(t *testing.T) {
+	s := newServer(t)
+	s.answer["keys/keys"] = func(w http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); query.Get("own_identity") != "true" || query.Has("user") {
+			t.Errorf("asked with %v: an empty user would be everybody", query)
+		}
+		http.Error(w, `{"errors":[]}`, http.StatusNotFound)
+	}
+	if keys, err := mustOpen(t).Keys(t.Context(), "a", ""); err != nil || len(keys) != 0 {
+		t.Errorf("got %v and error %v", keys, err)
+	}
+}
+
+func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
+	s := newServer(t)
+	s.says("keys/keys", 500, `{"errors":["storage is gone"]}`)
+	if _, err := mustOpen(t).Keys(t.Context(), "a", "deploy"); err == nil {
+		t.Error("it was taken for an empty one")
+	}
+	s.says("keys/keys", 200, `{"data":{"keys":["K"],"key_info":{"K":{"expiration":"soon"}}}}`)
+	if _, err := mustOpen(t).Keys(t.Context(), "a", "deploy"); err == nil {
+		t.Error("a date that cannot be read was taken for none")
+	}
+}
+
+func TestAKeyOfAnotherAccountIsRefused(t *testing.T) {
+	s := newServer(t)
+	s.says("keys/creds/functions-a", 200, `{"lease_id":"l","data":{"account":"b","access_key":"K","secret_key":"S"}}`)
+	_, err := mustOpen(t).Lease(t.Context(), "a", time.Minute)
+	if err == nil || !strings.Contains(err.Error(), `of account "b"`) || strings.Contains(err.Error(), `"S"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheLongestKeysOfAnAccount(t *testing.T) {
+	s := newServer(t)
+	s.says("sys/mounts/keys/tune", 200, `{"data":{"max_lease_ttl":86400}}`)
+	s.says("keys/roles", 200, `{"data":{"keys":["short","long"]}}`)
+	s.says("keys/roles/short", 200, `{"data":{"account":"a","max_ttl":600}}`)
+	s.says("keys/roles/long", 200, `{"data":{"account":"b","max_ttl":0}}`)
+	s.says("keys/static-roles", 200, `{"data":{"keys":["s"]}}`)
+	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_period":3600,"rotation_grace_period":900}}`)
+	accounts := []Account{
+		{Name: "a", ExpiryGrace: time.Minute},
+		{Name: "b", ExpiryGrace: time.Minute, MaxTTL: 2 * time.Hour, Rotation: 30 * time.Minute},
+		{Name: "c", Rotation: 48 * time.Hour},
+	}
+	longest, err := mustOpen(t).LongestKeys(t.Context(), accounts)
+	want := map[string]time.Duration{"a": 10*time.Minute + 65*time.Second, "b": 2*time.Hour + 65*time.Second, "c": 96 * time.Hour}
+	if err != nil || !reflect.DeepEqual(longest, want) {
+		t.Errorf("got %v and error %v, want %v", longest, err, want)
+	}
+	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_schedule":"0 3 * * *"}}`)
+	if longest, err = mustOpen(t).LongestKeys(t.Context(), accounts); err != nil || longest["c"] != 0 {
+		t.Errorf("with a schedule: got %v and error %v", longest, err)
+	}
+}

@@ -1,0 +1,290 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package functions_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
+)
+
+// The functions, by their logical ids.
+const (
+	revokeID = "RevokeExpiredKeysFunction"
+	syncID   = "SyncPolicyFunction"
+)
+
+// template is what of template.yaml these tests look at. Values with CloudFormation's own
+// tags (!Ref and the like) stay nodes.
+type template struct {
+	Parameters map[string]struct {
+		Default       string   `yaml:"Default"`
+		AllowedValues []string `yaml:"AllowedValues"`
+	} `yaml:"Parameters"`
+	Globals struct {
+		Function struct {
+			Timeout     int         `yaml:"Timeout"`
+			Environment environment `yaml:"Environment"`
+		} `yaml:"Function"`
+	} `yaml:"Globals"`
+	Resources map[string]struct {
+		Type     string `yaml:"Type"`
+		Metadata struct {
+			BuildMethod string `yaml:"BuildMethod"`
+		} `yaml:"Metadata"`
+		Properties struct {
+			Namespace         string      `yaml:"Namespace"`
+			MetricName        string      `yaml:"MetricName"`
+			TreatMissingData  string      `yaml:"TreatMissingData"`
+			VisibilityTimeout int         `yaml:"VisibilityTimeout"`
+			DashboardBody     string      `yaml:"DashboardBody"`
+			Environment       environment `yaml:"Environment"`
+		} `yaml:"Properties"`
+	} `yaml:"Resources"`
+}
+
+type environment struct {
+	Variables map[string]yaml.Node `yaml:"Variables"`
+}
+
+func read(t *testing.T) (template, string) {
+	t.Helper()
+	text, err := os.ReadFile("../template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed template
+	if err := yaml.Unmarshal(text, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	return parsed, string(text)
+}
+
+func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
+	parsed, _ := read(t)
+	sweepNames, policyNames := settings.Names()
+	common := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), []string{"ALLOW_LOCAL_ENFORCE"})
+	for id, names := range map[string][]string{revokeID: sweepNames, syncID: policyNames} {
+		t.Run(id, func(t *testing.T) {
+			declared := slices.Collect(maps.Keys(parsed.Globals.Function.Environment.Variables))
+			declared = slices.AppendSeq(declared, maps.Keys(parsed.Resources[id].Properties.Environment.Variables))
+			readByCode := slices.Concat(common, names)
+			slices.Sort(declared)
+			slices.Sort(readByCode)
+			for _, name := range slices.Compact(declared) {
+				if _, found := slices.BinarySearch(readByCode, name); !found {
+					t.Errorf("%s is set, and nobody reads it", name)
+				}
+			}
+			for _, name := range slices.Compact(readByCode) {
+				if _, found := slices.BinarySearch(declared, name); !found {
+					t.Errorf("%s is read, and not set", name)
+				}
+			}
+		})
+	}
+}
+
+// TestTheNamedVariablesAreThoseThatAreRead keeps the lists of names honest.
+func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
+	sweepNames, policyNames := settings.Names()
+	named := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), sweepNames, policyNames,
+		[]string{
+			"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
+			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3",
+		})
+	for _, values := range []map[string]string{
+		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b"},
+		{"OSC_ACCESS_KEY": "AK", "MODE": "enforce", "AWS_SAM_LOCAL": "true"},
+	} {
+		getenv := func(name string) string {
+			if !slices.Contains(named, name) {
+				t.Errorf("%s is read, and not named", name)
+			}
+			return values[name]
+		}
+		// The answers do not matter here, nor whether the settings fit.
+		_, _ = settings.ReadSweep(getenv, settings.SweepEvent{})
+		_, _ = settings.ReadPolicySync(getenv, settings.PolicySyncEvent{})
+		_, _, _ = vault.ReadConfig(getenv)
+		_, _ = cloud.FromEnvironment(getenv)
+		_ = archive.FromEnvironment(getenv)
+	}
+}
+
+func TestTheTemplatesDefaultsChangeNothing(t *testing.T) {
+	parsed, _ := read(t)
+	for _, name := range []string{"Mode", "Foreign"} {
+		if p := parsed.Parameters[name]; p.Default != settings.Report || !slices.Equal(p.AllowedValues, []string{settings.Report, settings.Enforce}) {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	t.Run("and are accepted by the functions", func(t *testing.T) {
+		if _, err := settings.ReadSweep(parsed.getenv(revokeID), settings.SweepEvent{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := settings.ReadPolicySync(parsed.getenv(syncID), settings.PolicySyncEvent{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// getenv is a function's environment where every parameter has its default.
+func (parsed template) getenv(id string) func(string) string {
+	return func(name string) string {
+		node, ok := parsed.Resources[id].Properties.Environment.Variables[name]
+		if !ok {
+			node = parsed.Globals.Function.Environment.Variables[name]
+		}
+		if node.Tag == "!Ref" {
+			return parsed.Parameters[node.Value].Default
+		}
+		return node.Value
+	}
+}
+
+// emitted are the metrics of both functions.
+func emitted(t *testing.T) map[string]bool {
+	t.Helper()
+	var out bytes.Buffer
+	if err := metrics.Sweep(&out, "f", sweep.Result{Accounts: []sweep.AccountResult{{Provider: "outscale"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := metrics.PolicySync(&out, "f", policysync.Result{Accounts: []policysync.AccountResult{{Provider: "outscale"}}}); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	decoder := json.NewDecoder(&out)
+	for decoder.More() {
+		line := map[string]any{}
+		if err := decoder.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		for name := range line {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+func TestEveryAlarmWatchesAMetricThatExists(t *testing.T) {
+	parsed, _ := read(t)
+	known := emitted(t)
+	watched, silence := 0, false
+	for id, resource := range parsed.Resources {
+		p := resource.Properties
+		if resource.Type != "AWS::CloudWatch::Alarm" || strings.HasPrefix(p.Namespace, "AWS/") {
+			continue
+		}
+		watched++
+		silence = silence || p.TreatMissingData == "breaching"
+		if p.Namespace != metrics.Namespace || !known[p.MetricName] {
+			t.Errorf("%s watches %s of %s, which nobody sends", id, p.MetricName, p.Namespace)
+		}
+	}
+	if watched < 4 || !silence {
+		t.Errorf("%d alarms, one on silence: %v", watched, silence)
+	}
+}
+
+func TestEveryMetricOfTheDashboardExists(t *testing.T) {
+	parsed, _ := read(t)
+	known := emitted(t)
+	var body struct {
+		Widgets []struct {
+			Properties struct {
+				Title   string
+				Metrics [][]string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(parsed.Resources["Dashboard"].Properties.DashboardBody), &body); err != nil {
+		t.Fatal(err)
+	}
+	for _, widget := range body.Widgets {
+		for _, metric := range widget.Properties.Metrics {
+			if !strings.HasPrefix(metric[0], "AWS/") && (metric[0] != metrics.Namespace || !known[metric[1]]) {
+				t.Errorf("%s shows %v, which nobody sends", widget.Properties.Title, metric)
+			}
+		}
+	}
+}
+
+func TestTheTemplatesTimesFitTogether(t *testing.T) {
+	parsed, _ := read(t)
+	timeout := parsed.Globals.Function.Timeout
+	if queue := parsed.Resources["RequestQueue"].Properties.VisibilityTimeout; queue != 6*timeout {
+		t.Errorf("a message is hidden for %d s, and a function runs for %d s: Lambda advises six times that", queue, timeout)
+	}
+	config, err := settings.ReadSweep(parsed.getenv(revokeID), settings.SweepEvent{})
+	if err != nil || config.Reserve >= time.Duration(timeout)*time.Second/2 {
+		t.Errorf("the reserve is %s of %d s (%v)", config.Reserve, timeout, err)
+	}
+}
+
+func TestBothFunctionsAreBuiltByMake(t *testing.T) {
+	parsed, _ := read(t)
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	functions := 0
+	for id, resource := range parsed.Resources {
+		if resource.Type != "AWS::Serverless::Function" {
+			continue
+		}
+		functions++
+		if resource.Metadata.BuildMethod != "makefile" || !strings.Contains(string(makefile), "\nbuild-"+id+":") {
+			t.Errorf("%s is built by %q, and the Makefile may have no target build-%s", id, resource.Metadata.BuildMethod, id)
+		}
+	}
+	if functions != 2 {
+		t.Errorf("%d functions", functions)
+	}
+}
+
+func TestNoRightIsGivenToEverything(t *testing.T) {
+	_, text := read(t)
+	for number, line := range strings.Split(text, "\n") {
+		if trimmed := strings.TrimSpace(line); trimmed == `Resource: "*"` || strings.HasPrefix(trimmed, "Action: s3:*") && !strings.Contains(text, "Effect: Deny") {
+			t.Error("line " + strconv.Itoa(number+1) + ": " + trimmed)
+		}
+	}
+}
+
+func TestSamplesForSAMLocalSetWhatTheTemplateDeclares(t *testing.T) {
+	parsed, _ := read(t)
+	text, err := os.ReadFile("../env.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var samples map[string]map[string]string
+	if err := json.Unmarshal(text, &samples); err != nil {
+		t.Fatal(err)
+	}
+	for id, variables := range samples {
+		for name := range variables {
+			_, global := parsed.Globals.Function.Environment.Variables[name]
+			if _, own := parsed.Resources[id].Properties.Environment.Variables[name]; !own && !global {
+				t.Errorf("%s of %s is not in the template: sam local would ignore it", name, id)
+			}
+		}
+	}
+}
