@@ -67,6 +67,17 @@ test-unit: ## run the tests that need no server
 test-acceptance: build vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
+# Vault's own AWS engine, from the pinned Vault module, is what the engine is measured beside.
+$(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
+	@touch $@
+
+.PHONY: bench
+bench: build vault $(BIN)/vault-plugin-secrets-aws ## measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
+	go build -o $(BIN)/bench ./scripts/bench
+	$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -page docs/performance.md
+
 .PHONY: docs
 docs: ## write docs/reference.md from the engine itself
 	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
