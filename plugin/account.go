@@ -14,14 +14,12 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
 	configPrefix = "config/"
 
-	defaultRegion               = "eu-west-2"
 	defaultMaxRequestsPerSecond = 5
 	defaultRequestTimeout       = 15 * time.Second
 	defaultMaxRetries           = 3
@@ -36,6 +34,7 @@ type accountConfig struct {
 	SecretKey  string `json:"secret_key"`
 	Region     string `json:"region"`
 	Endpoint   string `json:"endpoint"`
+	DomainID   string `json:"domain_id,omitempty"` // as an operator gave it; AccountID is what the cloud says
 	CACert     string `json:"ca_cert"`
 	ClientCert string `json:"client_cert"`
 	ClientKey  string `json:"client_key"`
@@ -63,12 +62,13 @@ type accountConfig struct {
 	KeyLabel       string        `json:"key_label"`          // of a key that the engine made; empty: an operator gave it
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
+
+	signIn *signIn // in place of a key, until one is made; never stored
 }
 
 // newAccountConfig has the defaults.
 func newAccountConfig() *accountConfig {
 	return &accountConfig{
-		Region:               defaultRegion,
 		ExpiryGrace:          defaultExpiryGrace,
 		MaxRequestsPerSecond: defaultMaxRequestsPerSecond,
 		RequestTimeout:       defaultRequestTimeout,
@@ -78,13 +78,13 @@ func newAccountConfig() *accountConfig {
 
 // validate refuses what could not work, one clear sentence each.
 func (c *accountConfig) validate() error {
+	v, err := vendorOf(c.Provider)
+	if err != nil {
+		return err
+	}
 	switch {
-	case c.Provider == "":
-		return mendable("provider is missing: set it to %q", outscale.Name)
-	case c.Provider != outscale.Name:
-		return mendable("unknown provider %q: set it to %q", c.Provider, outscale.Name)
-	case c.AccessKey == "" || c.SecretKey == "":
-		return mendable("access_key and secret_key are both needed")
+	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
+		return mendable("access_key and secret_key are both needed%s", v.orSignIn())
 	case c.TTL < 0 || c.MaxTTL < 0:
 		return mendable("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
@@ -100,13 +100,20 @@ func (c *accountConfig) validate() error {
 	case c.MaxRetries < 0 || c.MaxRetries > 10:
 		return mendable("max_retries is %d: give a value from 0 to 10", c.MaxRetries)
 	}
-	if _, err := outscale.Endpoint(c.Region, c.Endpoint); err != nil {
-		return mendable("%s", err)
+	if err := v.checkAccount(c); err != nil {
+		return err
 	}
 	if _, err := transport.Base(c.tls()); err != nil {
 		return mendable("%s", err)
 	}
-	return checkUsernameTemplate(c.usernameTemplate())
+	return v.checkUsernameTemplate(c.usernameTemplate())
+}
+
+// setDefaults fills in what depends on the cloud.
+func (c *accountConfig) setDefaults() {
+	if v, err := vendorOf(c.Provider); err == nil {
+		c.Region = cmp.Or(c.Region, v.region)
+	}
 }
 
 // usernameTemplate makes the names of iam_user roles' users.
@@ -135,45 +142,21 @@ func (c *accountConfig) ownKeys() []string {
 // sameTarget tells whether two configurations speak to the same place with the
 // same key, so that what the cloud said of one holds for the other.
 func (c *accountConfig) sameTarget(other *accountConfig) bool {
-	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint
+	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint && c.DomainID == other.DomainID
 }
 
 // account is a configured cloud account with the client that speaks to it.
 type account struct {
 	name   string
 	config *accountConfig
+	vendor vendor
 	cloud  provider.Cloud
+
+	firstKeysAt time.Time // when the next look at first keys is due; the periodic work's own
 }
 
-// opener makes the client of an account: the one place that chooses a cloud's
-// package.
+// opener makes the client of an account.
 type opener func(*accountConfig) (provider.Cloud, error)
-
-// openCloud is the opener of the shipped plugin.
-func openCloud(userAgent string) opener {
-	return func(c *accountConfig) (provider.Cloud, error) {
-		switch c.Provider {
-		case outscale.Name:
-			return outscale.New(outscaleConfig(c, userAgent))
-		default:
-			return nil, mendable("unknown provider %q", c.Provider)
-		}
-	}
-}
-
-func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
-	return outscale.Config{
-		AccessKey:  c.AccessKey,
-		SecretKey:  provider.Secret(c.SecretKey),
-		Region:     c.Region,
-		Endpoint:   c.Endpoint,
-		TLS:        c.tls(),
-		UserAgent:  userAgent,
-		Timeout:    c.RequestTimeout,
-		MaxRetries: c.MaxRetries,
-		PerSecond:  c.MaxRequestsPerSecond,
-	}
-}
 
 // account returns the named account. Its client is made at first use and kept
 // until the configuration changes: it holds the account's pace and the memory
@@ -191,13 +174,25 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 	if config == nil {
 		return nil, mendable("account %q is not configured: write config/%s first", name, name)
 	}
-	cloud, err := b.open(config)
+	a, err := b.openAccount(name, config)
 	if err != nil {
 		return nil, fmt.Errorf("account %q: %w", name, err)
 	}
-	a := &account{name: name, config: config, cloud: cloud}
 	b.accounts[name] = a
 	return a, nil
+}
+
+// openAccount makes the client of a configuration.
+func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
+	v, err := vendorOf(config.Provider)
+	if err != nil {
+		return nil, err
+	}
+	cloud, err := b.open(config)
+	if err != nil {
+		return nil, err
+	}
+	return &account{name: name, config: config, vendor: v, cloud: cloud}, nil
 }
 
 // storeAccount writes a configuration and forgets the client made from the old
@@ -208,6 +203,7 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	defer b.accountsLock.Unlock()
 	delete(b.accounts, name)
 	if config == nil {
+		b.due.drop(name)
 		return remove(ctx, s, configPrefix+name)
 	}
 	return save(ctx, s, configPrefix+name, config)

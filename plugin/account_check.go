@@ -17,7 +17,7 @@ import (
 // checkOwnIdentity guards the engine's own identity from roles: leases on it can
 // extend themselves, and delete the engine's key.
 func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []string) error {
-	if a.config.AllowRootIdentity {
+	if a.config.AllowRootIdentity && a.vendor.leasesItself {
 		return nil
 	}
 	if len(users) == 0 {
@@ -30,26 +30,39 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []stri
 			return err
 		}
 		if own {
-			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. "+
-				"Name another user, or set allow_root_identity=true in config/%s", user, a.name)
+			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. Name another user%s",
+				user, a.orAllowIt())
 		}
 	}
 	return nil
 }
 
+// orAllowIt is the other way out of a refusal, where the cloud leaves one.
+func (a *account) orAllowIt() string {
+	if !a.vendor.leasesItself {
+		return ""
+	}
+	return ", or set allow_root_identity=true in config/" + a.name
+}
+
 // verified asks the cloud whose key a configuration holds, and fills that in.
-func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (provider.Cloud, error) {
-	cloud, err := b.open(config)
+func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (*account, error) {
+	config.AccountID = "" // of the key before: a client that knew it would not ask
+	a, err := b.openAccount(name, config)
 	if err != nil {
 		return nil, mendable("%s", err)
 	}
-	who, err := cloud.WhoAmI(ctx)
+	who, err := a.cloud.WhoAmI(ctx)
 	if err != nil {
 		return nil, explain(name, err)
 	}
+	if config.DomainID != "" && config.DomainID != who.AccountID {
+		return nil, mendable("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
+			config.DomainID, who.AccountID)
+	}
 	config.AccountID, config.Identity = who.AccountID, who.Identity
 	config.KeyCreated, config.KeyExpires = who.Key.Created, who.Key.Expires
-	return cloud, nil
+	return a, nil
 }
 
 // identified returns an account whose cloud account is known. One that was written
@@ -69,11 +82,11 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	config := *a.config
-	if _, err := b.verified(ctx, name, &config); err != nil {
+	if a, err = b.verified(ctx, name, &config); err != nil {
 		return nil, err
 	}
 	if !b.WriteSafeReplicationState() {
-		return b.rememberAccount(&account{name: name, config: &config, cloud: a.cloud}), nil
+		return b.rememberAccount(a), nil
 	}
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)
@@ -81,9 +94,13 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 	return b.account(ctx, s, name)
 }
 
-// accountWarnings tell the operator what will surprise them later.
-func accountWarnings(config *accountConfig, view *policyView) []string {
+// warnings tell the operator what will surprise them later.
+func (a *account) warnings(view *policyView) []string {
+	config := a.config
 	var warnings []string
+	if view.None && config.MaxTTL == 0 {
+		warnings = append(warnings, fmt.Sprintf("%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, which bounds every lease of the account", a.vendor.title))
+	}
 	if !config.KeyExpires.IsZero() {
 		next := config.nextRotation()
 		warnings = append(warnings, fmt.Sprintf("the engine's own access key ends at %s. It is replaced by itself from %s on: "+
@@ -96,11 +113,18 @@ func accountWarnings(config *accountConfig, view *policyView) []string {
 	if config.AllowRootIdentity {
 		warnings = append(warnings, "allow_root_identity: a lease on the engine's own identity can extend itself and delete the engine's key")
 	}
-	if view != nil && view.Problem != "" {
+	if view.Problem != "" {
 		warnings = append(warnings, "the account's access policy is unknown: "+view.Problem)
+	}
+	if view != nil && view.unbounded() {
+		warnings = append(warnings, unboundedPolicy)
 	}
 	return warnings
 }
+
+// unboundedPolicy tells of a policy of 0.
+const unboundedPolicy = "the cloud account's access policy sets no longest life for access keys (MaxAccessKeyExpirationSeconds is 0): " +
+	"nothing but max_ttl here bounds a lease, and keys made elsewhere may live for ever"
 
 // warn puts warnings into a response; nil where there are none.
 func warn(warnings []string) *logical.Response {

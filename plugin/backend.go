@@ -46,6 +46,7 @@ type backend struct {
 
 	active *activeKeys
 	full   *fullUsers
+	due    *dueKeys
 
 	tidying tidying
 
@@ -72,7 +73,7 @@ func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
 		accounts: map[string]*account{}, locks: map[string]chan struct{}{},
-		active: newActiveKeys(), full: newFullUsers(),
+		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -80,7 +81,7 @@ func newBackend(build Build, open opener) *backend {
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{framework.WALPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
+			LocalStorage: []string{framework.WALPrefix, firstKeyPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},
@@ -97,7 +98,7 @@ func newBackend(build Build, open opener) *backend {
 			b.pathTidy(),
 			b.pathInfo(),
 		),
-		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser)},
+		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
 		PeriodicFunc:      b.periodic,
 		WALRollback:       b.rollback,
 		WALRollbackMinAge: walMinAge,

@@ -17,13 +17,11 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// nearlyFull is how many free slots of an identity are few enough to warn of.
-const nearlyFull = 2
-
 // checkup is what a check of one account finds. It changes nothing in the cloud.
 type checkup struct {
 	account  *account
 	instance string
+	learn    func(user string, foreign int) // keeps what its lists show
 	now      time.Time
 
 	who    provider.Whoami
@@ -31,8 +29,10 @@ type checkup struct {
 	policy *policyView
 	bounds bounds
 	counts map[string]keyCount // by user
+	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
 
+	foreign  map[string][]string // ids of keys that this mount knows nothing of, by user
 	undated  []string
 	findings []string
 	errors   int
@@ -72,7 +72,8 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err != nil {
 		return nil, err
 	}
-	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}}
+	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}, foreign: map[string][]string{}}
+	c.learn = func(user string, foreign int) { b.full.learn(a.name, user, foreign) }
 	c.checkCaller(ctx)
 	if err := b.checkPolicy(ctx, s, c); err != nil {
 		return nil, err
@@ -82,6 +83,16 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		c.checkUser(ctx, user, users[user])
 	}
 	c.checkRoles(users)
+	if err := c.checkStaticRoles(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := c.checkPastDate(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := c.checkPermissions(ctx, s); err != nil {
+		return nil, err
+	}
+	c.checkClock()
 	if len(c.undated) > 0 {
 		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")
@@ -103,8 +114,7 @@ func (c *checkup) checkCaller(ctx context.Context) {
 			"write a key of the latter to config/"+c.account.name)
 	}
 	if who.Identity.Kind == provider.IdentityUnknown {
-		c.warning("the engine cannot find out which user its key belongs to", "permit the calls ReadUsers and ReadAccessKeys to that user; "+
-			"in an account with more than 50 users the search is given up")
+		c.warning("the engine cannot find out which user its key belongs to", c.account.vendor.findsItself)
 	}
 }
 
@@ -115,7 +125,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 		c.policy, err = b.refreshPolicy(ctx, s, c.account)
 	}
 	if c.outOfTime(ctx) || c.lost {
-		c.policy, err = storedPolicy(context.WithoutCancel(ctx), s, c.account.name)
+		c.policy, err = storedPolicy(context.WithoutCancel(ctx), s, c.account)
 	}
 	if err != nil {
 		return err
@@ -126,6 +136,10 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	case !c.policy.known():
 		c.warning("the account's access policy is unknown ("+c.policy.Problem+")", "permit the call ReadApiAccessPolicy to the engine's user, "+
 			"or leases may ask for more than the policy allows")
+	case c.policy.None && c.account.config.MaxTTL == 0:
+		c.warning(c.account.vendor.title+" sets no limit to the life of access keys, and ends none by itself",
+			"set max_ttl in config/"+c.account.name+", which bounds every lease of the account")
+	case c.policy.None:
 	case c.policy.Policy.MaxKeyLifetime == 0:
 		c.warning("the account's access policy sets no longest life for access keys",
 			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have a date")
@@ -142,8 +156,13 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 // an hour and for keys of a year. One that is inactive or past its date cannot ask.
 func (c *checkup) checkOwnKey(ctx context.Context) {
 	c.checkUser(ctx, "", nil)
+	c.checkOwnSlots()
 	switch left := c.own.Expires.Sub(c.now); {
 	case c.own.ID == "": // not listed; checkCaller has said why
+	case c.own.Expires.IsZero() && !c.account.endsKeys():
+		if c.account.config.RotationPeriod == 0 {
+			c.warning(fmt.Sprintf("the engine's own key %s has no end, and is never replaced by itself", c.own.ID), "set rotation_period in config/"+c.account.name)
+		}
 	case c.own.Expires.IsZero():
 		c.warning(fmt.Sprintf("the engine's own key %s has no date", c.own.ID),
 			"write a key with a date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
@@ -170,28 +189,28 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 	}
 	count := keyCount{quota: c.account.cloud.KeyQuota()}
 	for _, key := range keys {
-		switch {
-		case isOurs(key, c.instance):
-			count.ours++
-		default:
-			count.others++
-			c.noteForeign(key)
+		if key.ID == c.account.config.AccessKey {
+			c.own = key
 		}
+		if isOurs(key, c.instance) {
+			count.ours++
+			continue
+		}
+		count.others++
+		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
-	if count.free() <= nearlyFull {
-		c.warning(fmt.Sprintf("%s has %s access keys", identityName(user), count),
-			"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
-	}
+	c.learn(user, count.others)
+	c.checkSlots(user, count)
 }
 
-// noteForeign remembers a key that this mount did not lease: the engine's own, or
-// another one without a date.
-func (c *checkup) noteForeign(key provider.Key) {
-	switch {
-	case key.ID == c.account.config.AccessKey:
-		c.own = key
-	case key.Expires.IsZero():
+// noteForeign remembers a key that this mount did not make, and does not use.
+func (c *checkup) noteForeign(user string, key provider.Key) {
+	if slices.Contains(c.account.config.ownKeys(), key.ID) {
+		return
+	}
+	c.foreign[user] = append(c.foreign[user], key.ID)
+	if key.Expires.IsZero() && c.account.endsKeys() {
 		c.undated = append(c.undated, fmt.Sprintf("%s (%s)", key.ID, identityName(key.User)))
 	}
 }
@@ -247,7 +266,7 @@ func (c *checkup) failed(ctx context.Context, err error) {
 	switch kind := refused.Kind; {
 	case kind == provider.KindDenied:
 		c.failure(fmt.Sprintf("permission missing: the engine's key may not call %s (%s)", refused.Op, err),
-			"permit api:"+refused.Op+" to its user, or check the account's API access rules")
+			"permit "+c.account.vendor.permission(refused.Op)+" to its user, or check the account's API access rules")
 	case kind == provider.KindKeyRefused, kind == provider.KindKeyUnclear:
 		c.lost = true
 		c.failure("the cloud does not accept the engine's own key ("+err.Error()+")",

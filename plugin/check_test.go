@@ -59,7 +59,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the engine cannot find out who it is": {
 			func(v *testVault) {
-				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
+				asUser(v, "api:ReadAccounts", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
 			}, true,
 			[]string{"warning: the engine cannot find out which user", "permit the calls ReadUsers"},
 		},
@@ -79,7 +79,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the access policy cannot be read": {
 			func(v *testVault) {
-				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadUsers")
+				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadUsers", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey")
 			}, true,
 			[]string{"warning: the account's access policy is unknown", "permit the call ReadApiAccessPolicy"},
 		},
@@ -90,6 +90,29 @@ func TestCheckFindings(t *testing.T) {
 		"the access policy leaves no useful lease": {
 			func(v *testVault) { v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 90}) }, false,
 			[]string{"error: the access policy lets a key live 1m30s", "raise MaxAccessKeyExpirationSeconds to 95", "expiry_grace"},
+		},
+		"the permission to create keys is missing": {
+			func(v *testVault) {
+				asUser(v, "api:*")
+				v.account.AddUser("vault", "api:Read*", "api:UpdateAccessKey", "api:DeleteAccessKey")
+			}, false,
+			[]string{"error: permission missing", "CreateAccessKey", "permit api:CreateAccessKey to its user"},
+		},
+		"the permission to make users is missing, and a role makes them": {
+			func(v *testVault) {
+				asUser(v, "api:*")
+				v.write("roles/maker", "credential_type=iam_user")
+				v.account.AddUser("vault", "api:Read*", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:DeleteUser")
+			}, false,
+			[]string{"error: permission missing", "CreateUser", "permit api:CreateUser to its user"},
+		},
+		"this machine's clock is behind the cloud's": {
+			func(v *testVault) { v.sim.SetClockSkew(20 * time.Second) }, true,
+			[]string{"warning: this machine's clock is 20s behind the cloud's, and leases allow for 5s", "NTP"},
+		},
+		"this machine's clock is ahead of the cloud's": {
+			func(v *testVault) { v.sim.SetClockSkew(-time.Minute) }, true,
+			[]string{"ahead of the cloud's, and leases allow for 5s", "NTP"},
 		},
 		"a user is nearly full": {
 			func(v *testVault) { fill(v, "app", 7); v.lease("app") }, true,
@@ -175,7 +198,7 @@ func TestCheck(t *testing.T) {
 			for field, want := range map[string]any{
 				"healthy": true, "account_id": testAccountID, "identity": "root", "user_name": "", "access_key": v.root.AccessKey, "key_active": true,
 				"policy_known": true, "max_access_key_expiration_seconds": int64(86400), "effective_max_ttl": int64(86335), "limited_by": "policy",
-				"key_expiration": showTime(time.Now().Add(day)), "key_created": showTime(time.Now()),
+				"clock_skew": int64(0), "key_expiration": showTime(time.Now().Add(day)), "key_created": showTime(time.Now()),
 			} {
 				if check[field] != want {
 					t.Errorf("%s: got %v, want %v", field, check[field], want)
@@ -192,9 +215,39 @@ func TestCheck(t *testing.T) {
 			v.sim.ResetCalls()
 			v.read("check/default")
 			for _, call := range v.sim.Calls() {
-				if !strings.HasPrefix(call.Op, "Read") {
+				if !strings.HasPrefix(call.Op, "Read") && !strings.Contains(string(call.Body), `"DryRun":true`) {
 					t.Errorf("it calls %s", call.Op)
 				}
+			}
+		},
+		"permissions are asked for once each, and only those that the roles need": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.write("roles/maker", "credential_type=iam_user", "policy_document="+testDocument)
+			v.sim.ResetCalls()
+			if check := v.read("check/default"); check["healthy"] != true {
+				t.Errorf("%v", check["findings"])
+			}
+			tried := []string{}
+			for _, call := range v.sim.Calls() {
+				if strings.Contains(string(call.Body), `"DryRun":true`) {
+					tried = append(tried, call.Op)
+				}
+			}
+			want := "CreateAccessKey UpdateAccessKey DeleteAccessKey ReadUsers CreateUser DeleteUser ReadUserPolicies ReadLinkedPolicies " +
+				"ReadUserGroupsPerUser PutUserPolicy DeleteUserPolicy"
+			if got := strings.Join(tried, " "); got != want {
+				t.Errorf("got %s", got)
+			}
+			if n := len(v.account.Users()); n != 1 {
+				t.Errorf("%d users", n)
+			}
+		},
+		"a clock within the margin is not spoken of": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.sim.SetClockSkew(4 * time.Second)
+			check := v.read("check/default")
+			if found := check["findings"].([]string); len(found) != 0 || check["clock_skew"] != int64(4) {
+				t.Errorf("%v, %v", check["clock_skew"], found)
 			}
 		},
 		"a refused key costs two calls at most, and does not lock the account": func(t *testing.T, v *testVault) {

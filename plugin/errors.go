@@ -62,6 +62,9 @@ func explain(account string, err error) error {
 	case provider.KindThrottled:
 		return fmt.Errorf("account %q: the cloud throttles the account; lower max_requests_per_second if this lasts: %w", account, err)
 	case provider.KindUnreachable:
+		if refused.Status != 0 {
+			return fmt.Errorf("account %q: what answers is not in a state to serve, or not the cloud's API; check the endpoint if this lasts: %w", account, err)
+		}
 		return fmt.Errorf("account %q: the cloud cannot be reached; check endpoint, network and certificates: %w", account, err)
 	default:
 		return fmt.Errorf("account %q: %w", account, err)

@@ -93,6 +93,9 @@ func (b *backend) announcedCreds(run framework.OperationFunc) framework.Operatio
 		if err == nil && !resp.IsError() {
 			id, _ := resp.Data["access_key"].(string)
 			e.operation, e.dataPath, e.modified = eventCreds, "keys/"+id, true
+			if _, session := resp.Data["security_token"]; session { // which no ledger knows
+				e.dataPath = rolePrefix + e.name
+			}
 		}
 		b.send(ctx, e)
 		return resp, err

@@ -12,10 +12,12 @@ import (
 // loop does not become a storm of creates and lists.
 const fullFor = 30 * time.Second
 
-// fullUsers remembers the users whose slots were all taken, with what was said of it.
+// fullUsers remembers the users whose slots were all taken, with what was said of it, and
+// how many slots of each user the keys of others take.
 type fullUsers struct {
-	mu    sync.Mutex
-	users map[string]fullUser // by ledger prefix
+	mu      sync.Mutex
+	users   map[string]fullUser // by ledger prefix
+	foreign map[string]int      // by ledger prefix, as last listed
 }
 
 type fullUser struct {
@@ -23,7 +25,9 @@ type fullUser struct {
 	until   time.Time
 }
 
-func newFullUsers() *fullUsers { return &fullUsers{users: map[string]fullUser{}} }
+func newFullUsers() *fullUsers {
+	return &fullUsers{users: map[string]fullUser{}, foreign: map[string]int{}}
+}
 
 func (f *fullUsers) remember(account, user, refusal string) {
 	f.mu.Lock()
@@ -49,4 +53,26 @@ func (f *fullUsers) forget(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.users, ledgerIdentityPrefix(account, user))
+}
+
+// learn keeps the count of foreign keys from a list that was made anyway.
+func (f *fullUsers) learn(account, user string, foreign int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.foreign[ledgerIdentityPrefix(account, user)] = foreign
+}
+
+// foreignKeys is that count; known is false where the user was never listed.
+func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	count, known = f.foreign[ledgerIdentityPrefix(account, user)]
+	return count, known
+}
+
+// unlearn drops a count that has proved wrong.
+func (f *fullUsers) unlearn(account, user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.foreign, ledgerIdentityPrefix(account, user))
 }

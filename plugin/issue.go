@@ -79,7 +79,7 @@ func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrde
 		return recordedKey{}, b.afterFailedCreate(ctx, i, key, err)
 	}
 	key.entry.AccessKey = key.ID
-	if err := recordKey(ctx, i, key); err != nil {
+	if err := b.recordKey(ctx, i, key); err != nil {
 		b.undoKey(ctx, i, key)
 		return recordedKey{}, err
 	}
@@ -157,8 +157,8 @@ func (i issuance) ledgerEntry(order keyOrder) *ledgerEntry {
 }
 
 // recordKey writes the ledger entry.
-func recordKey(ctx context.Context, i issuance, key recordedKey) error {
-	if err := save(ctx, i.storage, key.entry.path(), key.entry); err != nil {
+func (b *backend) recordKey(ctx context.Context, i issuance, key recordedKey) error {
+	if err := b.record(ctx, i.storage, key.entry); err != nil {
 		return fmt.Errorf("recording access key %s in the ledger: %w", key.ID, err)
 	}
 	return nil

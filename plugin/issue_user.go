@@ -51,7 +51,7 @@ func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry
 // (OUTSCALE may take 15 seconds more to apply them). A failure after (2) removes the user
 // at once; if that fails too, the WAL entry stays and the rollback tries again.
 func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan issuePlan) (recordedKey, error) {
-	name, err := makeUsername(i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
+	name, err := i.account.vendor.makeUsername(i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
 	if err != nil {
 		return recordedKey{}, err
 	}
@@ -88,7 +88,7 @@ func (b *backend) equipUser(ctx context.Context, i issuance, key *recordedKey, u
 		return err
 	}
 	key.IssuedKey, key.entry.AccessKey = made, made.ID
-	if err := recordKey(ctx, i, *key); err != nil {
+	if err := b.recordKey(ctx, i, *key); err != nil {
 		return err
 	}
 	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {

@@ -185,7 +185,7 @@ func (v *testVault) expire(l *testLease) {
 // key no later than lease and grace, give or take a second.
 func (v *testVault) mustFit(l *testLease, grace time.Duration) cloudsim.Key {
 	v.t.Helper()
-	key, ok := v.account.Key(l.AccessKey())
+	key, ok := v.key(l.AccessKey())
 	if !ok {
 		v.t.Fatalf("access key %s is not in the cloud", l.AccessKey())
 	}

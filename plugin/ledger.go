@@ -97,11 +97,15 @@ func (e *ledgerEntry) keySpec() provider.KeySpec {
 	return provider.KeySpec{User: e.User, Label: e.Label, Expires: e.Expires}
 }
 
+// ref names the key to the cloud.
+func (e *ledgerEntry) ref() provider.KeyRef {
+	return provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires}
+}
+
 // destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
 func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
 	if e.AccessKey != "" {
-		ref := provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires}
-		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		if err := a.cloud.RevokeKey(ctx, e.ref()); err != nil {
 			return err
 		}
 	}
@@ -117,6 +121,7 @@ func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEn
 	if err := remove(ctx, s, entry.path()); err != nil {
 		return err
 	}
+	b.due.forget(entry.Account, entry.path())
 	b.active.drop(entry.Label)
 	b.full.forget(entry.Account, entry.User)
 	return nil

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -29,6 +30,7 @@ const (
 	limitAccount limit = "account"
 	limitMount   limit = "mount"
 	limitPolicy  limit = "policy"
+	limitCloud   limit = "cloud"
 )
 
 // bounds is everything that limits a lease. Zero means "not set", but for Mount,
@@ -36,6 +38,8 @@ const (
 type bounds struct {
 	Role, Account, Mount time.Duration
 	Policy               time.Duration // the access policy's longest key life; 0: unlimited, or never read
+	Cloud                time.Duration // the longest that the cloud gives; 0: any
+	Least                time.Duration // the shortest maximum that is of use; 0: minMaxLease
 	Grace                time.Duration // how long the key outlives the lease
 }
 
@@ -49,6 +53,9 @@ func (b bounds) maxLease() (time.Duration, limit) {
 	if b.Role > 0 && b.Role < longest {
 		longest, by = b.Role, limitRole
 	}
+	if b.Cloud > 0 && b.Cloud <= longest {
+		longest, by = b.Cloud, limitCloud
+	}
 	if b.Policy > 0 && b.Policy-b.Grace-clockMargin <= longest {
 		longest, by = b.Policy-b.Grace-clockMargin, limitPolicy
 	}
@@ -58,16 +65,17 @@ func (b bounds) maxLease() (time.Duration, limit) {
 // checkUsable refuses bounds that leave no useful lease, with the arithmetic.
 func (b bounds) checkUsable() error {
 	longest, by := b.maxLease()
-	if longest >= minMaxLease {
+	least := cmp.Or(b.Least, minMaxLease)
+	if longest >= least {
 		return nil
 	}
 	if by == limitPolicy {
 		return mendable("no useful lease is possible: the account's access policy lets a key live %s at most; "+
 			"less expiry_grace (%s) and a clock margin (%s) that leaves %s, and %s is the least that is of use. "+
 			"Raise MaxAccessKeyExpirationSeconds in the cloud account or lower the account's expiry_grace",
-			b.Policy, b.Grace, clockMargin, max(longest, 0), minMaxLease)
+			b.Policy, b.Grace, clockMargin, max(longest, 0), least)
 	}
-	return mendable("no useful lease is possible: the %s's max_ttl allows %s at most, and %s is the least that is of use", by, longest, minMaxLease)
+	return mendable("no useful lease is possible: the %s's max_ttl allows %s at most, and %s is the least that is of use", by, longest, least)
 }
 
 // latestExpiry is the last date that a key issued at the given time may have

@@ -33,7 +33,7 @@ func (b *backend) pathCheck() []*framework.Path {
 		},
 		HelpSynopsis: "The account's health, each finding with its remedy.",
 		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots of the roles' users are " +
-			"used. Nothing is changed in the cloud, so permissions to create, update and delete keys are not tried. Each finding reads " +
+			"used. Permissions to change something are tried with the API's DryRun: nothing is changed in the cloud. Each finding reads " +
 			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a third of its life is left.",
 	}}
 }
@@ -55,6 +55,7 @@ func checkAnswer() map[string]*framework.FieldSchema {
 		},
 		"effective_max_ttl": {Type: framework.TypeInt64, Required: true, Description: "Longest lease of a role that sets no max_ttl, in seconds."},
 		"limited_by":        {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
+		"clock_skew":        {Type: framework.TypeInt64, Required: true, Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind."},
 		"key_counts":        {Type: framework.TypeStringSlice, Required: true, Description: "How the slots of the engine's identity and of the roles' users are used."},
 		"undated_keys":      {Type: framework.TypeStringSlice, Required: true, Description: "Keys of those identities without a date that this mount did not issue."},
 	}
@@ -94,6 +95,7 @@ func (c *checkup) answer() map[string]any {
 		"max_access_key_expiration_seconds": seconds(c.policy.Policy.MaxKeyLifetime),
 		"effective_max_ttl":                 max(0, seconds(longest)),
 		"limited_by":                        c.policy.limitedBy(by),
+		"clock_skew":                        seconds(c.skew),
 		"key_counts":                        counts,
 		"undated_keys":                      slices.Clone(c.undated),
 	}

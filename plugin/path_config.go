@@ -22,6 +22,7 @@ func (b *backend) pathConfig() []*framework.Path {
 		{
 			Pattern:      "config/?$",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "accounts"},
+			Fields:       pagingFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
 					Callback:     b.pathConfigList,
@@ -31,7 +32,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 			},
 			HelpSynopsis:    "List the configured cloud accounts.",
-			HelpDescription: "Lists the names under which cloud accounts are configured.",
+			HelpDescription: "Lists the names under which cloud accounts are configured; after and limit page through them.",
 		},
 		{
 			Pattern:        configPrefix + framework.GenericNameRegex("account"),
@@ -56,7 +57,8 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Configure a cloud account and the engine's own access key in it.",
-			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. Fields that are not given keep their " +
+			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login and password of the " +
+				"cloud account make one; they are not stored. Fields that are not given keep their " +
 				"value. An account can be changed to another cloud account, or deleted, only when no lease needs it.",
 		},
 	}
@@ -72,12 +74,12 @@ func (b *backend) writesConfig() *framework.PathOperation {
 	}
 }
 
-func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	names, err := accountNames(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
-	return logical.ListResponse(names), nil
+	return logical.ListResponse(page(names, data)), nil
 }
 
 func (b *backend) pathConfigExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
@@ -99,6 +101,13 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 	warnings, err := b.writeConfig(ctx, req, data)
 	if err != nil {
 		return respond(err)
+	}
+	if login, _ := data.Get("login").(string); login != "" {
+		more, err := b.keepFirstKey(ctx, req.Storage, data.Get("account").(string))
+		if err != nil {
+			return respond(err)
+		}
+		warnings = append(warnings, more...)
 	}
 	return warn(warnings), nil
 }
@@ -123,8 +132,12 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.takeFields(data); err != nil {
 		return nil, err
 	}
+	config.setDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
+	}
+	if config.signIn != nil {
+		return b.mintFirstKey(ctx, req.Storage, name, before, config)
 	}
 	warnings := config.replaceKey(before)
 
@@ -144,29 +157,43 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
-	cloud, err := b.verified(ctx, name, config)
+	a, warnings, err := b.judged(ctx, s, name, before, config)
 	if err != nil {
 		return nil, err
 	}
-	if before != nil && before.AccountID != config.AccountID {
-		why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
-		if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
-			return nil, err
-		}
-		warnings = before.leftBehind()
-		config.Previous, config.KeyLabel, config.Retired = nil, "", nil
-		if err := forgetOwnKeys(ctx, s, name); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.storeAccount(ctx, s, name, config); err != nil {
-		return nil, err
-	}
-	view, err := b.refreshPolicy(ctx, s, &account{name: name, config: config, cloud: cloud})
+	view, err := b.storeJudged(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, accountWarnings(config, view)...), nil
+	return append(warnings, a.warnings(view)...), nil
+}
+
+// judged asks the cloud whose key a configuration holds, and refuses one that would strand
+// live keys.
+func (b *backend) judged(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (a *account, warnings []string, err error) {
+	if a, err = b.verified(ctx, name, config); err != nil {
+		return nil, nil, err
+	}
+	if before == nil || before.AccountID == config.AccountID {
+		return a, nil, nil
+	}
+	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
+	if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
+		return nil, nil, err
+	}
+	if config.KeyLabel == before.KeyLabel {
+		config.KeyLabel = ""
+	}
+	config.Previous, config.Retired = nil, nil
+	return a, before.leftBehind(), forgetOwnKeys(ctx, s, name)
+}
+
+// storeJudged stores a configuration and reads the access policy with it.
+func (b *backend) storeJudged(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	if err := b.storeAccount(ctx, s, a.name, a.config); err != nil {
+		return nil, err
+	}
+	return b.refreshPolicy(ctx, s, a)
 }
 
 // refuseIfUsed fails where keys of the account are still to be revoked: they could
@@ -274,6 +301,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "secret_key", &c.SecretKey)
 	take(data, "region", &c.Region)
 	take(data, "endpoint", &c.Endpoint)
+	take(data, "domain_id", &c.DomainID)
 	take(data, "ca_cert", &c.CACert)
 	take(data, "client_cert", &c.ClientCert)
 	take(data, "client_key", &c.ClientKey)
@@ -286,5 +314,5 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	takeSeconds(data, "rotation_period", &c.RotationPeriod)
 	take(data, "allow_root_identity", &c.AllowRootIdentity)
 	take(data, "username_template", &c.UsernameTemplate)
-	return nil
+	return c.takeSignIn(data)
 }

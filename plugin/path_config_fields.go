@@ -7,16 +7,18 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 // configFields are what config/<account> accepts.
 func configFields() map[string]*framework.FieldSchema {
+	var providers []any
+	for _, name := range vendorNames() {
+		providers = append(providers, name)
+	}
 	return map[string]*framework.FieldSchema{
 		"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account, for example \"default\"."},
 		"provider": {
-			Type: framework.TypeString, AllowedValues: []any{outscale.Name},
+			Type: framework.TypeString, AllowedValues: providers,
 			Description: "Cloud of the account. It cannot be changed later.",
 		},
 		"access_key": {Type: framework.TypeString, Description: "ID of the engine's own access key in the account."},
@@ -24,10 +26,26 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Description: "Secret of that key. It is never returned.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
-		"region": {Type: framework.TypeString, Default: defaultRegion, Description: "Region of the account, which calls are signed for."},
-		"endpoint": {
+		"login": {
+			Type: framework.TypeString, Description: "Login (email address) of the cloud account, in place of a key (outscale): the engine makes itself one. It is not stored.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"password": {
+			Type: framework.TypeString, Description: "Password that goes with login. It is not stored.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"region": {
 			Type:        framework.TypeString,
-			Description: "Address of the API, including /api/v1. Default: the region's public endpoint.",
+			Description: "Region of the account, which OUTSCALE's calls are signed for. Default: eu-west-2 (outscale), ap-southeast-1 (huawei).",
+		},
+		"endpoint": {
+			Type: framework.TypeString,
+			Description: "Address of the API: OUTSCALE's including /api/v1, Huawei Cloud's that of IAM, as in https://iam.eu-de.otc.t-systems.com. " +
+				"Default: the region's public endpoint.",
+		},
+		"domain_id": {
+			Type:        framework.TypeString,
+			Description: "Id of the account (huawei), for a key that may not look it up. Default: what the cloud says.",
 		},
 		"ca_cert":     {Type: framework.TypeString, Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's."},
 		"client_cert": {Type: framework.TypeString, Description: "PEM client certificate, where the account's API access rules demand one."},
@@ -35,8 +53,11 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Description: "PEM key of the client certificate. It is never returned.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
-		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of leases whose role sets none."},
-		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of any lease of the account."},
+		"ttl": {Type: framework.TypeDurationSecond, Description: "Default TTL of leases whose role sets none."},
+		"max_ttl": {
+			Type:        framework.TypeDurationSecond,
+			Description: "Longest life of any lease of the account. Where the cloud has no policy for it (huawei), this is the bound.",
+		},
 		"expiry_grace": {
 			Type: framework.TypeDurationSecond, Default: int(defaultExpiryGrace / time.Second),
 			Description: "How long a key may outlive its lease in the cloud, as room for the revocation.",
@@ -55,7 +76,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",
 		},
 		"allow_root_identity": {
-			Type: framework.TypeBool, Description: "Whether roles may lease keys of the engine's own identity. Such a lease can extend itself.",
+			Type: framework.TypeBool, Description: "Whether roles may lease keys (outscale) or sessions (huawei) of the engine's own identity. Such a lease can extend itself.",
 		},
 		"username_template": {
 			Type: framework.TypeString, Default: defaultUsernameTemplate,
@@ -70,7 +91,7 @@ func configFields() map[string]*framework.FieldSchema {
 // secrets, and what the cloud said of the key.
 func configAnswer() map[string]*framework.FieldSchema {
 	fields := configFields()
-	for _, hidden := range []string{"account", "secret_key", "client_key", "verify"} {
+	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify"} {
 		delete(fields, hidden)
 	}
 	fields["account_id"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Id of the cloud account; empty until the key was verified."}
@@ -94,6 +115,7 @@ func (c *accountConfig) answer() map[string]any {
 		"access_key":              c.AccessKey,
 		"region":                  c.Region,
 		"endpoint":                c.Endpoint,
+		"domain_id":               c.domainID(),
 		"ca_cert":                 c.CACert,
 		"client_cert":             c.ClientCert,
 		"ttl":                     seconds(c.TTL),

@@ -124,6 +124,11 @@ func TestConfig(t *testing.T) {
 			if got := strings.Join(resp.Data["keys"].([]string), ","); got != "default,second" {
 				t.Errorf("%s", got)
 			}
+			resp, err = v.try(logical.ListOperation, "config/", "after=default", "limit=1")
+			v.mustSucceed("list", resp, err)
+			if got := strings.Join(resp.Data["keys"].([]string), ","); got != "second" {
+				t.Errorf("the page after default: %s", got)
+			}
 			resp, err = v.try(logical.DeleteOperation, "config/second")
 			v.mustSucceed("delete", resp, err)
 			if resp, _ := v.try(logical.ReadOperation, "config/second"); resp != nil {

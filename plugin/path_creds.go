@@ -13,12 +13,6 @@ import (
 )
 
 func (b *backend) pathCreds() []*framework.Path {
-	operation := &framework.PathOperation{
-		Callback:                  b.announcedCreds(b.pathCredsRead),
-		Summary:                   "Lease a new access key.",
-		Responses:                 answers(credsAnswer()),
-		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
-	}
 	return []*framework.Path{{
 		Pattern:      "creds/" + framework.GenericNameRegex("role"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
@@ -27,13 +21,24 @@ func (b *backend) pathCreds() []*framework.Path {
 			"ttl":  {Type: framework.TypeDurationSecond, Description: "TTL of the lease, up to what the role can give."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   operation,
-			logical.UpdateOperation: operation,
+			logical.ReadOperation:   b.leasesKey("credentials"),
+			logical.UpdateOperation: b.leasesKey("credentials-with-parameters"),
 		},
 		HelpSynopsis: "Lease a new access key.",
 		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
-			"for the account's expiry_grace longer at most. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
+			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
 	}}
+}
+
+// leasesKey is a read or a write, which generated clients call by different names.
+func (b *backend) leasesKey(operationSuffix string) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback:                  b.announcedCreds(b.pathCredsRead),
+		Summary:                   "Lease a new access key.",
+		DisplayAttrs:              &framework.DisplayAttributes{OperationSuffix: operationSuffix},
+		Responses:                 answers(credsAnswer()),
+		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
+	}
 }
 
 func credsAnswer() map[string]*framework.FieldSchema {
@@ -43,9 +48,14 @@ func credsAnswer() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Required: true, Description: "Its secret.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
+		"security_token": {
+			Type: framework.TypeString, Description: "Token that goes with every request which the key signs (session_token alone).",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
 		"expiration": {
 			Type: framework.TypeString, Required: true,
-			Description: "When the cloud ends the key by itself (RFC 3339, UTC). Renewing the lease moves it.",
+			Description: "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not (huawei), when the engine deletes it at the latest. " +
+				"Renewing the lease moves it.",
 		},
 		"user_name": {Type: framework.TypeString, Required: true, Description: "User whose key it is, or who was made for it; empty: the engine's own identity."},
 		"account":   {Type: framework.TypeString, Required: true, Description: "Name of the account."},
@@ -80,6 +90,9 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if err != nil {
 		return nil, err
 	}
+	if role.CredentialType == credentialSession {
+		return b.issueSession(ctx, req, sessionOrder{account: a, roleName: roleName, role: role, requested: requested})
+	}
 	instance, err := b.instanceID(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -89,7 +102,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		if err != nil {
 			return issuePlan{}, err
 		}
-		return planIssue(time.Now(), b.bounds(a, view, role.MaxTTL), b.requestedLease(requested, role, a))
+		return planIssue(time.Now(), b.boundsOf(a, view, role), b.requestedLease(requested, role, a))
 	}
 	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issue(ctx, i, role, plan)
@@ -112,7 +125,7 @@ func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan f
 // refuseOwnIdentity compares names once more at issue: the account may have got
 // another key since the role was written.
 func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
-	if a.config.AllowRootIdentity {
+	if a.config.AllowRootIdentity && a.vendor.leasesItself {
 		return nil
 	}
 	for _, user := range role.UserNames {

@@ -10,8 +10,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 func (b *backend) pathInfo() []*framework.Path {
@@ -51,7 +49,7 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 		"commit":      commit,
 		"go_version":  goVersion,
 		"vault_sdk":   sdk,
-		"providers":   []string{outscale.Name},
+		"providers":   vendorNames(),
 		"instance_id": stored.ID,
 	}}, nil
 }

@@ -48,7 +48,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 		return err
 	}
 	if err := removeDead(ctx, a, entry); err != nil {
-		return notKilled(a.name, entry, err)
+		return notKilled(a, entry, err)
 	}
 	b.Logger().Info("killed an access key on request", "account", a.name, "user", entry.User, "access_key", id)
 	return b.strike(ctx, s, entry)
@@ -67,7 +67,7 @@ func (e *ledgerEntry) refuseKept() error {
 }
 
 // notKilled says first what matters in an incident: the key may still work.
-func notKilled(account string, entry *ledgerEntry, cause error) error {
-	return fmt.Errorf("access key %s of user %q was NOT removed and may work until %s: %w",
-		entry.AccessKey, entry.User, showTime(entry.Expires), explain(account, cause))
+func notKilled(a *account, entry *ledgerEntry, cause error) error {
+	return fmt.Errorf("access key %s of user %q was NOT removed and %s: %w",
+		entry.AccessKey, entry.User, a.worksUntil(entry), explain(a.name, cause))
 }

@@ -34,13 +34,14 @@ func (b *backend) pathPolicy() []*framework.Path {
 		},
 		HelpSynopsis: "The account's access policy, which bounds the life of every key.",
 		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses a date. " +
-			"A write asks the cloud now, for example after the policy was changed.",
+			"A write asks the cloud now, for example after the policy was changed. Huawei Cloud has no such policy: there the account's max_ttl is the bound.",
 	}}
 }
 
 func policyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"known": {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
+		"supported": {Type: framework.TypeBool, Required: true, Description: "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl is the bound."},
+		"known":     {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
 		"max_access_key_expiration_seconds": {
 			Type: framework.TypeInt64, Required: true,
 			Description: "Longest life of a key as last read, in seconds; 0: unlimited, where known.",
@@ -52,7 +53,7 @@ func policyAnswer() map[string]*framework.FieldSchema {
 			Type: framework.TypeInt64, Required: true,
 			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
 		},
-		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides effective_max_ttl: policy, account or mount."},
+		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides effective_max_ttl: policy, account or mount; and whether the policy is unknown, or there is none."},
 	}
 }
 
@@ -61,7 +62,7 @@ func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data
 	if err != nil {
 		return respond(err)
 	}
-	view, err := storedPolicy(ctx, req.Storage, a.name)
+	view, err := storedPolicy(ctx, req.Storage, a)
 	if err != nil {
 		return nil, err
 	}
@@ -83,12 +84,16 @@ func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, dat
 	if view.Problem != "" {
 		resp.AddWarning("the access policy is unknown: " + view.Problem)
 	}
+	if view.unbounded() {
+		resp.AddWarning(unboundedPolicy)
+	}
 	return resp, nil
 }
 
 func (b *backend) policyResponse(a *account, view *policyView) *logical.Response {
 	longest, by := b.bounds(a, view, 0).maxLease()
-	return &logical.Response{Data: map[string]any{
+	resp := &logical.Response{Data: map[string]any{
+		"supported":                         !view.None,
 		"known":                             view.known(),
 		"max_access_key_expiration_seconds": seconds(view.Policy.MaxKeyLifetime),
 		"require_trusted_env":               view.Policy.RequireTrustedEnv,
@@ -97,4 +102,8 @@ func (b *backend) policyResponse(a *account, view *policyView) *logical.Response
 		"effective_max_ttl":                 max(0, seconds(longest)),
 		"limited_by":                        view.limitedBy(by),
 	}}
+	if view.None {
+		resp.AddWarning(a.vendor.title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
+	}
+	return resp
 }

@@ -31,6 +31,21 @@ func TestPolicy(t *testing.T) {
 				t.Errorf("a lease of %s", l.Expires.Sub(l.IssueTime))
 			}
 		},
+		"a policy of 0 is warned of wherever it leaves leases without a hard bound": func(t *testing.T, v *testVault) {
+			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), " "), "MaxAccessKeyExpirationSeconds is 0")
+			mustHold(t, strings.Join(v.write("policy/default"), " "), "MaxAccessKeyExpirationSeconds is 0")
+			mustHold(t, strings.Join(v.write("roles/app", "user_names=app"), " "), "nothing bounds its leases but the mount's max lease TTL (768h0m0s)")
+			if warnings := v.write("roles/app", "user_names=app", "max_ttl=1h"); len(warnings) != 0 {
+				t.Errorf("%q", warnings)
+			}
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			if warnings := v.write("policy/default"); len(warnings) != 0 {
+				t.Errorf("%q", warnings)
+			}
+			if warnings := v.write("roles/app", "user_names=app", "max_ttl=10m"); len(warnings) != 0 {
+				t.Errorf("%q", warnings)
+			}
+		},
 		"it is noticed within minutes anyway": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
 			v.configure()

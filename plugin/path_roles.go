@@ -53,7 +53,8 @@ func (b *backend) pathRoles() []*framework.Path {
 			HelpSynopsis: "Describe whose access keys may be leased, and for how long.",
 			HelpDescription: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
 				"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and groups, and takes it " +
-				"along when it ends. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
+				"along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, which end by themselves and " +
+				"cannot be taken back. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
 		},
 	}
 }
@@ -131,6 +132,9 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
+	if err := a.vendor.checkRoleOf(role); err != nil {
+		return nil, err
+	}
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
@@ -146,11 +150,15 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 
 // checkUsers looks at the users that the role names, or the names that it will make.
 func (b *backend) checkUsers(ctx context.Context, a *account, name string, role *roleEntry) error {
-	if role.CredentialType == credentialAccessKey {
+	switch role.CredentialType {
+	case credentialSession:
+		return a.checkSession(role)
+	case credentialIAMUser:
+		_, err := a.vendor.makeUsername(a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
+		return err
+	default:
 		return b.checkOwnIdentity(ctx, a, role.UserNames)
 	}
-	_, err := makeUsername(a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
-	return err
 }
 
 func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -163,9 +171,9 @@ func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleE
 	if err != nil {
 		return bounds{}, nil, err
 	}
-	view, err := storedPolicy(ctx, s, role.Account)
+	view, err := storedPolicy(ctx, s, a)
 	if err != nil {
 		return bounds{}, nil, err
 	}
-	return b.bounds(a, view, role.MaxTTL), view, nil
+	return b.boundsOf(a, view, role), view, nil
 }

@@ -53,7 +53,8 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 // staticCredsAnswer has the names that Vault Secrets Operator and Vault Agent look for.
 func staticCredsAnswer() map[string]*framework.FieldSchema {
 	fields := credsAnswer()
-	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it before."
+	delete(fields, "security_token")
+	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it before; empty: never."
 	fields["ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Seconds until the next rotation."}
 	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
 	fields["rotation_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Time between two rotations, in seconds; 0: by schedule."}

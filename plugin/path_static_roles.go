@@ -46,7 +46,7 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 				logical.PatchOperation:  b.patchesStaticRole(),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventStaticDelete, "name", b.pathStaticRoleDelete),
-					Summary:                     "Delete a static role and its keys.",
+					Summary:                     "Delete a static role and its keys, or hand them over.",
 					Responses:                   answersNothing(),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
@@ -54,7 +54,8 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 			},
 			HelpSynopsis: "A user whose one key is rotated on time.",
 			HelpDescription: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or by " +
-				"schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched.",
+				"schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
+				"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
 		},
 	}
 }
@@ -74,12 +75,17 @@ func staticRoleFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long the replaced key goes on working. Default: the smaller of 1h and a quarter of the time between rotations.",
 		},
+		"keep_key": {
+			Type: framework.TypeBool, Query: true,
+			Description: "With a delete: hand the keys over instead of deleting them. They work until their date, and nobody rotates them.",
+		},
 	}
 }
 
 func staticRoleAnswer() map[string]*framework.FieldSchema {
 	fields := staticRoleFields()
 	delete(fields, "name")
+	delete(fields, "keep_key")
 	fields["access_key"] = &framework.FieldSchema{Type: framework.TypeString, Description: "ID of the current key."}
 	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
 	fields["next_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When it is rotated next."}
@@ -261,6 +267,9 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err != nil {
 		return err
 	}
+	if err := a.vendor.checkUserName("user_name", role.UserName); err != nil {
+		return err
+	}
 	own, err := a.owns(ctx, role.UserName)
 	if err != nil {
 		return err
@@ -282,41 +291,4 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 		return err
 	}
 	return role.checkPolicy(time.Now(), view.Policy.MaxKeyLifetime)
-}
-
-func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
-	if err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string)); err != nil {
-		return respond(err)
-	}
-	return nil, nil
-}
-
-// deleteStaticRole deletes the keys first: the entry that names them goes last.
-func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name string) error {
-	unlock, err := b.lock(ctx, staticRolePrefix+name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	role, creds, err := b.staticRole(ctx, s, name)
-	if err != nil || role == nil {
-		return err
-	}
-	if creds.AccessKey != "" {
-		a, err := b.staticAccount(ctx, s, role, creds)
-		if err != nil {
-			return err
-		}
-		for _, key := range append(creds.Previous, creds.asPrevious(role, time.Now())) {
-			if err := b.deleteStaticKey(ctx, s, a, key); err != nil {
-				return err
-			}
-		}
-	}
-	if err := remove(ctx, s, staticCredsPrefix+name); err != nil {
-		return err
-	}
-	return remove(ctx, s, staticRolePrefix+name)
 }

@@ -50,6 +50,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	// The rotation comes first: without a working key nothing else gets done.
 	return errors.Join(
 		b.rotateIfDue(ctx, s, a),
+		b.tendFirstKeys(ctx, s, a),
 		b.tendStaticRoles(ctx, s, name),
 		b.refreshPolicyIfOld(ctx, s, a),
 		b.reap(ctx, s, a),
@@ -80,22 +81,26 @@ func (b *backend) restOfTick(ctx context.Context) (context.Context, context.Canc
 // that Vault never stored, and those that nobody revoked in time. What the tick
 // leaves over is taken up by the next.
 func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
-	now := time.Now()
-	for entry, err := range leasedKeys(ctx, s, a.name) {
+	walked := b.due.walk(ctx, s, a.name)
+	for _, path := range b.due.now(a.name) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if now.Before(entry.Expires.Add(clockMargin)) || now.Before(entry.RetryAt) {
-			continue
-		}
-		if err := b.reapKey(ctx, s, a, entry); err != nil {
-			return err
+		entry, err := load[ledgerEntry](ctx, s, path)
+		switch {
+		case err != nil:
+			return errors.Join(walked, err)
+		case entry == nil:
+			b.due.forget(a.name, path)
+		case time.Now().Before(entry.due()):
+			b.due.note(entry) // renewed since
+		default:
+			if err := b.reapKey(ctx, s, a, entry); err != nil {
+				return errors.Join(walked, err)
+			}
 		}
 	}
-	return nil
+	return walked
 }
 
 // reapKey removes one dead key. A refusal is noted in the ledger, where an operator
@@ -111,9 +116,9 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	}
 	entry.Failures++
 	entry.Problem = err.Error()
-	entry.RetryAt = time.Now().Add(min(reapRetryMax, time.Minute<<min(entry.Failures, 6)))
+	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
-	return save(ctx, s, entry.path(), entry)
+	return b.record(ctx, s, entry)
 }
 
 func removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {

@@ -29,25 +29,38 @@ type policyView struct {
 	TriedAt time.Time             `json:"tried_at"`   // of the last attempt
 	Problem string                `json:"problem"`    // why the last attempt failed; empty: it did not
 	Account string                `json:"account_id"` // the cloud account that answered
+
+	// None marks a cloud without such a policy. It is never stored.
+	None bool `json:"-"`
 }
 
 // known tells whether the policy could be read when last tried. One that cannot
 // be read is unknown, not absent.
-func (v *policyView) known() bool { return v.Problem == "" && !v.ReadAt.IsZero() }
+func (v *policyView) known() bool { return v.None || v.Problem == "" && !v.ReadAt.IsZero() }
+
+// unbounded tells that there is a policy, and surely no bound in it.
+func (v *policyView) unbounded() bool { return !v.None && v.known() && v.Policy.MaxKeyLifetime == 0 }
 
 // limitedBy names a deciding limit, and says when the policy, which might decide
-// otherwise, is unknown.
+// otherwise, is unknown, or when there is none in this cloud.
 func (v *policyView) limitedBy(by limit) string {
-	if v.known() {
+	switch {
+	case v.None:
+		return string(by) + ", policy none"
+	case !v.known():
+		return string(by) + ", policy unknown"
+	default:
 		return string(by)
 	}
-	return string(by) + ", policy unknown"
 }
 
 // storedPolicy returns the stored view; an empty one where the policy was never
 // read.
-func storedPolicy(ctx context.Context, s logical.Storage, account string) (*policyView, error) {
-	view, err := load[policyView](ctx, s, policyPrefix+account)
+func storedPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	if !a.endsKeys() {
+		return &policyView{None: true}, nil
+	}
+	view, err := load[policyView](ctx, s, policyPrefix+a.name)
 	if err != nil || view != nil {
 		return view, err
 	}
@@ -58,9 +71,9 @@ func storedPolicy(ctx context.Context, s logical.Storage, account string) (*poli
 // the last bound that was seen stays in force: asking for keys beyond it would only
 // have them refused.
 func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
-	view, err := storedPolicy(ctx, s, a.name)
-	if err != nil {
-		return nil, err
+	view, err := storedPolicy(ctx, s, a)
+	if err != nil || view.None {
+		return view, err
 	}
 	policy, err := a.cloud.AccessPolicy(ctx)
 	view.TriedAt = time.Now()
@@ -82,9 +95,9 @@ func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *accou
 // currentPolicy returns the stored view, or asks the cloud where nothing was ever
 // stored.
 func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
-	view, err := storedPolicy(ctx, s, a.name)
-	if err != nil {
-		return nil, err
+	view, err := storedPolicy(ctx, s, a)
+	if err != nil || view.None {
+		return view, err
 	}
 	if view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
 		return b.refreshPolicy(ctx, s, a)
@@ -103,10 +116,20 @@ func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bo
 	}
 }
 
+// boundsOf gathers what limits a lease of the role as it stands now.
+func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds {
+	limits := b.bounds(a, view, role.MaxTTL)
+	if role.CredentialType == credentialSession {
+		limits.Policy, limits.Grace = 0, 0 // a session is no access key, and ends exactly with its lease
+		limits.Cloud, limits.Least = maxSession, minSession
+	}
+	return limits
+}
+
 // refreshPolicyIfOld reads the policy where its view has grown old.
 func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
-	view, err := storedPolicy(ctx, s, a.name)
-	if err != nil {
+	view, err := storedPolicy(ctx, s, a)
+	if err != nil || view.None {
 		return err
 	}
 	if time.Since(view.TriedAt) < policyRefresh {

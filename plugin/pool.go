@@ -23,7 +23,7 @@ const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
 func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
-	users, err := b.poolOrder(ctx, i, users)
+	users, free, err := b.poolOrder(ctx, i, users)
 	if err != nil {
 		return recordedKey{}, issuePlan{}, err
 	}
@@ -44,6 +44,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		key, p, err := b.tryTwice(ctx, i, plan, func(p issuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
 		switch kind := provider.KindOf(err); {
 		case err == nil:
+			b.checkForeign(i, user, free[user])
 			return key, p, nil
 		case kind == provider.KindQuota:
 			refusal := b.explainQuota(ctx, i, user, err)
@@ -58,25 +59,79 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	return recordedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
-// poolOrder puts the users with the fewest keys of this engine first.
-func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) ([]string, error) {
+// poolOrder puts the users with the most free slots first, and tells how many each has.
+// The keys of others are known from lists that were made anyway, for whatever reason; only
+// a user that would come first and was never listed is listed for it, once. A role with
+// one user has no choice, and makes no call for it.
+func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, err error) {
 	switch len(users) {
 	case 0:
-		return []string{""}, nil
+		return []string{""}, nil, nil
 	case 1:
-		return users, nil
+		return users, nil, nil
 	}
-	counts := make(map[string]int, len(users))
+	own := make(map[string]int, len(users))
 	for _, user := range users {
-		count, err := countIdentity(ctx, i.storage, i.account.name, user)
-		if err != nil {
-			return nil, err
+		if own[user], err = countIdentity(ctx, i.storage, i.account.name, user); err != nil {
+			return nil, nil, err
 		}
-		counts[user] = count
 	}
-	ordered := slices.Clone(users)
-	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(counts[x], counts[y]) })
-	return ordered, nil
+	ordered, free = slices.Clone(users), make(map[string]int, len(users))
+	for {
+		for _, user := range users {
+			foreign, _ := b.full.foreignKeys(i.account.name, user)
+			free[user] = i.account.cloud.KeyQuota() - own[user] - foreign
+		}
+		slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
+		if _, known := b.full.foreignKeys(i.account.name, ordered[0]); known {
+			return ordered, free, nil
+		}
+		if err := b.learnForeign(ctx, i, ordered[0]); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// learnForeign lists a user's keys. One that turns out full is not even tried. Requests that
+// come together wait for one list.
+func (b *backend) learnForeign(ctx context.Context, i issuance, user string) error {
+	unlock, err := b.lock(ctx, "slots/"+ledgerIdentityPrefix(i.account.name, user))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, known := b.full.foreignKeys(i.account.name, user); known {
+		return nil
+	}
+	keys, err := i.account.cloud.ListKeys(ctx, user)
+	if err != nil {
+		b.full.learn(i.account.name, user, 0) // the create says what is wrong
+		return nil
+	}
+	own, others := b.countListed(i.account.name, user, keys, i.instance)
+	if quota := i.account.cloud.KeyQuota(); own+others >= quota {
+		b.full.remember(i.account.name, user, fullRefusal(user, own, others, quota, "as listed"))
+	}
+	return nil
+}
+
+// countListed counts the keys of a list by who made them, and keeps what it shows.
+func (b *backend) countListed(account, user string, keys []provider.Key, instance string) (own, others int) {
+	for _, key := range keys {
+		if isOurs(key, instance) {
+			own++
+		}
+	}
+	others = len(keys) - own
+	b.full.learn(account, user, others)
+	return own, others
+}
+
+// checkForeign drops the count of a user that had a slot all the same.
+func (b *backend) checkForeign(i issuance, user string, free int) {
+	if _, known := b.full.foreignKeys(i.account.name, user); known && free <= 0 {
+		b.full.unlearn(i.account.name, user)
+	}
 }
 
 // onlyReservedLeft tells, with the reason, when a lease would take a slot that the engine's
@@ -141,8 +196,8 @@ func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePl
 // policyChanged reads the access policy anew after the cloud refused a request as
 // invalid: which codes it uses for a date beyond the policy is not documented.
 func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *account) (bool, error) {
-	before, err := storedPolicy(ctx, s, a.name)
-	if err != nil {
+	before, err := storedPolicy(ctx, s, a)
+	if err != nil || before.None {
 		return false, err
 	}
 	after, err := b.refreshPolicy(ctx, s, a)
@@ -154,19 +209,48 @@ func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *accou
 
 // explainQuota says whose keys fill a user's slots.
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
-	name := identityName(user)
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", name, cause, fullFor)
+		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", identityName(user), cause, fullFor)
 	}
-	own := 0
+	own, others := b.countListed(i.account.name, user, keys, i.instance)
+	return fullRefusal(user, own, others, i.account.cloud.KeyQuota(), cause.Error())
+}
+
+func fullRefusal(user string, own, others, quota int, why string) string {
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
+		identityName(user), own, quota, others, why, fullFor)
+}
+
+// maxNamed is how many keys a refusal names.
+const maxNamed = 3
+
+// nameForeign names the keys of an identity that neither this mount nor the engine's account
+// accounts for, in brackets: those that an operator can delete. Empty where there are none.
+func (b *backend) nameForeign(ctx context.Context, i issuance, user string) string {
+	keys, err := i.account.cloud.ListKeys(ctx, user)
+	if err != nil {
+		return "" // the refusal is said already, and its counts
+	}
+	var ids []string
 	for _, key := range keys {
-		if isOurs(key, i.instance) {
-			own++
+		if !isOurs(key, i.instance) && !slices.Contains(i.account.config.ownKeys(), key.ID) {
+			ids = append(ids, key.ID)
 		}
 	}
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
-		name, own, i.account.cloud.KeyQuota(), len(keys)-own, cause, fullFor)
+	return inBrackets(ids)
+}
+
+// inBrackets lists the first of the ids.
+func inBrackets(ids []string) string {
+	switch {
+	case len(ids) == 0:
+		return ""
+	case len(ids) > maxNamed:
+		return fmt.Sprintf(" (%s and %d more)", strings.Join(ids[:maxNamed], ", "), len(ids)-maxNamed)
+	default:
+		return fmt.Sprintf(" (%s)", strings.Join(ids, ", "))
+	}
 }
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.

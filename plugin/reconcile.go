@@ -115,6 +115,7 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	if err != nil {
 		return nil, 0, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
 	}
+	b.countListed(a.name, user, keys, instance)
 	pending, err := pendingLabels(ctx, s)
 	if err != nil {
 		return nil, 0, err

@@ -22,6 +22,8 @@ const (
 	credentialAccessKey = "access_key"
 )
 
+var credentialTypes = []string{credentialAccessKey, credentialIAMUser, credentialSession}
+
 // roleEntry describes whose keys may be leased, as it stands in storage.
 type roleEntry struct {
 	Account        string        `json:"account"`
@@ -36,6 +38,11 @@ type roleEntry struct {
 	PolicyORNs     []string `json:"policy_orns,omitempty"`
 	PolicyDocument string   `json:"policy_document,omitempty"`
 	Groups         []string `json:"groups,omitempty"`
+
+	// What the sessions of a session_token role get.
+	AgencyName    string `json:"agency_name,omitempty"`
+	AgencyDomain  string `json:"agency_domain,omitempty"`
+	SessionPolicy string `json:"session_policy,omitempty"`
 }
 
 func newRoleEntry() *roleEntry {
@@ -48,28 +55,41 @@ func roleFields() map[string]*framework.FieldSchema {
 		"name":    {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
 		"account": {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account whose keys it leases."},
 		"credential_type": {
-			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey, credentialIAMUser},
-			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease.",
+			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey, credentialIAMUser, credentialSession},
+			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease; " +
+				"session_token (Huawei Cloud), a temporary key of an agency, which ends by itself and cannot be taken back.",
 		},
 		"user_names": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Users whose keys it leases (access_key). Empty: the engine's own identity, where the account allows it.",
+			Description: "Users whose keys it leases (access_key), spread over them. Empty: the engine's own identity, where the account allows it (OUTSCALE).",
 		},
 		"user_path": {
 			Type:        framework.TypeString,
-			Description: "Path under which new users are made (iam_user), such as /ci/. Empty: /.",
+			Description: "Path under which new users are made (iam_user, OUTSCALE), such as /ci/. Empty: /.",
 		},
 		"policy_orns": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "ORNs of the managed policies that new users are given (iam_user).",
+			Description: "ORNs of the managed policies that new users are given (iam_user, OUTSCALE).",
 		},
 		"policy_document": {
 			Type:        framework.TypeString,
-			Description: "Inline policy that new users are given, as JSON (iam_user).",
+			Description: "Inline policy that new users are given, as JSON (iam_user, OUTSCALE).",
 		},
 		"groups": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "User groups that new users are put into (iam_user), by name, or by path and name as in /ci/builders.",
+			Description: "User groups that new users are put into (iam_user), by name, or on OUTSCALE by path and name as in /ci/builders.",
+		},
+		"agency_name": {
+			Type:        framework.TypeString,
+			Description: "Agency whose rights its sessions have (session_token). Empty: the engine's own rights, where the account allows it.",
+		},
+		"agency_domain": {
+			Type:        framework.TypeString,
+			Description: "Name of the Huawei Cloud account that the agency belongs to (session_token). Empty: the engine's own.",
+		},
+		"session_policy": {
+			Type:        framework.TypeString,
+			Description: "Policy that narrows its sessions, as JSON (session_token). Huawei Cloud's OBS alone honours it.",
 		},
 		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
 		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
@@ -85,7 +105,7 @@ func roleAnswer() map[string]*framework.FieldSchema {
 	fields := roleFields()
 	delete(fields, "name")
 	fields["effective_max_ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Longest lease that it can give, in seconds."}
-	fields["limited_by"] = &framework.FieldSchema{Type: framework.TypeString, Description: "What decides that: role, account, mount or policy."}
+	fields["limited_by"] = &framework.FieldSchema{Type: framework.TypeString, Description: "What decides that: role, account, mount, policy or cloud; and whether the policy is unknown, or there is none."}
 	for _, field := range fields {
 		field.Required = true
 	}
@@ -101,6 +121,9 @@ func (r *roleEntry) answer() map[string]any {
 		"policy_orns":     r.PolicyORNs,
 		"policy_document": r.PolicyDocument,
 		"groups":          r.Groups,
+		"agency_name":     r.AgencyName,
+		"agency_domain":   r.AgencyDomain,
+		"session_policy":  r.SessionPolicy,
 		"ttl":             seconds(r.TTL),
 		"max_ttl":         seconds(r.MaxTTL),
 		"max_active_keys": r.MaxActiveKeys,
@@ -116,6 +139,9 @@ func (r *roleEntry) takeFields(data *framework.FieldData) {
 	take(data, "policy_orns", &r.PolicyORNs)
 	take(data, "policy_document", &r.PolicyDocument)
 	take(data, "groups", &r.Groups)
+	take(data, "agency_name", &r.AgencyName)
+	take(data, "agency_domain", &r.AgencyDomain)
+	take(data, "session_policy", &r.SessionPolicy)
 	takeSeconds(data, "ttl", &r.TTL)
 	takeSeconds(data, "max_ttl", &r.MaxTTL)
 	take(data, "max_active_keys", &r.MaxActiveKeys)
@@ -128,10 +154,10 @@ func (r *roleEntry) validate() error {
 	if err := r.validateRights(); err != nil {
 		return err
 	}
+	if err := r.validateSession(); err != nil {
+		return err
+	}
 	for i, user := range r.UserNames {
-		if !userName.MatchString(user) {
-			return mendable("user_names holds %q, which is not the name of an EIM user: 1 to 64 letters, digits and +=,.@_-", user)
-		}
 		if slices.Contains(r.UserNames[:i], user) {
 			return mendable("user_names holds %q twice", user)
 		}
@@ -153,9 +179,16 @@ func (r *roleEntry) warnings(b bounds, view *policyView) []string {
 		return []string{"the role is stored, but cannot lease as things are: " + err.Error()}
 	}
 	longest, by := b.maxLease()
-	warnings := r.powerless()
+	warnings := append(r.powerless(), r.sessionWarnings()...)
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
+	}
+	switch {
+	case by != limitMount:
+	case view.None:
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest))
+	case view.unbounded():
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an access policy in the cloud account", longest))
 	}
 	if !view.known() {
 		warnings = append(warnings, "the account's access policy is unknown, and may cut leases further")
@@ -170,6 +203,8 @@ func limitSource(by limit) string {
 		return "cloud account's access policy (MaxAccessKeyExpirationSeconds, less expiry_grace and a clock margin)"
 	case limitMount:
 		return "mount's max lease TTL"
+	case limitCloud:
+		return "cloud's longest session"
 	default:
 		return string(by) + "'s max_ttl"
 	}

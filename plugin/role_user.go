@@ -13,7 +13,6 @@ import (
 	"unicode"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 const (
@@ -45,8 +44,8 @@ func (r *roleEntry) validateType() error {
 		}
 		return nil
 	}
-	if r.CredentialType != credentialAccessKey && r.CredentialType != credentialIAMUser {
-		return mendable("unknown credential_type %q: set it to %q or %q", r.CredentialType, credentialAccessKey, credentialIAMUser)
+	if !slices.Contains(credentialTypes, r.CredentialType) {
+		return mendable("unknown credential_type %q: set it to one of %s", r.CredentialType, strings.Join(credentialTypes, ", "))
 	}
 	for _, err := range []error{
 		given("user_names", len(r.UserNames) > 0, credentialAccessKey),
@@ -54,6 +53,9 @@ func (r *roleEntry) validateType() error {
 		given("policy_orns", len(r.PolicyORNs) > 0, credentialIAMUser),
 		given("policy_document", r.PolicyDocument != "", credentialIAMUser),
 		given("groups", len(r.Groups) > 0, credentialIAMUser),
+		given("agency_name", r.AgencyName != "", credentialSession),
+		given("agency_domain", r.AgencyDomain != "", credentialSession),
+		given("session_policy", r.SessionPolicy != "", credentialSession),
 	} {
 		if err != nil {
 			return err
@@ -62,27 +64,9 @@ func (r *roleEntry) validateType() error {
 	return nil
 }
 
-// validateRights refuses at the write what the cloud would refuse at every lease.
 func (r *roleEntry) validateRights() error {
-	if r.UserPath != "" {
-		if err := outscale.CheckUserPath(r.UserPath); err != nil {
-			return mendable("user_path: %s", err)
-		}
-	}
-	if err := checkEach("policy_orns", r.PolicyORNs, outscale.CheckPolicyORN); err != nil {
-		return err
-	}
-	if err := checkEach("groups", r.Groups, outscale.CheckGroup); err != nil {
-		return err
-	}
 	if n := len(r.PolicyORNs) + len(r.Groups); n > maxRights {
 		return mendable("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", n, maxRights)
-	}
-	if r.PolicyDocument == "" {
-		return nil
-	}
-	if err := checkPolicyDocument(r.PolicyDocument); err != nil {
-		return mendable("policy_document: %s", err)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func TestIAMUserRole(t *testing.T) {
 	tests["a role whose users may do nothing is stored with a warning"] = func(t *testing.T, v *testVault) {
 		v.configure()
 		mustHold(t, strings.Join(v.write("roles/job", user()...), " "), "may do nothing")
-		if warnings := v.write("roles/job", "groups=readers"); len(warnings) != 0 {
+		if warnings := v.write("roles/job", "groups=readers", "max_ttl=1h"); len(warnings) != 0 {
 			t.Errorf("got %q", warnings)
 		}
 	}

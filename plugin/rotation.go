@@ -34,11 +34,17 @@ const (
 // previousKey is a key that was replaced and is still to be deleted.
 type previousKey struct {
 	ID          string            `json:"id"`
+	Label       string            `json:"label,omitempty"`
 	AccountID   string            `json:"account_id"`
 	Identity    provider.Identity `json:"identity"`    // an operator may give the account a key of another user
 	ByOperator  bool              `json:"by_operator"` // it was not rotation that replaced it
 	Expires     time.Time         `json:"expires"`
 	DeleteAfter time.Time         `json:"delete_after"`
+}
+
+// ref names the key to the cloud.
+func (p previousKey) ref(accountID, user string) provider.KeyRef {
+	return provider.KeyRef{AccountID: accountID, User: user, ID: p.ID, Label: p.Label, Expires: p.Expires}
 }
 
 // owner is the user to name when the key is deleted with a key of the given identity.
@@ -127,14 +133,19 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, err
 	}
+	if a, err = b.makeRoom(ctx, s, a); err != nil {
+		return nil, err
+	}
 
 	now := time.Now()
 	i := issuance{storage: s, account: a, instance: instance}
 	key, err := b.makeRecordedKey(ctx, i, keyOrder{
-		kind: keylabel.KindRoot, issued: now, expires: rootExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod),
+		kind: keylabel.KindRoot, issued: now,
+		expires: a.lastingEnd(rootExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
 	})
 	if provider.KindOf(err) == provider.KindQuota {
-		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used", name, b.explainQuota(ctx, i, "", err))
+		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
+			name, b.explainQuota(ctx, i, "", err), b.nameForeign(ctx, i, ""))
 	}
 	if err != nil {
 		return nil, explain(name, err)
@@ -183,11 +194,7 @@ func urgently(ctx context.Context) context.Context {
 func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recordedKey) (*accountConfig, error) {
 	config := *a.config
 	config.AccessKey, config.SecretKey = key.ID, key.Secret.Reveal()
-	cloud, err := b.open(&config)
-	if err != nil {
-		return nil, err
-	}
-	own, err := cloud.OwnKey(ctx)
+	own, err := b.tryNewKey(ctx, a.vendor, &config)
 	if err != nil {
 		return nil, err
 	}
@@ -200,9 +207,69 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 	return &config, nil
 }
 
+// tryNewKey has a new key sign a call. Where the cloud does not know it everywhere at once, it is
+// tried a few times, each time by a client of its own: the one before remembers the refusal.
+func (b *backend) tryNewKey(ctx context.Context, v vendor, config *accountConfig) (own provider.Key, err error) {
+	for _, pause := range append([]time.Duration{0}, v.settling...) {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return provider.Key{}, errors.Join(err, ctx.Err())
+		}
+		own, err = b.ownKey(ctx, config)
+		switch provider.KindOf(err) {
+		case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindNotFound:
+		default:
+			return own, err
+		}
+	}
+	return own, err
+}
+
+func (b *backend) ownKey(ctx context.Context, config *accountConfig) (provider.Key, error) {
+	a, err := b.openAccount("", config)
+	if err != nil {
+		return provider.Key{}, err
+	}
+	defer a.close()
+	return a.cloud.OwnKey(ctx)
+}
+
+// makeRoom deletes the replaced keys whose overlap is over where they leave no slot for the
+// next one. One that requests may still use is waited for.
+func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (*account, error) {
+	if len(a.config.previousHere())+1 < a.cloud.KeyQuota() {
+		return a, nil
+	}
+	problem := b.deleteReplacedKeys(ctx, s, a)
+	a, err := b.account(ctx, s, a.name)
+	if err != nil {
+		return nil, errors.Join(problem, err)
+	}
+	previous := a.config.previousHere()
+	switch {
+	case len(previous)+1 < a.cloud.KeyQuota():
+		return a, nil
+	case problem != nil:
+		return nil, fmt.Errorf("the engine's own key of account %q cannot be rotated before the one that it replaced is deleted: %w", a.name, problem)
+	default:
+		return nil, mendable("the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and %s, which was replaced, "+
+			"works until %s, so that requests under way can end. Try again then",
+			a.name, a.cloud.KeyQuota(), previous[0].ID, showTime(previous[0].DeleteAfter))
+	}
+}
+
+// previousHere are the replaced keys that take slots of the present key's identity.
+func (c *accountConfig) previousHere() []previousKey {
+	return slices.DeleteFunc(slices.Clone(c.Previous), func(p previousKey) bool { return p.AccountID != c.AccountID || p.Identity != c.Identity })
+}
+
 // asPrevious is the current key as one that is being replaced.
 func (c *accountConfig) asPrevious(now time.Time) previousKey {
-	return previousKey{ID: c.AccessKey, AccountID: c.AccountID, Identity: c.Identity, Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap)}
+	return previousKey{
+		ID: c.AccessKey, AccountID: c.AccountID, Label: c.KeyLabel, Identity: c.Identity,
+		Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap),
+	}
 }
 
 // deletePrevious deletes the replaced keys whose overlap has passed, with the current
@@ -217,6 +284,11 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name st
 	if err != nil {
 		return err
 	}
+	return b.deleteReplacedKeys(ctx, s, a)
+}
+
+// deleteReplacedKeys does so under the account's lock.
+func (b *backend) deleteReplacedKeys(ctx context.Context, s logical.Storage, a *account) error {
 	config, now := *a.config, time.Now()
 	var left []previousKey
 	var problems []error
@@ -230,13 +302,13 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name st
 			problems = append(problems, fmt.Errorf("deleting the replaced key %s: %w", previous.ID, err))
 			continue
 		}
-		problems = append(problems, b.strike(ctx, s, &ledgerEntry{Account: name, AccessKey: previous.ID}))
+		problems = append(problems, b.strike(ctx, s, &ledgerEntry{Account: a.name, AccessKey: previous.ID}))
 	}
 	if len(left) == len(config.Previous) {
 		return errors.Join(problems...)
 	}
 	config.Previous = left
-	return errors.Join(append(problems, b.storeAccount(ctx, s, name, &config))...)
+	return errors.Join(append(problems, b.storeAccount(ctx, s, a.name, &config))...)
 }
 
 func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previousKey) error {
@@ -247,11 +319,18 @@ func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previ
 	if err != nil {
 		return err
 	}
-	ref := provider.KeyRef{AccountID: a.config.AccountID, User: user, ID: previous.ID, Expires: previous.Expires}
-	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+	if err := a.cloud.RevokeKey(ctx, previous.ref(a.config.AccountID, user)); err != nil {
 		return explain(a.name, err)
 	}
 	return nil
+}
+
+// keyEnds says when the engine's own key ends.
+func (c *accountConfig) keyEnds() string {
+	if c.KeyExpires.IsZero() {
+		return "has no end"
+	}
+	return "ends at " + showTime(c.KeyExpires)
 }
 
 // rotateIfDue is the automatic rotation, where this node may write the configuration. It
@@ -270,8 +349,11 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 	if next.IsZero() || now.Before(next) {
 		return nil
 	}
+	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.vendor.settlingTime())
+	defer cancel()
 	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
-		return fmt.Errorf("rotating the engine's own key of account %q, which ends at %s: %w", a.name, showTime(a.config.KeyExpires), err)
+		return fmt.Errorf("rotating the engine's own key of account %q, which %s: %w", a.name, a.config.keyEnds(), err)
 	}
 	return nil
 }

@@ -142,12 +142,10 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 		return renewalPlan{}, err
 	}
 	entry.Expires = renewed.Expiry
-	if err := save(ctx, s, entry.path(), entry); err != nil {
+	if err := b.record(ctx, s, entry); err != nil {
 		return renewalPlan{}, err
 	}
-	err = a.cloud.MoveExpiry(ctx, provider.KeyRef{
-		AccountID: entry.AccountID, User: entry.User, ID: entry.AccessKey, Label: entry.Label, Expires: entry.Expires,
-	})
+	err = a.cloud.MoveExpiry(ctx, entry.ref())
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:
 		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
@@ -167,9 +165,9 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 		return fmt.Errorf("looking up the key's true date: %w", err)
 	}
 	for _, key := range keys {
-		if key.ID == entry.AccessKey && !key.Expires.IsZero() {
-			entry.Expires = key.Expires
-			return save(ctx, s, entry.path(), entry)
+		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {
+			entry.Expires = end
+			return b.record(ctx, s, entry)
 		}
 	}
 	return nil
@@ -194,14 +192,14 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if err != nil {
 		return err
 	}
-	// A key past its own date is dead. Its removal can wait for the reaper, and a
-	// storm of late revokes needs no cloud call.
-	if time.Now().After(entry.Expires.Add(clockMargin)) {
-		return nil
-	}
 	a, err := b.leaseAccount(ctx, req.Storage, lease)
 	if err != nil {
 		return err
+	}
+	// The removal of a dead key can wait for the reaper, and a storm of late revokes needs no
+	// cloud call.
+	if a.isDead(entry, time.Now()) {
+		return nil
 	}
 	if err := a.destroy(ctx, entry); err != nil {
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))

@@ -42,8 +42,9 @@ type staticCreds struct {
 	AccountID    string        `json:"account_id"`
 	AccessKey    string        `json:"access_key"`
 	SecretKey    string        `json:"secret_key"`
+	Label        string        `json:"label,omitempty"`
 	Created      time.Time     `json:"created"`
-	Expires      time.Time     `json:"expires"`
+	Expires      time.Time     `json:"expires"` // zero: the cloud ends it at no date
 	Previous     []previousKey `json:"previous,omitempty"`
 	LastRotation time.Time     `json:"last_rotation"`
 }
@@ -135,9 +136,12 @@ func (r *staticRole) scheduled(creds *staticCreds, now time.Time) (time.Time, er
 		return time.Time{}, err
 	}
 	if r.RotationWindow > 0 && now.After(next.Add(r.RotationWindow)) {
-		if next, err = r.next(now); err != nil {
+		if next, err = r.next(now.Add(-r.RotationWindow)); err != nil { // the next window may be open already
 			return time.Time{}, err
 		}
+	}
+	if creds.Expires.IsZero() {
+		return next, nil
 	}
 	// Where a lowered policy leaves less than the role needs, a third of the key's life must do.
 	lead := min(max(r.Grace, rotationLead), creds.Expires.Sub(creds.Created)/3)
@@ -150,8 +154,8 @@ func (r *staticRole) scheduled(creds *staticCreds, now time.Time) (time.Time, er
 // validate refuses what could not work. before is the stored role, nil for a new one.
 func (r *staticRole) validate(before *staticRole) error {
 	switch {
-	case !userName.MatchString(r.UserName):
-		return mendable("user_name %q is not the name of an EIM user: 1 to 64 letters, digits and +=,.@_-", r.UserName)
+	case r.UserName == "":
+		return mendable("user_name is missing: name the user whose key is to be rotated")
 	case before != nil && (before.UserName != r.UserName || before.Account != r.Account):
 		return mendable("user_name and account of a static role cannot be changed: delete it, and write another")
 	case (r.RotationPeriod == 0) == (r.RotationSchedule == ""):
@@ -187,7 +191,7 @@ func (r *staticRole) defaultGrace() (time.Duration, error) {
 // asPrevious is the current key as one that is being replaced.
 func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 	return previousKey{
-		ID: c.AccessKey, AccountID: c.AccountID,
+		ID: c.AccessKey, AccountID: c.AccountID, Label: c.Label,
 		Identity: provider.Identity{Kind: provider.IdentityUser, User: r.UserName},
 		Expires:  c.Expires, DeleteAfter: now.Add(r.Grace),
 	}

@@ -56,7 +56,7 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	}
 	now := time.Now()
 	next := &staticCreds{
-		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(),
+		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
 		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(before.Previous), LastRotation: now,
 	}
 	if before.AccessKey != "" {
@@ -89,7 +89,7 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 		return recordedKey{}, err
 	}
 	i := issuance{storage: s, account: a, roleName: name, instance: instance}
-	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: expires}
+	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: a.lastingEnd(expires)}
 	key, err := b.makeRecordedKey(ctx, i, order)
 	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
 		for _, previous := range slices.Clone(creds.Previous) {
@@ -104,7 +104,8 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 	case err == nil:
 		return key, nil
 	case kind == provider.KindQuota:
-		return recordedKey{}, mendable("static role %q cannot be rotated: %s. Delete a key that is not used", name, b.explainQuota(ctx, i, role.UserName, err))
+		return recordedKey{}, mendable("static role %q cannot be rotated: %s. Delete a key that is not used%s",
+			name, b.explainQuota(ctx, i, role.UserName, err), b.nameForeign(ctx, i, role.UserName))
 	case kind == provider.KindNotFound:
 		return recordedKey{}, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
 	default:
@@ -114,8 +115,7 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 
 // deleteStaticKey deletes a key of a static role from cloud and ledger.
 func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
-	ref := provider.KeyRef{AccountID: a.config.AccountID, User: key.Identity.User, ID: key.ID, Expires: key.Expires}
-	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+	if err := a.cloud.RevokeKey(ctx, key.ref(a.config.AccountID, key.Identity.User)); err != nil {
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
 	return b.strike(ctx, s, &ledgerEntry{Account: a.name, User: key.Identity.User, AccessKey: key.ID})

@@ -277,12 +277,24 @@ func (b *backend) reportWaiting(ctx context.Context, s logical.Storage, account 
 			b.tidying.note(func(r *tidyReport) { r.Waiting.add(waiting(entry, pending)) })
 		}
 	}
+	first, err := firstKeys(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, key := range first {
+		if account == "" || key.Account == account {
+			b.tidying.note(func(r *tidyReport) {
+				r.Waiting.add(fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and has ended by itself at %s",
+					key.Label, key.Account, showTime(key.Started), showTime(key.Expires)))
+			})
+		}
+	}
 	return nil
 }
 
 func waiting(entry *framework.WALEntry, pending pendingKey) string {
 	since := showTime(time.Unix(entry.CreatedAt, 0))
-	if entry.Kind != walAccessKey {
+	if entry.Kind != walAccessKey || pending.Label == "" {
 		return fmt.Sprintf("entry of kind %q of account %q, since %s", entry.Kind, pending.Account, since)
 	}
 	return fmt.Sprintf("key labelled %s of user %q in account %q, since %s", pending.Label, pending.User, pending.Account, since)

@@ -22,6 +22,13 @@ import (
 // their own with three policies, an inline one and two groups.
 func (v *testVault) configureUsers(role ...string) {
 	v.t.Helper()
+	if v.domain != nil {
+		v.domain.AddGroup("readers")
+		v.domain.AddGroup("builders")
+		v.write("config/default", v.accountFields()...)
+		v.write("roles/job", append([]string{"credential_type=iam_user", "ttl=10m", "groups=readers,builders"}, role...)...)
+		return
+	}
 	orns := []string{v.account.AddPolicy("one", "api:ReadVms"), v.account.AddPolicy("two"), v.account.AddPolicy("three")}
 	v.account.AddGroup("/", "readers")
 	v.account.AddGroup("/ci/", "builders")
@@ -47,7 +54,7 @@ func (v *testVault) mustBeClean() {
 	v.mustHaveUsers(0)
 	v.mustHaveLedger(0)
 	v.mustHaveNoWAL()
-	for _, key := range v.account.Keys() {
+	for _, key := range v.keys() {
 		if strings.HasPrefix(key.Tag, "cloudkeys-") {
 			v.t.Errorf("access key %s is left on %s", key.ID, key.User)
 		}
@@ -57,11 +64,26 @@ func (v *testVault) mustBeClean() {
 // leasedUser is the user in the cloud that a lease is of.
 func (v *testVault) leasedUser(l *testLease) cloudsim.User {
 	v.t.Helper()
+	if v.domain != nil {
+		user, there := v.domain.User(l.Data["user_name"].(string))
+		if !there {
+			v.t.Fatalf("user %v is not in the cloud", l.Data["user_name"])
+		}
+		return cloudsim.User{ID: user.ID, Name: user.Name, Keys: user.Keys, Groups: user.Groups}
+	}
 	user, there := v.account.User(l.Data["user_name"].(string))
 	if !there {
 		v.t.Fatalf("user %v is not in the cloud", l.Data["user_name"])
 	}
 	return user
+}
+
+// mustHaveRights expects what configureUsers gives a new user.
+func (v *testVault) mustHaveRights(user cloudsim.User) {
+	v.t.Helper()
+	if len(user.Groups) != 2 || v.domain == nil && (len(user.Linked) != 3 || len(user.Inline) != 1) {
+		v.t.Errorf("got %+v", user)
+	}
 }
 
 func TestUserLease(t *testing.T) {
@@ -76,7 +98,7 @@ func TestUserLease(t *testing.T) {
 			if err != nil || label.Instance != v.read("info")["instance_id"] || label.Kind != keylabel.KindUser || !strings.HasPrefix(user.Path, "/ci/cloudkeys/") {
 				t.Errorf("got the path %s (%v)", user.Path, err)
 			}
-			if key, _ := v.account.Key(l.AccessKey()); key.User != user.Name || key.Tag != label.String() {
+			if key, _ := v.key(l.AccessKey()); key.User != user.Name || key.Tag != label.String() {
 				t.Errorf("got %+v", key)
 			}
 			slices.Sort(user.Groups)
@@ -135,7 +157,7 @@ func TestUserLease(t *testing.T) {
 		},
 		"an issue takes three round trips, however many rights": func(t *testing.T, v *testVault) {
 			v.configureUsers()
-			v.sim.Order(cloudsim.Fault{Kind: cloudsim.DelayAnswer, Delay: 20 * time.Millisecond})
+			v.order(cloudsim.Fault{Kind: cloudsim.DelayAnswer, Delay: 20 * time.Millisecond})
 			started := time.Now()
 			v.lease("job")
 			if took := time.Since(started); took > 60*time.Millisecond {
@@ -202,7 +224,7 @@ func TestUserLease(t *testing.T) {
 			v.account.DeleteUser(name)
 			foreign := v.account.AddKey(cloudsim.KeySpec{User: name})
 			v.mustRevoke(l)
-			if _, there := v.account.Key(foreign.AccessKey); !there {
+			if _, there := v.key(foreign.AccessKey); !there {
 				t.Error("the foreign user's key is gone")
 			}
 			v.mustBeClean()
@@ -249,7 +271,7 @@ func TestUserLease(t *testing.T) {
 		},
 		"a user that comes too late for its lease is taken back": func(t *testing.T, v *testVault) {
 			v.configureUsers()
-			defer v.sim.Order(cloudsim.Fault{Op: "LinkPolicy", Kind: cloudsim.DelayAnswer, Delay: 12 * time.Second})()
+			defer v.order(cloudsim.Fault{Op: "LinkPolicy", Kind: cloudsim.DelayAnswer, Delay: 12 * time.Second})()
 			if _, err := v.tryLease(t.Context(), "job", "ttl=5s"); err == nil {
 				t.Error("leased")
 			}
@@ -259,7 +281,7 @@ func TestUserLease(t *testing.T) {
 			v.configureUsers()
 			for _, op := range []string{"CreateUser", "LinkPolicy", "CreateAccessKey"} {
 				ctx, hangUp := context.WithCancel(t.Context())
-				cancel := v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
+				cancel := v.order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
 				go func() {
 					<-time.After(2 * time.Second)
 					hangUp()
@@ -365,7 +387,7 @@ func TestUserOrphans(t *testing.T) {
 			v.write("config/second", v.accountFields()...)
 			l := v.lease("job")
 			v.settle(2 * reconcilePeriod)
-			if _, there := v.account.Key(l.AccessKey()); !there {
+			if _, there := v.key(l.AccessKey()); !there {
 				t.Error("a leased user was removed")
 			}
 		},
@@ -395,7 +417,7 @@ func TestUserOrphans(t *testing.T) {
 			for _, op := range []string{"CreateUser", "LinkPolicy", "CreateAccessKey", "ReadUsers"} {
 				v.configureUsers()
 				v.mustRevoke(v.lease("job"))
-				cancel := v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+				cancel := v.order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
 				a, err := v.backend.account(t.Context(), v.storage, "default")
 				if err != nil {
 					t.Fatal(err)
@@ -430,7 +452,7 @@ func TestUserOrphans(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if n := v.sim.CountCalls("ReadUsers"); n > 4 {
+			if n := v.countCalls("ReadUsers"); n > 4 {
 				t.Errorf("%d attempts to list users", n)
 			}
 		},

@@ -19,9 +19,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 const (
@@ -36,7 +33,8 @@ const (
 type testVault struct {
 	t       *testing.T
 	sim     *cloudsim.Cloud
-	account *cloudsim.Account
+	account *cloudsim.Account // in OUTSCALE
+	domain  *cloudsim.Domain  // in Huawei Cloud; nil: the account is in OUTSCALE
 	base    http.RoundTripper // between engine and cloud
 
 	system   *logical.StaticSystemView
@@ -63,12 +61,15 @@ func newTestVault(t *testing.T) *testVault {
 func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account) *testVault {
 	t.Helper()
 	v := &testVault{
-		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()), root: account.RootKey(),
+		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()),
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
 		events:  logical.NewMockEventSender(),
 	}
 	v.sender = v.events
+	if account != nil {
+		v.root = account.RootKey()
+	}
 	v.restart()
 	return v
 }
@@ -76,15 +77,10 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 // restart is a new process of the plugin on the same storage.
 func (v *testVault) restart() {
 	v.t.Helper()
-	open := func(c *accountConfig) (provider.Cloud, error) {
-		config := outscaleConfig(c, "test")
-		config.Base = v.base
-		return outscale.New(config)
-	}
-	v.backend = newBackend(Build{}, open)
+	v.backend = newBackend(Build{}, v.openSimulated)
 	v.engine = v.backend
 	if v.overGRPC {
-		v.engine = serveOverGRPC(v.t, factory(Build{}, open))
+		v.engine = serveOverGRPC(v.t, factory(Build{}, v.openSimulated))
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage, EventsSender: v.sender,
@@ -102,6 +98,12 @@ func (v *testVault) configure(role ...string) {
 }
 
 func (v *testVault) accountFields() []string {
+	if v.domain != nil {
+		return []string{
+			"provider=huawei", "region=ap-southeast-1", "max_requests_per_second=1000",
+			"access_key=" + v.root.AccessKey, "secret_key=" + v.root.SecretKey,
+		}
+	}
 	return []string{
 		"provider=outscale", "region=" + testRegion, "endpoint=" + testEndpoint, "max_requests_per_second=1000",
 		"access_key=" + v.root.AccessKey, "secret_key=" + v.root.SecretKey,
@@ -228,9 +230,9 @@ func (v *testVault) invariant() {
 			v.t.Errorf("access key %s (%s) lives in the cloud and nobody knows it", key.ID, key.Tag)
 		}
 	}
-	for _, user := range v.ourUsers() {
-		if label, _ := keylabel.FromPath(user.Path); !labels[label.String()] {
-			v.t.Errorf("user %s (%s) is in the cloud and nobody knows it", user.Name, user.Path)
+	for user, label := range v.userLabels() {
+		if !labels[label] {
+			v.t.Errorf("user %s (%s) is in the cloud and nobody knows it", user, label)
 		}
 	}
 }
@@ -266,23 +268,11 @@ func (v *testVault) known() (keys, labels map[string]bool) {
 	return keys, labels
 }
 
-// ourUsers are the users in the cloud that this software made.
-func (v *testVault) ourUsers() []cloudsim.User {
-	var users []cloudsim.User
-	for _, name := range v.account.Users() {
-		user, _ := v.account.User(name)
-		if _, err := keylabel.FromPath(user.Path); err == nil {
-			users = append(users, user)
-		}
-	}
-	return users
-}
-
 // liveKeys are the keys in the cloud that this software made and that still sign.
 func (v *testVault) liveKeys() []cloudsim.Key {
 	var live []cloudsim.Key
-	for _, key := range v.account.Keys() {
-		if strings.HasPrefix(key.Tag, "cloudkeys-") && key.Live(time.Now()) {
+	for _, key := range v.keys() {
+		if strings.HasPrefix(key.Tag, "cloudkeys-") && v.live(key) {
 			live = append(live, key)
 		}
 	}

@@ -155,7 +155,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Expires: key.Expires}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
@@ -173,6 +173,10 @@ func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendi
 	ids := a.config.ownKeys()
 	if pending.StaticRole == "" {
 		return ids, nil
+	}
+	role, err := load[staticRole](ctx, s, staticRolePrefix+pending.StaticRole)
+	if err != nil || role == nil {
+		return ids, err // what a role that is gone has left in storage names nothing
 	}
 	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+pending.StaticRole)
 	if err != nil || creds == nil {
@@ -194,7 +198,7 @@ func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause 
 	return nil
 }
 
-// pendingKeys are the keys in the WAL, of all accounts.
+// pendingKeys are the keys in the WAL, of all accounts, and the first keys.
 func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 	ids, err := framework.ListWAL(ctx, s)
 	if err != nil {
@@ -211,9 +215,16 @@ func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
 		}
 		var pending pendingKey
 		if err := decodeWAL(entry.Data, &pending); err != nil {
-			return nil, err
+			continue // it names no key, its rollback fails and tidy shows it: it must not hold up the others
 		}
 		keys = append(keys, pending)
+	}
+	first, err := firstKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range first {
+		keys = append(keys, key.pending())
 	}
 	return keys, nil
 }

@@ -1,8 +1,9 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Command cloudsim serves one simulated OUTSCALE region on a loopback port, for demonstrations and acceptance tests. It
-// prints its endpoint and the root key of its account as one JSON line, then logs each request on standard error.
+// Command cloudsim serves one simulated OUTSCALE region and Huawei Cloud's IAM on a loopback port, for demonstrations and
+// acceptance tests. It prints its endpoints and the root keys of its accounts as one JSON line, then logs each request on
+// standard error.
 package main
 
 import (
@@ -51,8 +52,13 @@ type settings struct {
 	region  string
 	policy  int64
 	users   []user
+
+	domain   string
+	iamUsers []user
+	groups   []user
 }
 
+// user is a user or group and what it may do.
 type user struct {
 	name  string
 	allow []string
@@ -68,26 +74,38 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.account, "account", "123456789012", "account `id`, 12 digits")
 	flags.StringVar(&s.region, "region", "eu-west-2", "`name` of the region")
 	flags.Int64Var(&s.policy, "policy", 0, "MaxAccessKeyExpirationSeconds in `seconds`; 0 is no bound")
-	flags.Func("user", "EIM user and what it may call, as in deploy=api:Read*,api:CreateAccessKey; may be repeated",
-		func(value string) error {
-			name, allow, _ := strings.Cut(value, "=")
-			if name == "" {
-				return errors.New("the user has no name")
-			}
-			u := user{name: name}
-			if allow != "" {
-				u.allow = strings.Split(allow, ",")
-			}
-			s.users = append(s.users, u)
-			return nil
-		})
+	flags.Func("user", "EIM user and what it may call, as in deploy=api:Read*,api:CreateAccessKey; may be repeated", addTo(&s.users))
+	flags.StringVar(&s.domain, "domain", "acme", "`name` of the Huawei account")
+	flags.Func("iam-user", "IAM user and what it may do, as in deploy=iam:users:listUsers or admin=iam:*; may be repeated",
+		addTo(&s.iamUsers))
+	flags.Func("iam-group", "IAM user group and what its members may do, as in readers=iam:users:listUsers; may be repeated",
+		addTo(&s.groups))
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
-	if !accountPattern.MatchString(s.account) {
+	switch {
+	case !accountPattern.MatchString(s.account):
 		return s, fmt.Errorf("-account %q is not 12 digits", s.account)
+	case s.domain == "":
+		return s, errors.New("-domain is empty")
 	}
 	return s, nil
+}
+
+// addTo reads a flag of the form name=action,action.
+func addTo(users *[]user) func(string) error {
+	return func(value string) error {
+		name, allow, _ := strings.Cut(value, "=")
+		if name == "" {
+			return errors.New("the user or group has no name")
+		}
+		u := user{name: name}
+		if allow != "" {
+			u.allow = strings.Split(allow, ",")
+		}
+		*users = append(*users, u)
+		return nil
+	}
 }
 
 // listenLoopback refuses other addresses: the cloud's root key and its fault orders are open to whoever can connect.
@@ -103,7 +121,7 @@ func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
 	return config.Listen(ctx, "tcp", address)
 }
 
-// announcement is the line on standard output. Its root key belongs to the simulation alone.
+// announcement is the line on standard output. Its root keys belong to the simulation alone.
 type announcement struct {
 	Endpoint  string `json:"endpoint"`
 	Admin     string `json:"admin"`
@@ -111,6 +129,18 @@ type announcement struct {
 	AccessKey string `json:"access_key"`
 	SecretKey string `json:"secret_key"`
 	Region    string `json:"region"`
+	Huawei    huawei `json:"huawei"`
+}
+
+// huawei is the Huawei account, served on the same port as the OUTSCALE account.
+type huawei struct {
+	Endpoint  string            `json:"endpoint"`
+	DomainID  string            `json:"domain_id"`
+	Domain    string            `json:"domain"`
+	AccessKey string            `json:"access_key"`
+	SecretKey string            `json:"secret_key"`
+	Users     map[string]string `json:"users"`  // ids by name
+	Groups    map[string]string `json:"groups"` // ids by name
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -134,6 +164,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		AccessKey: root.AccessKey,
 		SecretKey: root.SecretKey,
 		Region:    s.region,
+		Huawei:    buildHuawei(cloud, s, base),
 	})
 	if err != nil {
 		return fmt.Errorf("announcing the endpoint: %w", err)
@@ -149,6 +180,22 @@ func build(s settings) (*cloudsim.Cloud, *cloudsim.Account) {
 		account.AddUser(u.name, u.allow...)
 	}
 	return cloud, account
+}
+
+func buildHuawei(cloud *cloudsim.Cloud, s settings, base string) huawei {
+	domain := cloud.AddDomain(s.domain)
+	root := domain.RootKey()
+	out := huawei{
+		Endpoint: base, DomainID: domain.ID(), Domain: domain.Name(), AccessKey: root.AccessKey, SecretKey: root.SecretKey,
+		Users: map[string]string{}, Groups: map[string]string{},
+	}
+	for _, g := range s.groups {
+		out.Groups[g.name] = domain.AddGroup(g.name, g.allow...)
+	}
+	for _, u := range s.iamUsers {
+		out.Users[u.name] = domain.AddUser(u.name, u.allow...)
+	}
+	return out
 }
 
 // logTo logs neither bodies nor headers, so no secret.

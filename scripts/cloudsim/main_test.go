@@ -59,7 +59,10 @@ func TestTheCommandServesTheCloudUntilItIsToldToStop(t *testing.T) {
 	stderr := &log{}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-policy", "900", "-user", "deploy=api:*"}, in, stderr)
+		ended <- run(ctx, []string{
+			"-listen", "127.0.0.1:0", "-policy", "900", "-user", "deploy=api:*",
+			"-iam-user", "ci=iam:*", "-iam-group", "readers",
+		}, in, stderr)
 	}()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
@@ -80,6 +83,11 @@ func TestTheCommandServesTheCloudUntilItIsToldToStop(t *testing.T) {
 		account.Keys[0].ID != said.AccessKey || said.Region != "eu-west-2" || len(said.SecretKey) != 40 {
 		t.Errorf("announced %+v, got %+v", said.Endpoint, state)
 	}
+	domain, huawei := state.Domains[0], said.Huawei
+	if domain.ID != huawei.DomainID || domain.Name != "acme" || domain.Users[0] != "ci" || domain.Keys[0].ID != huawei.AccessKey ||
+		huawei.Users["ci"] == "" || huawei.Groups["readers"] == "" || len(huawei.SecretKey) != 40 {
+		t.Errorf("announced %+v, got %+v", huawei, domain)
+	}
 	if text := stderr.String(); !strings.Contains(text, "op=ReadRegions") || strings.Contains(text, said.SecretKey) {
 		t.Errorf("logged %s", text)
 	}
@@ -96,6 +104,7 @@ func TestTheCommandRefusesWrongSettings(t *testing.T) {
 		"no host at all":           {"-listen", ":8400", "not a loopback address"},
 		"an account of 3 digits":   {"-account", "123", "12 digits"},
 		"a user without name":      {"-user", "=api:*", "no name"},
+		"a domain without name":    {"-domain", "", "-domain is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(t.Context(), []string{test.flag, test.value}, io.Discard, io.Discard)

@@ -33,6 +33,9 @@ type cloud struct {
 	sim     *cloudsim.Cloud
 	server  *http.Server
 	api     *osc.APIClient
+
+	domain    *cloudsim.Domain     // the account of Huawei Cloud
+	huaweiKey cloudsim.Credentials // the key that is given to the engine there
 }
 
 // startCloud serves an account under a 15-minute policy. The root key is given a date first, and the policy is set through
@@ -54,6 +57,7 @@ func startCloud(ctx context.Context) (*cloud, error) {
 	}
 	account.DeleteKey(account.RootKey().AccessKey) // it has no date
 	c.api = newAPI(c.endpoint())
+	c.addHuawei()
 
 	mux := http.NewServeMux()
 	mux.Handle(adminPath+"/", http.StripPrefix(adminPath, sim.Admin()))

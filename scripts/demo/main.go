@@ -1,7 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Command demo leases an OUTSCALE access key from a real Vault with the real plugin, against a simulated cloud: the key is
+// Command demo leases access keys of two clouds from a real Vault with the real plugin, against simulated clouds: a key is
 // read, used, renewed and revoked, and each step is checked in the cloud. With -stay it only sets everything up, and stays
 // up to be tried by hand. All of it runs on loopback and is gone when the command ends.
 package main
@@ -55,11 +55,16 @@ func run(ctx context.Context, stay bool, out *printer) (err error) {
 		return err
 	}
 	if stay {
+		if err := d.configureHuawei(ctx); err != nil {
+			return err
+		}
 		return d.stayUp(ctx)
 	}
-	if err := d.leaseOnce(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{d.leaseOnce, d.configureHuawei, d.leaseHuawei} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	out.line("Done: a key was leased, used, renewed and revoked. make dev stays up for you to try the same.")
+	out.line("Done: keys of two clouds were leased, used and revoked. make dev stays up for you to try the same.")
 	return nil
 }

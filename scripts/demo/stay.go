@@ -37,6 +37,7 @@ func (d *demo) printExamples() {
 	d.out.line("\nand try:\n")
 	for _, example := range []struct{ what, command string }{
 		{"lease a key", vault + " read " + credsPath},
+		{"lease one of Huawei Cloud", vault + " read " + huaweiCredsPath},
 		{"renew the lease that was printed", vault + " lease renew -increment=12m LEASE_ID"},
 		{"list the keys that are out", vault + " list -detailed " + mount + "/keys"},
 		{"read the account's access policy", vault + " read " + mount + "/policy/default"},

@@ -60,7 +60,10 @@ type Account struct {
 	id    string
 	root  Credentials
 
-	// guarded by cloud.mu
+	// guarded by cloud.mu, like all that follows
+	login    string // of the root user; empty: none may sign in
+	password string
+
 	identities map[string]*identity      // "" is the root user
 	policies   map[string]*managedPolicy // by ORN
 	groups     []*group
@@ -103,7 +106,7 @@ func (c *Cloud) AddAccount(id string) *Account {
 		return a
 	}
 	a := &Account{cloud: c, id: id, policies: map[string]*managedPolicy{}}
-	a.identities = map[string]*identity{"": {created: time.Now()}}
+	a.identities = map[string]*identity{"": {created: c.now()}}
 	k := c.newKey(a, a.identities[""], KeySpec{})
 	a.root = Credentials{AccessKey: k.ID, SecretKey: k.secret}
 	c.accounts[id] = a
@@ -115,6 +118,15 @@ func (a *Account) ID() string { return a.id }
 
 // RootKey returns the undated root key made by AddAccount, whether it still exists or not.
 func (a *Account) RootKey() Credentials { return a.root }
+
+// SetLogin gives the account's root user a login (an email address) and a password, which the calls on access keys and on
+// the access policy accept in place of a key.
+func (a *Account) SetLogin(login, password string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	a.login, a.password = login, password
+	a.cloud.secrets = append(a.cloud.secrets, password)
+}
 
 // AddUser makes an EIM user at path "/" that may call what the action patterns allow ("api:*", "api:Read*",
 // "api:CreateAccessKey"); none allow nothing. For a user that exists it replaces the patterns.
@@ -139,7 +151,7 @@ func (a *Account) newUser(name, path, email string) *identity {
 		id:       randomID(32),
 		path:     path,
 		email:    cmp.Or(email, a.email()),
-		created:  time.Now(),
+		created:  a.cloud.now(),
 		inline:   map[string]string{},
 		sequence: a.cloud.sequence,
 	}
@@ -162,7 +174,7 @@ func (a *Account) AddKey(spec KeySpec) Credentials {
 func (c *Cloud) newKey(a *Account, who *identity, spec KeySpec) *key {
 	created := spec.Created
 	if created.IsZero() {
-		created = time.Now()
+		created = c.now()
 	}
 	created = created.UTC().Truncate(time.Millisecond)
 	c.sequence++

@@ -14,15 +14,18 @@ import (
 )
 
 // Admin returns the handler through which other processes look into the cloud and give it orders: GET /state, GET /calls,
-// POST /policy, POST /users, POST /faults, DELETE /faults/<id>. It asks for no authentication: serve it on loopback only.
+// POST /policy, POST /users, POST /logins, POST /faults, DELETE /faults/<id>, and Huawei's under /huawei/. It asks for no
+// authentication: serve it on loopback only.
 func (c *Cloud) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", c.adminState)
 	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.Calls()) })
 	mux.HandleFunc("POST /policy", c.adminPolicy)
 	mux.HandleFunc("POST /users", c.adminUsers)
+	mux.HandleFunc("POST /logins", c.adminLogins)
 	mux.HandleFunc("POST /faults", c.adminFaults)
 	mux.HandleFunc("DELETE /faults/{id}", c.adminCancel)
+	c.adminHuawei(mux)
 	return mux
 }
 
@@ -30,6 +33,7 @@ func (c *Cloud) Admin() http.Handler {
 type State struct {
 	Region   string         `json:"region"`
 	Accounts []AccountState `json:"accounts"`
+	Domains  []DomainState  `json:"domains"`
 	Calls    int            `json:"calls"`
 }
 
@@ -43,7 +47,7 @@ type AccountState struct {
 }
 
 func (c *Cloud) adminState(w http.ResponseWriter, _ *http.Request) {
-	state := State{Region: c.region, Accounts: []AccountState{}, Calls: len(c.Calls())}
+	state := State{Region: c.region, Accounts: []AccountState{}, Domains: c.domainStates(), Calls: len(c.Calls())}
 	for _, a := range c.allAccounts() {
 		state.Accounts = append(state.Accounts, AccountState{
 			ID: a.id, Locked: a.Locked(), Policy: a.Policy(), Users: a.Users(), Keys: a.Keys(),
@@ -90,6 +94,23 @@ func (c *Cloud) adminUsers(w http.ResponseWriter, r *http.Request) {
 	}
 	a.AddUser(in.Name, in.Allow...)
 	writeJSON(w, in)
+}
+
+func (c *Cloud) adminLogins(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Account  string `json:"account"`
+		Login    string `json:"login"`
+		Password string `json:"password"`
+	}
+	a := c.adminAccount(w, r, &in, &in.Account)
+	if a == nil {
+		return
+	}
+	a.SetLogin(in.Login, in.Password)
+	writeJSON(w, struct {
+		Account string `json:"account"`
+		Login   string `json:"login"`
+	}{in.Account, in.Login})
 }
 
 // adminAccount reads an order and finds the account that it names; nil if it has answered with an error.

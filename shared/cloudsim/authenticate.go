@@ -9,9 +9,25 @@ import (
 	"time"
 )
 
+// admit finds out who sent the request and whether it may make the call. The caller holds c.mu.
+func (c *Cloud) admit(op string, r *http.Request, body []byte) (*Account, *identity, *apiError) {
+	if _, _, basic := r.BasicAuth(); basic {
+		a, refusal := c.signIn(op, r)
+		if refusal != nil {
+			return nil, nil, refusal
+		}
+		return a, a.identities[""], nil
+	}
+	k, refusal := c.authenticate(r, body)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	return k.account, k.owner, k.authorize(op)
+}
+
 // authenticate finds the key that signed the request, or the refusal. The caller holds c.mu.
 func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
-	now := time.Now()
+	now := c.now()
 	auth, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
 		return nil, errAuthentication() // nobody to hold a strike against

@@ -1,9 +1,14 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package cloudsim is one region of the OUTSCALE API in memory, for tests and demonstrations. It verifies signatures for
-// real, keeps the cloud's awkward rules (INACTIVE before delete, expired keys that stay ACTIVE, lock-out after four failed
-// authentications) and takes orders to fail. It shares no code with the client it is used to test.
+// Package cloudsim is one region of the OUTSCALE API and Huawei Cloud's IAM in memory, for tests and demonstrations. It
+// verifies signatures for real, keeps the clouds' awkward rules (OUTSCALE: INACTIVE before delete, expired keys that stay
+// ACTIVE, lock-out after four failed authentications; Huawei: two keys a user, objects that are not found for a while after
+// their creation, an access key locked for five minutes) and takes orders to fail. It shares no code with the clients it is
+// used to test.
+//
+// One Cloud serves both clouds, on one listener: OUTSCALE under /api/v1/, Huawei under /v3/ and /v3.0/. Files named
+// huawei_*.go are Huawei's alone.
 package cloudsim
 
 import (
@@ -18,20 +23,26 @@ const (
 	defaultQuota  = 10 // keys an identity: ten for the root user, ten for each EIM user
 )
 
-// Cloud is one region of OUTSCALE in memory. It is safe for concurrent use. Its clock is time.Now, so it obeys
-// testing/synctest.
+// Cloud is one region of OUTSCALE, and Huawei's IAM, in memory. It is safe for concurrent use. Its clock is time.Now, so it
+// obeys testing/synctest.
 type Cloud struct {
 	region string
 	quota  int
 	rules  Rules
+	huawei HuaweiRules // guarded by mu: a test may change them while the cloud runs
 
 	// mu guards everything below. It is never held while a fault delays a call or an observer runs: a goroutine that
 	// waits for a mutex is not durably blocked, and a synctest bubble's clock would stand still.
 	mu       sync.Mutex
+	skew     time.Duration // of the cloud's clock before this machine's
 	accounts map[string]*Account
 	keys     map[string]*key
 	deleted  map[string]*Account // deleted key id -> its account, whose lock-out a further use still feeds
 	unknown  map[string]*lockout // key ids that never existed here
+	domains  map[string]*Domain  // Huawei's accounts by id
+	iamKeys  map[string]*iamKey
+	sessions map[string]*iamSession // temporary keys
+	akLocks  map[string]*akLock     // Huawei locks an access key, whether it exists or not
 	secrets  []string
 	orders   []*order
 	lastID   int
@@ -58,6 +69,9 @@ type Rules struct {
 	QuotaExceededSpelling bool
 	// UnknownForDeadKeys answers an INACTIVE or expired key like one that never existed (400, 4120) instead of 401, 1.
 	UnknownForDeadKeys bool
+	// DryRunRefuses answers a permitted dry run with an error of its own, as EC2 does (412, DryRunOperation). By default
+	// it is a success without content.
+	DryRunRefuses bool
 	// ActivationDelay is how long a key made through the API stays unknown (4120) to authentication.
 	ActivationDelay time.Duration
 	// ListingDelay is how long a key made through the API stays out of ReadAccessKeys.
@@ -76,7 +90,7 @@ func WithQuota(keys int) Option { return func(c *Cloud) { c.quota = keys } }
 // WithRules sets what is only assumed about the real cloud.
 func WithRules(rules Rules) Option { return func(c *Cloud) { c.rules = rules } }
 
-// New returns a cloud without accounts.
+// New returns a cloud without accounts and domains.
 func New(options ...Option) *Cloud {
 	c := &Cloud{
 		region:   defaultRegion,
@@ -85,6 +99,10 @@ func New(options ...Option) *Cloud {
 		keys:     map[string]*key{},
 		deleted:  map[string]*Account{},
 		unknown:  map[string]*lockout{},
+		domains:  map[string]*Domain{},
+		iamKeys:  map[string]*iamKey{},
+		sessions: map[string]*iamSession{},
+		akLocks:  map[string]*akLock{},
 	}
 	for _, option := range options {
 		option(c)
@@ -92,7 +110,17 @@ func New(options ...Option) *Cloud {
 	return c
 }
 
-// Secrets returns every secret key ever made here, so that a test can search logs and storage for them.
+// SetClockSkew lets the cloud's clock run ahead of this machine's, or behind it where the skew is below zero.
+func (c *Cloud) SetClockSkew(skew time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew = skew
+}
+
+// now is the time by the cloud's clock. The caller holds c.mu.
+func (c *Cloud) now() time.Time { return time.Now().Add(c.skew) }
+
+// Secrets returns every secret key ever made here and every password, so that a test can search logs and storage for them.
 func (c *Cloud) Secrets() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +134,9 @@ type Call struct {
 	AccessKey string          `json:"access_key,omitempty"`
 	Account   string          `json:"account,omitempty"`
 	User      string          `json:"user,omitempty"`
-	Scope     string          `json:"scope,omitempty"` // the region in the signature's scope
+	Scope     string          `json:"scope,omitempty"`  // the region in the signature's scope
+	Target    string          `json:"target,omitempty"` // method, path and query of a call to Huawei
+	Login     bool            `json:"login,omitempty"`  // it was sent with an account's login, not with a key
 	At        time.Time       `json:"at"`
 	Body      json.RawMessage `json:"body,omitempty"`
 	Status    int             `json:"status"`

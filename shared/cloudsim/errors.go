@@ -4,6 +4,7 @@
 package cloudsim
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 )
@@ -33,6 +34,7 @@ const (
 	codeTooManyKeys    = "10005"
 
 	// assumed
+	codeMethod       = "4" // a call that login and password cannot make
 	codeDefault      = "0"
 	codeParameter    = "4001"
 	codeMissing      = "4003"
@@ -102,6 +104,22 @@ func (c *Cloud) errQuota() *apiError {
 	}
 	return &apiError{http.StatusBadRequest, errorType, "", codeTooManyKeys}
 }
+
+// outscaleFaults words faults as OUTSCALE's API words its errors.
+type outscaleFaults struct{}
+
+func (outscaleFaults) failure(status int, code string) *answer {
+	return refused(&apiError{status, errorTypeOf(status), "", cmp.Or(code, codeDefault)})
+}
+
+func (f outscaleFaults) throttled(status int, code string) *answer {
+	if status == http.StatusServiceUnavailable {
+		return f.failure(status, cmp.Or(code, codePlatform))
+	}
+	return f.failure(status, cmp.Or(code, codeThrottled))
+}
+
+func (outscaleFaults) unknownKey() *answer { return refused(errUnknownKey()) }
 
 // errorTypeOf guesses the type that fits a status ordered by a fault.
 func errorTypeOf(status int) string {

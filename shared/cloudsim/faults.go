@@ -30,45 +30,50 @@ const (
 	Delay FaultKind = "delay"
 	// DelayAnswer does the work and then waits.
 	DelayAnswer FaultKind = "delay_answer"
-	// EmptyAnswer does the work and answers 200 without a body.
+	// EmptyAnswer does the work and answers with its status, or Status, without a body.
 	EmptyAnswer FaultKind = "empty_answer"
-	// RubbishAnswer does the work and answers 200 with Body, or with the first half of the true JSON, in which the secret
-	// stands.
+	// RubbishAnswer does the work and answers with its status, or Status, and Body, or with the first half of the true JSON,
+	// in which the secret stands.
 	RubbishAnswer FaultKind = "rubbish_answer"
-	// Throttle lets Rate matching calls a second pass and answers 429 with code 24 beyond, or 503 with code 6 if Status is
-	// 503. Its bucket holds one second's worth, at least one call.
+	// Redirect answers 302 before the work, as a captive proxy does. Code is the address to go to.
+	Redirect FaultKind = "redirect"
+	// Throttle lets Rate matching calls a second pass. Beyond, OUTSCALE answers 429 with code 24, or 503 with code 6 if
+	// Status is 503; Huawei 429 with APIGW.0308, or in IAM's own words if Code is IAM.0012. Its bucket holds one second's
+	// worth, at least one call.
 	Throttle FaultKind = "throttle"
-	// Burst4120 answers 400 with code 4120 although the key is fine, as the real cloud was seen to do under a burst of
-	// calls. It is no strike.
+	// Burst4120 answers as to an unknown key although the key is fine: OUTSCALE's 400 with code 4120, as the real cloud was
+	// seen to do under a burst of calls, Huawei's 401. It is no strike.
 	Burst4120 FaultKind = "burst_4120"
-	// Outage cuts the connection of every call, whatever Op and User say.
+	// Outage cuts the connection of every call, whatever Op and User say. Account counts.
 	Outage FaultKind = "outage"
 )
 
 func (k FaultKind) known() bool {
 	switch k {
 	case Refuse, RefuseAfter, DropRequest, DropAnswer, RefuseConnection, Delay, DelayAnswer, EmptyAnswer, RubbishAnswer,
-		Throttle, Burst4120, Outage:
+		Redirect, Throttle, Burst4120, Outage:
 		return true
 	default:
 		return false
 	}
 }
 
-// Fault is an order to fail. It strikes calls of operation Op and of user User (empty: any), lets Skip of them pass first
-// and ends after Times strikes (0: when cancelled). Delay goes with every kind: it is spent before the work by the kinds
-// that strike before it, after the work by the others. A Body replaces the error's JSON in Refuse and RefuseAfter.
+// Fault is an order to fail. It strikes calls of operation Op, account (or domain) Account and user User (empty: any), lets
+// Skip of them pass first and ends after Times strikes (0: when cancelled). Delay goes with every kind: it is spent before
+// the work by the kinds that strike before it, after the work by the others. A Body replaces the error's JSON in Refuse and
+// RefuseAfter.
 type Fault struct {
-	Op     string        `json:"op,omitempty"`
-	User   string        `json:"user,omitempty"`
-	Skip   int           `json:"skip,omitempty"`
-	Times  int           `json:"times,omitempty"`
-	Kind   FaultKind     `json:"kind"`
-	Delay  time.Duration `json:"-"`
-	Status int           `json:"status,omitempty"`
-	Code   string        `json:"code,omitempty"`
-	Body   string        `json:"body,omitempty"`
-	Rate   float64       `json:"rate,omitempty"`
+	Op      string        `json:"op,omitempty"`
+	Account string        `json:"account,omitempty"` // an id; tells the clouds apart where their operations have one name
+	User    string        `json:"user,omitempty"`
+	Skip    int           `json:"skip,omitempty"`
+	Times   int           `json:"times,omitempty"`
+	Kind    FaultKind     `json:"kind"`
+	Delay   time.Duration `json:"-"`
+	Status  int           `json:"status,omitempty"`
+	Code    string        `json:"code,omitempty"`
+	Body    string        `json:"body,omitempty"`
+	Rate    float64       `json:"rate,omitempty"`
 }
 
 // order is a fault that waits for its calls. Guarded by Cloud.mu.
@@ -114,14 +119,14 @@ type strike struct {
 }
 
 // strikes consults the orders for a call.
-func (c *Cloud) strikes(op, user string) strike {
+func (c *Cloud) strikes(call *Call) strike {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	var s strike
 	now := time.Now()
 	for _, o := range slices.Clone(c.orders) {
-		if !o.matches(op, user) || !o.isDelay() && s.fault.Kind != "" || !o.fires(now) {
+		if !o.matches(call) || !o.isDelay() && s.fault.Kind != "" || !o.fires(now) {
 			continue
 		}
 		s.add(o.Fault)
@@ -134,11 +139,14 @@ func (c *Cloud) strikes(op, user string) strike {
 	return s
 }
 
-func (o *order) matches(op, user string) bool {
+func (o *order) matches(call *Call) bool {
+	if o.Account != "" && o.Account != call.Account {
+		return false
+	}
 	if o.Kind == Outage {
 		return true
 	}
-	return (o.Op == "" || o.Op == op) && (o.User == "" || o.User == user)
+	return (o.Op == "" || o.Op == call.Op) && (o.User == "" || o.User == call.User)
 }
 
 func (o *order) isDelay() bool { return o.Kind == Delay || o.Kind == DelayAnswer }
@@ -183,18 +191,24 @@ func (f Fault) strikesAfterWork() bool {
 	}
 }
 
+// dialect is how a cloud words what a fault orders. An empty code is the one that fits the status.
+type dialect interface {
+	failure(status int, code string) *answer
+	throttled(status int, code string) *answer
+	unknownKey() *answer
+}
+
 // instead returns the answer that a fault gives before the work, or nil to go on.
-func (f Fault) instead() *answer {
+func (f Fault) instead(d dialect) *answer {
 	switch f.Kind {
 	case Refuse:
-		return f.refusal(http.StatusInternalServerError, codeDefault)
+		return f.reworded(d.failure(cmp.Or(f.Status, http.StatusInternalServerError), f.Code))
 	case Throttle:
-		if f.Status == http.StatusServiceUnavailable {
-			return f.refusal(f.Status, codePlatform)
-		}
-		return f.refusal(http.StatusTooManyRequests, codeThrottled)
+		return f.reworded(d.throttled(cmp.Or(f.Status, http.StatusTooManyRequests), f.Code))
 	case Burst4120:
-		return refused(errUnknownKey())
+		return d.unknownKey()
+	case Redirect:
+		return &answer{status: http.StatusFound, location: f.Code, contentType: "text/html", distorted: f.Kind}
 	case DropRequest, Outage, RefuseConnection:
 		return &answer{cut: true, refusedDial: f.Kind == RefuseConnection}
 	default:
@@ -203,28 +217,27 @@ func (f Fault) instead() *answer {
 }
 
 // distort turns the true answer into what the fault lets through.
-func (f Fault) distort(honest *answer) *answer {
+func (f Fault) distort(d dialect, honest *answer) *answer {
 	switch f.Kind {
 	case RefuseAfter:
-		return f.refusal(http.StatusInternalServerError, codeDefault)
+		return f.reworded(d.failure(cmp.Or(f.Status, http.StatusInternalServerError), f.Code))
 	case DropAnswer:
 		return &answer{cut: true}
 	case EmptyAnswer:
-		return &answer{status: cmp.Or(f.Status, http.StatusOK), distorted: f.Kind}
+		return &answer{status: cmp.Or(f.Status, honest.success()), distorted: f.Kind}
 	case RubbishAnswer:
 		body := []byte(f.Body)
 		if f.Body == "" {
 			body = honest.body[:len(honest.body)/2]
 		}
-		return &answer{status: cmp.Or(f.Status, http.StatusOK), body: body, distorted: f.Kind}
+		return &answer{status: cmp.Or(f.Status, honest.success()), body: body, distorted: f.Kind}
 	default:
 		return honest
 	}
 }
 
-func (f Fault) refusal(status int, code string) *answer {
-	status = cmp.Or(f.Status, status)
-	a := refused(&apiError{status, errorTypeOf(status), "", cmp.Or(f.Code, code)})
+// reworded puts the fault's own body in the place of the error's.
+func (f Fault) reworded(a *answer) *answer {
 	if f.Body != "" {
 		a.code, a.body, a.distorted = "", []byte(f.Body), f.Kind
 	}

@@ -42,7 +42,7 @@ func (c caller) createAccessKey(in createAccessKeyRequest) (answerFields, *apiEr
 	if refusal != nil {
 		return nil, refusal
 	}
-	now := time.Now()
+	now := c.cloud.now()
 	expires, refusal := c.account.expiration(in.ExpirationDate, now)
 	if refusal != nil {
 		return nil, refusal
@@ -93,7 +93,7 @@ func (c caller) readAccessKeys(in readAccessKeysRequest) (answerFields, *apiErro
 	if refusal != nil {
 		return nil, refusal
 	}
-	now := time.Now()
+	now := c.cloud.now()
 	keys := []accessKey{}
 	for _, k := range who.keys {
 		if in.matches(k) && !now.Before(k.visibleAt) {
@@ -139,7 +139,7 @@ func (c caller) updateAccessKey(in updateAccessKeyRequest) (answerFields, *apiEr
 	if in.State != nil && *in.State != Active && *in.State != Inactive {
 		return nil, errValue(codeValue, "State must be ACTIVE or INACTIVE.")
 	}
-	now := time.Now()
+	now := c.cloud.now()
 	expires, refusal := c.newExpiration(k, in, now)
 	if refusal != nil {
 		return nil, refusal
@@ -182,7 +182,7 @@ func (c caller) deleteAccessKey(in deleteAccessKeyRequest) (answerFields, *apiEr
 		return nil, refusal
 	}
 	switch {
-	case c.cloud.rules.RefuseExpiredDelete && k.expired(time.Now()):
+	case c.cloud.rules.RefuseExpiredDelete && k.expired(c.cloud.now()):
 		return nil, conflict("InvalidState", codeInvalidState)
 	case k.User != "" && k.State == Active && !c.cloud.rules.DeleteActiveUserKeys:
 		return nil, conflict("InvalidState", codeInvalidState)

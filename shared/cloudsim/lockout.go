@@ -42,5 +42,5 @@ func (l *lockout) refusal(now time.Time) *apiError {
 func (a *Account) Locked() bool {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
-	return a.strikes.locked(time.Now())
+	return a.strikes.locked(a.cloud.now())
 }

@@ -3,7 +3,10 @@
 
 package cloudsim
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"net/http"
+)
 
 // caller is who sent a request: the root user or an EIM user of an account. Its methods are the operations; they run with
 // cloud.mu held.
@@ -50,7 +53,7 @@ var operations = map[string]operation{
 var withoutAuthentication = map[string]bool{"ReadRegions": true}
 
 // typed makes an operation of a method with a typed request. DryRun ends the call after the checks of the parameters'
-// names and types; what the real cloud answers to it is not known.
+// names and types; what the real cloud answers to it is not known (Rules.DryRunRefuses).
 func typed[T any](work func(caller, T) (answerFields, *apiError)) operation {
 	return func(who caller, body []byte) (answerFields, *apiError) {
 		var request T
@@ -60,6 +63,9 @@ func typed[T any](work func(caller, T) (answerFields, *apiError)) operation {
 		}
 		if refusal := decode(body, &request); refusal != nil {
 			return nil, refusal
+		}
+		if dry && who.cloud.rules.DryRunRefuses {
+			return nil, &apiError{http.StatusPreconditionFailed, "DryRunOperation", "", codeDefault}
 		}
 		if dry {
 			return answerFields{}, nil

@@ -32,7 +32,7 @@ func (a *Account) AddPolicy(name string, allow ...string) (orn string) {
 
 func (a *Account) newPolicy(name string, d document) (orn string) {
 	orn = fmt.Sprintf("orn:ows:idauth::%s:policy/%s", a.id, name)
-	a.policies[orn] = &managedPolicy{name: name, id: randomID(32), created: time.Now(), document: d}
+	a.policies[orn] = &managedPolicy{name: name, id: randomID(32), created: a.cloud.now(), document: d}
 	return orn
 }
 

@@ -59,7 +59,7 @@ func (c caller) updatePolicy(in updatePolicyRequest) (answerFields, *apiError) {
 		return nil, errMissing("RequireTrustedEnv")
 	}
 	wanted := Policy{*in.MaxAccessKeyExpirationSeconds, *in.RequireTrustedEnv}
-	if refusal := c.account.admits(wanted, time.Now()); refusal != nil {
+	if refusal := c.account.admits(wanted, c.cloud.now()); refusal != nil {
 		return nil, refusal
 	}
 	c.account.policy = wanted

@@ -20,9 +20,19 @@ type answer struct {
 	code        string
 	body        []byte
 	contentType string // default application/json
+	location    string // of a redirect
+	requestID   string // for the header X-Request-Id, which Huawei sets
 	cut         bool
 	refusedDial bool
 	distorted   FaultKind // the answer's shape is not the API's: nobody should judge it by the API's description
+}
+
+// success is the status of an answer that went well, for a fault that spoils its body alone.
+func (a *answer) success() int {
+	if a.status >= http.StatusMultipleChoices {
+		return http.StatusOK
+	}
+	return a.status
 }
 
 func refused(e *apiError) *answer {
@@ -42,14 +52,24 @@ func encode(status int, code string, fields answerFields) *answer {
 
 // respond serves one request from its arrival to the answer, faults included. An error means that the caller has gone.
 func (c *Cloud) respond(ctx context.Context, r *http.Request, body []byte) (*answer, error) {
+	if isHuawei(r) {
+		return c.respondHuawei(ctx, r, body)
+	}
 	op, ok := strings.CutPrefix(r.URL.Path, apiPath)
 	if !ok || r.Method != http.MethodPost || op == "" || strings.Contains(op, "/") {
 		return &answer{status: http.StatusNotFound, contentType: "text/plain", body: []byte("404 page not found\n")}, nil
 	}
 
-	call := c.receive(op, r, body)
-	s := c.strikes(op, call.User)
-	a, err := suffer(ctx, s, func() *answer { return c.work(op, r, body) })
+	call := &Call{Op: op, At: time.Now(), Body: recordable(body)}
+	c.claim(call, r)
+	return c.serve(ctx, call, outscaleFaults{}, func() *answer { return c.work(op, r, body) })
+}
+
+// serve does one call's work as far as the faults let it, and tells the observers before and after.
+func (c *Cloud) serve(ctx context.Context, call *Call, d dialect, work func() *answer) (*answer, error) {
+	c.record(call)
+	s := c.strikes(call)
+	a, err := suffer(ctx, s, d, work)
 	if err != nil {
 		a = &answer{cut: true}
 	}
@@ -57,31 +77,37 @@ func (c *Cloud) respond(ctx context.Context, r *http.Request, body []byte) (*ans
 	return a, err
 }
 
-// suffer does the work as far as the faults let it.
-func suffer(ctx context.Context, s strike, work func() *answer) (*answer, error) {
+func suffer(ctx context.Context, s strike, d dialect, work func() *answer) (*answer, error) {
 	if err := wait(ctx, s.before); err != nil {
 		return nil, err
 	}
-	if a := s.fault.instead(); a != nil {
+	if a := s.fault.instead(d); a != nil {
 		return a, nil
 	}
-	a := s.fault.distort(work())
+	a := s.fault.distort(d, work())
 	return a, wait(ctx, s.after)
 }
 
-// receive records the request and tells the observers.
-func (c *Cloud) receive(op string, r *http.Request, body []byte) *Call {
-	call := &Call{Op: op, At: time.Now(), Body: recordable(body)}
+// claim notes whose key the request says has signed it.
+func (c *Cloud) claim(call *Call, r *http.Request) {
 	if auth, err := parseAuthorization(r.Header.Get("Authorization")); err == nil {
 		call.AccessKey, call.Scope = auth.accessKey, auth.region
 	}
 
 	c.mu.Lock()
-	if k, ok := c.keys[call.AccessKey]; ok {
+	defer c.mu.Unlock()
+	if a := c.accountOf(r); a != nil {
+		call.Account, call.Login = a.id, true
+	} else if k, ok := c.keys[call.AccessKey]; ok {
 		call.Account, call.User = k.account.id, k.User
 	} else if a, ok := c.deleted[call.AccessKey]; ok {
 		call.Account = a.id
 	}
+}
+
+// record keeps the call and tells the observers.
+func (c *Cloud) record(call *Call) {
+	c.mu.Lock()
 	c.calls = append(c.calls, call)
 	seen, observers := *call, c.onCall
 	c.mu.Unlock()
@@ -89,7 +115,6 @@ func (c *Cloud) receive(op string, r *http.Request, body []byte) *Call {
 	for _, observe := range observers {
 		observe(seen)
 	}
-	return call
 }
 
 // recordable keeps a body that is not JSON as a JSON string, so that a list of calls can always be encoded.
@@ -127,14 +152,10 @@ func (c *Cloud) work(op string, r *http.Request, body []byte) *answer {
 
 	who := caller{cloud: c}
 	if !withoutAuthentication[op] {
-		k, refusal := c.authenticate(r, body)
-		if refusal == nil {
-			refusal = k.authorize(op)
-		}
-		if refusal != nil {
+		var refusal *apiError
+		if who.account, who.who, refusal = c.admit(op, r, body); refusal != nil {
 			return refused(refusal)
 		}
-		who.account, who.who = k.account, k.owner
 	}
 	fields, refusal := do(who, body)
 	if refusal != nil {

@@ -16,3 +16,9 @@ func (c *Cloud) Start(t testing.TB) string {
 	t.Cleanup(server.Close)
 	return server.URL + strings.TrimSuffix(apiPath, "/")
 }
+
+// StartHuawei serves the same cloud on a loopback port until the test ends and returns Huawei's endpoint, without a path.
+func (c *Cloud) StartHuawei(t testing.TB) string {
+	t.Helper()
+	return strings.TrimSuffix(c.Start(t), strings.TrimSuffix(apiPath, "/"))
+}

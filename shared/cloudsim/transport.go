@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"syscall"
-	"time"
 )
 
 // FaultHeader marks an answer that a fault has distorted; its value is the fault's kind.
@@ -19,12 +18,22 @@ const FaultHeader = "X-Cloudsim-Fault"
 
 const maxBody = 1 << 20
 
-func (a *answer) header() http.Header {
+// header is what goes with an answer. The gateway's clock is the cloud's.
+func (c *Cloud) header(a *answer) http.Header {
+	c.mu.Lock()
+	date := c.now()
+	c.mu.Unlock()
 	h := http.Header{}
-	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("Date", date.UTC().Format(http.TimeFormat))
 	h.Set("Content-Type", "application/json")
 	if a.contentType != "" {
 		h.Set("Content-Type", a.contentType)
+	}
+	if a.location != "" {
+		h.Set("Location", a.location)
+	}
+	if a.requestID != "" {
+		h.Set("X-Request-Id", a.requestID)
 	}
 	if a.distorted != "" {
 		h.Set(FaultHeader, string(a.distorted))
@@ -32,7 +41,7 @@ func (a *answer) header() http.Header {
 	return h
 }
 
-// ServeHTTP serves POST /api/v1/<Operation>; everything else is 404.
+// ServeHTTP serves POST /api/v1/<Operation> for OUTSCALE and the paths of Huawei's IAM; everything else is 404.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -44,7 +53,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		cutConnection(w)
 		return
 	}
-	for name, values := range a.header() {
+	for name, values := range c.header(a) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(a.status)
@@ -91,7 +100,7 @@ func (t inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        a.header(),
+		Header:        t.cloud.header(a),
 		Body:          io.NopCloser(bytes.NewReader(a.body)),
 		ContentLength: int64(len(a.body)),
 		Request:       r,

@@ -60,6 +60,16 @@ func (l Label) String() string {
 	return strings.Join([]string{prefix, l.Instance, string(l.Kind), l.Nonce}, "-")
 }
 
+// handedOver begins the text on a key that this software has made and given away.
+const handedOver = "handed-over-"
+
+// HandedOver is the text on a key from the moment on that it is somebody else's: it says
+// where the key came from, and Parse does not take it for a label. A text that is one
+// already stays.
+func HandedOver(label string) string {
+	return handedOver + strings.TrimPrefix(label, handedOver)
+}
+
 // Parse reads a label from the text on a key. An error means that the key was
 // not made by this software: it is somebody else's and not to be touched.
 func Parse(text string) (Label, error) {

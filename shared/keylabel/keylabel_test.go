@@ -118,3 +118,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestHandedOver(t *testing.T) {
+	label := New(NewID(), KindStatic).String()
+	text := HandedOver(label)
+	if _, err := Parse(text); err == nil {
+		t.Errorf("%q is still taken for a label", text)
+	}
+	if !strings.Contains(text, label) {
+		t.Errorf("%q does not say where the key came from", text)
+	}
+	if again := HandedOver(text); again != text {
+		t.Errorf("handed over twice it is %q", again)
+	}
+}

@@ -28,7 +28,8 @@ const (
 	// retried: four in a row lock an OUTSCALE account's API.
 	KindKeyRefused Kind = "key refused"
 	// KindKeyUnclear is OUTSCALE's 4120: an unknown key, a key of another
-	// region, or a burst of calls with a good key.
+	// region, or a burst of calls with a good key. On Huawei Cloud it is a key that
+	// does not exist, or one made so recently that it is not known yet.
 	KindKeyUnclear Kind = "key unclear"
 	// KindLockedOut is an account whose API is locked after refused keys.
 	KindLockedOut Kind = "locked out"

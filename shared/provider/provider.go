@@ -41,6 +41,13 @@ type Stages interface {
 	DeleteKey(ctx context.Context, ref KeyRef) error
 }
 
+// Relabeler changes what is written on a key.
+type Relabeler interface {
+	// RelabelKey writes the label of ref on a key, and leaves all else as it is. The date
+	// of ref is sent along and must be the key's own. It is idempotent.
+	RelabelKey(ctx context.Context, ref KeyRef) error
+}
+
 // Caller tells whose key signs the calls.
 type Caller interface {
 	WhoAmI(ctx context.Context) (Whoami, error)

@@ -24,6 +24,7 @@ const maxAnswer = 4 << 20
 type sender struct {
 	next    http.RoundTripper
 	timeout time.Duration
+	clock   *Clock // nil: nobody wants to know
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -34,6 +35,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), s.timeout)
 	defer cancel()
 
+	sent := time.Now()
 	resp, err := s.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		if neverConnected(err) {
@@ -42,6 +44,9 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if s.clock != nil {
+		s.clock.observe(resp, sent, time.Now())
+	}
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {

@@ -24,6 +24,9 @@ type Options struct {
 	Timeout    time.Duration // of one attempt, the answer's body included
 	MaxRetries int           // attempts after the first
 
+	// Clock is told of the cloud's clock; nil: nobody wants to know.
+	Clock *Clock
+
 	// MaxInFlight is how many calls may be under way at once; 0: any number. A key that
 	// dies is refused once for each.
 	MaxInFlight int
@@ -36,7 +39,7 @@ type Options struct {
 // Each attempt waits for its own turn and is signed with its own date; an
 // attempt that the breaker holds back never reaches the cloud.
 func New(o Options) http.RoundTripper {
-	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout}
+	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout, clock: o.Clock}
 	chain = &signing{next: chain, sign: o.Sign}
 	breaker := NewBreaker(nil, o.Judge)
 	chain = &recheck{next: chain, breaker: breaker}

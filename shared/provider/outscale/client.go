@@ -27,8 +27,15 @@ const keyQuota = 10
 
 // Config is what it takes to call one account.
 type Config struct {
-	AccessKey  string
-	SecretKey  provider.Secret
+	AccessKey string
+	SecretKey provider.Secret
+
+	// Login and Password are those of the account itself, in place of a key. Only the
+	// calls on access keys, the access policy and its rules take them (the operations
+	// with BasicAuth in OUTSCALE's API description).
+	Login    provider.Secret
+	Password provider.Secret
+
 	Region     string
 	Endpoint   string // including /api/v1; empty: the region's public endpoint
 	TLS        transport.TLS
@@ -47,16 +54,23 @@ type Client struct {
 	api       *osc.APIClient
 	base      http.RoundTripper
 	accessKey string
+	clock     *transport.Clock
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
-// The compiler holds the client to the interface that the engine uses.
-var _ provider.Cloud = (*Client)(nil)
+// The compiler holds the client to the interfaces that the engine uses.
+var (
+	_ provider.Cloud            = (*Client)(nil)
+	_ provider.PermissionProber = (*Client)(nil)
+	_ provider.ClockSkew        = (*Client)(nil)
+	_ provider.Relabeler        = (*Client)(nil)
+)
 
 // New returns a client. It makes no call.
 func New(c Config) (*Client, error) {
-	if c.AccessKey == "" || c.SecretKey == "" {
-		return nil, fmt.Errorf("access_key and secret_key are both needed")
+	signer, err := c.signer()
+	if err != nil {
+		return nil, err
 	}
 	endpoint, err := Endpoint(c.Region, c.Endpoint)
 	if err != nil {
@@ -69,6 +83,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 
+	clock := new(transport.Clock)
 	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
 	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
@@ -76,20 +91,50 @@ func New(c Config) (*Client, error) {
 		CheckRedirect: transport.NoRedirect,
 		Transport: transport.New(transport.Options{
 			Base:       base,
-			Sign:       sign(c.AccessKey, c.SecretKey, c.Region),
+			Sign:       signer,
 			Judge:      judge,
 			Retryable:  retryable,
 			Pacer:      transport.NewPacer(c.PerSecond),
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
+			Clock:      clock,
 
 			MaxInFlight: inFlight(c.PerSecond),
 		}),
 	}
 	return &Client{
-		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey,
-		redact: strings.NewReplacer(c.SecretKey.Reveal(), c.SecretKey.String()).Replace,
+		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey, clock: clock,
+		redact: redactor(c.SecretKey, c.Password, c.Login),
 	}, nil
+}
+
+// signer signs with the key, or with login and password.
+func (c Config) signer() (transport.Signer, error) {
+	byLogin := c.Login != "" || c.Password != ""
+	switch {
+	case byLogin && (c.AccessKey != "" || c.SecretKey != ""):
+		return nil, fmt.Errorf("either an access key or login and password sign a call, not both")
+	case byLogin && (c.Login == "" || c.Password == ""):
+		return nil, fmt.Errorf("login and password are both needed")
+	case byLogin:
+		return signBasic(c.Login, c.Password), nil
+	case c.AccessKey == "" || c.SecretKey == "":
+		return nil, fmt.Errorf("access_key and secret_key are both needed")
+	default:
+		return sign(c.AccessKey, c.SecretKey, c.Region), nil
+	}
+}
+
+// redactor hides secrets in what the cloud says. An empty one is left out: it would
+// be found between any two characters.
+func redactor(secrets ...provider.Secret) func(string) string {
+	var pairs []string
+	for _, secret := range secrets {
+		if secret != "" {
+			pairs = append(pairs, secret.Reveal(), secret.String())
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // inFlight is how many calls may be under way at once. A key that somebody deletes is

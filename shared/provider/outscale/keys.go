@@ -87,8 +87,18 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	return err
 }
 
-// updateKey is the one place that updates a key. Every caller sets the date:
-// an update without one clears it (OUTSCALE UpdateAccessKey).
+// RelabelKey implements provider.Relabeler. It sends the date as it is: an update without
+// one would clear it.
+func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
+	req := osc.UpdateAccessKeyRequest{AccessKeyId: ref.ID, Tag: optional(ref.Label), UserName: optional(ref.User)}
+	if !ref.Expires.IsZero() {
+		req.ExpirationDate = formatDate(ref.Expires)
+	}
+	return c.updateKey(ctx, req)
+}
+
+// updateKey is the one place that updates a key. Every caller sets the date, where the key
+// has one: an update without one clears it (OUTSCALE UpdateAccessKey).
 func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) error {
 	const op = "UpdateAccessKey"
 	answer, resp, err := c.api.AccessKeyApi.UpdateAccessKey(ctx).UpdateAccessKeyRequest(req).Execute()

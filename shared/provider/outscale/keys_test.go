@@ -214,3 +214,24 @@ func TestMovingADateOfAKeyThatIsNotFound(t *testing.T) {
 		})
 	}
 }
+
+func TestRelabelKey(t *testing.T) {
+	for name, expires := range map[string]time.Time{
+		"a key with a date keeps it": time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+		"a key without one has none": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			made := w.account.AddKey(cloudsim.KeySpec{User: testUser, Tag: "before", Expires: expires})
+			for range 2 {
+				ref := provider.KeyRef{User: testUser, ID: made.AccessKey, Label: "after", Expires: expires}
+				if err := w.client.RelabelKey(t.Context(), ref); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if key, _ := w.account.Key(made.AccessKey); key.Tag != "after" || !key.Expires.Equal(expires) || key.State != cloudsim.Active {
+				t.Errorf("got %+v", key)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ package outscale
 import (
 	"crypto/sha256"
 	"net/http"
+	"time"
 
 	"github.com/aws/smithy-go/aws-http-auth/credentials"
 	"github.com/aws/smithy-go/aws-http-auth/sigv4"
@@ -31,5 +32,19 @@ func sign(accessKey string, secret provider.Secret, region string) transport.Sig
 			Service:     service,
 			Region:      region,
 		})
+	}
+}
+
+// basicDate is the form of the date that goes with a login (OUTSCALE's API description,
+// BasicAuth).
+const basicDate = "20060102T150405Z"
+
+// signBasic sends the account's own login and password, as X-Osc-Date and basic
+// authentication.
+func signBasic(login, password provider.Secret) transport.Signer {
+	return func(req *http.Request, _ []byte) error {
+		req.SetBasicAuth(login.Reveal(), password.Reveal())
+		req.Header.Set("X-Osc-Date", time.Now().UTC().Format(basicDate))
+		return nil
 	}
 }

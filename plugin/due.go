@@ -1,0 +1,167 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// duePeriod is how often the whole ledger is read. A walk keeps in mind what comes due until the one after the next has
+// begun, so it has a whole period to end in.
+const duePeriod = 30 * time.Minute
+
+// dueKeys knows which entries of the ledger the reaper has to look at, so that it need not read the whole ledger every
+// minute: each entry read is a call to the server, a read from disk and a decryption. It lives in memory on the active
+// node, the only one that reaps:
+//
+//	walk the ledger every duePeriod; keep what is due within two periods
+//	an entry that is written meanwhile is noted before it is written
+//	at its time the entry is read again: it may have been renewed, or be gone
+//
+// A new active node begins with a walk, which finds what is overdue as well.
+type dueKeys struct {
+	mu       sync.Mutex // never held across storage or cloud calls
+	accounts map[string]*dueAccount
+}
+
+// dueAccount is what is known of one account. Its walk belongs to the one tick that tends the account.
+type dueAccount struct {
+	paths map[string]time.Time // of entries -> when they are due
+	next  time.Time            // when the next walk begins
+	left  []string             // identities of this walk that are still to be listed
+	keys  []string             // entries of the identity in hand that are still to be read
+}
+
+func newDueKeys() *dueKeys { return &dueKeys{accounts: map[string]*dueAccount{}} }
+
+// due is when the reaper should look at an entry.
+func (e *ledgerEntry) due() time.Time {
+	due := e.Expires.Add(clockMargin)
+	if e.RetryAt.After(due) {
+		return e.RetryAt
+	}
+	return due
+}
+
+// of returns what is known of an account. The lock is held.
+func (d *dueKeys) of(account string) *dueAccount {
+	known, ok := d.accounts[account]
+	if !ok {
+		known = &dueAccount{paths: map[string]time.Time{}}
+		d.accounts[account] = known
+	}
+	return known
+}
+
+// note keeps in mind when an entry is due, unless a walk will come across it in time.
+func (d *dueKeys) note(entry *ledgerEntry) {
+	if !entry.leased() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.of(entry.Account)
+	if due := entry.due(); due.Before(time.Now().Add(2 * duePeriod)) {
+		known.paths[entry.path()] = due
+	} else {
+		delete(known.paths, entry.path())
+	}
+}
+
+// forget drops an entry that is gone.
+func (d *dueKeys) forget(account, path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.of(account).paths, path)
+}
+
+// now returns the entries of an account that are due, the longest overdue first.
+func (d *dueKeys) now(account string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	paths := d.of(account).paths
+	now := time.Now()
+	var due []string
+	for path, at := range paths {
+		if !now.Before(at) {
+			due = append(due, path)
+		}
+	}
+	slices.SortFunc(due, func(a, b string) int { return cmp.Or(paths[a].Compare(paths[b]), strings.Compare(a, b)) })
+	return due
+}
+
+// walk reads the account's ledger, as far as ctx lets it: the next tick goes on where this one ends.
+func (d *dueKeys) walk(ctx context.Context, s logical.Storage, account string) error {
+	d.mu.Lock()
+	known := d.of(account)
+	d.mu.Unlock()
+	now := time.Now()
+	if len(known.left) == 0 && len(known.keys) == 0 {
+		if now.Before(known.next) {
+			return nil
+		}
+		identities, err := s.List(ctx, ledgerAccountPrefix(account))
+		if err != nil {
+			return fmt.Errorf("listing the ledger of account %q: %w", account, err)
+		}
+		known.left, known.next = identities, now.Add(duePeriod)
+	}
+	for ctx.Err() == nil {
+		if len(known.keys) == 0 && len(known.left) == 0 {
+			return nil
+		}
+		if err := d.step(ctx, s, account, known); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step reads one entry, or lists the next identity.
+func (d *dueKeys) step(ctx context.Context, s logical.Storage, account string, known *dueAccount) error {
+	if len(known.keys) == 0 {
+		identity := ledgerAccountPrefix(account) + known.left[0]
+		keys, err := s.List(ctx, identity)
+		if err != nil {
+			return fmt.Errorf("listing the ledger of account %q: %w", account, err)
+		}
+		for i, key := range keys {
+			keys[i] = identity + key
+		}
+		known.keys, known.left = keys, known.left[1:]
+		return nil
+	}
+	entry, err := load[ledgerEntry](ctx, s, known.keys[0])
+	if ctx.Err() != nil {
+		return err
+	}
+	// One that cannot be read is left out, and does not keep the others from being seen.
+	known.keys = known.keys[1:]
+	if entry != nil {
+		d.note(entry)
+	}
+	return err
+}
+
+// drop forgets an account.
+func (d *dueKeys) drop(account string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.accounts, account)
+}
+
+// record writes an entry to the ledger. It is noted first: a write that is said to have failed may have been carried out.
+func (b *backend) record(ctx context.Context, s logical.Storage, entry *ledgerEntry) error {
+	b.due.note(entry)
+	return save(ctx, s, entry.path(), entry)
+}

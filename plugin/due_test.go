@@ -1,0 +1,131 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestTheLedgerIsReadRarely counts what the periodic work reads, and looks for keys that it forgets for that.
+func TestTheLedgerIsReadRarely(t *testing.T) {
+	const others = 5
+	tests := map[string]func(t *testing.T, v *testVault){
+		"the ledger is read once a period, and not every minute": func(t *testing.T, v *testVault) {
+			v.configure("ttl=12h")
+			for range others {
+				v.lease("app")
+			}
+			v.advance(2 * duePeriod) // the walk at the start is over
+			reads := v.countLedgerReads()
+			v.advance(4 * duePeriod)
+			if n := reads(); n > 5*others {
+				t.Errorf("%d reads of %d entries in four periods", n, others)
+			}
+		},
+		"a key that was renewed over and over is reaped at its last date": func(t *testing.T, v *testVault) {
+			v.configure("ttl=40m", "max_ttl=10h")
+			l := v.lease("app")
+			for range 9 {
+				v.advance(25 * time.Minute)
+				if err := v.renew(l, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.leases = nil
+			v.advance(39 * time.Minute)
+			v.mustHaveLedger(1)
+			v.advance(2*time.Minute + 2*rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"a long lease that Vault forgot is reaped at its date": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=7h")
+			v.lease("app")
+			v.leases = nil
+			v.advance(7 * time.Hour)
+			v.mustHaveLedger(1)
+			v.advance(time.Minute + 2*rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"a new active node finds what came due before it": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.leases = nil
+			<-time.After(time.Hour) // while no node is active
+			v.restart()
+			v.advance(2 * rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"a walk that does not fit into a tick goes on in the next": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for range others {
+				v.lease("app")
+			}
+			v.leases = nil
+			<-time.After(time.Hour) // while no node is active
+			v.restart()
+			v.storage.before = func(op, key string) error {
+				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+					<-time.After(tickBudget / 2)
+				}
+				return nil
+			}
+			v.advance(2 * rollbackPeriod)
+			if n := v.ledgerSize(); n == 0 {
+				t.Fatal("the walk fitted into one tick: the test proves nothing")
+			}
+			v.advance(2 * others * rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"an entry that cannot be read does not hide the others": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			unreadable := v.lease("app").AccessKey()
+			for range others {
+				v.lease("app")
+			}
+			v.leases = nil
+			<-time.After(time.Hour) // while no node is active
+			v.restart()
+			v.storage.before = func(op, key string) error {
+				if op == "get" && strings.HasSuffix(key, unreadable) {
+					return errInjected
+				}
+				return nil
+			}
+			for range 2 * others {
+				_ = v.tick() // it says what it cannot read
+			}
+			if n := v.ledgerSize(); n != 1 {
+				t.Errorf("%d entries are left, want the unreadable one", n)
+			}
+		},
+	}
+	inBubble(t, tests)
+}
+
+// countLedgerReads counts from now on.
+func (v *testVault) countLedgerReads() (reads func() int) {
+	n := 0
+	v.storage.before = func(op, key string) error {
+		if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+			n++
+		}
+		return nil
+	}
+	return func() int { return n }
+}
+
+func (v *testVault) ledgerSize() int {
+	v.t.Helper()
+	n := 0
+	for _, err := range ledgerPaths(v.t.Context(), v.storage, "default") {
+		if err != nil {
+			v.t.Fatal(fmt.Errorf("walking the ledger: %w", err))
+		}
+		n++
+	}
+	return n
+}

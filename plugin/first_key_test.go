@@ -1,0 +1,331 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+const (
+	testLogin    = "owner-of-everything@example.com"
+	testPassword = "correct horse battery staple"
+)
+
+// signInFields write the account "default" with login and password.
+func (v *testVault) signInFields() []string {
+	v.account.SetLogin(testLogin, testPassword)
+	return []string{
+		"provider=outscale", "region=" + testRegion, "endpoint=" + testEndpoint, "max_requests_per_second=1000",
+		"login=" + testLogin, "password=" + testPassword,
+	}
+}
+
+// mustForget expects login and password nowhere in storage.
+func (v *testVault) mustForget() {
+	v.t.Helper()
+	ctx := context.WithoutCancel(v.t.Context())
+	err := logical.ScanView(ctx, v.storage.Storage, func(path string) {
+		entry, err := v.storage.Storage.Get(ctx, path)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		for _, secret := range []string{testLogin, testPassword} {
+			if entry != nil && strings.Contains(string(entry.Value), secret) {
+				v.t.Errorf("%s holds login or password", path)
+			}
+		}
+	})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// mustHaveNoFirstKeys expects that no entry of a first key is left.
+func (v *testVault) mustHaveNoFirstKeys() {
+	v.t.Helper()
+	entries, err := firstKeys(v.t.Context(), v.storage.Storage)
+	if err != nil || len(entries) != 0 {
+		v.t.Errorf("%d first keys are left, %v", len(entries), err)
+	}
+}
+
+func TestFirstKey(t *testing.T) {
+	t.Parallel()
+	// alone removes the key that the simulated account begins with.
+	alone := func(v *testVault) { v.account.DeleteKey(v.account.RootKey().AccessKey) }
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"login and password make the engine's own key, and are forgotten": func(t *testing.T, v *testVault) {
+			alone(v)
+			warnings := v.write("config/default", v.signInFields()...)
+			v.mustForget()
+			config := v.read("config/default")
+			if config["access_key"] == "" || config["account_id"] != testAccountID || config["identity"] != "root" || config["key_expiration"] != "" {
+				t.Errorf("%v", config)
+			}
+			text, err := json.Marshal([]any{config, warnings})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, hidden := range []string{testLogin, testPassword, "login", "password"} {
+				if strings.Contains(string(text), hidden) {
+					t.Errorf("%q shows in %s", hidden, text)
+				}
+			}
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			v.mustWork("afterwards")
+			v.mustHaveNoFirstKeys()
+			v.mustHaveLedger(1)
+		},
+		"the key that is kept has the date that the policy asks for": func(t *testing.T, v *testVault) {
+			alone(v)
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 300})
+			v.write("config/default", v.signInFields()...)
+			v.write("roles/app", "user_names=app")
+			key, _ := v.account.Key(v.read("config/default")["access_key"].(string))
+			if left := time.Until(key.Expires); left < 290*time.Second || left > 295*time.Second {
+				t.Errorf("it has %s left", left)
+			}
+			v.settle(day / 4)
+			v.mustRevoke(v.lease("app"))
+		},
+		"calls with the password are few, and one refusal ends them": func(t *testing.T, v *testVault) {
+			fields := append(v.signInFields(), "password=wrong")
+			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "refuses login and password", `account "default"`, "lock")
+			if calls := v.sim.Calls(); len(calls) != 1 {
+				t.Errorf("%d calls", len(calls))
+			}
+			if resp, _ := v.try(logical.ReadOperation, "config/default"); resp != nil {
+				t.Error("stored")
+			}
+			v.mustHaveNoFirstKeys()
+			v.sim.ResetCalls()
+			v.write("config/default", v.signInFields()...)
+			signed := 0
+			for _, call := range v.sim.Calls() {
+				if call.Login {
+					signed++
+				}
+			}
+			if signed != 3 {
+				t.Errorf("%d calls with login and password", signed)
+			}
+		},
+		"refused passwords lock the account as refused keys do": func(t *testing.T, v *testVault) {
+			fields := append(v.signInFields(), "password=wrong")
+			for range 4 {
+				v.mustRefuse(logical.UpdateOperation, "config/default", fields, "refuses login and password")
+			}
+			if !v.account.Locked() {
+				t.Error("not locked")
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "locked")
+		},
+		"only one kind of credentials is taken, whole": func(t *testing.T, v *testVault) {
+			fields := v.signInFields()
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "access_key=A", "secret_key=B"), "either access_key and secret_key, or login and password")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "password="), "login and password are both needed")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "verify=false"), "leave out verify=false")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "provider=huawei"), "makes no key with login and password")
+			if calls := v.sim.Calls(); len(calls) != 0 {
+				t.Errorf("%d calls", len(calls))
+			}
+		},
+		"a full root user is refused with the counts": func(t *testing.T, v *testVault) {
+			for range 8 {
+				v.account.AddKey(cloudsim.KeySpec{})
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "9 of 10 access keys", "9 others", "2 free slots")
+			v.mustHaveNoFirstKeys()
+			v.mustHaveLive(0)
+		},
+		"it replaces the key of an account that has one": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			made := v.rotate()["access_key"].(string)
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.account.DeleteKey(made) // the engine has lost its key
+			v.write("config/default", v.signInFields()...)
+			if err := v.renew(l, 0); err != nil {
+				t.Error(err)
+			}
+			v.mustRevoke(l)
+			v.mustWork("after the replacement")
+			v.mustForget()
+		},
+		"it does not turn an account that is used to another cloud account": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			other := v.sim.AddAccount("999999999999")
+			other.SetLogin("other@example.com", testPassword)
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"login=other@example.com", "password=" + testPassword}, "is in use", "999999999999")
+			if keys := other.Keys(); len(keys) != 1 {
+				t.Errorf("%d keys in the other account", len(keys))
+			}
+			v.mustHaveNoFirstKeys()
+		},
+		"a key that does not work is deleted with the login": func(t *testing.T, v *testVault) {
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.Refuse, Status: 500})
+			resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
+			if failure(resp, err) == nil {
+				t.Error("accepted")
+			}
+			v.mustHaveLive(0)
+			v.mustHaveNoFirstKeys()
+		},
+		"a lost answer leaves nothing, or an entry that waits": func(t *testing.T, v *testVault) {
+			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})
+			resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
+			if failure(resp, err) == nil {
+				t.Error("accepted")
+			} else {
+				v.mustHideSecrets(failure(resp, err).Error())
+			}
+			cancel()
+			v.mustHaveLive(0)
+			v.mustHaveNoFirstKeys()
+		},
+		"a rotation that fails does not undo the account": func(t *testing.T, v *testVault) {
+			alone(v)
+			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Skip: 1, Kind: cloudsim.Refuse, Status: 400, Code: "10005"})
+			warnings := v.write("config/default", v.signInFields()...)
+			mustHold(t, strings.Join(warnings, " "), "could not be replaced yet")
+			cancel()
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.settle(firstKeyLife)
+			v.mustWork("after the automatic rotation")
+		},
+		"a death at any step leaves no half configuration, and no key that the next write does not end": func(t *testing.T, v *testVault) {
+			alone(v)
+			fields := v.signInFields()
+			steps := 0
+			for ; v.dieAt(steps, func(context.Context) { _, _ = v.try(logical.UpdateOperation, "config/default", fields...) }); steps++ {
+				when := fmt.Sprintf("a death at step %d", steps)
+				v.restart()
+				v.mustForget()
+				v.mustKnowOwnKeys(when)
+				if config, err := load[accountConfig](t.Context(), v.storage.Storage, "config/default"); err != nil {
+					t.Fatal(err)
+				} else if config != nil && (config.AccessKey == "" || config.SecretKey == "" || config.AccountID == "") {
+					t.Errorf("%s: half a configuration", when)
+				}
+				v.write("config/default", fields...)
+				v.write("roles/app", "user_names=app", "ttl=10m")
+				v.mustWork(when)
+				v.settle(firstKeyLife + firstKeyPause)
+				v.mustWork(when + ", later")
+				v.mustHaveNoFirstKeys()
+				v.mustHaveLedger(1)
+				v.startOver()
+			}
+			if steps < 12 {
+				t.Errorf("only %d steps", steps)
+			}
+		},
+		"a failure of any storage write does neither": func(t *testing.T, v *testVault) {
+			alone(v)
+			fields := v.signInFields()
+			for write := 0; v.failWrite(write, func() { _, _ = v.try(logical.UpdateOperation, "config/default", fields...) }); write++ {
+				when := fmt.Sprintf("a failure of write %d", write)
+				v.mustKnowOwnKeys(when)
+				v.write("config/default", fields...)
+				v.write("roles/app", "user_names=app", "ttl=10m")
+				v.settle(firstKeyLife + firstKeyPause)
+				v.mustWork(when)
+				v.mustHaveNoFirstKeys()
+				v.startOver()
+			}
+		},
+		"a key whose request died ends by itself, its entry waits quietly, and another account of the same cloud account ends it": func(t *testing.T, v *testVault) {
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, "config/") {
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...); failure(resp, err) == nil {
+				t.Fatal("accepted")
+			}
+			v.storage.before = nil
+			v.mustHaveLive(1)
+			v.sim.ResetCalls()
+			v.settle(firstKeyLife + rollbackPeriod)
+			v.mustHaveLive(0)
+			if calls := v.sim.Calls(); len(calls) != 0 {
+				t.Errorf("%d calls without an account", len(calls))
+			}
+			if err := v.tick(); err != nil {
+				t.Errorf("it complains every minute: %v", err)
+			}
+			v.write("config/other", v.accountFields()...)
+			v.settle(2 * rollbackPeriod)
+			v.mustHaveNoFirstKeys()
+			if keys := v.account.Keys(); len(keys) != 1 {
+				t.Errorf("%d keys in the cloud", len(keys))
+			}
+		},
+		"an account of another cloud account leaves the entry alone, and tidy shows it": func(t *testing.T, v *testVault) {
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, "config/") {
+					return errInjected
+				}
+				return nil
+			}
+			_, _ = v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
+			v.storage.before = nil
+			other := v.sim.AddAccount("999999999999").RootKey()
+			v.root = other
+			v.write("config/other", v.accountFields()...)
+			v.sim.ResetCalls()
+			v.settle(2 * time.Hour)
+			if n := v.sim.CountCalls("ReadAccessKeys"); n < 5 || n > 15 {
+				t.Errorf("%d looks in two hours", n)
+			}
+			v.tidy()
+			mustHold(t, strings.Join(v.read("tidy-status")["waiting"].([]string), " "), "first key labelled", `account "default"`)
+		},
+	})
+}
+
+// startOver takes account and keys away, for the next round.
+func (v *testVault) startOver() {
+	v.t.Helper()
+	resp, err := v.try(logical.DeleteOperation, "config/default")
+	v.mustSucceed("delete", resp, err)
+	for _, key := range v.account.Keys() {
+		if key.User == "" {
+			v.account.DeleteKey(key.ID)
+		}
+	}
+}
+
+// mustKnowOwnKeys expects each live key of the engine's own in the configuration, in the
+// ledger, in the WAL, or among the first keys; a first key has a near end.
+func (v *testVault) mustKnowOwnKeys(when string) {
+	v.t.Helper()
+	keys, labels := v.known()
+	config, err := load[accountConfig](context.WithoutCancel(v.t.Context()), v.storage.Storage, "config/default")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, key := range v.liveKeys() {
+		configured := config != nil && slices.Contains(config.ownKeys(), key.ID)
+		switch {
+		case !configured && !keys[key.ID] && !labels[key.Tag]:
+			v.t.Errorf("%s: nobody knows access key %s", when, key.ID)
+		case config == nil && (key.Expires.IsZero() || time.Until(key.Expires) > firstKeyLife):
+			v.t.Errorf("%s: access key %s of nobody lives until %s", when, key.ID, key.Expires)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestPoolsKnowForeignKeys(t *testing.T) {
+	t.Parallel()
+	// setUp makes a pool of three users with so many foreign keys each.
+	setUp := func(v *testVault, foreign ...int) {
+		v.t.Helper()
+		for i, user := range []string{"app", "app2", "app3"} {
+			v.account.AddUser(user)
+			for range foreign[i] {
+				v.account.AddKey(cloudsim.KeySpec{User: user})
+			}
+		}
+		v.configure("user_names=app,app2,app3", "ttl=10m")
+		v.sim.ResetCalls()
+	}
+	leaseMany := func(v *testVault, leases int) map[string]int {
+		v.t.Helper()
+		count := map[string]int{}
+		for range leases {
+			count[v.lease("app").Data["user_name"].(string)]++
+		}
+		return count
+	}
+	mustCall := func(v *testVault, lists, creates int) {
+		v.t.Helper()
+		if l, c := v.sim.CountCalls("ReadAccessKeys"), v.sim.CountCalls("CreateAccessKey"); l != lists || c != creates {
+			v.t.Errorf("%d lists and %d creates, want %d and %d", l, c, lists, creates)
+		}
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"keys go where the most slots are free, whoever takes the others": func(t *testing.T, v *testVault) {
+			setUp(v, 8, 5, 2)
+			count := leaseMany(v, 12) // one slot is left to each
+			if count["app"] != 1 || count["app2"] != 4 || count["app3"] != 7 {
+				t.Errorf("%v", count)
+			}
+		},
+		"a user is listed once, and then no more": func(t *testing.T, v *testVault) {
+			setUp(v, 8, 5, 2)
+			leaseMany(v, 9)
+			mustCall(v, 3, 9)
+			v.sim.ResetCalls()
+			leaseMany(v, 3)
+			mustCall(v, 0, 3)
+		},
+		"a user that is full of foreign keys is not tried": func(t *testing.T, v *testVault) {
+			setUp(v, 10, 10, 0)
+			if count := leaseMany(v, 3); count["app3"] != 3 {
+				t.Errorf("%v", count)
+			}
+			mustCall(v, 3, 3)
+		},
+		"where all are full, nothing is tried, and the counts are told": func(t *testing.T, v *testVault) {
+			setUp(v, 10, 10, 10)
+			_, err := v.tryLease(t.Context(), "app")
+			if err == nil {
+				t.Fatal("leased")
+			}
+			mustHold(t, err.Error(), `user "app" has no free slot`, `user "app3" has no free slot`, "0 of 10 issued by this mount, 10 others")
+			mustCall(v, 3, 0)
+		},
+		"a check tells what an issue then need not ask": func(_ *testing.T, v *testVault) {
+			setUp(v, 8, 5, 2)
+			v.read("check/default")
+			v.sim.ResetCalls()
+			leaseMany(v, 3)
+			mustCall(v, 0, 3)
+		},
+		"requests that come together share one list of a user": func(_ *testing.T, v *testVault) {
+			setUp(v, 0, 0, 0)
+			var together sync.WaitGroup
+			for range 12 {
+				together.Go(func() { _, _ = v.request(v.t.Context(), "read", "creds/app") })
+			}
+			together.Wait()
+			mustCall(v, 3, 12)
+		},
+		"a count that has proved wrong is dropped": func(t *testing.T, v *testVault) {
+			setUp(v, 10, 10, 10)
+			_, _ = v.tryLease(t.Context(), "app")
+			for _, key := range v.account.Keys() {
+				if key.User == "app" {
+					v.account.DeleteKey(key.ID)
+				}
+			}
+			v.advance(fullFor)
+			for range 9 {
+				if user := v.lease("app").Data["user_name"]; user != "app" {
+					t.Errorf("leased of %v", user)
+				}
+			}
+		},
+		"a user that cannot be listed is tried all the same": func(t *testing.T, v *testVault) {
+			setUp(v, 0, 0, 0)
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: 500})
+			v.lease("app")
+		},
+		"a role with one user makes one call": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.ResetCalls()
+			v.lease("app")
+			mustCall(v, 0, 1)
+		},
+	})
+}

@@ -1,0 +1,63 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	// credentialSession leases temporary keys, which end by themselves.
+	credentialSession = "session_token"
+
+	// What Huawei Cloud gives (POST /v3.0/OS-CREDENTIAL/securitytokens).
+	minSession = 900 * time.Second
+	maxSession = 24 * time.Hour
+)
+
+// validateSession refuses what a session cannot have.
+func (r *roleEntry) validateSession() error {
+	switch {
+	case r.CredentialType != credentialSession:
+		return nil
+	case r.MaxActiveKeys > 0:
+		return mendable("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make room for the next. Set it to 0",
+			credentialSession)
+	case r.TTL > 0 && r.TTL < minSession:
+		return mendable("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
+	case r.MaxTTL > 0 && r.MaxTTL < minSession:
+		return mendable("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
+	case r.AgencyDomain != "" && r.AgencyName == "":
+		return mendable("agency_domain goes with agency_name: name the agency")
+	case r.SessionPolicy == "":
+		return nil
+	}
+	if n := utf8.RuneCountInString(r.SessionPolicy); n > maxSessionPolicy {
+		return mendable("session_policy has %d characters, and %d is the most: put the rights into the agency", n, maxSessionPolicy)
+	}
+	var document map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(r.SessionPolicy), &document); err != nil || len(document) == 0 {
+		return mendable(`session_policy is not a JSON object, such as {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["obs:object:GetObject"]}]}`)
+	}
+	return nil
+}
+
+// sessionWarnings tell what a session_token role does not do.
+func (r *roleEntry) sessionWarnings() []string {
+	if r.CredentialType != credentialSession || r.SessionPolicy == "" {
+		return nil
+	}
+	return []string{"Huawei Cloud's OBS alone honours a session_policy: on every other service the sessions have all the rights of the agency"}
+}
+
+// checkSession keeps a role from handing out the engine's own rights.
+func (a *account) checkSession(r *roleEntry) error {
+	if r.AgencyName != "" || a.config.AllowRootIdentity {
+		return nil
+	}
+	return mendable("a role without agency_name leases sessions with the rights of the engine's own key, which account %q does not allow: "+
+		"name an agency, or set allow_root_identity=true in config/%s", a.name, a.name)
+}

@@ -1,0 +1,193 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestKeepKey(t *testing.T) {
+	t.Parallel()
+	setUp := func(v *testVault) string {
+		v.t.Helper()
+		v.write("config/default", v.accountFields()...)
+		v.write("static-roles/db", "user_name=app", "rotation_period=24h")
+		return v.read("static-creds/db")["access_key"].(string)
+	}
+	// handOver deletes the role with keep_key and returns the warnings.
+	handOver := func(v *testVault) string {
+		v.t.Helper()
+		resp, err := v.try(logical.DeleteOperation, "static-roles/db", "keep_key=true")
+		v.mustSucceed("delete", resp, err)
+		if resp == nil {
+			v.t.Fatal("no warnings")
+		}
+		return strings.Join(resp.Warnings, "\n")
+	}
+	mustLive := func(v *testVault, ids ...string) {
+		v.t.Helper()
+		for _, id := range ids {
+			if key, _ := v.account.Key(id); !key.Live(time.Now()) {
+				v.t.Errorf("access key %s does not work", id)
+			}
+		}
+	}
+	mustBeGone := func(v *testVault) {
+		v.t.Helper()
+		for _, path := range []string{"static-roles/db", "static-creds/db"} {
+			if entry, err := v.storage.Get(v.t.Context(), path); entry != nil || err != nil {
+				v.t.Errorf("%s is still there, %v", path, err)
+			}
+		}
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"the keys stay, work, and are nobody's orphans": func(t *testing.T, v *testVault) {
+			first := setUp(v)
+			v.write("rotate-role/db")
+			second := v.read("static-creds/db")["access_key"].(string)
+			before, _ := v.account.Key(second)
+			mustHold(t, handOver(v), first, second, `of user "app" is yours now`, showTime(before.Expires))
+			mustBeGone(v)
+			v.write("roles/app", "user_names=app", "ttl=10m") // so that the user is looked at
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "orphans_found", "")
+			v.settle(day + reconcilePeriod/2)
+			mustLive(v, first, second)
+			after, _ := v.account.Key(second)
+			if !after.Expires.Equal(before.Expires) || after.Tag != "handed-over-"+before.Tag {
+				t.Errorf("before %+v, after %+v", before, after)
+			}
+			if entry, err := findKey(t.Context(), v.storage, second); entry != nil || err != nil {
+				t.Errorf("still in the ledger: %v, %v", entry, err)
+			}
+			v.mustRefuse(logical.DeleteOperation, "keys/"+second, nil, "not in this mount's ledger")
+		},
+		"without keep_key they are deleted": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			resp, err := v.try(logical.DeleteOperation, "static-roles/db")
+			v.mustSucceed("delete", resp, err)
+			mustBeGone(v)
+			if _, there := v.account.Key(id); there {
+				t.Error("it is still there")
+			}
+		},
+		"a key that does not work any more is not handed over": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			v.account.DeleteKey(id)
+			mustHold(t, handOver(v), id, "does not work any more")
+			mustBeGone(v)
+			v.mustHaveLedger(0)
+		},
+		"where the cloud refuses, the role stays and goes on": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			cancel := v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "4"})
+			v.mustRefuse(logical.DeleteOperation, "static-roles/db", []string{"keep_key=true"}, "handing access key "+id, "permission")
+			cancel()
+			v.settle(day + 2*rollbackPeriod)
+			if now := v.read("static-creds/db")["access_key"]; now == id {
+				t.Error("it is not rotated")
+			}
+		},
+		"a WAL entry that its rotation has left does not end a key that was handed over": func(t *testing.T, v *testVault) {
+			setUp(v)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("rotate-role/db")
+			v.storage.before = nil
+			id := v.read("static-creds/db")["access_key"].(string)
+			handOver(v)
+			v.settle(walMinAge + 2*rollbackPeriod)
+			mustLive(v, id)
+			v.mustHaveNoWAL()
+		},
+		"what a deleted role has left in storage keeps no key alive": func(t *testing.T, v *testVault) {
+			setUp(v)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("rotate-role/db")
+			v.storage.before = nil
+			id := v.read("static-creds/db")["access_key"].(string)
+			if err := remove(t.Context(), v.storage, "static-roles/db"); err != nil {
+				t.Fatal(err)
+			}
+			v.settle(walMinAge + 2*rollbackPeriod)
+			if key, there := v.account.Key(id); there {
+				t.Errorf("%+v lives on", key)
+			}
+			v.mustHaveNoWAL()
+		},
+		"a death at any step leaves the role, or the keys in the operator's hands": func(t *testing.T, v *testVault) {
+			steps := 0
+			for ; ; steps++ {
+				id := setUp(v)
+				if !v.dieAt(steps, func(context.Context) { _, _ = v.try(logical.DeleteOperation, "static-roles/db", "keep_key=true") }) {
+					break
+				}
+				v.restart()
+				v.settle(walMinAge + 2*rollbackPeriod)
+				mustLive(v, id)
+				if resp, err := v.try(logical.ReadOperation, "static-roles/db"); err != nil {
+					t.Fatal(err)
+				} else if resp != nil {
+					handOver(v)
+				}
+				mustBeGone(v)
+				v.tidy()
+				v.mustTidied(tidyDone, nil, "orphans_found", "")
+				mustLive(v, id)
+				v.mustHaveLedger(0)
+				for _, key := range v.account.Keys() {
+					if key.User == "app" {
+						v.account.DeleteKey(key.ID)
+					}
+				}
+				if t.Failed() {
+					t.Fatalf("step %d", steps)
+				}
+			}
+			if steps < 8 {
+				t.Errorf("only %d steps", steps)
+			}
+		},
+		"a death after the hand-over does not stop the role from rotating": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && key == "static-creds/db" {
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.DeleteOperation, "static-roles/db", "keep_key=true"); failure(resp, err) == nil {
+				t.Fatal("deleted")
+			}
+			v.storage.before = nil
+			v.settle(day + 2*rollbackPeriod + time.Hour)
+			if now := v.read("static-creds/db")["access_key"]; now == id {
+				t.Error("not rotated")
+			}
+			if _, there := v.account.Key(id); there {
+				t.Error("the replaced key is still there")
+			}
+			resp, err := v.try(logical.DeleteOperation, "static-roles/db")
+			v.mustSucceed("delete", resp, err)
+			v.mustHaveLive(0)
+		},
+	})
+}

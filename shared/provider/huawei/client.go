@@ -1,0 +1,152 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package huawei manages access keys of Huawei Cloud and its relatives through the
+// v3.0 IAM API. The client is this package's own: the official Go SDK puts secret keys
+// into error texts, knows no contexts, and takes redirects for success.
+package huawei
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+// Name is the value of an account's "provider" field.
+const Name = "huawei"
+
+// keyQuota is how many permanent access keys an IAM user can have. It cannot be raised
+// (Huawei Cloud user guide, "Notes and Constraints").
+const keyQuota = 2
+
+// Config is what it takes to call one account.
+type Config struct {
+	AccessKey     string
+	SecretKey     provider.Secret
+	SecurityToken provider.Secret // goes with a temporary key; empty: the key is permanent
+	Region        string
+	Endpoint      string  // empty: the region's public endpoint
+	DomainID      string  // the account's id; empty: asked from the cloud at first need
+	Dialect       Dialect // empty: DialectAccess
+	TLS           transport.TLS
+	UserAgent     string
+	Timeout       time.Duration // of one attempt
+	MaxRetries    int
+	PerSecond     float64 // calls a second
+
+	// Base replaces the network, in tests.
+	Base http.RoundTripper
+}
+
+// Client calls one Huawei Cloud account with one access key. It is safe for concurrent
+// use.
+type Client struct {
+	http      *http.Client
+	base      http.RoundTripper
+	endpoint  string
+	accessKey string
+	userAgent string
+	clock     *transport.Clock
+	redact    func(string) string // a Secret in an unexported field would be printed by %v
+
+	configuredDomain string
+	domain           memo // the account's id, where it is not configured
+	self             memo // the id of the user whose key signs
+	names            names
+	recent           recent
+}
+
+// The compiler holds the client to the interfaces that the engine and the functions use.
+var (
+	_ provider.Cloud    = (*Client)(nil)
+	_ provider.Stages   = (*Client)(nil)
+	_ provider.Sessions = (*Client)(nil)
+
+	_ provider.Relabeler = (*Client)(nil)
+	_ provider.ClockSkew = (*Client)(nil)
+)
+
+// New returns a client. It makes no call.
+func New(c Config) (*Client, error) {
+	if c.AccessKey == "" || c.SecretKey == "" {
+		return nil, errors.New("access_key and secret_key are both needed")
+	}
+	if c.DomainID != "" && !idPattern.MatchString(c.DomainID) {
+		return nil, errors.New("domain_id is not the id of an account: give the letters and digits under My Credentials, Account ID, not the account's name")
+	}
+	endpoint, err := Endpoint(c.Region, c.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := sign(c)
+	if err != nil {
+		return nil, err
+	}
+	base := c.Base
+	if base == nil {
+		if base, err = transport.Base(c.TLS); err != nil {
+			return nil, err
+		}
+	}
+	clock := new(transport.Clock)
+	return &Client{
+		clock: clock,
+		http: &http.Client{
+			CheckRedirect: transport.NoRedirect,
+			Transport: transport.New(transport.Options{
+				Base:       base,
+				Sign:       signer,
+				Judge:      judge,
+				Retryable:  retryable,
+				Pacer:      transport.NewPacer(c.PerSecond),
+				Clock:      clock,
+				Timeout:    c.Timeout,
+				MaxRetries: c.MaxRetries,
+
+				MaxInFlight: inFlight(c.PerSecond),
+			}),
+		},
+		base: base, endpoint: endpoint, accessKey: c.AccessKey, userAgent: c.UserAgent,
+		redact:           redactor(c.SecretKey, c.SecurityToken),
+		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey),
+	}, nil
+}
+
+// redactor takes secrets out of a text.
+func redactor(secrets ...provider.Secret) func(string) string {
+	var pairs []string
+	for _, secret := range secrets {
+		if secret != "" {
+			pairs = append(pairs, secret.Reveal(), secret.String())
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
+// inFlight is how many calls may be under way at once. A key that somebody deletes is
+// refused once for each, and more than five refusals in a row lock it for five minutes
+// (APIGW.0301): two, and the one that is tried again, do not. An account whose pace was
+// raised gets what it takes to keep that pace with answers that take 0.4 s.
+func inFlight(perSecond float64) int {
+	return max(2, int(perSecond*0.4))
+}
+
+// KeyQuota implements provider.Cloud.
+func (c *Client) KeyQuota() int { return keyQuota }
+
+// ClockSkew implements provider.ClockSkew.
+func (c *Client) ClockSkew() (skew time.Duration, known bool) { return c.clock.Skew() }
+
+// ExpiresKeys is false: Huawei Cloud's permanent keys live until they are deleted.
+func (c *Client) ExpiresKeys() bool { return false }
+
+// Close gives back idle connections.
+func (c *Client) Close() {
+	if t, ok := c.base.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,170 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package huawei
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// The API's names of its calls on users.
+const (
+	opListUsers  = "KeystoneListUsers"
+	opShowUser   = "ShowUser"
+	opCreateUser = "CreateUser"
+	opDeleteUser = "KeystoneDeleteUser"
+)
+
+// wireUser is a user in requests and answers.
+type wireUser struct {
+	ID          string `json:"id,omitempty"`
+	Name        string `json:"name,omitempty"`
+	DomainID    string `json:"domain_id,omitempty"`
+	Description string `json:"description,omitempty"`
+	AccessMode  string `json:"access_mode,omitempty"`
+	Enabled     bool   `json:"enabled,omitempty"`
+	DomainOwner bool   `json:"is_domain_owner,omitempty"`
+}
+
+// listed translates a user of the API.
+func (u wireUser) listed() provider.User {
+	user := provider.User{ID: u.ID, Name: u.Name}
+	if label, err := keylabel.Parse(u.Description); err == nil {
+		user.Label = label.String()
+	}
+	return user
+}
+
+// ListUsers implements provider.Users. Unless it is told otherwise, the API leaves out
+// the disabled users, whose keys exist all the same; so both halves are asked for.
+func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
+	return c.users(ctx, "")
+}
+
+// users yields the users with a name; empty: all. The API's filter is never trusted with
+// the comparison.
+func (c *Client) users(ctx context.Context, name string) iter.Seq2[provider.User, error] {
+	return func(yield func(provider.User, error) bool) {
+		seen := map[string]bool{} // a cloud that knows no such filter answers both with all
+		for _, enabled := range []string{"true", "false"} {
+			users, err := c.listUsers(ctx, name, enabled)
+			if err != nil {
+				yield(provider.User{}, err)
+				return
+			}
+			for _, u := range users {
+				if seen[u.ID] || name != "" && u.Name != name {
+					continue
+				}
+				seen[u.ID] = true
+				if !yield(u.listed(), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *Client) listUsers(ctx context.Context, name, enabled string) ([]wireUser, error) {
+	domain, err := c.domainID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := call{
+		op: opListUsers, method: http.MethodGet, path: "/v3/users", want: http.StatusOK,
+		query: url.Values{"domain_id": {domain}, "enabled": {enabled}},
+	}
+	if name != "" {
+		list.query.Set("name", name)
+	}
+	var answer struct {
+		Users *[]wireUser `json:"users"`
+		links
+	}
+	if err := c.do(ctx, list, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Users == nil {
+		return nil, unreadable(list, http.StatusOK, "the answer holds no list")
+	}
+	for _, u := range *answer.Users {
+		if !idPattern.MatchString(u.ID) {
+			return nil, unreadable(list, http.StatusOK, "the answer holds a user without an id")
+		}
+	}
+	return *answer.Users, answer.whole(list)
+}
+
+// links stand beside every list. The API documents no pages; if it ever makes some, the
+// first must not pass for the whole.
+type links struct {
+	Links struct {
+		Next string `json:"next"`
+	} `json:"links"`
+}
+
+func (l links) whole(list call) error {
+	if l.Links.Next != "" {
+		return unreadable(list, http.StatusOK, "the answer is only the first page of a list, and further ones are not known to exist")
+	}
+	return nil
+}
+
+// forUser makes a call with a user's id; the empty name is the caller. A remembered id may
+// be that of a user who is gone and whose name has gone to another, so "not found" makes
+// it ask once more; of a user made just now it makes it wait.
+func (c *Client) forUser(ctx context.Context, op, name string, call func(id string) error) error {
+	if name == "" {
+		id, err := c.callerID(ctx)
+		if err != nil {
+			return err
+		}
+		return call(id)
+	}
+	if id := c.names.get(name); id != "" {
+		err := c.onceKnown(ctx, id, op, func() error { return call(id) })
+		if provider.KindOf(err) != provider.KindNotFound {
+			return err
+		}
+		c.names.forget(name)
+	}
+	id, err := c.findUser(ctx, name)
+	if err != nil {
+		return err
+	}
+	return call(id)
+}
+
+// findUser asks the cloud for the id of a name.
+func (c *Client) findUser(ctx context.Context, name string) (string, error) {
+	for user, err := range c.users(ctx, name) {
+		if err != nil {
+			return "", err
+		}
+		c.names.put(name, user.ID)
+		return user.ID, nil
+	}
+	return "", &provider.Error{Kind: provider.KindNotFound, Op: opListUsers, Details: fmt.Sprintf("the account has no user named %.64q", name)}
+}
+
+// showUser is a user as the cloud shows it by its id.
+func (c *Client) showUser(ctx context.Context, id string) (wireUser, error) {
+	show := call{op: opShowUser, method: http.MethodGet, path: "/v3.0/OS-USER/users/{}", ids: []string{id}, want: http.StatusOK}
+	var answer struct {
+		User wireUser `json:"user"`
+	}
+	if err := c.do(ctx, show, &answer); err != nil {
+		return wireUser{}, err
+	}
+	if answer.User.ID != id || answer.User.Name == "" {
+		return wireUser{}, unreadable(show, http.StatusOK, "the answer does not hold the user that was asked for")
+	}
+	return answer.User, nil
+}

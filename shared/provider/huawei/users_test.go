@@ -1,0 +1,164 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package huawei
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+func TestDisabledUsersAreListedToo(t *testing.T) {
+	for _, rules := range []cloudsim.HuaweiRules{{}, {ListHidesNothing: true}} {
+		w := newWorld(t)
+		w.cloud.SetHuaweiRules(rules)
+		w.domain.AddUser("asleep")
+		w.domain.SetUserEnabled("asleep", false)
+		id := w.domain.AddKey(cloudsim.IAMKeySpec{User: "asleep"}).AccessKey
+		var names []string
+		for user, err := range w.client.ListUsers(t.Context()) {
+			mustDo(t, err)
+			names = append(names, user.Name)
+		}
+		slices.Sort(names)
+		if !slices.Equal(names, []string{"acme", "asleep", testUser}) {
+			t.Errorf("got %q", names)
+		}
+		keys, err := w.client.ListKeys(t.Context(), "asleep")
+		mustDo(t, err)
+		if len(keys) != 1 || keys[0].ID != id {
+			t.Errorf("got %+v", keys)
+		}
+	}
+}
+
+// The filters of the list of users are not to be relied on.
+func TestAUserIsFoundByItsExactName(t *testing.T) {
+	const all = `{"users":[{"id":"1a","name":"Deploy","enabled":true},{"id":"2b","name":"deploy-2","enabled":true},{"id":"3c","name":"deploy","enabled":true}]}`
+	client, server := serve(t, exchange{status: 200, body: all}, exchange{status: 200, body: `{"credentials":[]}`})
+	_, err := client.ListKeys(t.Context(), "deploy")
+	mustDo(t, err)
+	var targets []string
+	for _, r := range server.requests {
+		targets = append(targets, r.target)
+	}
+	want := []string{
+		"GET /v3/users?domain_id=" + wireDomain + "&enabled=true&name=deploy", "GET /v3.0/OS-CREDENTIAL/credentials?user_id=3c",
+	}
+	if !slices.Equal(targets, want) {
+		t.Errorf("sent %q, want %q", targets, want)
+	}
+}
+
+func TestANameThatIsNobodysIsNotFoundAndNotGuessed(t *testing.T) {
+	client, server := serve(t, exchange{status: 200, body: `{"users":[{"id":"1a","name":"deploy a","enabled":true}]}`})
+	_, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy A&B"})
+	mustBeKind(t, err, provider.KindNotFound)
+	if server.count() != 2 || !strings.HasSuffix(server.requests[0].target, "&name=deploy%20A%26B") {
+		t.Errorf("sent %+v", server.requests)
+	}
+	if !strings.Contains(err.Error(), `no user named "deploy A&B"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAUserMadeAnewUnderItsNameIsFound(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.client.ListKeys(t.Context(), testUser)
+	mustDo(t, err)
+	w.domain.DeleteUser(testUser)
+	_, err = w.client.ListKeys(t.Context(), testUser)
+	mustBeKind(t, err, provider.KindNotFound)
+	w.domain.AddUser(testUser)
+	key, err := w.client.CreateKey(t.Context(), w.spec())
+	mustDo(t, err)
+	if made, _ := w.domain.Key(key.ID); made.User != testUser {
+		t.Errorf("got %+v", made)
+	}
+}
+
+func TestNamesAreRememberedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n names
+		n.put("a", "1")
+		if n.get("a") != "1" || n.get("b") != "" {
+			t.Error("it does not remember")
+		}
+		<-time.After(namesKept + time.Second)
+		if n.get("a") != "" {
+			t.Error("it remembers for ever")
+		}
+		for i := range maxNames + 1 {
+			n.put(fmt.Sprint(i), "x")
+		}
+		if len(n.ids) > maxNames {
+			t.Errorf("it remembers %d names", len(n.ids))
+		}
+	})
+}
+
+func TestRightsAreGivenByGroupsAlone(t *testing.T) {
+	w := newWorld(t)
+	for _, rights := range []provider.Rights{{PolicyORNs: []string{"x"}}, {Document: "{}"}} {
+		err := w.client.GrantUser(t.Context(), provider.User{ID: wireUserID}, rights)
+		mustBeKind(t, err, provider.KindInvalid)
+	}
+	mustDo(t, w.client.GrantUser(t.Context(), provider.User{ID: wireUserID}, provider.Rights{}))
+	w.mustHaveSeen(t)
+}
+
+func TestAUserLeavesItsGroupsBeforeItGoes(t *testing.T) {
+	w := newWorld(t)
+	w.domain.AddGroup("readers")
+	user, _, err := w.job(t.Context())
+	mustDo(t, err)
+	w.cloud.ResetCalls()
+	mustDo(t, w.client.RemoveUser(t.Context(), w.userRef(user)))
+	w.mustHaveSeen(t, opShowUser, opListKeys, opUpdateKey, opDeleteKey, opGroupsOf, opLeaveGroup, opDeleteUser)
+}
+
+func TestAUserIsProgrammaticAndHasNoPassword(t *testing.T) {
+	w := newWorld(t)
+	text := label(keylabel.KindUser)
+	user, err := w.client.CreateUser(t.Context(), provider.UserSpec{Name: "job-1", Path: "/ignored/", Label: text})
+	mustDo(t, err)
+	if got, _ := w.domain.User("job-1"); got.AccessMode != "programmatic" || got.Description != text || !got.Enabled || got.ID != user.ID || user.Label != text {
+		t.Errorf("got %+v and %+v", got, user)
+	}
+}
+
+func TestTheAccountsUsersAreAQuota(t *testing.T) {
+	w := newWorld(t)
+	for i := range 49 {
+		w.domain.AddUser(fmt.Sprintf("user-%d", i))
+	}
+	_, err := w.client.CreateUser(t.Context(), provider.UserSpec{Name: "job-1", Label: label(keylabel.KindUser)})
+	mustBeKind(t, err, provider.KindQuota)
+}
+
+func TestNamesThatTheCloudWouldRefuse(t *testing.T) {
+	for name, good := range map[string]bool{
+		"job-1": true, "a b_c.d": true, "_x": true, strings.Repeat("a", 64): true,
+		"": false, "1job": false, " job": false, "a/b": false, "a@b": false, "a\n": false, strings.Repeat("a", 65): false,
+	} {
+		if err := CheckUserName(name); (err == nil) != good {
+			t.Errorf("user %q: %v", name, err)
+		}
+	}
+	for group, good := range map[string]bool{
+		"readers": true, "Leser der Abteilung 3": true, "运维": true, strings.Repeat("a", 128): true,
+		"": false, "a\nb": false, strings.Repeat("a", 129): false,
+	} {
+		if err := CheckGroup(group); (err == nil) != good {
+			t.Errorf("group %q: %v", group, err)
+		}
+	}
+}
