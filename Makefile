@@ -16,8 +16,11 @@ SERVER := $(CURDIR)/$(BIN)/vault
 endif
 WITH_SERVER := VAULT_BIN='$(SERVER)' CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN)'
 
+# The plugin with a storage that fails on order. It is for tests alone.
+FAULTY := faultyplugin
+
 # Packages whose tests run a server process.
-ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver
+ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
 
 .PHONY: help
 help: ## list the targets
@@ -61,11 +64,15 @@ test: test-unit test-acceptance ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server
-	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver)
+	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver -e /scripts/docrun)
 
 .PHONY: test-acceptance
-test-acceptance: build vault ## run the tests against a real server and the real plugin
-	$(WITH_SERVER) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
+	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+
+.PHONY: build-faulty
+build-faulty:
+	CGO_ENABLED=0 go build -o $(BIN)/$(FAULTY) ./plugin/acceptance/faultyplugin
 
 # Vault's own AWS engine, from the pinned Vault module, is what the engine is measured beside.
 $(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package cloudkeys is a secrets engine for HashiCorp Vault and OpenBao that leases
-// short-lived access keys of cloud accounts. Every key carries a date in the cloud
-// that follows its lease, so that it dies even if Vault does.
+// short-lived access keys of cloud accounts. Every key carries a date in the cloud that
+// follows its lease. OUTSCALE ends the key by it, so that it dies even if Vault does; on
+// Huawei Cloud the engine deletes it.
 package cloudkeys
 
 import (
@@ -136,6 +137,7 @@ The cloudkeys secrets engine leases short-lived access keys of cloud accounts.
 
 Write an account's own access key to config/<account>, describe with
 roles/<role> whose keys may be leased and for how long, and read creds/<role> to
-get one. The key carries a date in the cloud that follows its lease: it ends
-with the lease, even if Vault does not return.
+get one. The key carries a date in the cloud that follows its lease: OUTSCALE ends
+it then, even if Vault does not return. On Huawei Cloud it works until Vault deletes
+it, at the end of its lease.
 `

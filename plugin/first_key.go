@@ -46,7 +46,7 @@ func (c *accountConfig) takeSignIn(data *framework.FieldData) error {
 		return mendable("login and password are both needed")
 	case given("access_key") != "" || given("secret_key") != "":
 		return mendable("give either access_key and secret_key, or login and password with which the engine makes a key for itself")
-	case c.Provider != "" && c.Provider != outscale.Name:
+	case !signsIn(c.Provider):
 		return mendable("provider %q makes no key with login and password: give access_key and secret_key", c.Provider)
 	case !data.Get("verify").(bool):
 		return mendable("login and password make a key, which is always tried: leave out verify=false")
@@ -286,9 +286,6 @@ func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *accou
 }
 
 func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
-	if a.config.Provider != outscale.Name {
-		return nil
-	}
 	endpoint, err := outscale.Endpoint(a.config.Region, a.config.Endpoint)
 	if err != nil || endpoint != first.Endpoint {
 		return err

@@ -55,7 +55,7 @@ func TestHuaweiAccount(t *testing.T) {
 			}
 		},
 		"what belongs to OUTSCALE is refused, and the other way round": func(_ *testing.T, v *testVault) {
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei", "login=a@b", "password=c"}, "login and password", "Huawei Cloud")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei", "login=a@b", "password=c"}, "makes no key with login and password")
 			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=outscale", "domain_id=x", "access_key=a", "secret_key=b"}, "domain_id", "Huawei Cloud alone")
 			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=aws"}, `unknown provider "aws"`, "outscale or huawei")
 			v.mustRefuse(logical.UpdateOperation, "config/other", nil, "provider is missing", "outscale or huawei")

@@ -26,7 +26,8 @@ func (b *backend) pathCreds() []*framework.Path {
 		},
 		HelpSynopsis: "Lease a new access key.",
 		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
-			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
+			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. " +
+			"A session (credential_type=session_token) ends by itself, with its lease, and cannot be taken back before. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
 	}}
 }
 

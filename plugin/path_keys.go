@@ -73,7 +73,7 @@ func keyAnswer() map[string]*framework.FieldSchema {
 		"user_name":    {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
 		"role":         {Type: framework.TypeString, Required: true, Description: "Role that it was leased by."},
 		"issued":       {Type: framework.TypeString, Required: true, Description: "When it was made."},
-		"expiration":   {Type: framework.TypeString, Required: true, Description: "When the cloud ends it by itself."},
+		"expiration":   {Type: framework.TypeString, Required: true, Description: "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it is deleted at the latest."},
 		"accessor":     {Type: framework.TypeString, Required: true, Description: "Accessor of the token that asked for it."},
 		"entity_id":    {Type: framework.TypeString, Required: true, Description: "Entity that asked for it."},
 		"display_name": {Type: framework.TypeString, Required: true, Description: "Display name of that token."},

@@ -4,18 +4,16 @@
 package cloudkeys
 
 import (
-	"encoding/json"
-	"time"
-	"unicode/utf8"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 const (
 	// credentialSession leases temporary keys, which end by themselves.
 	credentialSession = "session_token"
 
-	// What Huawei Cloud gives (POST /v3.0/OS-CREDENTIAL/securitytokens).
-	minSession = 900 * time.Second
-	maxSession = 24 * time.Hour
+	// What Huawei Cloud gives, the one cloud that has sessions.
+	minSession = huawei.MinSession
+	maxSession = huawei.MaxSession
 )
 
 // validateSession refuses what a session cannot have.
@@ -32,15 +30,9 @@ func (r *roleEntry) validateSession() error {
 		return mendable("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
 	case r.AgencyDomain != "" && r.AgencyName == "":
 		return mendable("agency_domain goes with agency_name: name the agency")
-	case r.SessionPolicy == "":
-		return nil
 	}
-	if n := utf8.RuneCountInString(r.SessionPolicy); n > maxSessionPolicy {
-		return mendable("session_policy has %d characters, and %d is the most: put the rights into the agency", n, maxSessionPolicy)
-	}
-	var document map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(r.SessionPolicy), &document); err != nil || len(document) == 0 {
-		return mendable(`session_policy is not a JSON object, such as {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["obs:object:GetObject"]}]}`)
+	if err := huawei.CheckSession(minSession, r.SessionPolicy); err != nil {
+		return mendable("session_policy: %s", err)
 	}
 	return nil
 }

@@ -83,6 +83,13 @@ func (v vendor) settlingTime() time.Duration {
 	return total
 }
 
+// signsIn tells whether a login can make the engine's own key; a cloud that is not known is
+// refused elsewhere.
+func signsIn(provider string) bool {
+	v, err := vendorOf(provider)
+	return err != nil || v.signsIn
+}
+
 // orSignIn is the other way to a key, where the cloud has one.
 func (v vendor) orSignIn() string {
 	if !v.signsIn {

@@ -5,40 +5,29 @@ package cloudkeys
 
 import (
 	"cmp"
-	"fmt"
 	"regexp"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
-// huaweiName is what Huawei Cloud accepts as the name of a user, an agency or a session.
-var huaweiName = regexp.MustCompile(`^[A-Za-z _.-][A-Za-z0-9 _.-]{0,63}$`)
+// huaweiNames is the rule of users, agencies and sessions.
+var huaweiNames = nameRule{
+	pattern: regexp.MustCompile(`^[A-Za-z _.-][A-Za-z0-9 _.-]{0,63}$`),
+	other:   regexp.MustCompile(`[^A-Za-z0-9 _.-]`),
+	text:    "1 to 64 letters, digits, spaces and -_., not beginning with a digit",
+}
 
-const (
-	// maxSessionPolicy is in characters (POST /v3.0/OS-CREDENTIAL/securitytokens).
-	maxSessionPolicy = 2048
-
-	// maxGroupName is in characters.
-	maxGroupName = 128
-
-	// maxGroups is how many groups a user of Huawei Cloud can be in.
-	maxGroups = 10
-)
+// maxHuaweiGroups is how many groups a user of Huawei Cloud can be in.
+const maxHuaweiGroups = 10
 
 func huaweiVendor() vendor {
 	return vendor{
-		name:   huawei.Name,
-		title:  "Huawei Cloud",
-		region: "ap-southeast-1",
-		users: nameRule{
-			pattern: huaweiName,
-			other:   regexp.MustCompile(`[^A-Za-z0-9 _.-]`),
-			text:    "1 to 64 letters, digits, spaces and -_., not beginning with a digit",
-		},
+		name:            huawei.Name,
+		title:           "Huawei Cloud",
+		region:          "ap-southeast-1",
+		users:           huaweiNames,
 		credentialTypes: []string{credentialAccessKey, credentialIAMUser, credentialSession},
 		leasesItself:    false, // a user has two slots: the current key's and the next one's
 		// A new key can be refused for some seconds. Five refused calls in a row lock it for
@@ -59,9 +48,6 @@ func huaweiVendor() vendor {
 var huaweiDomainID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 func checkHuaweiAccount(c *accountConfig) error {
-	if c.signIn != nil {
-		return mendable("login and password do not go with an account of Huawei Cloud: write access_key and secret_key of an IAM user made for the engine")
-	}
 	if c.DomainID != "" && !huaweiDomainID.MatchString(c.DomainID) {
 		return mendable("domain_id %q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", c.DomainID)
 	}
@@ -102,19 +88,12 @@ func checkHuaweiRole(r *roleEntry) error {
 	case len(r.PolicyORNs) > 0 || r.PolicyDocument != "":
 		return mendable("policy_orns and policy_document do not go with an account of Huawei Cloud, which gives rights to groups: " +
 			"give them to a group there, and name it in groups")
-	case len(r.Groups) > maxGroups:
-		return mendable("groups names %d groups, and a user of Huawei Cloud can be in %d at most", len(r.Groups), maxGroups)
+	case len(r.Groups) > maxHuaweiGroups:
+		return mendable("groups names %d groups, and a user of Huawei Cloud can be in %d at most", len(r.Groups), maxHuaweiGroups)
 	case r.CredentialType == credentialAccessKey && len(r.UserNames) == 0:
 		return mendable("user_names is empty: on Huawei Cloud a role leases keys of the users that it names, two of each at most")
-	case r.AgencyName != "" && !huaweiName.MatchString(r.AgencyName):
-		return mendable("agency_name %q is not the name of an agency of Huawei Cloud: give 1 to 64 letters, digits, spaces and -_.", r.AgencyName)
+	case r.AgencyName != "" && !huaweiNames.pattern.MatchString(r.AgencyName):
+		return mendable("agency_name %q is not the name of an agency of Huawei Cloud: %s", r.AgencyName, huaweiNames.text)
 	}
-	return checkEach("groups", r.Groups, checkHuaweiGroup)
-}
-
-func checkHuaweiGroup(name string) error {
-	if strings.TrimSpace(name) == "" || utf8.RuneCountInString(name) > maxGroupName {
-		return fmt.Errorf("%q is not the name of a group, which has 1 to %d characters", name, maxGroupName)
-	}
-	return nil
+	return checkEach("groups", r.Groups, huawei.CheckGroup)
 }

@@ -10,16 +10,19 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
+// outscaleUsers is the rule of CreateUser.
+var outscaleUsers = nameRule{
+	pattern: regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`),
+	other:   regexp.MustCompile(`[^A-Za-z0-9+=,.@_-]`),
+	text:    "1 to 64 letters, digits and +=,.@_-",
+}
+
 func outscaleVendor() vendor {
 	return vendor{
-		name:   outscale.Name,
-		title:  "OUTSCALE",
-		region: "eu-west-2",
-		users: nameRule{ // CreateUser
-			pattern: regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,64}$`),
-			other:   regexp.MustCompile(`[^A-Za-z0-9+=,.@_-]`),
-			text:    "1 to 64 letters, digits and +=,.@_-",
-		},
+		name:            outscale.Name,
+		title:           "OUTSCALE",
+		region:          "eu-west-2",
+		users:           outscaleUsers,
 		credentialTypes: []string{credentialAccessKey, credentialIAMUser},
 		signsIn:         true,
 		leasesItself:    true,

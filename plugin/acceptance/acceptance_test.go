@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	// Parallel tests wait, for ticks and the ends of leases: no use in one a processor,
 	// which is the default. go test's own -parallel is read later and wins.
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	if err := flag.Set("test.parallel", "32"); err != nil {
 		return 0, err
 	}
 	dir, err := os.MkdirTemp("", "cloudkeys-acceptance")
@@ -64,16 +64,29 @@ func run(m *testing.M) (code int, err error) {
 // startServer starts a server on raft storage, with the plugin registered by its
 // checksum.
 func startServer(ctx context.Context, dir string) (*devserver.Server, error) {
-	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
-	if bin == "" || plugin == "" {
-		return nil, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
-	}
-	s, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"})
+	o, err := serverOptions(dir)
 	if err != nil {
 		return nil, err
 	}
-	_, err = devserver.RegisterPlugin(ctx, s.Client, filepath.Dir(plugin), filepath.Base(plugin), pluginName)
-	return s, err
+	s, err := devserver.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, registerPlugin(ctx, s)
+}
+
+func serverOptions(dir string) (devserver.Options, error) {
+	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
+	if bin == "" || plugin == "" {
+		return devserver.Options{}, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
+	}
+	return devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"}, nil
+}
+
+func registerPlugin(ctx context.Context, s *devserver.Server) error {
+	plugin := os.Getenv("CLOUDKEYS_PLUGIN")
+	_, err := devserver.RegisterPlugin(ctx, s.Client, filepath.Dir(plugin), filepath.Base(plugin), pluginName)
+	return err
 }
 
 // mount is the engine mounted for one test, on a cloud of its own.
@@ -95,14 +108,21 @@ func newMount(t *testing.T) *mount {
 
 func newMountOn(t *testing.T, server *devserver.Server, options ...cloudsim.Option) *mount {
 	t.Helper()
+	return mountPlugin(t, server, pluginName, "", options...)
+}
+
+// mountPlugin mounts any registered plugin; the suffix tells the mounts of one test from
+// each other.
+func mountPlugin(t *testing.T, server *devserver.Server, plugin, suffix string, options ...cloudsim.Option) *mount {
+	t.Helper()
 	sim := cloudsim.New(append(options, cloudsim.WithRegion(region))...)
 	account := sim.AddAccount(accountID)
 	account.AddUser("app", "api:ReadVms")
 	m := &mount{
 		t: t, server: server, sim: sim, account: account, root: account.RootKey(), url: sim.Start(t),
-		path: "outscale-" + strings.ToLower(strings.Map(letters, t.Name())),
+		path: "outscale-" + strings.ToLower(strings.Map(letters, t.Name()+suffix)),
 	}
-	if err := devserver.Mount(t.Context(), server.Client, m.path, pluginName, api.MountConfigInput{}); err != nil {
+	if err := devserver.Mount(t.Context(), server.Client, m.path, plugin, api.MountConfigInput{}); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -156,14 +176,22 @@ func (m *mount) tryWrite(path string, fields ...string) (*api.Secret, error) {
 
 func (m *mount) read(path string) map[string]any {
 	m.t.Helper()
-	secret, err := m.server.Client.Logical().ReadWithContext(m.t.Context(), m.path+"/"+path)
+	data, err := m.tryRead(path)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if secret == nil {
-		m.t.Fatalf("%s: nothing there", path)
+	return data
+}
+
+func (m *mount) tryRead(path string) (map[string]any, error) {
+	secret, err := m.server.Client.Logical().ReadWithContext(m.t.Context(), m.path+"/"+path)
+	if err != nil {
+		return nil, err
 	}
-	return secret.Data
+	if secret == nil {
+		return nil, fmt.Errorf("%s: nothing there", path)
+	}
+	return secret.Data, nil
 }
 
 // mustRefuse expects HTTP 400 whose text holds all the parts.
@@ -187,8 +215,14 @@ func (m *mount) mustRefuse(err error, parts ...string) {
 // does not come true in time.
 func until(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
+	untilEvery(t, 100*time.Millisecond, limit, what, condition)
+}
+
+// untilEvery looks so often: more rarely where a look is many requests.
+func untilEvery(t *testing.T, pause, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
 	deadline := time.After(limit)
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for !condition() {
 		select {

@@ -24,12 +24,14 @@ type lease struct {
 	Data      map[string]any
 }
 
-func (m *mount) tryLease(ttl string) (*lease, error) {
+func (m *mount) tryLease(ttl string) (*lease, error) { return m.tryLeaseOf("app", ttl) }
+
+func (m *mount) tryLeaseOf(role, ttl string) (*lease, error) {
 	query := url.Values{}
 	if ttl != "" {
 		query.Set("ttl", ttl)
 	}
-	secret, err := m.server.Client.Logical().ReadWithDataWithContext(m.t.Context(), m.path+"/creds/app", query)
+	secret, err := m.server.Client.Logical().ReadWithDataWithContext(m.t.Context(), m.path+"/creds/"+role, query)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +93,12 @@ func (l *lease) renew(increment int) time.Duration {
 
 func (l *lease) revoke() {
 	l.m.t.Helper()
-	if err := l.m.server.Client.Sys().RevokeWithOptions(revokeNow(l.ID)); err != nil {
+	if err := l.tryRevoke(); err != nil {
 		l.m.t.Fatal(err)
 	}
 }
+
+func (l *lease) tryRevoke() error { return l.m.server.Client.Sys().RevokeWithOptions(revokeNow(l.ID)) }
 
 // call signs a call with the leased key, as an application does with the vendor's SDK.
 func (l *lease) call() error {

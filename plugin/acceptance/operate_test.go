@@ -6,6 +6,8 @@ package acceptance
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -71,12 +73,7 @@ func TestOperate(t *testing.T) {
 			User: "app", Tag: keylabel.New(m.instance(), keylabel.KindLease).String(), Expires: time.Now().Add(time.Hour),
 		})
 		for _, dry := range []string{"true", "false"} {
-			m.write("tidy", "dry_run="+dry)
-			status := m.read("tidy-status")
-			for status["state"] == "running" {
-				<-time.After(50 * time.Millisecond)
-				status = m.read("tidy-status")
-			}
+			status := m.tidy("dry_run=" + dry)
 			if found, _ := status["orphans_found"].([]any); status["state"] != "done" || len(found) != 1 || found[0] != orphan.AccessKey {
 				t.Errorf("%v", status)
 			}
@@ -92,4 +89,60 @@ func TestOperate(t *testing.T) {
 			t.Errorf("%v", check)
 		}
 	})
+}
+
+func TestPoolOfUsers(t *testing.T) {
+	m := newMount(t)
+	m.configure("ttl=10m")
+	m.account.AddUser("app2", "api:ReadVms")
+	m.write("roles/app", "user_names=app,app2")
+	for range 7 {
+		m.account.AddKey(cloudsim.KeySpec{User: "app"}) // somebody else's
+	}
+	var leases []*lease
+	byUser := map[any]int{}
+	t.Run("its leases go where there is room", func(t *testing.T) {
+		for range 3 + 10 {
+			l := m.lease("")
+			leases = append(leases, l)
+			byUser[l.Data["user_name"]]++
+		}
+		if byUser["app"] != 3 || byUser["app2"] != 10 {
+			t.Errorf("%v", byUser)
+		}
+		m.mustHold(leases)
+	})
+	t.Run("a full one is a 400 with the counts of each user", func(t *testing.T) {
+		_, err := m.tryLease("")
+		m.mustRefuse(err, "3 of 10 issued by this mount, 7 others", "10 of 10 issued by this mount")
+	})
+	t.Run("a revocation makes room", func(t *testing.T) {
+		leases[0].revoke()
+		leases[0] = m.lease("")
+		m.mustHold(leases)
+	})
+	t.Run("the ledger is listed in pages", func(t *testing.T) {
+		all, err := m.ledger()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var paged []string
+		for after := ""; len(paged) < len(all); after = paged[len(paged)-1] {
+			page, err := m.page("keys", after, 5)
+			if err != nil || len(page) == 0 || len(page) > 5 {
+				t.Fatalf("after %q: %v, %v", after, page, err)
+			}
+			paged = append(paged, page...)
+		}
+		if !slices.Equal(paged, all) {
+			t.Errorf("in pages %v, whole %v", paged, all)
+		}
+	})
+}
+
+// page lists what comes after a name.
+func (m *mount) page(path, after string, limit int) ([]string, error) {
+	query := map[string][]string{"list": {"true"}, "after": {after}, "limit": {strconv.Itoa(limit)}}
+	list, err := m.server.Client.Logical().ReadWithDataWithContext(m.t.Context(), m.path+"/"+path, query)
+	return names(list, err)
 }

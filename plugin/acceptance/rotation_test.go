@@ -19,7 +19,7 @@ func TestRotationAndRestart(t *testing.T) {
 	m.setPolicy(86400)
 	m.configure("ttl=1h")
 	m.account.AddUser("db", "api:ReadVms")
-	m.write("static-roles/db", "user_name=db", "rotation_period=4h", "rotation_grace_period=30m")
+	m.write("static-roles/db", "user_name=db", "rotation_period=4h", "rotation_grace_period=90s")
 	first := m.read("static-creds/db")
 	l := m.lease("")
 
@@ -83,6 +83,12 @@ func TestRotationAndRestart(t *testing.T) {
 			return !there
 		})
 		m.lease("").revoke()
+	})
+	t.Run("so is the static role's old key after its grace", func(t *testing.T) {
+		until(t, 5*time.Minute, "the static role has one key", func() bool { return m.hasOneKey("db", second["access_key"]) == nil })
+		if err := m.staticKeyWorks(); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Run("a leaked key is found and killed", func(t *testing.T) {
 		_, err := m.server.Client.Logical().DeleteWithContext(t.Context(), m.path+"/keys/"+l.AccessKey)

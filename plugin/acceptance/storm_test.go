@@ -25,8 +25,9 @@ const (
 	callsPerRevocation = 2
 
 	// stepDownDelay is how much longer than an idle server's a step-down may take: it
-	// waits for the revocations under way.
-	stepDownDelay = 20 * time.Second
+	// waits for the revocations under way. One that is queued goes back to Vault after
+	// 20 s; the rest is for its calls, on a busy machine.
+	stepDownDelay = 25 * time.Second
 
 	// freshLease is within what a client that waits for a key notices but bears.
 	freshLease = 10 * time.Second

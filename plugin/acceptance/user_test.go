@@ -4,7 +4,6 @@
 package acceptance
 
 import (
-	"net/url"
 	"testing"
 	"time"
 )
@@ -17,13 +16,9 @@ func TestLeaseWithAUserOfItsOwn(t *testing.T) {
 		`policy_document={"Statement": [{"Effect": "Allow", "Action": ["api:ReadVms"], "Resource": ["*"]}]}`)
 
 	users := m.account.Users()
-	secret, err := m.server.Client.Logical().ReadWithDataWithContext(t.Context(), m.path+"/creds/job", url.Values{})
+	l, err := m.tryLeaseOf("job", "")
 	if err != nil {
 		t.Fatal(err)
-	}
-	l := &lease{
-		m: m, ID: secret.LeaseID, Data: secret.Data,
-		AccessKey: secret.Data["access_key"].(string), SecretKey: secret.Data["secret_key"].(string),
 	}
 
 	t.Run("the key may do what the role says", func(t *testing.T) {

@@ -44,11 +44,13 @@ type Options struct {
 	LogLevel string
 	// Port is the API's port on 127.0.0.1; 0 picks a free one.
 	Port int
+
+	node string // the name in raft's peer list of a cluster's node; empty: a server alone
 }
 
-// Server is a Vault server process on loopback with one unsealed core. Its
-// Client may be used from several goroutines; its own methods that stop, kill,
-// start, seal and unseal may not.
+// Server is a Vault server process on loopback with one unsealed core, alone or a
+// node of a Cluster. Its Client may be used from several goroutines; its own methods
+// that stop, kill, start, seal and unseal may not.
 type Server struct {
 	// Client holds the root token. It never repeats a request: a retried 5xx
 	// would hide a failure, and would order a second credential.

@@ -45,10 +45,14 @@ func (s *Server) initialize(ctx context.Context) error {
 	return s.Unseal(ctx)
 }
 
-// Unseal unseals the core and returns when it is active.
+// Unseal unseals the core and returns when it is active; a node of a cluster, when
+// it is active or a standby.
 func (s *Server) Unseal(ctx context.Context) error {
 	if _, err := s.Client.Sys().UnsealWithContext(ctx, s.unsealKey); err != nil {
 		return fmt.Errorf("unseal the server: %w", err)
+	}
+	if s.options.node != "" {
+		return s.waitForHealth(ctx, "it was unsealed", unsealed)
 	}
 	return s.waitForHealth(ctx, "it was active", active)
 }
@@ -61,9 +65,10 @@ func (s *Server) Seal(ctx context.Context) error {
 	return s.waitForHealth(ctx, "it was sealed", sealed)
 }
 
-// StepDown makes a server with raft storage give up being active, and returns
-// when it is active again. Vault waits ten seconds before it stands for election
-// after a step-down, so this takes that long.
+// StepDown makes a server alone on raft storage give up being active, and returns
+// when it is active again; a node of a cluster is stepped down by the cluster. Vault
+// waits ten seconds before it stands for election after a step-down, so this takes
+// that long.
 func (s *Server) StepDown(ctx context.Context) error {
 	if s.options.Dev {
 		return errors.New("this server keeps its data in memory and has no standby state to step down to")
@@ -77,9 +82,10 @@ func (s *Server) StepDown(ctx context.Context) error {
 	return s.waitForHealth(ctx, "it was active again", active)
 }
 
-func sealed(h *api.HealthResponse) bool  { return h.Sealed }
-func active(h *api.HealthResponse) bool  { return h.Initialized && !h.Sealed && !h.Standby }
-func standby(h *api.HealthResponse) bool { return !h.Sealed && h.Standby }
+func sealed(h *api.HealthResponse) bool   { return h.Sealed }
+func unsealed(h *api.HealthResponse) bool { return h.Initialized && !h.Sealed }
+func active(h *api.HealthResponse) bool   { return unsealed(h) && !h.Standby }
+func standby(h *api.HealthResponse) bool  { return unsealed(h) && h.Standby }
 
 // waitForHealth waits until the server's health is as wanted.
 func (s *Server) waitForHealth(ctx context.Context, state string, wanted func(*api.HealthResponse) bool) error {

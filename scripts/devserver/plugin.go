@@ -17,8 +17,9 @@ import (
 
 // RegisterPlugin registers the binary dir/file as the secrets plugin name, by
 // its checksum, and returns that checksum in hex. dir must be the server's
-// PluginDir. A binary that was rebuilt must be registered again.
-func RegisterPlugin(ctx context.Context, client *api.Client, dir, file, name string) (string, error) {
+// PluginDir. A binary that was rebuilt must be registered again. env, of the form
+// NAME=value, is added to the plugin's environment.
+func RegisterPlugin(ctx context.Context, client *api.Client, dir, file, name string, env ...string) (string, error) {
 	sum, err := checksum(filepath.Join(dir, file))
 	if err != nil {
 		return "", err
@@ -28,6 +29,7 @@ func RegisterPlugin(ctx context.Context, client *api.Client, dir, file, name str
 		Type:    api.PluginTypeSecrets,
 		Command: file,
 		SHA256:  sum,
+		Env:     env,
 	})
 	if err != nil {
 		return "", fmt.Errorf("register the plugin %s: %w", name, err)

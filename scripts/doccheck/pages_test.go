@@ -1,0 +1,171 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package doccheck
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docpage"
+)
+
+const root = "../.."
+
+// pages are README and its like, and everything in docs/.
+func pages(t *testing.T) []docpage.Page {
+	t.Helper()
+	found, err := docpage.All(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestCommandsAreWellFormed(t *testing.T) {
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		for _, block := range page.Blocks {
+			if block.Language != "sh" {
+				continue
+			}
+			check := exec.CommandContext(t.Context(), shell, "-n")
+			check.Stdin = strings.NewReader(block.Text)
+			if out, err := check.CombinedOutput(); err != nil {
+				t.Errorf("%s:%d: %v: %s", page.Name, block.Line, err, out)
+			}
+		}
+	}
+}
+
+func TestDocumentsInJSONAreWellFormed(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, block := range page.Blocks {
+			if block.Language == "json" && !json.Valid([]byte(block.Text)) {
+				t.Errorf("%s:%d: no JSON", page.Name, block.Line)
+			}
+		}
+	}
+}
+
+func TestTestsThatAreNamedExist(t *testing.T) {
+	tests := testFunctions(t)
+	name := regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`")
+	for _, page := range pages(t) {
+		for _, match := range name.FindAllStringSubmatch(page.Text, -1) {
+			if !tests[match[1]] {
+				t.Errorf("%s names %s, and there is no such test", page.Name, match[1])
+			}
+		}
+	}
+}
+
+// testFunctions are the names of all tests of this repository.
+func testFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	function := regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(`)
+	tests := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, match := range function.FindAllSubmatch(source, -1) {
+			tests[string(match[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tests
+}
+
+func TestEveryAssumptionIsListed(t *testing.T) {
+	text, err := os.ReadFile(root + "/docs/verified.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, structure := range map[string]string{"cloud.go": "Rules", "huawei_rules.go": "HuaweiRules"} {
+		for _, field := range fieldsOf(t, root+"/shared/cloudsim/"+file, structure) {
+			if !strings.Contains(string(text), "`"+structure+"."+field+"`") {
+				t.Errorf("verified.md does not name %s.%s", structure, field)
+			}
+		}
+	}
+	for _, match := range regexp.MustCompile("`((?:Huawei)?Rules)\\.(\\w+)`").FindAllStringSubmatch(string(text), -1) {
+		file := map[string]string{"Rules": "cloud.go", "HuaweiRules": "huawei_rules.go"}[match[1]]
+		if !slices.Contains(fieldsOf(t, root+"/shared/cloudsim/"+file, match[1]), match[2]) {
+			t.Errorf("verified.md names %s.%s, which cloudsim does not have", match[1], match[2])
+		}
+	}
+}
+
+// fieldsOf are the fields of a structure in a source file.
+func fieldsOf(t *testing.T, file, structure string) []string {
+	t.Helper()
+	tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, is := n.(*ast.TypeSpec)
+		if !is || spec.Name.Name != structure {
+			return true
+		}
+		for _, field := range spec.Type.(*ast.StructType).Fields.List {
+			for _, name := range field.Names {
+				names = append(names, name.Name)
+			}
+		}
+		return false
+	})
+	if len(names) == 0 {
+		t.Fatalf("%s has no structure %s", file, structure)
+	}
+	return names
+}
+
+// elsewhere are pages that are not in this directory yet.
+var elsewhere = []string{"functions.md"}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	headings := map[string]map[string]bool{}
+	for _, page := range pages(t) {
+		headings[filepath.Clean(page.Path)] = page.Anchors
+	}
+	for _, page := range pages(t) {
+		for _, match := range link.FindAllStringSubmatch(page.Prose, -1) {
+			target, anchor, _ := strings.Cut(match[1], "#")
+			if strings.Contains(target, "://") || slices.Contains(elsewhere, filepath.Base(target)) {
+				continue
+			}
+			path := filepath.Clean(page.Path)
+			if target != "" {
+				path = filepath.Join(filepath.Dir(page.Path), target)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s links to %s, which is not there", page.Name, target)
+				continue
+			}
+			if anchors, known := headings[path]; anchor != "" && known && !anchors[anchor] {
+				t.Errorf("%s links to %s, and the page has no such heading", page.Name, match[1])
+			}
+		}
+	}
+}
