@@ -67,15 +67,20 @@ func (b *bench) measure(ctx context.Context, bin, only string) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := newStage(ctx, dir, filepath.Join(bin, "vault"), plugins)
+	s, err := newStage(ctx, filepath.Join(dir, "raft"), filepath.Join(bin, "vault"), plugins, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
+	light, err := newStage(ctx, filepath.Join(dir, "memory"), filepath.Join(bin, "vault"), plugins, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, light.stop()) }()
 	return runGroups([]group{
 		{"calls", func() error { return b.callsPerLease(ctx, s) }},
 		{"memory", func() error { return b.memory(ctx, s) }},
-		{"latency", func() error { return b.latencies(ctx, s) }},
+		{"latency", func() error { return errors.Join(b.latencies(ctx, light, "in memory"), b.latencies(ctx, s, "on raft")) }},
 		{"throughput", func() error { return b.throughput(ctx, s) }},
 		{"cpu", func() error { return b.processor(ctx, s) }},
 		{"storm", func() error { return b.storm(ctx, s) }},

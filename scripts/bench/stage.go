@@ -60,10 +60,11 @@ var (
 	awsUsers   = engine{"AWS iam_user", "aws/creds/user", awsFile}
 )
 
-func newStage(ctx context.Context, dir string, bin string, plugins string) (*stage, error) {
+// newStage starts a server on raft storage, or on one that keeps its data in memory.
+func newStage(ctx context.Context, dir, bin, plugins string, inMemory bool) (*stage, error) {
 	s := &stage{sim: cloudsim.New(cloudsim.WithQuota(quota)), iam: newFakeIAM(), slow: func() {}}
 	s.sim.OnCall(func(cloudsim.Call) { s.calls.Add(1) })
-	server, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: plugins, Dir: filepath.Join(dir, "server"), LogLevel: "warn"})
+	server, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: plugins, Dir: dir, LogLevel: "warn", Dev: inMemory})
 	if err != nil {
 		return nil, err
 	}
