@@ -134,6 +134,17 @@ test-acceptance: build build-faulty vault ## run the tests against a real server
 build-faulty:
 	CGO_ENABLED=0 go build -o $(BIN)/$(FAULTY) ./plugin/acceptance/faultyplugin
 
+# Vault's own AWS engine, from the pinned Vault module, is what the engine is measured beside.
+$(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
+	@touch $@
+
+.PHONY: bench
+bench: build vault $(BIN)/vault-plugin-secrets-aws ## measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
+	go build -o $(BIN)/bench ./scripts/bench
+	$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -page docs/performance.md
+
 .PHONY: docs
 docs: ## write docs/reference.md from the engine itself
 	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md

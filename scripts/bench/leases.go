@@ -1,0 +1,62 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// leases issues n leases from an engine, and returns their ids with what the clients saw.
+func (s *stage) leases(ctx context.Context, e engine, clients, n int) ([]string, load, error) {
+	ids := make([]string, n)
+	l, err := run(ctx, clients, n, func(ctx context.Context, i int) error {
+		secret, err := s.client.Logical().ReadWithContext(ctx, e.path)
+		if err != nil {
+			return err
+		}
+		if secret == nil || secret.LeaseID == "" {
+			return fmt.Errorf("%s: no lease", e.path)
+		}
+		ids[i] = secret.LeaseID
+		return nil
+	})
+	return ids, l, err
+}
+
+// revoke revokes leases one by one, each answered when its key is gone.
+func (s *stage) revoke(ctx context.Context, ids []string, clients int) (load, error) {
+	return run(ctx, clients, len(ids), func(ctx context.Context, i int) error {
+		return s.client.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: ids[i], Sync: true})
+	})
+}
+
+func (s *stage) renew(ctx context.Context, ids []string, clients int) (load, error) {
+	return run(ctx, clients, len(ids), func(ctx context.Context, i int) error {
+		_, err := s.client.Sys().RenewWithContext(ctx, ids[i], 1800)
+		return err
+	})
+}
+
+// keyValues is the floor: a write of Vault's own, with a lease's size of data.
+func (s *stage) keyValues(ctx context.Context, clients, n int) (load, error) {
+	return run(ctx, clients, n, func(ctx context.Context, i int) error {
+		return s.write(ctx, fmt.Sprintf("kv/bench-%d", i), map[string]any{"access_key": "AKIABENCH", "secret_key": "0123456789012345678901234567890123456789"})
+	})
+}
+
+// callsOf counts the calls to an engine's cloud while something is done.
+func (s *stage) callsOf(e engine, do func() error) (int64, error) {
+	count := func() int64 {
+		if e == awsUsers {
+			return s.iam.calls.Load()
+		}
+		return s.calls.Load()
+	}
+	before := count()
+	err := do()
+	return count() - before, err
+}

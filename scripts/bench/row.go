@@ -1,0 +1,59 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// row is one line of the table.
+type row struct {
+	Measure string    `json:"measure"`
+	Bar     string    `json:"bar"`
+	Figure  string    `json:"figure"`
+	Value   float64   `json:"value"`
+	Runs    []float64 `json:"runs,omitempty"` // of which Value is the median
+	Met     *bool     `json:"met,omitempty"`  // absent: there is no bar
+}
+
+// atMost is a row whose value must not be above a bar.
+func atMost(measure string, bar float64, unit string, runs ...float64) row {
+	v := median(runs)
+	met := v <= bar
+	return row{Measure: measure, Bar: "at most " + number(bar) + unit, Figure: number(v) + unit, Value: v, Runs: runs, Met: &met}
+}
+
+// atLeast is a row whose value must not be below a bar.
+func atLeast(measure string, bar float64, unit string, runs ...float64) row {
+	r := atMost(measure, bar, unit, runs...)
+	r.Bar = "at least " + number(bar) + unit
+	*r.Met = r.Value >= bar
+	return r
+}
+
+// told is a row without a bar.
+func told(measure, figure string, value float64) row {
+	return row{Measure: measure, Figure: figure, Value: value}
+}
+
+func (r row) verdict() string {
+	switch {
+	case r.Met == nil:
+		return ""
+	case *r.Met:
+		return "met"
+	default:
+		return "MISSED"
+	}
+}
+
+func number(v float64) string {
+	if v == float64(int64(v)) {
+		return fmt.Sprintf("%d", int64(v))
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,227 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Sizes of one run. A lease of the AWS engine takes three calls one after the other, so the runs that wait for a slow cloud are short.
+const (
+	oneClient   = 40
+	manyClients = 400
+)
+
+func (b *bench) callsPerLease(ctx context.Context, s *stage) error {
+	if err := s.warmUp(ctx); err != nil {
+		return err
+	}
+	for _, expected := range []struct {
+		engine               engine
+		issue, renew, revoke float64 // 0: no bar
+	}{{accessKeys, 1, 1, 2}, {iamUsers, 3, 1, 0}, {awsUsers, 0, 0, 0}} {
+		const n = 20
+		var ids []string
+		issued, err := s.callsOf(expected.engine, func() (err error) {
+			ids, _, err = s.leases(ctx, expected.engine, 1, n)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		renewed, err := s.callsOf(expected.engine, func() error {
+			_, err := s.renew(ctx, ids, 1)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		revoked, err := s.callsOf(expected.engine, func() error {
+			_, err := s.revoke(ctx, ids, 1)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		b.calls(expected.engine.name+" issue", issued, n, expected.issue)
+		b.calls(expected.engine.name+" renew", renewed, n, expected.renew)
+		b.calls(expected.engine.name+" revoke", revoked, n, expected.revoke)
+	}
+	return nil
+}
+
+func (b *bench) calls(what string, calls int64, n int, bar float64) {
+	each := float64(calls) / float64(n)
+	if bar == 0 {
+		b.add(told("cloud calls: "+what, number(each), each))
+		return
+	}
+	b.add(atMost("cloud calls: "+what, bar, "", each))
+}
+
+// latencies measures one client against the floor: the calls that cannot be saved, and a write of Vault's own.
+func (b *bench) latencies(ctx context.Context, s *stage, storage string) error {
+	const latency = 20 * time.Millisecond
+	ratios, trips, aws, writes := []float64{}, []float64{}, []float64{}, []float64{}
+	if err := s.warmUp(ctx); err != nil {
+		return err
+	}
+	for range b.runs {
+		s.setLatency(latency)
+		floor, err := s.keyValues(ctx, 1, oneClient)
+		if err != nil {
+			return err
+		}
+		for _, e := range []engine{accessKeys, iamUsers, awsUsers} {
+			ids, l, err := s.leases(ctx, e, 1, oneClient)
+			if err != nil {
+				return err
+			}
+			if err := s.cleanUp(ctx, ids); err != nil {
+				return err
+			}
+			s.setLatency(latency)
+			p50, kv := milliseconds(l.percentile(50)), milliseconds(floor.percentile(50))
+			writes = append(writes, kv)
+			switch e {
+			case accessKeys:
+				ratios = append(ratios, p50/(milliseconds(latency)+kv))
+			case iamUsers:
+				trips = append(trips, (p50-kv)/milliseconds(latency))
+			case awsUsers:
+				aws = append(aws, (p50-kv)/milliseconds(latency))
+			}
+		}
+	}
+	b.add(atMost("access_key issue over 20 ms call and kv write, 1 client, p50, storage "+storage, 1.15, " x", ratios...))
+	b.add(atMost("iam_user issue in cloud round trips of 20 ms, kv write taken off, p50, storage "+storage, 3.15, "", trips...))
+	b.add(told("AWS iam_user issue in the same, storage "+storage, number(median(aws)), median(aws)))
+	b.add(told("kv write of Vault's own, p50, storage "+storage, number(median(writes))+" ms", median(writes)))
+	return nil
+}
+
+// warmUp makes the engines do what they do once: the users of a pool are looked at before the first is chosen.
+func (s *stage) warmUp(ctx context.Context) error {
+	s.setLatency(0)
+	for _, e := range []engine{accessKeys, iamUsers, awsUsers} {
+		ids, _, err := s.leases(ctx, e, 1, 2*poolUsers)
+		if err != nil {
+			return err
+		}
+		if err := s.cleanUp(ctx, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanUp revokes what a run has issued, as fast as it goes.
+func (s *stage) cleanUp(ctx context.Context, ids []string) error {
+	s.setLatency(0)
+	_, err := s.revoke(ctx, ids, 32)
+	s.sim.ResetCalls()
+	return err
+}
+
+// throughput runs the engines one after the other at every latency and number of clients.
+func (b *bench) throughput(ctx context.Context, s *stage) error {
+	for _, latency := range []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond} {
+		for _, clients := range []int{1, 16, 64} {
+			if err := b.compare(ctx, s, latency, clients); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) compare(ctx context.Context, s *stage, latency time.Duration, clients int) error {
+	n := oneClient
+	if clients > 1 {
+		n = manyClients
+	}
+	engines := []engine{accessKeys, iamUsers, awsUsers}
+	rates := map[engine][]float64{}
+	p50, p99 := map[engine][]float64{}, map[engine][]float64{}
+	revokes := map[engine][]float64{}
+	for range b.runs {
+		for _, e := range engines {
+			s.setLatency(latency)
+			ids, l, err := s.leases(ctx, e, clients, n)
+			if err != nil {
+				return err
+			}
+			rates[e] = append(rates[e], l.perSecond())
+			p50[e] = append(p50[e], milliseconds(l.percentile(50)))
+			p99[e] = append(p99[e], milliseconds(l.percentile(99)))
+			ended, err := s.revoke(ctx, ids, clients)
+			if err != nil {
+				return err
+			}
+			revokes[e] = append(revokes[e], ended.perSecond())
+			s.sim.ResetCalls()
+		}
+	}
+	where := fmt.Sprintf("%d ms, %d clients", latency.Milliseconds(), clients)
+	for _, e := range engines {
+		rate := median(rates[e])
+		b.add(row{
+			Measure: fmt.Sprintf("%s, %s: leases/s, p50, p99, revokes/s", e.name, where),
+			Figure:  fmt.Sprintf("%.0f/s, %.1f ms, %.1f ms, %.0f/s", rate, median(p50[e]), median(p99[e]), median(revokes[e])),
+			Value:   rate, Runs: rates[e],
+		})
+	}
+	if clients == 64 {
+		b.add(atLeast("leases/s over the AWS engine's, access_key, "+where, 2.5, " x", ratio(rates[accessKeys], rates[awsUsers])...))
+		b.add(atLeast("leases/s over the AWS engine's, iam_user, "+where, 1.2, " x", ratio(rates[iamUsers], rates[awsUsers])...))
+	}
+	return nil
+}
+
+// ratio pairs the runs, which were made side by side.
+func ratio(a, b []float64) []float64 {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i] / b[i]
+	}
+	return ratios
+}
+
+// processor compares the CPU time of the plugins' processes.
+func (b *bench) processor(ctx context.Context, s *stage) error {
+	const n = 1000
+	s.setLatency(0)
+	costs := map[engine][]float64{}
+	for range b.runs {
+		for _, e := range []engine{accessKeys, iamUsers, awsUsers} {
+			p, err := s.process(e)
+			if err != nil {
+				return err
+			}
+			before, err := p.cpu()
+			if err != nil {
+				return err
+			}
+			ids, _, err := s.leases(ctx, e, 16, n)
+			if err != nil {
+				return err
+			}
+			after, err := p.cpu()
+			if err != nil {
+				return err
+			}
+			costs[e] = append(costs[e], (after - before).Seconds())
+			if err := s.cleanUp(ctx, ids); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range []engine{accessKeys, iamUsers, awsUsers} {
+		b.add(told("plugin CPU per 1,000 leases, "+e.name, number(median(costs[e]))+" s", median(costs[e])))
+	}
+	b.add(atMost("plugin CPU per 1,000 leases over the AWS engine's, access_key", 0.5, " x", ratio(costs[accessKeys], costs[awsUsers])...))
+	return nil
+}

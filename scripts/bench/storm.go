@@ -1,0 +1,134 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+const (
+	stormSize = 5000
+	stormRate = 50 // calls a second
+	manyHeld  = 10000
+)
+
+// memory weighs the plugin with many leases held.
+func (b *bench) memory(ctx context.Context, s *stage) error {
+	s.setLatency(0)
+	p, err := s.process(accessKeys)
+	if err != nil {
+		return err
+	}
+	// What the first requests make it allocate is not the leases'.
+	warm, _, err := s.leases(ctx, accessKeys, 16, 1000)
+	if err != nil {
+		return err
+	}
+	if err := s.cleanUp(ctx, warm); err != nil {
+		return err
+	}
+	idle, err := p.memory()
+	if err != nil {
+		return err
+	}
+	b.add(told("plugin memory, idle after 1,000 leases", number(idle)+" MB", idle))
+	var held []string
+	for _, n := range []int{1000, manyHeld} {
+		ids, _, err := s.leases(ctx, accessKeys, 16, n-len(held))
+		if err != nil {
+			return err
+		}
+		held = append(held, ids...)
+		s.sim.ResetCalls()
+		size, err := p.memory()
+		if err != nil {
+			return err
+		}
+		if n == manyHeld {
+			b.add(atMost(fmt.Sprintf("plugin memory at %d leases over idle", n), 10, " MB", size-idle))
+		} else {
+			b.add(told(fmt.Sprintf("plugin memory at %d leases over idle", n), number(size-idle)+" MB", size-idle))
+		}
+	}
+	return s.cleanUp(ctx, held)
+}
+
+// storm revokes many leases at once on a cloud that takes few calls.
+func (b *bench) storm(ctx context.Context, s *stage) error {
+	s.setLatency(0)
+	ids, _, err := s.leases(ctx, accessKeys, 16, stormSize)
+	if err != nil {
+		return err
+	}
+	if err := s.write(ctx, "outscale/config/default", map[string]any{"max_requests_per_second": stormRate}); err != nil {
+		return err
+	}
+	calm := s.sim.Order(cloudsim.Fault{Kind: cloudsim.Throttle, Rate: stormRate})
+	defer calm()
+	s.sim.ResetCalls()
+	started := time.Now()
+	calls, err := s.callsOf(accessKeys, func() error {
+		if err := s.client.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: accessKeys.path, Prefix: true}); err != nil {
+			return err
+		}
+		return s.untilGone(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	took := time.Since(started)
+	irrevocable, err := s.irrevocable(ctx)
+	if err != nil {
+		return err
+	}
+	ideal := time.Duration(float64(2*len(ids)) / stormRate * float64(time.Second))
+	b.add(atMost(fmt.Sprintf("storm: %d leases revoked at %d calls/s, over the ideal %s", len(ids), stormRate, ideal), 1.1, " x", took.Seconds()/ideal.Seconds()))
+	b.add(atMost("storm: irrevocable leases", 0, "", float64(irrevocable)))
+	b.add(told("storm: cloud calls a lease", number(float64(calls)/float64(len(ids))), float64(calls)/float64(len(ids))))
+	return s.write(ctx, "outscale/config/default", map[string]any{"max_requests_per_second": fast})
+}
+
+// untilGone waits until the cloud has no key of the pool's users any more.
+func (s *stage) untilGone(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Minute)
+	for s.poolKeys() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			return fmt.Errorf("%d keys are still there", s.poolKeys())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *stage) poolKeys() int {
+	n := 0
+	for _, key := range s.account.Keys() {
+		if key.User != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// irrevocable counts the leases that Vault has given up.
+func (s *stage) irrevocable(ctx context.Context) (int, error) {
+	secret, err := s.client.Logical().ReadWithDataWithContext(ctx, "sys/leases/count", map[string][]string{"type": {"irrevocable"}})
+	if err != nil || secret == nil {
+		return 0, err
+	}
+	var n int
+	_, err = fmt.Sscan(fmt.Sprint(secret.Data["lease_count"]), &n)
+	return n, err
+}
