@@ -48,7 +48,12 @@ func leaseOperations() []operation {
 
 func userOperations() []operation {
 	return []operation{
-		{name: "issue a user", prepare: userRole, run: issues("job")},
+		{name: "issue a user", prepare: userRole, run: func(ctx context.Context, s *scene) {
+			issues("job")(ctx, s)
+			if l := s.leases[len(s.leases)-1]; l != s.bystander {
+				s.mustHaveRights(l)
+			}
+		}},
 		{name: "renew a user", prepare: leaseOfUser, run: renews},
 		{name: "revoke a user", prepare: leaseOfUser, run: revokes},
 		{name: "reap the user of a lease that Vault has lost", prepare: func(s *scene) {
@@ -192,6 +197,14 @@ func userRole(s *scene) {
 	s.write("roles/job", "credential_type=iam_user", "ttl="+sceneTTL.String(), "max_ttl=1h", "user_path=/ci/",
 		"policy_document="+testDocument, "policy_orns="+strings.Join([]string{s.account.AddPolicy("one", "api:ReadVms"), s.account.AddPolicy("two")}, ","),
 		"groups=/ci/builders")
+}
+
+// mustHaveRights expects a leased user to have all that its role gives.
+func (s *scene) mustHaveRights(l *testLease) {
+	s.t.Helper()
+	if user := s.leasedUser(l); len(user.Linked) != 2 || len(user.Inline) != 1 || len(user.Groups) != 1 {
+		s.t.Errorf("user %s was leased without its rights: %+v", user.Name, user)
+	}
 }
 
 func leaseOfUser(s *scene) {

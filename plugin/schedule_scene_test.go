@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// outageLength is how long an outage that a fault begins lasts.
-	outageLength = 3 * time.Minute
+	// outageLength is how long an outage that a fault begins lasts: two of them are shorter
+	// than the five minutes after which Vault's sixth attempt to revoke is the last.
+	outageLength = 2 * time.Minute
 
 	// aftermath is how long after the operation a second fault may strike.
 	aftermath = 8 * time.Minute
