@@ -274,7 +274,9 @@ func TestBadInput(t *testing.T) {
 		},
 		"numbers out of range": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "expiry_grace=5"), "expiry_grace", "10s")
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second=0"), "max_requests_per_second")
+			for _, rate := range []string{"0", "-1", "NaN", "+Inf", "1e-300", "1e300"} {
+				v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second="+rate), "max_requests_per_second is", "0.1", "10000")
+			}
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "request_timeout=10m"), "request_timeout", "45s")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_retries=-1"), "max_retries")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "ttl=2h", "max_ttl=1h"), "ttl (2h0m0s) is longer than max_ttl (1h0m0s)")
