@@ -49,6 +49,9 @@ func makeUsername(text string, data usernameData) (string, error) {
 // checkUsernameTemplate tries a template twice. One that makes the same name again could
 // give out one key alone, and would take the second for somebody else's user.
 func checkUsernameTemplate(text string) error {
+	if err := boundTemplate(text); err != nil {
+		return err
+	}
 	sample := usernameData{RoleName: "example", DisplayName: "token-example"}
 	first, err := makeUsername(text, sample)
 	if err != nil {
