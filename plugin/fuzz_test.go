@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 )
 
 // fuzzMount is a mount with one lease and one static role, which nothing that a fuzzer
@@ -70,6 +71,7 @@ func FuzzLease(f *testing.F) {
 		f.Add(seed, false)
 		f.Add(seed, true)
 	}
+	contract.New(f) // loads the description: an input may take 10 s, and nothing outside be waited for
 	f.Fuzz(func(t *testing.T, input string, ofUser bool) {
 		synctest.Test(t, func(t *testing.T) {
 			v := fuzzMount(t)
@@ -124,6 +126,7 @@ func FuzzStorage(f *testing.F) {
 	f.Add("static-roles/x", `{"account":"default","user_name":"app","rotation_schedule":"* * * * * * *"}`)
 	f.Add("static-creds/x", `{"account_id":"%account%","access_key":"A","previous":[{"id":"B"}]}`)
 	f.Add("tidy/status", `{"state":"running","found":{"lines":null,"more":-1}}`)
+	contract.New(f) // loads the description: an input may take 10 s, and nothing outside be waited for
 	f.Fuzz(func(t *testing.T, path, input string) {
 		if !slices.ContainsFunc(fuzzedPaths, func(known string) bool { return strings.HasPrefix(path, known[:strings.Index(known, "/")+1]) }) ||
 			slices.Contains([]string{configPrefix + "default", staticRolePrefix + "db", staticCredsPrefix + "db", instancePath}, path) ||
@@ -233,6 +236,7 @@ func FuzzInput(f *testing.F) {
 			f.Add(seed.path, op, seed.input)
 		}
 	}
+	contract.New(f) // loads the description: an input may take 10 s, and nothing outside be waited for
 	f.Fuzz(func(t *testing.T, path string, op int, input string) {
 		if op < 0 || op >= len(fuzzedOperations) {
 			return

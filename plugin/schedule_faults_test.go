@@ -23,6 +23,7 @@ type refusal struct {
 	name   string
 	status int
 	body   string
+	slow   bool // the engine waits, and asks again
 }
 
 func (r refusal) answer(req *http.Request) *http.Response {
@@ -56,7 +57,7 @@ func (c cloudCall) instead(status int, body string) (*http.Response, error) {
 type cloudFault struct {
 	name   string
 	strike func(c cloudCall) (*http.Response, error)
-	slow   bool // waits for a time limit, which takes fake time to be bearable
+	slow   bool // waits, which takes fake time to be bearable
 }
 
 // cloudFaults are those of every cloud, beside its own refusals.
@@ -66,7 +67,7 @@ var cloudFaults = []cloudFault{
 	}},
 	{name: "a 500 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(500, "{}") }},
 	{name: "a gateway's 502 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
-	{name: "a gateway's 503 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
+	{name: "a gateway's 503 after the work", slow: true, strike: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
 	{name: "the answer is lost", strike: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		return nil, io.ErrUnexpectedEOF
@@ -74,7 +75,7 @@ var cloudFaults = []cloudFault{
 	{name: "the connection is reset", strike: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	}},
-	{name: "the connection is refused", strike: func(cloudCall) (*http.Response, error) {
+	{name: "the connection is refused", slow: true, strike: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}},
 	{name: "no answer in time, and no work", slow: true, strike: func(c cloudCall) (*http.Response, error) {
@@ -188,10 +189,14 @@ func (c *faultyCloud) faultsAt(point string) (names []string) {
 		return names
 	}
 	for _, refusal := range c.refusals {
-		names = append(names, refusal.name)
+		if !refusal.slow || !c.inRealTime {
+			names = append(names, refusal.name)
+		}
 	}
 	for _, fault := range cloudFaults {
-		names = append(names, fault.name)
+		if !fault.slow || !c.inRealTime {
+			names = append(names, fault.name)
+		}
 	}
 	return names
 }

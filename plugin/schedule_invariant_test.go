@@ -219,7 +219,11 @@ func (s *scene) mustEndClean() {
 	if len(s.planted) > 0 {
 		s.tidy()
 	}
-	s.pass(4 * time.Minute) // the reaper comes back to what it could not remove
+	if s.cloud.inRealTime {
+		s.settleAtOnce()
+	} else {
+		s.pass(4 * time.Minute) // the reaper comes back to what it could not remove
+	}
 	known := s.knows()
 	for _, key := range s.cloud.keys(s.testVault) {
 		if _, err := keylabel.Parse(key.Label); err == nil && !known.named[key.ID] {

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"net/http"
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
@@ -24,11 +25,26 @@ type faultyCloud struct {
 	users      func(v *testVault) map[string]string           // label by name of those that this software made
 	sign       func(s *scene, accessKey, secret string) error // nil where it knows the key
 	operations []operation
+	inRealTime bool
 }
 
 // faultyClouds are those that the schedules run on.
 func faultyClouds() []*faultyCloud {
-	return []*faultyCloud{{
+	inProcess := faultyOutscale()
+	inProcess.operations = outscaleOperations()
+	overGRPC := faultyOutscale()
+	overGRPC.name += " over gRPC"
+	overGRPC.inRealTime, overGRPC.operations = true, wireOperations()
+	overGRPC.mount = func(t *testing.T) *testVault {
+		v := newTestVault(t)
+		v.overGRPC = true
+		return v
+	}
+	return []*faultyCloud{inProcess, overGRPC}
+}
+
+func faultyOutscale() *faultyCloud {
+	return &faultyCloud{
 		name:  outscale.Name,
 		mount: newTestVault,
 		configure: func(s *scene) {
@@ -75,10 +91,10 @@ func faultyClouds() []*faultyCloud {
 			}
 			return err
 		},
-		operations: outscaleOperations(),
-	}}
+	}
 }
 
 func outscaleRefusal(name string, status int, errorType, code string) refusal {
-	return refusal{name, status, `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code + `"}],"ResponseContext":{"RequestId":"injected"}}`}
+	slow := slices.Contains([]string{"1", "4120", "24", "6"}, code)
+	return refusal{slow: slow, name: name, status: status, body: `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code + `"}],"ResponseContext":{"RequestId":"injected"}}`}
 }

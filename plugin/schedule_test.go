@@ -23,9 +23,8 @@ const schedulesVariable = "CLOUDKEYS_SCHEDULES"
 const (
 	pairSeed = 7 // of the sampled pairs: the same each time
 
-	pairsOfAll    = 60 // an operation
-	pairsOfSample = 1
-	sampleStride  = 29 // every so manieth schedule of one fault is in the sample
+	pairsOfAll   = 60 // an operation
+	sampleStride = 97 // every so manieth schedule of one fault is in the sample
 )
 
 // A strike lets one fault happen at one point.
@@ -76,11 +75,7 @@ func TestSchedules(t *testing.T) {
 						}
 					}
 					random := rand.New(rand.NewPCG(pairSeed, uint64(i)))
-					count := pairsOfSample
-					if wanted == "all" {
-						count = pairsOfAll
-					}
-					for range count {
+					for range cloud.pairs(wanted == "all", i) {
 						if s, found := pairFrom(t, all[random.IntN(len(all))], random); found {
 							s.run(t)
 							pairs.Add(1)
@@ -91,6 +86,20 @@ func TestSchedules(t *testing.T) {
 		}
 	})
 	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d)\n", singles.Load(), pairs.Load(), pairSeed)
+}
+
+// pairs is how many pairs of faults strike the operation: in the sample, one at every fourth.
+func (c *faultyCloud) pairs(all bool, operation int) int {
+	switch {
+	case c.inRealTime:
+		return 0
+	case all:
+		return pairsOfAll
+	case operation%4 == 0:
+		return 1
+	default:
+		return 0
+	}
 }
 
 // replay runs the one schedule that a failure has printed.
@@ -122,8 +131,17 @@ func (s schedule) run(t *testing.T) {
 				t.Logf("replay it: %s='%s' go test ./plugin -run '^TestSchedules$' -count=1", schedulesVariable, s)
 			}
 		}()
-		synctest.Test(t, func(t *testing.T) { s.play(t) })
+		s.inItsTime(t, func(t *testing.T) { s.play(t) })
 	})
+}
+
+// inItsTime runs in fake time where the cloud can: no bubble reaches through a socket.
+func (s schedule) inItsTime(t *testing.T, run func(t *testing.T)) {
+	if s.cloud.inRealTime {
+		run(t)
+		return
+	}
+	synctest.Test(t, run)
 }
 
 func (s schedule) strikesText() string {
@@ -165,7 +183,7 @@ func pairFrom(t *testing.T, first schedule, random *rand.Rand) (schedule, bool) 
 func (s schedule) scout(t *testing.T) (points []string) {
 	t.Helper()
 	t.Run("scout "+s.strikesText(), func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { points = s.play(t) })
+		s.inItsTime(t, func(t *testing.T) { points = s.play(t) })
 	})
 	return points
 }
