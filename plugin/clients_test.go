@@ -61,30 +61,14 @@ func TestClientsThatMisbehave(t *testing.T) {
 			v.mustHaveNoWAL()
 		},
 		"many that ask in a loop get what max_active_keys gives, and others are served meanwhile": func(t *testing.T, v *testVault) {
-			v.account.AddUser("other")
 			v.configure(v.pool(3), "ttl=1h", "max_active_keys=10")
-			v.write("config/default", pace)
-			v.write("roles/other", "user_names=other", "ttl=10m")
-			end := time.Now().Add(5 * time.Minute)
-			var group sync.WaitGroup
-			for range 50 {
-				group.Go(func() {
-					for time.Now().Before(end) {
-						_, _ = v.try(logical.ReadOperation, "creds/app")
-						<-time.After(100 * time.Millisecond)
-					}
-				})
-			}
-			for time.Now().Before(end) {
-				asked := time.Now()
-				v.mustRevoke(v.lease("other"))
-				if took := time.Since(asked); took > 10*time.Second {
-					t.Errorf("a lease and its revoke took %s beside the loop", took)
-				}
-				<-time.After(20 * time.Second)
-			}
-			group.Wait()
+			v.serveBeside(pace, 20, time.Second)
 			v.mustHaveLive(10)
+		},
+		"many that ask for users in a loop, without a cap, are one role among others": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			v.write("roles/app", "credential_type=iam_user", "ttl=1h", "policy_document="+testDocument)
+			v.serveBeside(pace, 60, time.Second)
 		},
 		"one whose keys are all taken costs the cloud next to nothing": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1h")
@@ -164,4 +148,36 @@ func TestClientsThatMisbehave(t *testing.T) {
 			v.mustHaveLive(0)
 		},
 	})
+}
+
+// serveBeside lets many clients read creds/app in a loop for some minutes, while another,
+// with a role of its own, must not wait for long.
+func (v *testVault) serveBeside(pace string, clients int, pause time.Duration) {
+	v.t.Helper()
+	v.account.AddUser("other")
+	v.write("config/default", pace)
+	v.write("roles/other", "user_names=other", "ttl=10m")
+	end := time.Now().Add(3 * time.Minute)
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				_, _ = v.try(logical.ReadOperation, "creds/app")
+				<-time.After(pause)
+			}
+		})
+	}
+	for time.Now().Before(end) {
+		asked := time.Now()
+		l, err := v.tryLease(v.t.Context(), "other")
+		if err != nil {
+			v.t.Fatalf("beside the loop: %v", err)
+		}
+		v.mustRevoke(l)
+		if took := time.Since(asked); took > 10*time.Second {
+			v.t.Errorf("a lease and its revoke took %s beside the loop", took)
+		}
+		<-time.After(20 * time.Second)
+	}
+	group.Wait()
 }

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -19,9 +20,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 )
 
-// TestMain silences go-plugin, which logs the end of every connection to hclog's default.
+// TestMain silences go-plugin, which logs the end of every connection.
 func TestMain(m *testing.M) {
-	hclog.SetDefault(hclog.NewNullLogger())
+	hclog.DefaultOutput = io.Discard
 	os.Exit(m.Run())
 }
 
