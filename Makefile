@@ -67,6 +67,27 @@ test-unit: ## run the tests that need no server
 test-acceptance: build vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
+# The plugin's schedules of faults, every one: a failure prints how to run it alone. From
+# within the directory, since go test shows the output of a package only there.
+.PHONY: torture
+torture: ## let every fault strike at every call of every operation
+	CLOUDKEYS_SCHEDULES=all go -C plugin test -run '^TestSchedules$$' -count=1 -timeout 25m
+
+.PHONY: race
+race: ## run the plugin's tests, and what they rest on, three times under the race detector
+	go test -race -count=3 -timeout 15m ./plugin ./shared/...
+
+FUZZTIME := 1m
+
+# One after the other: go test fuzzes one target at a time. Inputs that it keeps only for
+# their coverage are not made smaller, which would take longer than finding them.
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZTIME (1m)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' . | sed 's/_test.go:func /_test.go /' | sort | while read -r file target; do \
+		echo "$$target ($$(dirname "$$file"))"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x "$$(dirname "$$file")" || exit 1; \
+	done
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	go vet ./...
