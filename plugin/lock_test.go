@@ -55,10 +55,10 @@ func TestLocks(t *testing.T) {
 			unlock()
 			mustHaveNoLocks(t, v)
 		},
-		"thousands of names, written and rotated at once, end and leave no lock in memory": func(t *testing.T, v *testVault) {
+		"many names, written and rotated at once, end and leave no lock in memory": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			var group sync.WaitGroup
-			for i := range names / 10 {
+			for i := range names / 50 {
 				name := fmt.Sprintf("name-%d", i)
 				v.account.AddUser(name)
 				for _, path := range []string{"roles/" + name, "static-roles/" + name, "rotate-role/" + name, "rotate-root/" + name, "config/" + name} {

@@ -38,11 +38,11 @@ func TestEverythingAtOnce(t *testing.T) {
 			v.configure("ttl=10m", "max_active_keys=6")
 			v.write("static-roles/db", "user_name=app", "rotation_period=24h", "rotation_grace_period=2m")
 			trouble(v)
-			end := time.Now().Add(20 * time.Minute)
+			end := time.Now().Add(6 * time.Minute)
 			var group sync.WaitGroup
 			side := func(seed uint64, pause time.Duration, do func(v *testVault, random *rand.Rand)) {
+				own := *v // with leases of its own
 				group.Go(func() {
-					own := *v // with leases of its own
 					random := rand.New(rand.NewPCG(7, seed))
 					for time.Now().Before(end) {
 						do(&own, random)
@@ -56,8 +56,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			for worker := range uint64(5) {
 				side(worker, time.Minute, leaseAndRevoke)
 			}
-			side(10, 10*time.Minute, func(v *testVault, _ *rand.Rand) { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") })
-			side(11, 5*time.Minute, func(v *testVault, _ *rand.Rand) { _, _ = v.try(logical.UpdateOperation, "rotate-role/db") })
+			side(10, 4*time.Minute, func(v *testVault, _ *rand.Rand) { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") })
+			side(11, 2*time.Minute, func(v *testVault, _ *rand.Rand) { _, _ = v.try(logical.UpdateOperation, "rotate-role/db") })
 			side(12, time.Minute, func(v *testVault, random *rand.Rand) {
 				_, _ = v.try(logical.UpdateOperation, "config/default", fmt.Sprintf("max_ttl=%dh", 1+random.IntN(9)))
 				_, _ = v.try(logical.ReadOperation, "check/default")

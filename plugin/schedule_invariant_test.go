@@ -188,7 +188,7 @@ func (s *scene) mustWork() {
 		return
 	}
 	for _, l := range append(slices.Clone(s.leases), s.lease("app")) {
-		if !s.ended[l.AccessKey()] && !l.Irrevocable {
+		if !s.ended[l.AccessKey()] && time.Now().Before(l.Expires) {
 			s.mustSign(l.Data)
 		}
 	}
