@@ -265,6 +265,11 @@ func TestBadInput(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com"), "/api/v1")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=http://api.example.com/api/v1"), "loopback")
 		},
+		"an endpoint where something else answers": func(_ *testing.T, v *testVault) {
+			v.base = v.sim.Transport() // no call of the API, so nothing to judge
+			v.restart()
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com/other/api/v1"), "is not the cloud's API", "config/default")
+		},
 		"a malformed region": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "region=eu west"), `region "eu west"`, "eu-west-2")
 		},
