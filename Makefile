@@ -149,6 +149,27 @@ bench: build vault $(BIN)/vault-plugin-secrets-aws ## measure the engine beside 
 docs: ## write docs/reference.md from the engine itself
 	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
+# The plugin's schedules of faults, every one: a failure prints how to run it alone. From
+# within the directory, since go test shows the output of a package only there.
+.PHONY: torture
+torture: ## let every fault strike at every call of every operation
+	CLOUDKEYS_SCHEDULES=all go -C plugin test -run '^TestSchedules$$' -count=1 -timeout 25m
+
+.PHONY: race
+race: ## run the plugin's tests, and what they rest on, three times under the race detector
+	go test -race -count=3 -timeout 15m ./plugin ./shared/...
+
+FUZZTIME := 1m
+
+# One after the other: go test fuzzes one target at a time. Inputs that it keeps only for
+# their coverage are not made smaller, which would take longer than finding them.
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZTIME (1m)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' . | sed 's/_test.go:func /_test.go /' | sort | while read -r file target; do \
+		echo "$$target ($$(dirname "$$file"))"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x "$$(dirname "$$file")" || exit 1; \
+	done
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	go vet ./...

@@ -24,6 +24,10 @@ const (
 	defaultRequestTimeout       = 15 * time.Second
 	defaultMaxRetries           = 3
 
+	// Below the least no request would end within its budget.
+	minRequestsPerSecond = 0.1
+	maxRequestsPerSecond = 10000
+
 	minRotationPeriod = 10 * time.Minute
 )
 
@@ -93,8 +97,8 @@ func (c *accountConfig) validate() error {
 		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, minExpiryGrace)
 	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod):
 		return mendable("rotation_period is %s: give 0 for none, or at least %s", c.RotationPeriod, minRotationPeriod)
-	case c.MaxRequestsPerSecond <= 0:
-		return mendable("max_requests_per_second must be greater than 0")
+	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
+		return mendable("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond, maxRequestsPerSecond)
 	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
 		return mendable("request_timeout is %s: give a value from 1s to %s, the time that a whole request has", c.RequestTimeout, issueBudget)
 	case c.MaxRetries < 0 || c.MaxRetries > 10:

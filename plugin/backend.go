@@ -40,7 +40,7 @@ type backend struct {
 	accounts     map[string]*account
 
 	locksLock sync.Mutex
-	locks     map[string]chan struct{} // see lock
+	locks     map[string]*pathLock // see lock
 
 	instanceLock sync.Mutex
 	instance     string
@@ -73,7 +73,7 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: map[string]*account{}, locks: map[string]chan struct{}{},
+		accounts: map[string]*account{}, locks: map[string]*pathLock{},
 		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
 	}
 	b.Backend = &framework.Backend{

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -43,6 +44,9 @@ func explain(account string, err error) error {
 			return fmt.Errorf("account %q: the cloud did not answer in time: %w", account, err)
 		}
 		return err
+	}
+	if refused.Kind == provider.KindUnknown && refused.Status == http.StatusNotFound && refused.Code == "" {
+		return mendable("what answers at the endpoint of account %q is not the cloud's API: check endpoint and region in config/%s (%s)", account, account, err)
 	}
 	switch refused.Kind {
 	case provider.KindKeyRefused:

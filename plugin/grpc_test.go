@@ -6,9 +6,12 @@ package cloudkeys
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"os"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	gplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,6 +19,12 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 )
+
+// TestMain silences go-plugin, which logs the end of every connection.
+func TestMain(m *testing.M) {
+	hclog.DefaultOutput = io.Discard
+	os.Exit(m.Run())
+}
 
 // serveOverGRPC serves the engine as its binary does and returns the server's side of
 // it: requests, leases and storage cross the wire, as JSON and protocol buffers.
@@ -44,6 +53,12 @@ func newTestVaultOverGRPC(t *testing.T) *testVault {
 // age puts what waits for a date into the past: no fake time reaches through a socket.
 func (v *testVault) age() {
 	v.t.Helper()
+	v.ageWAL()
+	v.ageLedger()
+}
+
+func (v *testVault) ageWAL() {
+	v.t.Helper()
 	ids, err := framework.ListWAL(v.t.Context(), v.storage)
 	if err != nil {
 		v.t.Fatal(err)
@@ -58,6 +73,10 @@ func (v *testVault) age() {
 			v.t.Fatal(err)
 		}
 	}
+}
+
+func (v *testVault) ageLedger() {
+	v.t.Helper()
 	paths, err := allLedgerPaths(v.t.Context(), v.storage)
 	if err != nil {
 		v.t.Fatal(err)

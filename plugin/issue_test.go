@@ -265,6 +265,11 @@ func TestBadInput(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com"), "/api/v1")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=http://api.example.com/api/v1"), "loopback")
 		},
+		"an endpoint where something else answers": func(_ *testing.T, v *testVault) {
+			v.base = v.sim.Transport() // no call of the API, so nothing to judge
+			v.restart()
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com/other/api/v1"), "is not the cloud's API", "config/default")
+		},
 		"a malformed region": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "region=eu west"), `region "eu west"`, "eu-west-2")
 		},
@@ -274,7 +279,9 @@ func TestBadInput(t *testing.T) {
 		},
 		"numbers out of range": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "expiry_grace=5"), "expiry_grace", "10s")
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second=0"), "max_requests_per_second")
+			for _, rate := range []string{"0", "-1", "NaN", "+Inf", "1e-300", "1e300"} {
+				v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second="+rate), "max_requests_per_second is", "0.1", "10000")
+			}
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "request_timeout=10m"), "request_timeout", "45s")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_retries=-1"), "max_retries")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "ttl=2h", "max_ttl=1h"), "ttl (2h0m0s) is longer than max_ttl (1h0m0s)")

@@ -77,12 +77,17 @@ func (v *testVault) stored(secret *logical.Secret) *logical.Secret {
 // engine's TTL.
 func (v *testVault) renew(l *testLease, increment time.Duration) error {
 	v.t.Helper()
+	return v.renewIn(v.t.Context(), l, increment)
+}
+
+func (v *testVault) renewIn(ctx context.Context, l *testLease, increment time.Duration) error {
+	v.t.Helper()
 	if !time.Now().Before(l.Expires) {
 		return errors.New("lease expired")
 	}
 	secret := *v.stored(l.Secret)
 	secret.IssueTime, secret.Increment = l.IssueTime, increment
-	resp, err := v.engine.HandleRequest(v.t.Context(), &logical.Request{
+	resp, err := v.engine.HandleRequest(ctx, &logical.Request{
 		Operation: logical.RenewOperation, Path: "creds/app", Storage: v.storage, Secret: &secret, Data: l.Data,
 	})
 	if err := failure(resp, err); err != nil {
@@ -101,7 +106,12 @@ func (v *testVault) renew(l *testLease, increment time.Duration) error {
 // revoke revokes as the expiration manager does; a success forgets the lease.
 func (v *testVault) revoke(l *testLease) error {
 	v.t.Helper()
-	ctx, cancel := context.WithTimeout(v.t.Context(), revokeTimeout)
+	return v.revokeIn(v.t.Context(), l)
+}
+
+func (v *testVault) revokeIn(ctx context.Context, l *testLease) error {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	resp, err := v.engine.HandleRequest(ctx, &logical.Request{
 		Operation: logical.RevokeOperation, Path: "creds/app", Storage: v.storage, Secret: v.stored(l.Secret), Data: l.Data,
@@ -124,7 +134,12 @@ func (v *testVault) mustRevoke(l *testLease) {
 // tick is one round of Vault's rollback manager.
 func (v *testVault) tick() error {
 	v.t.Helper()
-	resp, err := v.engine.HandleRequest(v.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: v.storage})
+	return v.tickIn(v.t.Context())
+}
+
+func (v *testVault) tickIn(ctx context.Context) error {
+	v.t.Helper()
+	resp, err := v.engine.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: v.storage})
 	return failure(resp, err)
 }
 

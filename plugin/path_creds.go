@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 func (b *backend) pathCreds() []*framework.Path {
@@ -65,7 +67,7 @@ func credsAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	ctx, cancel := context.WithTimeout(transport.WithFlow(ctx, data.Get("role").(string)), issueBudget)
 	defer cancel()
 	resp, err := b.issueCredentials(ctx, req, data)
 	if err != nil {

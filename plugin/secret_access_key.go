@@ -72,6 +72,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if err != nil {
 		return nil, err
 	}
+	ctx = transport.WithFlow(ctx, lease.Role)
 	a, err := b.leaseAccount(ctx, req.Storage, lease)
 	if err != nil {
 		return nil, err
@@ -188,6 +189,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if err != nil {
 		return err
 	}
+	ctx = transport.WithFlow(ctx, lease.Role)
 	entry, err := b.ledgerOf(ctx, req.Storage, lease)
 	if err != nil {
 		return err

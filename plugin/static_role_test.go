@@ -172,6 +172,21 @@ func TestStaticRole(t *testing.T) {
 				v.mustHaveStatic(fmt.Sprintf("after a failure of write %d", write))
 			}
 		},
+		"a ledger entry that storage took, and could not be asked to drop again, goes with the rollback": func(t *testing.T, v *testVault) {
+			setUp(v, "rotation_period=24h", "rotation_grace_period=5m")
+			v.storage.after = func(_, key string) error {
+				if strings.HasPrefix(key, ledgerPrefix) {
+					v.storage.before = func(string, string) error { return errInjected }
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.UpdateOperation, "rotate-role/db"); failure(resp, err) == nil {
+				t.Error("reported as a success")
+			}
+			v.storage.before, v.storage.after = nil, nil
+			v.mustHaveStatic("after storage was down")
+		},
 		"a write that fails and is stored all the same keeps its key": func(_ *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h", "rotation_grace_period=5m")
 			v.storage.after = func(_, key string) error {

@@ -43,6 +43,9 @@ func (v vendor) makeUsername(text string, data usernameData) (string, error) {
 // checkUsernameTemplate tries a template twice. One that makes the same name again could
 // give out one key alone, and would take the second for somebody else's user.
 func (v vendor) checkUsernameTemplate(text string) error {
+	if err := boundTemplate(text); err != nil {
+		return err
+	}
 	sample := usernameData{RoleName: "example", DisplayName: "token-example"}
 	first, err := v.makeUsername(text, sample)
 	if err != nil {

@@ -56,6 +56,12 @@ func TestCheckUsernameTemplate(t *testing.T) {
 		"more than 64 characters":             {"{{ random 65 }}", "65 characters"},
 		"nothing":                             {" ", "64 letters"},
 		"a template that only makes nothing":  {`{{ "" }}`, "0 characters"},
+		"hours of randomness":                 {"{{ random 2000000000 }}", "numbers above 256"},
+		"the same, in a pipe":                 {"{{ if true }}{{ printf \"%s\" (1e9 | random) }}{{ end }}", "numbers above 256"},
+		"a loop":                              {"{{ range 256 }}{{ random 20 }}{{ end }}", "may not have range"},
+		"a template that calls itself":        {`{{ define "a" }}{{ template "a" }}{{ end }}{{ template "a" }}`, "may not have range"},
+		"a long template":                     {strings.Repeat("x", 1001), "1001 characters"},
+		"conditions":                          {"{{ with .RoleName }}{{ . | truncate 9 }}{{ else }}x{{ end }}-{{ random 20 }}", ""},
 		"randomness in upper and lower alone": {"{{ .RoleName | uppercase }}", "twice"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -291,7 +291,8 @@ func (v *testVault) mustHaveLive(want int) {
 type testStorage struct {
 	logical.Storage
 	before func(op, key string) error
-	after  func(op, key string) error
+	after  func(op, key string) error                  // a put that succeeded
+	around func(op, key string, do func() error) error // every call
 
 	mu     sync.Mutex
 	writes int
@@ -299,52 +300,47 @@ type testStorage struct {
 
 var errInjected = errors.New("injected fault")
 
-func (s *testStorage) call(op, key string) error {
+func (s *testStorage) call(op, key string, do func() error) error {
 	if op == "put" || op == "delete" {
 		s.mu.Lock()
 		s.writes++
 		s.mu.Unlock()
 	}
-	if s.before == nil {
-		return nil
+	if s.before != nil {
+		if err := s.before(op, key); err != nil {
+			return err
+		}
 	}
-	return s.before(op, key)
-}
-
-// List implements logical.Storage.
-func (s *testStorage) List(ctx context.Context, prefix string) ([]string, error) {
-	if err := s.call("list", prefix); err != nil {
-		return nil, err
+	if s.around != nil {
+		return s.around(op, key, do)
 	}
-	return s.Storage.List(ctx, prefix)
-}
-
-// Get implements logical.Storage.
-func (s *testStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	if err := s.call("get", key); err != nil {
-		return nil, err
-	}
-	return s.Storage.Get(ctx, key)
-}
-
-// Put implements logical.Storage.
-func (s *testStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	if err := s.call("put", entry.Key); err != nil {
-		return err
-	}
-	err := s.Storage.Put(ctx, entry)
-	if err == nil && s.after != nil {
-		return s.after("put", entry.Key)
+	err := do()
+	if err == nil && op == "put" && s.after != nil {
+		return s.after(op, key)
 	}
 	return err
 }
 
+// List implements logical.Storage.
+func (s *testStorage) List(ctx context.Context, prefix string) (keys []string, err error) {
+	err = s.call("list", prefix, func() (err error) { keys, err = s.Storage.List(ctx, prefix); return err })
+	return keys, err
+}
+
+// Get implements logical.Storage.
+func (s *testStorage) Get(ctx context.Context, key string) (entry *logical.StorageEntry, err error) {
+	err = s.call("get", key, func() (err error) { entry, err = s.Storage.Get(ctx, key); return err })
+	return entry, err
+}
+
+// Put implements logical.Storage.
+func (s *testStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	return s.call("put", entry.Key, func() error { return s.Storage.Put(ctx, entry) })
+}
+
 // Delete implements logical.Storage.
 func (s *testStorage) Delete(ctx context.Context, key string) error {
-	if err := s.call("delete", key); err != nil {
-		return err
-	}
-	return s.Storage.Delete(ctx, key)
+	return s.call("delete", key, func() error { return s.Storage.Delete(ctx, key) })
 }
 
 // roundTrip is a value as it comes back from Vault's storage: JSON.

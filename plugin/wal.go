@@ -164,7 +164,34 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		}
 		removed++
 	}
-	return removed, nil
+	return removed, removeRecorded(ctx, s, a, pending, inUse)
+}
+
+// removeRecorded removes what the ledger alone still knows of an unfinished request: its
+// key was deleted at once, and storage failed. The reaper would never look at the key of a
+// rotation.
+func removeRecorded(ctx context.Context, s logical.Storage, a *account, pending pendingKey, inUse []string) error {
+	prefix := ledgerIdentityPrefix(pending.Account, pending.User)
+	ids, err := s.List(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("listing the ledger of account %q: %w", pending.Account, err)
+	}
+	for _, id := range ids {
+		entry, err := load[ledgerEntry](ctx, s, prefix+id)
+		if err != nil {
+			return err
+		}
+		if entry == nil || entry.Label != pending.Label || slices.Contains(inUse, id) {
+			continue
+		}
+		if err := a.destroy(ctx, entry); err != nil {
+			return fmt.Errorf("deleting access key %s of an unfinished request: %w", id, err)
+		}
+		if err := remove(ctx, s, entry.path()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keysInUse are those that storage names by now: a rotation that has stored its key did

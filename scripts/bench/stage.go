@@ -31,7 +31,7 @@ const (
 	quota     = 1 << 20
 
 	// fast is a pace that never makes a request wait.
-	fast = "100000"
+	fast = "10000"
 )
 
 // stage is one server with both engines mounted, each on its own fake cloud.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -56,8 +55,22 @@ func classOf(ctx context.Context) Class {
 	return class
 }
 
-// Pacer is an account's token bucket. Calls of the same class wait in the order
-// in which they came; classes take turns. The rate is halved when the cloud
+type flowKey struct{}
+
+// WithFlow names whom the calls under the context are made for. The flows of a class take
+// turns, so that one that sends a thousand calls at once does not keep the others waiting
+// until all of them are through.
+func WithFlow(ctx context.Context, flow string) context.Context {
+	return context.WithValue(ctx, flowKey{}, flow)
+}
+
+func flowOf(ctx context.Context) string {
+	flow, _ := ctx.Value(flowKey{}).(string)
+	return flow
+}
+
+// Pacer is an account's token bucket. Calls of the same flow wait in the order in which they
+// came; the flows of a class take turns, and so do classes. The rate is halved when the cloud
 // throttles and climbs back over about twenty seconds.
 type Pacer struct {
 	limiter *rate.Limiter
@@ -66,7 +79,7 @@ type Pacer struct {
 
 	mu      sync.Mutex // never held while waiting
 	taken   bool       // somebody is waiting for the next token
-	queues  [classes][]chan struct{}
+	queues  [classes]fairQueue
 	last    Class // the class that had the turn before
 	changed time.Time
 }
@@ -105,36 +118,28 @@ func (p *Pacer) take(ctx context.Context, class Class, next bool) error {
 		p.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
-	if next {
-		p.queues[class] = slices.Insert(p.queues[class], 0, turn)
-	} else {
-		p.queues[class] = append(p.queues[class], turn)
-	}
+	turn, flow := make(chan struct{}), flowOf(ctx)
+	p.queues[class].push(flow, turn, next)
 	p.mu.Unlock()
 
 	select {
 	case <-turn:
 		return nil
 	case <-ctx.Done():
-		p.leave(class, turn)
+		p.leave(class, flow, turn)
 		return ctx.Err()
 	}
 }
 
 // leave takes a waiter out of its queue. If its turn came in the same moment,
 // the turn is passed on, or nobody would ever get one again.
-func (p *Pacer) leave(class Class, turn chan struct{}) {
+func (p *Pacer) leave(class Class, flow string, turn chan struct{}) {
 	p.mu.Lock()
-	for i, waiting := range p.queues[class] {
-		if waiting == turn {
-			p.queues[class] = append(p.queues[class][:i], p.queues[class][i+1:]...)
-			p.mu.Unlock()
-			return
-		}
-	}
+	left := p.queues[class].remove(flow, turn)
 	p.mu.Unlock()
-	p.pass()
+	if !left {
+		p.pass()
+	}
 }
 
 // pass gives the turn to the next waiter: issue and revoke alternate while both
@@ -147,14 +152,11 @@ func (p *Pacer) pass() {
 		order = [classes]Class{ClassRevoke, ClassIssue, ClassBackground}
 	}
 	for _, class := range order {
-		if len(p.queues[class]) == 0 {
-			continue
+		if turn, waits := p.queues[class].pop(); waits {
+			p.last = class
+			close(turn)
+			return
 		}
-		turn := p.queues[class][0]
-		p.queues[class] = p.queues[class][1:]
-		p.last = class
-		close(turn)
-		return
 	}
 	p.taken = false
 }

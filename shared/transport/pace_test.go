@@ -210,7 +210,7 @@ func TestAWaiterCancelledInTheMomentOfItsTurnPassesItOn(t *testing.T) {
 			group.Go(cancel)
 		}
 		group.Wait()
-		if p.taken || slices.ContainsFunc(p.queues[:], func(q []chan struct{}) bool { return len(q) > 0 }) {
+		if p.taken || slices.ContainsFunc(p.queues[:], func(q fairQueue) bool { return len(q.flows)+len(q.urgent)+len(q.waiting) > 0 }) {
 			t.Fatal("the turn was lost")
 		}
 	}
@@ -221,8 +221,8 @@ func TestATurnThatCameTogetherWithTheCancellationIsPassedOn(t *testing.T) {
 	p := NewPacer(1e6)
 	p.taken = true
 	turn, next := make(chan struct{}), make(chan struct{})
-	p.queues[ClassIssue] = []chan struct{}{next}
-	p.leave(ClassIssue, turn) // no longer queued: its turn has come
+	p.queues[ClassIssue].push("", next, false)
+	p.leave(ClassIssue, "", turn) // no longer queued: its turn has come
 	select {
 	case <-next:
 	default:
@@ -320,5 +320,47 @@ func TestACallThatEndsWhatAnotherBeganGoesFirstInItsClass(t *testing.T) {
 				t.Errorf("%s came where %s should", got, want)
 			}
 		}
+	})
+}
+
+func TestFlowsTakeTurns(t *testing.T) {
+	t.Run("a flow of many calls keeps another waiting for one turn at most", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p, r := NewPacer(1), &turns{start: time.Now()}
+			mustPass(t, p)
+			for i := range 50 {
+				r.wait(t, WithFlow(t.Context(), "loop"), p, ClassIssue, fmt.Sprint("loop", i))
+			}
+			r.wait(t, WithFlow(t.Context(), "other"), p, ClassIssue, "other")
+			r.wait(t, WithNext(WithFlow(t.Context(), "loop")), p, ClassIssue, "urgent")
+			r.group.Wait()
+			if got := r.names[:4]; !slices.Equal(got, []string{"loop0", "urgent", "loop1", "other"}) {
+				t.Errorf("got %v", got)
+			}
+			if len(r.names) != 52 || r.names[51] != "loop49" {
+				t.Errorf("%d turns, the last for %s", len(r.names), r.names[len(r.names)-1])
+			}
+		})
+	})
+	t.Run("who gives up leaves no trace in any flow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p, r := NewPacer(1), &turns{start: time.Now()}
+			mustPass(t, p)
+			for i := range 60 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i%7)*time.Second)
+				defer cancel()
+				if i%5 == 0 {
+					ctx = WithNext(ctx)
+				}
+				r.wait(t, WithFlow(ctx, fmt.Sprint(i%3)), p, Class(i%int(classes)), "x")
+			}
+			r.group.Wait()
+			for _, q := range p.queues {
+				if len(q.flows)+len(q.urgent)+len(q.waiting) > 0 {
+					t.Errorf("left: %+v", q)
+				}
+			}
+			mustPass(t, p)
+		})
 	})
 }

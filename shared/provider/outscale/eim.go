@@ -106,24 +106,24 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 }
 
 func (c *Client) linkPolicy(ctx context.Context, user provider.User, orn string) error {
-	_, resp, err := c.api.PolicyApi.LinkPolicy(ctx).LinkPolicyRequest(osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
-	return c.fault("LinkPolicy", resp, err)
+	answer, resp, err := c.api.PolicyApi.LinkPolicy(ctx).LinkPolicyRequest(osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
+	return c.done("LinkPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) putPolicy(ctx context.Context, user provider.User, document string) error {
-	_, resp, err := c.api.PolicyApi.PutUserPolicy(ctx).PutUserPolicyRequest(osc.PutUserPolicyRequest{
+	answer, resp, err := c.api.PolicyApi.PutUserPolicy(ctx).PutUserPolicyRequest(osc.PutUserPolicyRequest{
 		PolicyName: inlinePolicyName, PolicyDocument: document, UserName: user.Name,
 	}).Execute()
-	return c.fault("PutUserPolicy", resp, err)
+	return c.done("PutUserPolicy", resp, err, answer.ResponseContext)
 }
 
 // joinGroup names the user's path as well: the API would look under "/".
 func (c *Client) joinGroup(ctx context.Context, user provider.User, group string) error {
 	path, name := splitGroup(group)
-	_, resp, err := c.api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(osc.AddUserToUserGroupRequest{
+	answer, resp, err := c.api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(osc.AddUserToUserGroupRequest{
 		UserGroupName: name, UserGroupPath: &path, UserName: user.Name, UserPath: &user.Path,
 	}).Execute()
-	return c.fault("AddUserToUserGroup", resp, err)
+	return c.done("AddUserToUserGroup", resp, err, answer.ResponseContext)
 }
 
 // listedUser translates a user of the API.

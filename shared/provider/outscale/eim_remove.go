@@ -179,25 +179,25 @@ func (c *Client) groupsOf(ctx context.Context, user provider.User) ([]osc.UserGr
 }
 
 func (c *Client) deletePolicy(ctx context.Context, user provider.User, name string) error {
-	_, resp, err := c.api.PolicyApi.DeleteUserPolicy(ctx).DeleteUserPolicyRequest(osc.DeleteUserPolicyRequest{
+	answer, resp, err := c.api.PolicyApi.DeleteUserPolicy(ctx).DeleteUserPolicyRequest(osc.DeleteUserPolicyRequest{
 		PolicyName: name, UserName: user.Name,
 	}).Execute()
-	return c.fault("DeleteUserPolicy", resp, err)
+	return c.done("DeleteUserPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) unlinkPolicy(ctx context.Context, user provider.User, orn string) error {
-	_, resp, err := c.api.PolicyApi.UnlinkPolicy(ctx).UnlinkPolicyRequest(osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
-	return c.fault("UnlinkPolicy", resp, err)
+	answer, resp, err := c.api.PolicyApi.UnlinkPolicy(ctx).UnlinkPolicyRequest(osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
+	return c.done("UnlinkPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) leaveGroup(ctx context.Context, user provider.User, group osc.UserGroup) error {
-	_, resp, err := c.api.UserGroupApi.RemoveUserFromUserGroup(ctx).RemoveUserFromUserGroupRequest(osc.RemoveUserFromUserGroupRequest{
+	answer, resp, err := c.api.UserGroupApi.RemoveUserFromUserGroup(ctx).RemoveUserFromUserGroupRequest(osc.RemoveUserFromUserGroupRequest{
 		UserGroupName: group.GetName(), UserGroupPath: group.Path, UserName: user.Name, UserPath: &user.Path,
 	}).Execute()
-	return c.fault("RemoveUserFromUserGroup", resp, err)
+	return c.done("RemoveUserFromUserGroup", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
-	_, resp, err := c.api.UserApi.DeleteUser(ctx).DeleteUserRequest(osc.DeleteUserRequest{UserName: user.Name}).Execute()
-	return c.fault("DeleteUser", resp, err)
+	answer, resp, err := c.api.UserApi.DeleteUser(ctx).DeleteUserRequest(osc.DeleteUserRequest{UserName: user.Name}).Execute()
+	return c.done("DeleteUser", resp, err, answer.ResponseContext)
 }

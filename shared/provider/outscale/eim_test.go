@@ -132,6 +132,16 @@ func TestUsersOfALease(t *testing.T) {
 				t.Errorf("got %v after %d calls", err, len(e.sim.Calls()))
 			}
 		},
+		"an empty answer is no proof that a right was given": func(t *testing.T, e *eim) {
+			user := e.user(t)
+			for _, op := range []string{"LinkPolicy", "PutUserPolicy", "AddUserToUserGroup"} {
+				cancel := e.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 200, Body: "{}"})
+				if err := e.client.GrantUser(t.Context(), user, e.rights); provider.KindOf(err) != provider.KindAmbiguous {
+					t.Errorf("%s: got %v", op, err)
+				}
+				cancel()
+			}
+		},
 		"an answer without a user is ambiguous": func(t *testing.T, e *eim) {
 			e.sim.Order(cloudsim.Fault{Op: "CreateUser", Kind: cloudsim.EmptyAnswer})
 			_, err := e.client.CreateUser(t.Context(), provider.UserSpec{Name: "job", Path: "/", Label: e.label.String()})
@@ -265,6 +275,20 @@ func TestRemoveUser(t *testing.T) {
 			if err := e.client.RemoveUser(t.Context(), ref); err == nil {
 				t.Error("removed")
 			}
+		},
+		"an empty answer is no proof that the user is gone": func(t *testing.T, e *eim) {
+			ref := e.ref(e.user(t))
+			for _, body := range []string{" ", "{}"} { // no body at all would mean the API's own
+				cancel := e.sim.Order(cloudsim.Fault{Op: "DeleteUser", Kind: cloudsim.Refuse, Status: 200, Body: body})
+				if err := e.client.RemoveUser(t.Context(), ref); err == nil {
+					t.Errorf("removed with %q", body)
+				}
+				cancel()
+			}
+			if err := e.client.RemoveUser(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			mustBeGone(t, e)
 		},
 		"more policies than fit on a page are all unlinked": func(t *testing.T, e *eim) {
 			for i := range 120 {

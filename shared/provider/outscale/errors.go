@@ -154,6 +154,18 @@ func unreadable(op string, status int, why string) error {
 	return &provider.Error{Kind: kind, Op: op, Status: status, Details: why}
 }
 
+// done is fault for calls whose answer holds nothing to be read but what every answer of
+// the API has. Without that it is no proof that the call arrived: gateways answer so.
+func (c *Client) done(op string, resp *http.Response, err error, said *osc.ResponseContext) error {
+	if err := c.fault(op, resp, err); err != nil {
+		return err
+	}
+	if said == nil {
+		return unreadable(op, resp.StatusCode, "the answer is empty")
+	}
+	return nil
+}
+
 // noAnswer classifies a call that ended without an answer.
 func noAnswer(op string, err error) error {
 	e := &provider.Error{Kind: provider.KindAmbiguous, Op: op, Err: err}

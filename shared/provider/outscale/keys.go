@@ -111,21 +111,12 @@ func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) 
 	return nil
 }
 
-// deleteKey takes an empty answer for no proof, though there is nothing to be read
-// in a full one: gateways answer so, and asking again does no harm.
 func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
-	const op = "DeleteAccessKey"
 	answer, resp, err := c.api.AccessKeyApi.DeleteAccessKey(ctx).DeleteAccessKeyRequest(osc.DeleteAccessKeyRequest{
 		AccessKeyId: ref.ID,
 		UserName:    optional(ref.User),
 	}).Execute()
-	if err := c.fault(op, resp, err); err != nil {
-		return err
-	}
-	if answer.ResponseContext == nil {
-		return unreadable(op, resp.StatusCode, "the answer is empty")
-	}
-	return nil
+	return c.done("DeleteAccessKey", resp, err, answer.ResponseContext)
 }
 
 // listed translates a key of the API; it names no owner, so the caller does.

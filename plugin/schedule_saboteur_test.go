@@ -1,0 +1,150 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// saboteur sees every cloud and storage call, names it, and lets the schedule's faults
+// strike. A point is a call's name and how manieth of that name it is: so it stays the same
+// where calls are made side by side.
+type saboteur struct {
+	mu      sync.Mutex // never held while waiting
+	armed   bool
+	plan    map[string]string // fault by point
+	counts  map[string]int
+	trail   []string // points passed since the first fault, or all where there is none
+	struck  int
+	brokeAt time.Time // cloud or storage; zero: neither is down
+	cloud   bool
+	storage bool
+}
+
+func newSaboteur(strikes []strike) *saboteur {
+	plan := map[string]string{}
+	for _, s := range strikes {
+		plan[s.point] = s.fault
+	}
+	return &saboteur{plan: plan, counts: map[string]int{}}
+}
+
+// pass notes a call and returns the fault that is to strike it; empty: none.
+func (s *saboteur) pass(name string) (fault string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.armed {
+		return ""
+	}
+	s.counts[name]++
+	point := fmt.Sprintf("%s#%d", name, s.counts[name])
+	fault, hit := s.plan[point]
+	switch {
+	case hit:
+		s.struck++
+	case len(s.plan) == 0 || s.struck > 0:
+		s.trail = append(s.trail, point)
+	}
+	return fault
+}
+
+func (s *saboteur) arm(armed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = armed
+}
+
+func (s *saboteur) breakCloud() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cloud, s.brokeAt = true, time.Now()
+}
+
+func (s *saboteur) breakStorage() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.storage, s.brokeAt = true, time.Now()
+}
+
+func (s *saboteur) broken() (cloud, storage bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cloud, s.storage
+}
+
+// end ends an outage at once.
+func (s *saboteur) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cloud, s.storage = false, false
+}
+
+// repair ends what has been down for a while.
+func (s *saboteur) repair() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.brokeAt) >= outageLength {
+		s.cloud, s.storage = false, false
+	}
+}
+
+// process is one life of the plugin's process.
+type process struct{ dead atomic.Bool }
+
+func (p *process) die() { p.dead.Store(true) }
+
+// start is a new process on the same storage. The old one may still have work under way in
+// the background: it reaches nothing any more.
+func (s *scene) start() {
+	s.t.Helper()
+	p := &process{}
+	s.process = p
+	s.storage = &testStorage{Storage: s.storage.Storage, around: func(op, key string, do func() error) error {
+		return s.store(p, op, key, do)
+	}}
+	s.base = roundTripper(func(req *http.Request) (*http.Response, error) { return s.call(p, req) })
+	s.restart()
+}
+
+func (s *scene) store(p *process, op, key string, do func() error) error {
+	if p.dead.Load() {
+		return errDead
+	}
+	if fault := s.saboteur.pass(op + " " + storageName(key)); fault != "" {
+		return strikeStorage(fault, s, do)
+	}
+	if _, down := s.saboteur.broken(); down {
+		return errInjected
+	}
+	return do()
+}
+
+// storageName is a storage path without what differs from run to run.
+func storageName(key string) string {
+	first, _, _ := strings.Cut(key, "/")
+	return first
+}
+
+func (s *scene) call(p *process, req *http.Request) (*http.Response, error) {
+	if p.dead.Load() {
+		return nil, errDead
+	}
+	if fault := s.saboteur.pass(s.cloud.call(req)); fault != "" {
+		return s.cloud.strikeCloud(fault, cloudCall{s, req, s.live})
+	}
+	if down, _ := s.saboteur.broken(); down {
+		return nil, io.ErrUnexpectedEOF
+	}
+	resp, err := s.live.RoundTrip(req)
+	if p.dead.Load() {
+		return nil, errDead
+	}
+	return resp, err
+}

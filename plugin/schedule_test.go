@@ -1,0 +1,195 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+)
+
+// schedulesVariable chooses the schedules that TestSchedules runs: empty, a sample that
+// is the same each time; "all"; or the text of one, as a failure prints it.
+const schedulesVariable = "CLOUDKEYS_SCHEDULES"
+
+const (
+	pairSeed = 7 // of the sampled pairs: the same each time
+
+	pairsOfAll = 60 // an operation
+
+	// The sample: every so manieth operation, and of it every so manieth schedule of one fault.
+	sampledOperations = 4
+	sampledSchedules  = 61
+)
+
+// A strike lets one fault happen at one point.
+type strike struct{ point, fault string }
+
+func (s strike) String() string { return s.point + " = " + s.fault }
+
+// A schedule is an operation with the faults that strike it: at most one of them in its
+// own calls, and a second one there or in the minutes of clean-up that follow.
+type schedule struct {
+	cloud     *faultyCloud
+	operation operation
+	strikes   []strike
+}
+
+// String is what schedulesVariable takes.
+func (s schedule) String() string {
+	texts := make([]string, len(s.strikes))
+	for i, strike := range s.strikes {
+		texts[i] = strike.String()
+	}
+	return s.cloud.name + ": " + s.operation.name + ": " + strings.Join(texts, " + ")
+}
+
+// TestSchedules runs every operation of the engine and lets every fault strike at every
+// one of its cloud and storage calls in turn. Whatever happens, every live key in the
+// cloud is accounted for, every secret handed out works until its lease ends, and the
+// configuration works. The points are found by a run without faults that counts them.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	wanted := os.Getenv(schedulesVariable)
+	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
+	if wanted != "" && wanted != "all" {
+		replay(t, wanted)
+		return
+	}
+	var singles, pairs atomic.Int64
+	t.Run("every", func(t *testing.T) {
+		for _, cloud := range faultyClouds() {
+			for i, operation := range cloud.operations {
+				if wanted == "" && i%sampledOperations != 0 {
+					continue
+				}
+				t.Run(cloud.name+": "+operation.name, func(t *testing.T) {
+					t.Parallel()
+					all := singleSchedules(t, cloud, operation)
+					for j, s := range all {
+						if wanted == "all" || (i+j)%sampledSchedules == 0 {
+							s.run(t)
+							singles.Add(1)
+						}
+					}
+					random := rand.New(rand.NewPCG(pairSeed, uint64(i)))
+					for range cloud.pairs(wanted == "all", i) {
+						if s, found := pairFrom(t, all[random.IntN(len(all))], random); found {
+							s.run(t)
+							pairs.Add(1)
+						}
+					}
+				})
+			}
+		}
+	})
+	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d)\n", singles.Load(), pairs.Load(), pairSeed)
+}
+
+// pairs is how many pairs of faults strike the operation: in the sample, one at every third of its.
+func (c *faultyCloud) pairs(all bool, operation int) int {
+	switch {
+	case c.inRealTime:
+		return 0
+	case all:
+		return pairsOfAll
+	case operation%(3*sampledOperations) == 0:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// replay runs the one schedule that a failure has printed.
+func replay(t *testing.T, text string) {
+	for _, cloud := range faultyClouds() {
+		for _, operation := range cloud.operations {
+			rest, found := strings.CutPrefix(text, cloud.name+": "+operation.name+": ")
+			if !found {
+				continue
+			}
+			s := schedule{cloud: cloud, operation: operation}
+			for _, part := range strings.Split(rest, " + ") {
+				point, fault, _ := strings.Cut(part, " = ")
+				s.strikes = append(s.strikes, strike{point, fault})
+			}
+			s.run(t)
+			return
+		}
+	}
+	t.Fatalf("%s: no operation of that name: %q", schedulesVariable, text)
+}
+
+// run plays a schedule as a test of its own.
+func (s schedule) run(t *testing.T) {
+	t.Helper()
+	t.Run(s.strikesText(), func(t *testing.T) {
+		defer func() {
+			if t.Failed() {
+				t.Logf("replay it: %s='%s' go test ./plugin -run '^TestSchedules$' -count=1", schedulesVariable, s)
+			}
+		}()
+		s.inItsTime(t, func(t *testing.T) { s.play(t) })
+	})
+}
+
+// inItsTime runs in fake time where the cloud can: no bubble reaches through a socket.
+func (s schedule) inItsTime(t *testing.T, run func(t *testing.T)) {
+	if s.cloud.inRealTime {
+		run(t)
+		return
+	}
+	synctest.Test(t, run)
+}
+
+func (s schedule) strikesText() string {
+	_, text, _ := strings.Cut(s.String(), s.operation.name+": ")
+	return cmp.Or(text, "no fault")
+}
+
+// singleSchedules are all schedules of one fault.
+func singleSchedules(t *testing.T, cloud *faultyCloud, operation operation) []schedule {
+	t.Helper()
+	var all []schedule
+	for _, point := range (schedule{cloud: cloud, operation: operation}).scout(t) {
+		for _, fault := range cloud.faultsAt(point) {
+			all = append(all, schedule{cloud, operation, []strike{{point, fault}}})
+		}
+	}
+	if len(all) == 0 {
+		t.Fatal("the operation makes no call at all")
+	}
+	return all
+}
+
+// pairFrom adds a second fault to a schedule, somewhere after the first: in the rest of the
+// request, its clean-up, or the ticks of the minutes after it.
+func pairFrom(t *testing.T, first schedule, random *rand.Rand) (schedule, bool) {
+	t.Helper()
+	points := first.scout(t)
+	if len(points) == 0 {
+		return schedule{}, false
+	}
+	point := points[random.IntN(len(points))]
+	faults := first.cloud.faultsAt(point)
+	second := strike{point, faults[random.IntN(len(faults))]}
+	return schedule{first.cloud, first.operation, []strike{first.strikes[0], second}}, true
+}
+
+// scout runs a schedule and returns the points that it passes: without faults, those of the
+// operation; else those after the first fault.
+func (s schedule) scout(t *testing.T) (points []string) {
+	t.Helper()
+	t.Run("scout "+s.strikesText(), func(t *testing.T) {
+		s.inItsTime(t, func(t *testing.T) { points = s.play(t) })
+	})
+	return points
+}
