@@ -275,6 +275,25 @@ func TestFirstKey(t *testing.T) {
 				t.Errorf("%d keys in the cloud", len(keys))
 			}
 		},
+		"a first key without its ledger entry is no orphan to another account of the same cloud account": func(t *testing.T, v *testVault) {
+			v.write("config/other", v.accountFields()...)
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("config/default", v.signInFields()...)
+			v.storage.before = nil
+			<-time.After(walMinAge + time.Second)
+			if err := v.backend.tendAccount(t.Context(), v.storage, "default"); err != nil {
+				t.Error(err)
+			}
+			v.mustHaveNoFirstKeys()
+			v.tidy("account=other")
+			v.mustTidied(tidyDone, nil, "orphans_found", "")
+			v.mustWorkFor("default")
+		},
 		"an account of another cloud account leaves the entry alone, and tidy shows it": func(t *testing.T, v *testVault) {
 			v.storage.before = func(op, key string) error {
 				if op == "put" && strings.HasPrefix(key, "config/") {
@@ -327,5 +346,14 @@ func (v *testVault) mustKnowOwnKeys(when string) {
 		case config == nil && (key.Expires.IsZero() || time.Until(key.Expires) > firstKeyLife):
 			v.t.Errorf("%s: access key %s of nobody lives until %s", when, key.ID, key.Expires)
 		}
+	}
+}
+
+// mustWorkFor expects the key of an account to be in the cloud.
+func (v *testVault) mustWorkFor(account string) {
+	v.t.Helper()
+	id := v.read("config/" + account)["access_key"].(string)
+	if key, _ := v.account.Key(id); !key.Live(time.Now()) {
+		v.t.Errorf("the key %s of account %q does not work any more", id, account)
 	}
 }

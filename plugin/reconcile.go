@@ -148,15 +148,19 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	return orphans, len(keys), nil
 }
 
-// strangers are the keys that stand nowhere in the ledger. One identity can have several
-// names there: that of another account which is configured for the same cloud account, or
-// of the user whose the engine's own key is.
+// strangers are the keys that stand nowhere in the ledger and in no configuration. One
+// identity can have several names there: that of another account which is configured for
+// the same cloud account, or of the user whose the engine's own key is. A configuration
+// names a key that its ledger lacks where a crash came between the two.
 func strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
 	paths, err := allLedgerPaths(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	known := make(map[string]bool, len(paths))
+	known, err := configuredKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range paths {
 		known[path.Base(p)] = true
 	}
