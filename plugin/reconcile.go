@@ -101,8 +101,8 @@ func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, 
 //
 // A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
 // WAL, so a key that is just being issued is found in one of them. One that is just
-// being revoked is gone from the cloud before it leaves the ledger, which the second
-// look at the cloud shows.
+// being revoked is gone from the cloud before it leaves the ledger, and one that is just
+// being handed over has lost its label before: the second look at the cloud shows both.
 func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account, user string) (orphans []provider.Key, looked int, err error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
@@ -143,7 +143,7 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 		return nil, len(keys), fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
 	}
 	orphans = slices.DeleteFunc(orphans, func(orphan provider.Key) bool {
-		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID })
+		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID && key.Label == orphan.Label })
 	})
 	return orphans, len(keys), nil
 }
