@@ -89,6 +89,14 @@ func TestKeepKey(t *testing.T) {
 			v.mustTidied(tidyDone, nil, "orphans_found", "")
 			mustLive(v, id)
 		},
+		"of a user that is gone nothing is left to hand over": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			v.account.DeleteKey(id)
+			v.deleteUser("app")
+			mustHold(t, handOver(v), id, "does not work any more")
+			mustBeGone(v)
+			v.mustHaveLedger(0)
+		},
 		"without keep_key they are deleted": func(t *testing.T, v *testVault) {
 			id := setUp(v)
 			resp, err := v.try(logical.DeleteOperation, "static-roles/db")
