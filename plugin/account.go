@@ -267,6 +267,30 @@ func accountNames(ctx context.Context, s logical.Storage) ([]string, error) {
 	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
 }
 
+// configuredKeys are the ids of the own keys of all accounts, as stored. Several accounts of
+// a mount can be configured for one cloud account: none of them may take another's key for
+// what an unfinished request has left.
+func configuredKeys(ctx context.Context, s logical.Storage) (map[string]bool, error) {
+	names, err := accountNames(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]bool{}
+	for _, name := range names {
+		config, err := load[accountConfig](ctx, s, configPrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if config == nil {
+			continue // deleted since it was listed
+		}
+		for _, id := range config.ownKeys() {
+			ids[id] = true
+		}
+	}
+	return ids, nil
+}
+
 // close gives back what the client holds open.
 func (a *account) close() {
 	if c, ok := a.cloud.(interface{ Close() }); ok {

@@ -292,8 +292,8 @@ func identityName(user string) string {
 	return fmt.Sprintf("user %q", user)
 }
 
-// roleUsers maps the users of the account's roles to the roles; the engine's own
-// identity is the empty user.
+// roleUsers maps the users whose keys the account's roles lease to the roles; the engine's
+// own identity is the empty user. Roles that make users, or sessions, take no slot of one.
 func roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
 	names, err := s.List(ctx, rolePrefix)
 	if err != nil {
@@ -305,7 +305,7 @@ func roleUsers(ctx context.Context, s logical.Storage, account string) (map[stri
 		if err != nil {
 			return nil, err
 		}
-		if role == nil || role.Account != account {
+		if role == nil || role.Account != account || role.CredentialType != credentialAccessKey {
 			continue
 		}
 		if len(role.UserNames) == 0 {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 const (
@@ -79,6 +81,10 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage) error
 
 func (c *checkup) checkStaticUser(ctx context.Context, role, user string, ids []string) error {
 	keys, err := c.account.cloud.ListKeys(ctx, user)
+	if provider.KindOf(err) == provider.KindNotFound {
+		c.failure(fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role), "create it, or delete the static role")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

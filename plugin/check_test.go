@@ -144,6 +144,27 @@ func TestCheckFindings(t *testing.T) {
 			func(v *testVault) { v.write("roles/ghost", "user_names=app,ghost") }, false,
 			[]string{`error: user "ghost" of role ghost does not exist`, "create it, or take it out of user_names"},
 		},
+		"a static role's user does not exist": {
+			func(v *testVault) {
+				v.account.AddUser("db")
+				v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+				v.account.DeleteKey(v.read("static-creds/db")["access_key"].(string))
+				v.account.DeleteUser("db")
+			}, false,
+			[]string{`error: user "db" of static role "db" does not exist`, "create it, or delete the static role"},
+		},
+		"a static role's next key has no slot": {
+			func(v *testVault) {
+				v.account.AddUser("db")
+				v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+				fill(v, "db", 9)
+			}, false,
+			[]string{`error: static role "db" cannot be rotated`, "9 other access keys", "2 of 10 slots", "delete those that nobody uses"},
+		},
+		"the engine's next key has no slot": {
+			func(v *testVault) { fill(v, "", 9) }, false,
+			[]string{"error: the engine's own key cannot be rotated", "10 of 10", "delete one that nobody uses"},
+		},
 		"the cloud cannot be reached": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseConnection}) }, false,
 			[]string{"error: the cloud cannot be reached", "check endpoint and certificates in config/default"},
@@ -282,6 +303,28 @@ func TestCheck(t *testing.T) {
 			if check := v.read("check/default"); check["healthy"] != true {
 				t.Errorf("%v", check["findings"])
 			}
+		},
+		"a static role has room for its next key in the last slot": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.account.AddUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+			for range 8 {
+				v.account.AddKey(cloudsim.KeySpec{User: "db", Expires: time.Now().Add(day)})
+			}
+			if check := v.read("check/default"); check["healthy"] != true {
+				t.Errorf("%v", check["findings"])
+			}
+		},
+		"a role that makes users needs no slot of the engine's own identity": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.write("roles/maker", "credential_type=iam_user")
+			for range 8 {
+				v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(day)})
+			}
+			if check := v.read("check/default"); check["healthy"] != true {
+				t.Errorf("%v", check["findings"])
+			}
+			v.mustRevoke(v.lease("maker"))
 		},
 		"an account that is not configured is refused": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.ReadOperation, "check/nope", nil, `account "nope" is not configured`)

@@ -19,6 +19,10 @@ import (
 // begun, so it has a whole period to end in.
 const duePeriod = 30 * time.Minute
 
+// walkBudget is the part of a tick that a walk may take: the ledger of a large mount takes several, in which what is due
+// must be reaped all the same.
+const walkBudget = tickBudget / 2
+
 // dueKeys knows which entries of the ledger the reaper has to look at, so that it need not read the whole ledger every
 // minute: each entry read is a call to the server, a read from disk and a decryption. It lives in memory on the active
 // node, the only one that reaps:
@@ -100,8 +104,10 @@ func (d *dueKeys) now(account string) []string {
 	return due
 }
 
-// walk reads the account's ledger, as far as ctx lets it: the next tick goes on where this one ends.
+// walk reads the account's ledger, as far as its budget lets it: the next tick goes on where this one ends.
 func (d *dueKeys) walk(ctx context.Context, s logical.Storage, account string) error {
+	ctx, cancel := context.WithTimeout(ctx, walkBudget)
+	defer cancel()
 	d.mu.Lock()
 	known := d.of(account)
 	d.mu.Unlock()
@@ -142,8 +148,8 @@ func (d *dueKeys) step(ctx context.Context, s logical.Storage, account string, k
 		return nil
 	}
 	entry, err := load[ledgerEntry](ctx, s, known.keys[0])
-	if ctx.Err() != nil {
-		return err
+	if err != nil && ctx.Err() != nil {
+		return err // nothing was learned of it
 	}
 	// One that cannot be read is left out, and does not keep the others from being seen.
 	known.keys = known.keys[1:]

@@ -69,7 +69,7 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.restart()
 			v.storage.before = func(op, key string) error {
 				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
-					<-time.After(tickBudget / 2)
+					<-time.After(walkBudget - time.Second)
 				}
 				return nil
 			}
@@ -79,6 +79,31 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			}
 			v.advance(2 * others * rollbackPeriod)
 			v.mustHaveLedger(0)
+		},
+		"what is due is reaped while a long walk goes on": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10h")
+			for range others {
+				v.lease("app")
+			}
+			v.write("roles/short", "user_names=app", "ttl=10m")
+			v.lease("short")
+			v.leases = nil
+			v.advance(11 * time.Minute)
+			v.mustHaveLedger(others + 1)
+			v.backend.due.accounts["default"].next = time.Now() // a walk comes with the next tick, as the key does
+			reads := 0
+			v.storage.before = func(op, key string) error {
+				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+					reads++
+					<-time.After(tickBudget / 5)
+				}
+				return nil
+			}
+			v.advance(rollbackPeriod)
+			if reads >= others {
+				t.Fatal("the walk is over: the test proves nothing")
+			}
+			v.mustHaveLedger(others)
 		},
 		"an entry that cannot be read does not hide the others": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

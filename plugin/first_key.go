@@ -266,7 +266,7 @@ func firstKeys(ctx context.Context, s logical.Storage) ([]firstKey, error) {
 // can see it.
 func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *account) error {
 	now := time.Now()
-	if !a.vendor.signsIn || now.Before(a.firstKeysAt) {
+	if now.Before(a.firstKeysAt) {
 		return nil
 	}
 	entries, err := firstKeys(ctx, s)
@@ -286,9 +286,8 @@ func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *accou
 }
 
 func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
-	endpoint, err := outscale.Endpoint(a.config.Region, a.config.Endpoint)
-	if err != nil || endpoint != first.Endpoint {
-		return err
+	if !a.mayList(first) {
+		return b.giveUpFirstKey(ctx, s, a, first)
 	}
 	// Whether a request got as far as storing its key is in storage.
 	config, err := load[accountConfig](ctx, s, configPrefix+a.name)
@@ -301,19 +300,40 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 		return err
 	}
 	found := slices.IndexFunc(keys, func(key provider.Key) bool { return key.Label == first.Label })
-	switch {
-	case found >= 0 && !slices.Contains(a.config.ownKeys(), keys[found].ID):
-		if err := a.cloud.RevokeKey(ctx, keys[found].Ref(a.config.AccountID)); err != nil {
+	if found < 0 {
+		return b.giveUpFirstKey(ctx, s, a, first)
+	}
+	configured, err := configuredKeys(ctx, s)
+	if err != nil {
+		return err
+	}
+	if key := keys[found]; !configured[key.ID] {
+		if err := a.cloud.RevokeKey(ctx, key.Ref(a.config.AccountID)); err != nil {
 			return err
 		}
 		b.full.forget(a.name, "")
-		b.Logger().Info("removed the first key of an unfinished request", "account", a.name, "access_key", keys[found].ID)
-	case found >= 0: // the account's own by now
-	case first.Account != a.name || time.Now().Before(first.Expires.Add(clockMargin)):
-		return nil // it waits: the key may be another identity's, or of another cloud account
-	default:
-		b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+
-			"if the cloud account's root user lists a key with this label, delete it", "account", a.name, "label", first.Label)
+		b.Logger().Info("removed the first key of an unfinished request", "account", a.name, "access_key", key.ID)
 	}
+	return remove(ctx, s, first.path())
+}
+
+// mayList tells whether an account's key can list a first key, if both are of one identity.
+func (a *account) mayList(first firstKey) bool {
+	if !a.vendor.signsIn {
+		return false
+	}
+	endpoint, err := outscale.Endpoint(a.config.Region, a.config.Endpoint)
+	return err == nil && endpoint == first.Endpoint
+}
+
+// giveUpFirstKey drops an entry whose key the account's own key does not find, once that has
+// surely ended. Until then it waits: the key may be another identity's, or of another cloud
+// account. For good it cannot, since it keeps its account from being deleted or changed.
+func (b *backend) giveUpFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
+	if first.Account != a.name || time.Now().Before(first.Expires.Add(clockMargin)) {
+		return nil
+	}
+	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+
+		"if the cloud account's root user lists a key with this label, delete it", "account", a.name, "endpoint", first.Endpoint, "label", first.Label)
 	return remove(ctx, s, first.path())
 }

@@ -275,6 +275,59 @@ func TestFirstKey(t *testing.T) {
 				t.Errorf("%d keys in the cloud", len(keys))
 			}
 		},
+		"a first key without its ledger entry is no orphan to another account of the same cloud account": func(t *testing.T, v *testVault) {
+			v.write("config/other", v.accountFields()...)
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("config/default", v.signInFields()...)
+			v.storage.before = nil
+			<-time.After(walMinAge + time.Second)
+			if err := v.backend.tendAccount(t.Context(), v.storage, "default"); err != nil {
+				t.Error(err)
+			}
+			v.mustHaveNoFirstKeys()
+			v.tidy("account=other")
+			v.mustTidied(tidyDone, nil, "orphans_found", "")
+			v.mustWorkFor("default")
+		},
+		"another account of the same cloud account leaves a first key that is stored alone": func(t *testing.T, v *testVault) {
+			v.write("config/other", v.accountFields()...)
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("config/default", v.signInFields()...)
+			v.storage.before = nil
+			<-time.After(walMinAge + time.Second)
+			if err := v.backend.tendAccount(t.Context(), v.storage, "other"); err != nil { // before its own account does
+				t.Error(err)
+			}
+			v.mustHaveNoFirstKeys()
+			v.mustWorkFor("default")
+		},
+		"an entry that its account cannot end does not keep the account from being deleted for ever": func(t *testing.T, v *testVault) {
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, "config/") {
+					return errInjected
+				}
+				return nil
+			}
+			_, _ = v.try(logical.UpdateOperation, "config/default", append(v.signInFields(), "endpoint=https://api.eu-west-2.outscale.com/api/v1")...)
+			v.storage.before = nil
+			v.write("config/default", v.accountFields()...) // elsewhere
+			v.settle(firstKeyLife - rollbackPeriod)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "still being cleaned up")
+			v.settle(firstKeyPause + 2*rollbackPeriod)
+			v.mustHaveNoFirstKeys()
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete", resp, err)
+		},
 		"an account of another cloud account leaves the entry alone, and tidy shows it": func(t *testing.T, v *testVault) {
 			v.storage.before = func(op, key string) error {
 				if op == "put" && strings.HasPrefix(key, "config/") {
@@ -327,5 +380,14 @@ func (v *testVault) mustKnowOwnKeys(when string) {
 		case config == nil && (key.Expires.IsZero() || time.Until(key.Expires) > firstKeyLife):
 			v.t.Errorf("%s: access key %s of nobody lives until %s", when, key.ID, key.Expires)
 		}
+	}
+}
+
+// mustWorkFor expects the key of an account to be in the cloud.
+func (v *testVault) mustWorkFor(account string) {
+	v.t.Helper()
+	id := v.read("config/" + account)["access_key"].(string)
+	if key, _ := v.account.Key(id); !key.Live(time.Now()) {
+		v.t.Errorf("the key %s of account %q does not work any more", id, account)
 	}
 }

@@ -165,6 +165,15 @@ func TestHuaweiCheck(t *testing.T) {
 				t.Errorf("%v", check)
 			}
 		},
+		"roles of sessions and of new users need no slot of the engine's own identity": func(t *testing.T, v *testVault) {
+			v.configureSessions("ttl=1h")
+			v.write("config/default", "max_ttl=24h", "rotation_period=720h")
+			v.domain.AddGroup("builders")
+			v.write("roles/maker", "credential_type=iam_user", "groups=builders")
+			if check := v.read("check/default"); check["healthy"] != true || len(check["findings"].([]string)) != 0 {
+				t.Errorf("%v", check["findings"])
+			}
+		},
 		"without bounds it says where to set them": func(_ *testing.T, v *testVault) {
 			v.configure()
 			check := v.read("check/default")

@@ -101,8 +101,8 @@ func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, 
 //
 // A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
 // WAL, so a key that is just being issued is found in one of them. One that is just
-// being revoked is gone from the cloud before it leaves the ledger, which the second
-// look at the cloud shows.
+// being revoked is gone from the cloud before it leaves the ledger, and one that is just
+// being handed over has lost its label before: the second look at the cloud shows both.
 func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account, user string) (orphans []provider.Key, looked int, err error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
@@ -143,20 +143,24 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 		return nil, len(keys), fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
 	}
 	orphans = slices.DeleteFunc(orphans, func(orphan provider.Key) bool {
-		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID })
+		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID && key.Label == orphan.Label })
 	})
 	return orphans, len(keys), nil
 }
 
-// strangers are the keys that stand nowhere in the ledger. One identity can have several
-// names there: that of another account which is configured for the same cloud account, or
-// of the user whose the engine's own key is.
+// strangers are the keys that stand nowhere in the ledger and in no configuration. One
+// identity can have several names there: that of another account which is configured for
+// the same cloud account, or of the user whose the engine's own key is. A configuration
+// names a key that its ledger lacks where a crash came between the two.
 func strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
 	paths, err := allLedgerPaths(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	known := make(map[string]bool, len(paths))
+	known, err := configuredKeys(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range paths {
 		known[path.Base(p)] = true
 	}

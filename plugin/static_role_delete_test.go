@@ -71,6 +71,32 @@ func TestKeepKey(t *testing.T) {
 			}
 			v.mustRefuse(logical.DeleteOperation, "keys/"+second, nil, "not in this mount's ledger")
 		},
+		"a tidy that listed the key just before does not delete it": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			handed := false
+			v.storage.before = func(op, key string) error {
+				if op == "get" && key == ledgerPath("default", "app", id) && !handed {
+					handed = true // the tidy has its list, and asks the ledger next
+					handOver(v)
+				}
+				return nil
+			}
+			v.tidy()
+			v.storage.before = nil
+			if !handed {
+				t.Fatal("the tidy did not look the key up: the test proves nothing")
+			}
+			v.mustTidied(tidyDone, nil, "orphans_found", "")
+			mustLive(v, id)
+		},
+		"of a user that is gone nothing is left to hand over": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			v.account.DeleteKey(id)
+			v.deleteUser("app")
+			mustHold(t, handOver(v), id, "does not work any more")
+			mustBeGone(v)
+			v.mustHaveLedger(0)
+		},
 		"without keep_key they are deleted": func(t *testing.T, v *testVault) {
 			id := setUp(v)
 			resp, err := v.try(logical.DeleteOperation, "static-roles/db")
