@@ -261,6 +261,27 @@ func TestHuaweiDelays(t *testing.T) {
 			v.mustRevoke(l)
 			v.mustHaveLive(0)
 		},
+		"so it is where the client that made its key is gone with the account's old configuration": func(t *testing.T, v *testVault) {
+			v.sim.SetHuaweiRules(rules)
+			v.configureUsers()
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			leases := []*testLease{v.lease("job"), v.lease("app")} // the former takes its time
+			v.write("config/default", "max_ttl=1h")
+			for _, l := range leases {
+				if err := v.revoke(l); err == nil {
+					t.Error("revoked")
+				}
+			}
+			v.mustHaveLedgerOfLive()
+			if err := v.renew(leases[0], 0); err != nil {
+				t.Error(err)
+			}
+			<-time.After(30 * time.Second)
+			for _, l := range leases {
+				v.mustRevoke(l)
+			}
+			v.mustBeClean()
+		},
 		"a user whose answer is lost and that appears later is found by the rollback": func(t *testing.T, v *testVault) {
 			v.sim.SetHuaweiRules(rules)
 			v.configureUsers()
