@@ -39,6 +39,7 @@ type accountConfig struct {
 	Region     string `json:"region"`
 	Endpoint   string `json:"endpoint"`
 	DomainID   string `json:"domain_id,omitempty"` // as an operator gave it; AccountID is what the cloud says
+	Signature  string `json:"signature,omitempty"` // empty: the cloud's usual way to sign
 	CACert     string `json:"ca_cert"`
 	ClientCert string `json:"client_cert"`
 	ClientKey  string `json:"client_key"`
@@ -146,7 +147,8 @@ func (c *accountConfig) ownKeys() []string {
 // sameTarget tells whether two configurations speak to the same place with the
 // same key, so that what the cloud said of one holds for the other.
 func (c *accountConfig) sameTarget(other *accountConfig) bool {
-	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint && c.DomainID == other.DomainID
+	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint && c.DomainID == other.DomainID &&
+		c.Signature == other.Signature
 }
 
 // account is a configured cloud account with the client that speaks to it.

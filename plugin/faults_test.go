@@ -197,6 +197,7 @@ func TestCrashes(t *testing.T) {
 			v.configure("ttl=10m")
 			for step := 0; ; step++ {
 				l := v.lease("app")
+				v.settleNew()
 				died := v.dieAt(step, func(context.Context) { _ = v.revoke(l) })
 				if !died {
 					return

@@ -184,7 +184,9 @@ func TestHuaweiCheck(t *testing.T) {
 			v.configure()
 			v.write("roles/ghost", "user_names=ghost")
 			v.mustFind(v.read("check/default"), "error", `user "ghost"`, "does not exist")
+			v.write("roles/job", "credential_type=iam_user", "groups=readers")
 			v.domain.AddUser("vault")
+			v.mustFind(v.read("check/default"), "error", "permission missing", "KeystoneListGroups")
 			v.mustFind(v.read("check/default"), "error", "permission missing", "Security Administrator")
 		},
 	})

@@ -4,11 +4,13 @@
 package cloudkeys
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
@@ -62,6 +64,32 @@ func TestSession(t *testing.T) {
 			}
 			if err := v.renew(l, 0); err == nil {
 				t.Error("renewed")
+			}
+		},
+		"a session that ends with its lease is nothing to warn of, and one that is taken back early is": func(t *testing.T, v *testVault) {
+			var log bytes.Buffer
+			v.logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+			v.restart()
+			v.configureSessions()
+			v.sim.Order(cloudsim.Fault{Op: "CreateTemporaryAccessKeyByAgency", Kind: cloudsim.DelayAnswer, Delay: 300 * time.Millisecond})
+			v.mustRevoke(v.lease("job"))
+			mustHold(t, log.String(), "session works on")
+			log.Reset()
+			l := v.lease("job")
+			<-time.After(time.Until(l.Expires))
+			v.mustRevoke(l)
+			if log.Len() > 0 {
+				t.Errorf("%s", log.String())
+			}
+		},
+		"its lease ends no later where the cloud answers late and this machine's clock is slow": func(t *testing.T, v *testVault) {
+			v.configureSessions("ttl=15m")
+			v.sim.SetClockSkew(time.Minute)
+			v.sim.Order(cloudsim.Fault{Op: "CreateTemporaryAccessKeyByAgency", Kind: cloudsim.DelayAnswer, Delay: 14 * time.Second, Times: 1})
+			ends := time.Now().Add(minSession)
+			l := v.lease("job")
+			if l.Expires.After(ends) {
+				t.Errorf("the lease ends %s after the session", l.Expires.Sub(ends))
 			}
 		},
 		"a lost answer costs one more call": func(t *testing.T, v *testVault) {

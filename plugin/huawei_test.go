@@ -37,6 +37,7 @@ func TestHuaweiAccount(t *testing.T) {
 			other := v.sim.AddDomain("other")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "domain_id="+other.ID()), "domain_id")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "domain_id=no id"), "domain_id")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "domain_id=a-name", "verify=false"), "domain_id")
 		},
 		"a key that may not look its account up works with domain_id": func(_ *testing.T, v *testVault) {
 			v.domain.HideDomain("vault")
@@ -57,10 +58,27 @@ func TestHuaweiAccount(t *testing.T) {
 		"what belongs to OUTSCALE is refused, and the other way round": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei", "login=a@b", "password=c"}, "makes no key with login and password")
 			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=outscale", "domain_id=x", "access_key=a", "secret_key=b"}, "domain_id", "Huawei Cloud alone")
+			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=outscale", "signature=otc", "access_key=a", "secret_key=b"}, "signature", "Huawei Cloud alone")
 			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=aws"}, `unknown provider "aws"`, "outscale or huawei")
 			v.mustRefuse(logical.UpdateOperation, "config/other", nil, "provider is missing", "outscale or huawei")
 			v.configure()
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"username_template=9{{ random 20 }}"}, "not beginning with a digit")
+		},
+		"a cloud of the OTC family is signed for its own way": func(t *testing.T, v *testVault) {
+			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{OldDialectOnly: true})
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), "key")
+			v.write("config/default", append(v.accountFields(), "signature=otc")...)
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			if got := v.read("config/default")["signature"]; got != "otc" {
+				t.Errorf("%v", got)
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"signature=v4"}, `signature "v4" is not known`, "sdk", "otc")
+			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{})
+			v.patch("config/default", map[string]any{"signature": nil})
+			if got := v.read("config/default")["signature"]; got != "sdk" {
+				t.Errorf("%v", got)
+			}
 		},
 		"a null resets the region to the cloud's default": func(t *testing.T, v *testVault) {
 			v.configure()
@@ -260,6 +278,27 @@ func TestHuaweiDelays(t *testing.T) {
 			<-time.After(30 * time.Second)
 			v.mustRevoke(l)
 			v.mustHaveLive(0)
+		},
+		"so it is where the client that made its key is gone with the account's old configuration": func(t *testing.T, v *testVault) {
+			v.sim.SetHuaweiRules(rules)
+			v.configureUsers()
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			leases := []*testLease{v.lease("job"), v.lease("app")} // the former takes its time
+			v.write("config/default", "max_ttl=1h")
+			for _, l := range leases {
+				if err := v.revoke(l); err == nil {
+					t.Error("revoked")
+				}
+			}
+			v.mustHaveLedgerOfLive()
+			if err := v.renew(leases[0], 0); err != nil {
+				t.Error(err)
+			}
+			<-time.After(30 * time.Second)
+			for _, l := range leases {
+				v.mustRevoke(l)
+			}
+			v.mustBeClean()
 		},
 		"a user whose answer is lost and that appears later is found by the rollback": func(t *testing.T, v *testVault) {
 			v.sim.SetHuaweiRules(rules)

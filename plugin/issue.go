@@ -78,7 +78,7 @@ func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrde
 	if err != nil {
 		return recordedKey{}, b.afterFailedCreate(ctx, i, key, err)
 	}
-	key.entry.AccessKey = key.ID
+	key.entry.AccessKey, key.entry.Made = key.ID, time.Now()
 	if err := b.recordKey(ctx, i, key); err != nil {
 		b.undoKey(ctx, i, key)
 		return recordedKey{}, err

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
@@ -87,7 +88,7 @@ func (b *backend) equipUser(ctx context.Context, i issuance, key *recordedKey, u
 	if err != nil {
 		return err
 	}
-	key.IssuedKey, key.entry.AccessKey = made, made.ID
+	key.IssuedKey, key.entry.AccessKey, key.entry.Made = made, made.ID, time.Now()
 	if err := b.recordKey(ctx, i, *key); err != nil {
 		return err
 	}

@@ -41,7 +41,8 @@ type ledgerEntry struct {
 	Role      string        `json:"role"`
 	Label     string        `json:"label"`
 	Issued    time.Time     `json:"issued"`
-	Expires   time.Time     `json:"expires"` // never earlier than the key's date in the cloud
+	Made      time.Time     `json:"made,omitzero"` // when the cloud has answered the create
+	Expires   time.Time     `json:"expires"`       // never earlier than the key's date in the cloud
 
 	Accessor    string `json:"accessor"` // of the token that asked
 	EntityID    string `json:"entity_id"`
@@ -99,7 +100,7 @@ func (e *ledgerEntry) keySpec() provider.KeySpec {
 
 // ref names the key to the cloud.
 func (e *ledgerEntry) ref() provider.KeyRef {
-	return provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires}
+	return provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires, Made: e.Made}
 }
 
 // destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
@@ -112,7 +113,7 @@ func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
 	if e.Kind != keylabel.KindUser {
 		return nil
 	}
-	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label})
+	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label, Made: e.Made})
 }
 
 // strike takes a key out of the ledger once the cloud is known to have lost it, and out

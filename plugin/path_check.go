@@ -33,7 +33,7 @@ func (b *backend) pathCheck() []*framework.Path {
 		},
 		HelpSynopsis: "The account's health, each finding with its remedy.",
 		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots of the roles' users are " +
-			"used. Permissions to change something are tried with the API's DryRun: nothing is changed in the cloud. Each finding reads " +
+			"used. Permissions are tried without changing anything in the cloud: with OUTSCALE's DryRun all of them, on Huawei Cloud those to read alone. Each finding reads " +
 			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a third of its life is left.",
 	}}
 }

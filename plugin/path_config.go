@@ -302,6 +302,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	take(data, "region", &c.Region)
 	take(data, "endpoint", &c.Endpoint)
 	take(data, "domain_id", &c.DomainID)
+	take(data, "signature", &c.Signature)
 	take(data, "ca_cert", &c.CACert)
 	take(data, "client_cert", &c.ClientCert)
 	take(data, "client_key", &c.ClientKey)

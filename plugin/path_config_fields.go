@@ -47,6 +47,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeString,
 			Description: "Id of the account (huawei), for a key that may not look it up. Default: what the cloud says.",
 		},
+		"signature": {
+			Type: framework.TypeString, AllowedValues: []any{signatureSDK, signatureOTC},
+			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the Open Telekom Cloud family. Default: sdk.",
+		},
 		"ca_cert":     {Type: framework.TypeString, Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's."},
 		"client_cert": {Type: framework.TypeString, Description: "PEM client certificate, where the account's API access rules demand one."},
 		"client_key": {
@@ -116,6 +120,7 @@ func (c *accountConfig) answer() map[string]any {
 		"region":                  c.Region,
 		"endpoint":                c.Endpoint,
 		"domain_id":               c.domainID(),
+		"signature":               c.signature(),
 		"ca_cert":                 c.CACert,
 		"client_cert":             c.ClientCert,
 		"ttl":                     seconds(c.TTL),

@@ -408,6 +408,7 @@ func TestUserCrashes(t *testing.T) {
 			v.configureUsers()
 			for step := 0; ; step++ {
 				l := v.lease("job")
+				v.settleNew()
 				died := v.dieAt(step, func(context.Context) { _ = v.revoke(l) })
 				v.restart()
 				if !died {

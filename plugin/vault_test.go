@@ -46,6 +46,7 @@ type testVault struct {
 	events   *logical.MockEventSender
 	sender   logical.EventSender // events, unless a test puts another in its place
 	leases   []*testLease
+	logger   hclog.Logger
 }
 
 // newTestVault mounts the engine on an empty account with an EIM user "app".
@@ -65,6 +66,7 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
 		events:  logical.NewMockEventSender(),
+		logger:  hclog.NewNullLogger(),
 	}
 	v.sender = v.events
 	if account != nil {
@@ -83,7 +85,7 @@ func (v *testVault) restart() {
 		v.engine = serveOverGRPC(v.t, factory(Build{}, v.openSimulated))
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
-		Logger: hclog.NewNullLogger(), System: v.system, StorageView: v.storage, EventsSender: v.sender,
+		Logger: v.logger, System: v.system, StorageView: v.storage, EventsSender: v.sender,
 	})
 	if err != nil {
 		v.t.Fatal(err)

@@ -45,9 +45,19 @@ func huaweiVendor() vendor {
 }
 
 // huaweiDomainID is what the cloud calls the id of an account.
-var huaweiDomainID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+var huaweiDomainID = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
+
+// The values of an account's signature field. Which one the relatives of Huawei Cloud take
+// besides the one that their own clients write is not documented.
+const (
+	signatureSDK = "sdk"
+	signatureOTC = "otc"
+)
 
 func checkHuaweiAccount(c *accountConfig) error {
+	if c.signature() != signatureSDK && c.signature() != signatureOTC {
+		return mendable("signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family", c.Signature, signatureSDK, signatureOTC)
+	}
 	if c.DomainID != "" && !huaweiDomainID.MatchString(c.DomainID) {
 		return mendable("domain_id %q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", c.DomainID)
 	}
@@ -65,13 +75,26 @@ func (c *accountConfig) domainID() string {
 	return cmp.Or(c.DomainID, c.AccountID)
 }
 
+// signature is how requests to Huawei Cloud are signed; empty on other clouds.
+func (c *accountConfig) signature() string {
+	if c.Provider != huawei.Name {
+		return ""
+	}
+	return cmp.Or(c.Signature, signatureSDK)
+}
+
 func huaweiConfig(c *accountConfig, userAgent string) huawei.Config {
+	dialect := huawei.DialectAccess
+	if c.signature() == signatureOTC {
+		dialect = huawei.DialectCredential
+	}
 	return huawei.Config{
 		AccessKey:  c.AccessKey,
 		SecretKey:  provider.Secret(c.SecretKey),
 		Region:     c.Region,
 		Endpoint:   c.Endpoint,
 		DomainID:   c.domainID(),
+		Dialect:    dialect,
 		TLS:        c.tls(),
 		UserAgent:  userAgent,
 		Timeout:    c.RequestTimeout,

@@ -41,6 +41,9 @@ func checkOutscaleAccount(c *accountConfig) error {
 	if c.DomainID != "" {
 		return mendable("domain_id goes with an account of Huawei Cloud alone: leave it out")
 	}
+	if c.Signature != "" {
+		return mendable("signature goes with an account of Huawei Cloud alone: leave it out")
+	}
 	if _, err := outscale.Endpoint(c.Region, c.Endpoint); err != nil {
 		return mendable("%s", err)
 	}

@@ -160,6 +160,6 @@ func (c iamCaller) newSession(as iamCaller, duration *int) sessionAnswer {
 	c.cloud.sessions[id] = s
 	c.cloud.secrets = append(c.cloud.secrets, s.secret, s.token)
 	return sessionAnswer{sessionCredential{
-		Access: id, Secret: s.secret, SecurityToken: s.token, ExpiresAt: formatIAMDate(s.ends),
+		Access: id, Secret: s.secret, SecurityToken: s.token, ExpiresAt: formatIAMDate(s.ends.Add(c.cloud.skew)), // by the clock of the cloud
 	}}
 }

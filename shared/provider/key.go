@@ -67,6 +67,7 @@ type KeyRef struct {
 	ID        string
 	Label     string    // written on the key: a cloud that keeps the date beside it writes both at once
 	Expires   time.Time // the key's date; zero: never
+	Made      time.Time // when the cloud has answered its create; zero: long ago, or not known
 }
 
 // Whoami is what the cloud says of the key that signs the calls.

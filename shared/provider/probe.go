@@ -12,7 +12,8 @@ import (
 type PermissionProber interface {
 	// ProbePermissions asks for each call of the uses whether the engine's key may make
 	// it, and changes nothing. It returns an error for each that it may not make, of kind
-	// Denied, and for each that this could not be found out of.
+	// Denied, and for each that this could not be found out of. Where a cloud tells of no
+	// permission to change something, it asks for those to read alone.
 	ProbePermissions(ctx context.Context, uses ...Use) []error
 }
 

@@ -6,6 +6,7 @@ package provider
 import (
 	"context"
 	"iter"
+	"time"
 )
 
 // Users makes and removes users that exist for one access key.
@@ -50,6 +51,7 @@ type UserRef struct {
 	ID        string // empty: unknown
 	Name      string // for messages: it may have been changed
 	Label     string
+	Made      time.Time // when the cloud has surely made it; zero: long ago, or not known
 }
 
 // Rights are what a user may do.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 		if neverConnected(err) {
 			return nil, &NotSentError{Err: err}
 		}
-		return nil, err
+		return nil, unquoted(err)
 	}
 	defer resp.Body.Close()
 	if s.clock != nil {
@@ -50,7 +51,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+		return nil, fmt.Errorf("reading the answer: %w", unquoted(err))
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
@@ -58,6 +59,18 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	resp.Request = req // not every http.RoundTripper sets it, and Retryable needs it
 	return resp, nil
+}
+
+// unquoted takes out of an error what it repeats of an answer, which may hold a secret key.
+// net/http quotes what it cannot read as HTTP ("malformed HTTP response ...", "malformed
+// MIME header line: ...") and has no type for these errors; those that it has types for, and
+// those of a context, quote nothing.
+func unquoted(err error) error {
+	said, _, quotes := strings.Cut(err.Error(), `"`)
+	if !quotes {
+		return err
+	}
+	return fmt.Errorf("%s (the answer is not repeated, since it may hold a secret)", strings.TrimRight(said, ": "))
 }
 
 // NotSentError is the failure of a call that certainly never reached the cloud,

@@ -4,9 +4,11 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -149,4 +151,52 @@ func TestPeekOfABodyThatFailsIsEmpty(t *testing.T) {
 	if got := Peek(resp); got != nil {
 		t.Errorf("got %q", got)
 	}
+}
+
+// A middlebox may mangle an answer in any way, and it may be the one to a create.
+func TestAnAnswerThatIsNoHTTPIsNotRepeated(t *testing.T) {
+	const secret = "TTqAHPbhWorg9ozx8Dv9MUyzYnOKDppxzHt12345"
+	const body = `{"credential":{"access":"P83EVBZJMXCYTMUIAAAA","secret":"` + secret + `"}}`
+	for name, raw := range map[string]string{
+		"no head at all":                   body + "\r\n\r\n",
+		"no empty line before the body":    "HTTP/1.1 201 Created\r\n" + body + "\r\n\r\n",
+		"the body in the place of a value": "HTTP/1.1 201 Created\r\nContent-Length: " + body + "\r\n\r\n",
+		"a body without its chunks":        "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n" + body + "\r\n\r\n",
+		"a body in the place of a trailer": "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n" + body + "\r\n\r\n",
+		"a status that is none":            "HTTP/1.1 " + body + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := chainTo(base(t, TLS{})).RoundTrip(newRequest(t, t.Context(), rawServer(t, raw)))
+			var notSent *NotSentError
+			if err == nil || errors.As(err, &notSent) {
+				t.Fatalf("got %v, want an error that says nothing of the call's fate", err)
+			}
+			for e := err; e != nil; e = errors.Unwrap(e) {
+				if strings.Contains(e.Error(), secret[:8]) {
+					t.Errorf("got %v", e)
+				}
+			}
+		})
+	}
+}
+
+// rawServer answers a call with these bytes, HTTP or not.
+func rawServer(t *testing.T, answer string) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return // the test is over
+		}
+		defer conn.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.WriteString(conn, answer)
+		}
+	}()
+	return "http://" + listener.Addr().String()
 }

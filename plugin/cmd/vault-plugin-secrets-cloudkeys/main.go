@@ -7,6 +7,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"os"
 
 	"github.com/hashicorp/vault/api"
@@ -19,11 +21,18 @@ import (
 var version string
 
 func main() {
+	silenceNetHTTP()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
+
+// silenceNetHTTP keeps answers out of the server's log. Where an answer is longer than its
+// Content-Length says, net/http prints the rest of it ("Unsolicited response received on idle
+// HTTP channel starting with ...") through the standard logger, which nothing else here uses:
+// of the answer to a create that is the secret key. An http.Transport takes no logger.
+func silenceNetHTTP() { log.SetOutput(io.Discard) }
 
 // run serves the engine to the server that started the process.
 func run(args []string) error {

@@ -68,6 +68,8 @@ var (
 
 	_ provider.Relabeler = (*Client)(nil)
 	_ provider.ClockSkew = (*Client)(nil)
+
+	_ provider.PermissionProber = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.

@@ -24,6 +24,7 @@ var endpoints = map[string]string{
 	"eu-west-0":   "https://iam.eu-west-0.myhuaweicloud.com",
 	"eu-de":       "https://iam.eu-de.otc.t-systems.com",
 	"eu-nl":       "https://iam.eu-nl.otc.t-systems.com",
+	"eu-ch2":      "https://iam-pub.eu-ch2.sc.otc.t-systems.com",
 }
 
 // Endpoint returns the address of the IAM API: the one given, or the public one of the

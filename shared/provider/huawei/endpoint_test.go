@@ -15,6 +15,7 @@ func TestEndpoint(t *testing.T) {
 		"Europe":                     {"eu-west-101", "", "https://iam.myhuaweicloud.eu"},
 		"a partner in Europe":        {"eu-west-0", "", "https://iam.eu-west-0.myhuaweicloud.com"},
 		"Open Telekom Cloud":         {"eu-de", "", "https://iam.eu-de.otc.t-systems.com"},
+		"its Swiss relative":         {"eu-ch2", "", "https://iam-pub.eu-ch2.sc.otc.t-systems.com"},
 		"a regional one, given":      {"eu-west-101", "https://iam.eu-west-101.myhuaweicloud.eu", "https://iam.eu-west-101.myhuaweicloud.eu"},
 		"another cloud, given":       {"eu-ch2", "https://iam-pub.eu-ch2.sc.otc.t-systems.com/", "https://iam-pub.eu-ch2.sc.otc.t-systems.com"},
 		"a port":                     {"eu-ch2", "https://iam.example:8443", "https://iam.example:8443"},

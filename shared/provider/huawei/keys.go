@@ -135,6 +135,7 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	if err != nil {
 		return fmt.Errorf("access key %s: %w", ref.ID, err)
 	}
+	c.recent.hear(ref.ID, ref.Made)
 	err = c.onceKnown(ctx, ref.ID, opUpdateKey, func() error {
 		return c.updateKey(ctx, ref.ID, wireKey{Description: description})
 	})

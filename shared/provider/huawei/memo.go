@@ -50,9 +50,9 @@ func (m memo) get(ctx context.Context, ask func() (string, error)) (string, erro
 }
 
 const (
-	// namesKept bounds how long a user's id is believed to be that of its name: names can
-	// be given to others.
-	namesKept = 10 * time.Minute
+	// namesKept bounds how long a user's id is believed to be that of its name. The name of a
+	// user who was renamed can be given to another, and so long leases are keys of the former.
+	namesKept = time.Minute
 	maxNames  = 1000
 )
 

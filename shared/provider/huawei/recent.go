@@ -22,7 +22,7 @@ const (
 	lastPause  = 4 * time.Second
 )
 
-// recent remembers what this client made a moment ago, or may have made: "not found" says
+// recent remembers what was made a moment ago, or may have been made: "not found" says
 // nothing of it yet.
 type recent struct {
 	mu   sync.Mutex // never held while waiting
@@ -40,6 +40,20 @@ func (r *recent) add(what string) {
 	r.made[what] = time.Now()
 }
 
+// hear takes what another client has made, the one of a configuration that was replaced or
+// of a process that is gone. What this one knows better stays.
+func (r *recent) hear(what string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.made[what]; known || what == "" || time.Since(at) >= settling {
+		return
+	}
+	if r.made == nil {
+		r.made = map[string]time.Time{}
+	}
+	r.made[what] = at
+}
+
 func (r *recent) has(what string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,12 +61,14 @@ func (r *recent) has(what string) bool {
 	return ok && time.Since(at) < settling
 }
 
-// drop forgets what the cloud has known well enough to delete it.
+// drop makes what the cloud has known well enough to delete it a thing of the past.
 func (r *recent) drop(whats ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, what := range whats {
-		delete(r.made, what)
+		if _, known := r.made[what]; known {
+			r.made[what] = time.Time{} // hear must not bring it back
+		}
 	}
 }
 

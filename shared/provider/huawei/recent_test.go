@@ -166,3 +166,26 @@ func TestWhatWasJustMadeIsForgottenAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAnotherClientHasMadeIsHeardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recent
+		r.hear("", time.Now())
+		r.hear("old", time.Now().Add(-settling))
+		r.hear("new", time.Now().Add(-time.Second))
+		if len(r.made) != 1 || !r.has("new") {
+			t.Errorf("got %v", r.made)
+		}
+		r.hear("new", time.Now())
+		<-time.After(settling - time.Second)
+		if r.has("new") {
+			t.Error("it counts from when it was heard of last")
+		}
+		r.add("deleted")
+		r.drop("deleted", "unknown")
+		r.hear("deleted", time.Now())
+		if r.has("deleted") || r.has("unknown") {
+			t.Errorf("what was deleted is new again: %v", r.made)
+		}
+	})
+}

@@ -20,16 +20,19 @@ import (
 // After (1) the key is dead, whatever happens then; a crash between the two leaves a key
 // that cannot sign, and calling again goes on.
 func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
+	c.recent.hear(ref.ID, ref.Made)
 	return c.gone(ctx, opDeleteKey, ref, c.remove(ctx, ref))
 }
 
 // DeactivateKey implements provider.Stages.
 func (c *Client) DeactivateKey(ctx context.Context, ref provider.KeyRef) error {
+	c.recent.hear(ref.ID, ref.Made)
 	return c.gone(ctx, opUpdateKey, ref, c.deactivate(ctx, ref))
 }
 
 // DeleteKey implements provider.Stages.
 func (c *Client) DeleteKey(ctx context.Context, ref provider.KeyRef) error {
+	c.recent.hear(ref.ID, ref.Made)
 	return c.gone(ctx, opDeleteKey, ref, c.deleteKey(ctx, ref.ID))
 }
 

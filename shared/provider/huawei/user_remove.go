@@ -4,6 +4,7 @@
 package huawei
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ var errNotOurs = errors.New("it does not carry the label that it was made with, 
 // Everything that hangs on the user is looked up, not remembered: its owner may have made
 // a further key. A crash anywhere leaves a user that the next attempt finds again.
 func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
+	c.recent.hear(cmp.Or(ref.ID, ref.Label), ref.Made)
 	user, err := c.labelledUser(ctx, ref)
 	if err != nil {
 		return fmt.Errorf("removing user %s: %w", ref.Name, err)

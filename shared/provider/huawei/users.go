@@ -118,8 +118,8 @@ func (l links) whole(list call) error {
 }
 
 // forUser makes a call with a user's id; the empty name is the caller. A remembered id may
-// be that of a user who is gone and whose name has gone to another, so "not found" makes
-// it ask once more; of a user made just now it makes it wait.
+// be that of a user who is gone and whose name has gone to another, so a refusal makes it ask
+// once more, and try the other. "Not found" of a user made just now makes it wait.
 func (c *Client) forUser(ctx context.Context, op, name string, call func(id string) error) error {
 	if name == "" {
 		id, err := c.callerID(ctx)
@@ -128,18 +128,33 @@ func (c *Client) forUser(ctx context.Context, op, name string, call func(id stri
 		}
 		return call(id)
 	}
-	if id := c.names.get(name); id != "" {
-		err := c.onceKnown(ctx, id, op, func() error { return call(id) })
-		if provider.KindOf(err) != provider.KindNotFound {
-			return err
+	remembered := c.names.get(name)
+	var refusal error
+	if remembered != "" {
+		refusal = c.onceKnown(ctx, remembered, op, func() error { return call(remembered) })
+		if !mayBeOfTheID(refusal) {
+			return refusal
 		}
 		c.names.forget(name)
 	}
 	id, err := c.findUser(ctx, name)
-	if err != nil {
+	switch {
+	case err != nil && provider.KindOf(refusal) == provider.KindDenied:
+		return refusal // a key that may not do this may not be allowed to list users either
+	case err != nil:
 		return err
+	case id == remembered:
+		return refusal
+	default:
+		return call(id)
 	}
-	return call(id)
+}
+
+// mayBeOfTheID tells refusals that a call with the id of a user who is gone could get. Which
+// of them it gets is not documented (a create: 400, 401, 403 and 500).
+func mayBeOfTheID(err error) bool {
+	kind := provider.KindOf(err)
+	return kind == provider.KindNotFound || kind == provider.KindInvalid || kind == provider.KindDenied
 }
 
 // findUser asks the cloud for the id of a name.

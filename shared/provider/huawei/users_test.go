@@ -85,6 +85,44 @@ func TestAUserMadeAnewUnderItsNameIsFound(t *testing.T) {
 	}
 }
 
+// What the cloud answers to the id of a user that is gone is documented for none of the calls.
+func TestARefusedIDIsLookedUpAnewWhateverTheRefusal(t *testing.T) {
+	users := func(id string) exchange {
+		return exchange{status: 200, body: `{"users":[{"id":"` + id + `","name":"deploy","enabled":true}]}`}
+	}
+	spec := provider.KeySpec{User: "deploy", Label: ours, Expires: due}
+	for name, refusal := range map[string]exchange{
+		"an invalid parameter": {status: 400, body: `{"error_code":"IAM.0011","error_msg":"Request parameter user_id is invalid."}`},
+		"no permission":        {status: 403, body: `{"error":{"message":"You have no permission.","code":403}}`},
+		"not found":            {status: 404, body: `{"error":{"message":"Could not find user: 1a.","code":404}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, server := serve(t, refusal, users(wireUserID), exchange{status: 201, body: madeKey})
+			client.names.put("deploy", "1a")
+			_, err := client.CreateKey(t.Context(), spec)
+			mustDo(t, err)
+			if client.names.get("deploy") != wireUserID || server.count() != 3 {
+				t.Errorf("sent %+v", server.requests)
+			}
+		})
+		t.Run(name+", and it is the same user still", func(t *testing.T) {
+			client, server := serve(t, refusal, users(wireUserID), exchange{status: 201, body: madeKey})
+			client.names.put("deploy", wireUserID)
+			_, err := client.CreateKey(t.Context(), spec)
+			if err == nil || server.count() != 2 {
+				t.Errorf("got %v, sent %+v", err, server.requests)
+			}
+		})
+	}
+	t.Run("a quota is the user's own", func(t *testing.T) {
+		client, server := serve(t, exchange{status: 400, body: `{"error":{"message":"akSkNumExceed","code":400}}`})
+		client.names.put("deploy", wireUserID)
+		_, err := client.CreateKey(t.Context(), spec)
+		mustBeKind(t, err, provider.KindQuota)
+		server.sent(t)
+	})
+}
+
 func TestNamesAreRememberedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n names
