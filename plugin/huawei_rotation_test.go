@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +50,25 @@ func TestHuaweiRotation(t *testing.T) {
 			}
 			v.mustRevoke(v.lease("app"))
 			v.mustHaveOwnKeys(1)
+		},
+		"no date stands on the engine's own key and a static role's, by which somebody could end them": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.write("config/default", "rotation_period=24h")
+			v.rotate()
+			v.write("static-roles/app", "user_name=app", "rotation_period=24h")
+			made := 0
+			for _, key := range v.domain.Keys() {
+				if !strings.HasPrefix(key.Description, "cloudkeys-") {
+					continue
+				}
+				made++
+				if strings.Contains(key.Description, "until") {
+					t.Errorf("access key %s of %s: %q", key.ID, key.User, key.Description)
+				}
+			}
+			if made != 2 {
+				t.Errorf("%d keys", made)
+			}
 		},
 		"a new key that is refused for seconds takes over all the same": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

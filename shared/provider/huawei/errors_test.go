@@ -66,6 +66,8 @@ func TestRefusalsAreClassified(t *testing.T) {
 		"throttled by the gateway":           {429, flat("APIGW.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by an older gateway":      {429, flat("APIG.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by IAM":                   {429, flat("IAM.0012", "threshold: 10 times per 1 seconds"), provider.KindThrottled, transport.Silent},
+		"throttled, under another status":    {403, flat("APIGW.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
+		"the same by IAM":                    {400, flat("IAM.0012", "threshold: 10 times per 1 seconds"), provider.KindThrottled, transport.Silent},
 		"throttled by a page":                {429, "slow down", provider.KindThrottled, transport.Silent},
 		"an error inside":                    {500, flat("IAM.0006", "error"), provider.KindAmbiguous, transport.Silent},
 		"a gateway's page":                   {502, "<html>", provider.KindAmbiguous, transport.Silent},

@@ -114,6 +114,15 @@ func TestARefusedIDIsLookedUpAnewWhateverTheRefusal(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a key that may not list users either hears what it may not", func(t *testing.T) {
+		client, _ := serve(t, exchange{status: 403, body: `{"error":{"message":"Not this.","code":403}}`}, exchange{status: 403, body: `{"error":{"message":"Nor that.","code":403}}`})
+		client.names.put("deploy", "1a")
+		_, err := client.CreateKey(t.Context(), spec)
+		mustBeKind(t, err, provider.KindDenied)
+		if !strings.Contains(err.Error(), opCreateKey) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a quota is the user's own", func(t *testing.T) {
 		client, server := serve(t, exchange{status: 400, body: `{"error":{"message":"akSkNumExceed","code":400}}`})
 		client.names.put("deploy", wireUserID)

@@ -229,6 +229,28 @@ func TestAnAnswerToACreateIsHeldAgainstTheRequest(t *testing.T) {
 	}
 }
 
+// An answer about another key is no success, whatever its status.
+func TestAnAnswerToAChangeIsHeldAgainstTheRequest(t *testing.T) {
+	other := strings.Replace(madeKey, madeID, "OTHEROTHEROTHEROTHER", 1)
+	ref := provider.KeyRef{AccountID: wireDomain, User: "deploy", ID: madeID, Label: ours, Expires: due}
+	for name, change := range map[string]func(*Client) error{
+		"MoveExpiry":    func(c *Client) error { return c.MoveExpiry(t.Context(), ref) },
+		"DeactivateKey": func(c *Client) error { return c.DeactivateKey(t.Context(), ref) },
+		"RevokeKey":     func(c *Client) error { return c.RevokeKey(t.Context(), ref) },
+		"RelabelKey":    func(c *Client) error { return c.RelabelKey(t.Context(), ref) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, body := range []string{other, "{}", "null"} {
+				client, server := serve(t, exchange{status: 200, body: body})
+				err := change(client)
+				mustBeKind(t, err, provider.KindAmbiguous)
+				mustHide(t, err, madeSecret)
+				server.sent(t)
+			}
+		})
+	}
+}
+
 func TestTheCreatedKeyIsReadWhole(t *testing.T) {
 	client, _ := serve(t, exchange{status: 201, body: madeKey})
 	client.names.put("deploy", wireUserID)
