@@ -289,12 +289,6 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 	if !a.mayList(first) {
 		return b.giveUpFirstKey(ctx, s, a, first)
 	}
-	// Whether a request got as far as storing its key is in storage.
-	config, err := load[accountConfig](ctx, s, configPrefix+a.name)
-	if err != nil || config == nil || config.AccessKey != a.config.AccessKey {
-		b.forgetAccount(a.name)
-		return err
-	}
 	keys, err := a.cloud.ListKeys(ctx, "")
 	if err != nil {
 		return err
@@ -303,7 +297,7 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 	if found < 0 {
 		return b.giveUpFirstKey(ctx, s, a, first)
 	}
-	configured, err := configuredKeys(ctx, s)
+	configured, err := configuredKeys(ctx, s) // whether a request got as far as storing its key is in storage
 	if err != nil {
 		return err
 	}

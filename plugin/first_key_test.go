@@ -184,6 +184,53 @@ func TestFirstKey(t *testing.T) {
 			v.mustHaveLive(0)
 			v.mustHaveNoFirstKeys()
 		},
+		"a client that hangs up leaves no key": func(t *testing.T, v *testVault) {
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			v.sim.OnAnswer(func(c cloudsim.Call) {
+				if c.Op == "CreateAccessKey" {
+					hangUp()
+				}
+			})
+			resp, err := v.request(ctx, logical.UpdateOperation, "config/default", v.signInFields()...)
+			if failure(resp, err) == nil {
+				t.Error("accepted")
+			}
+			v.mustHaveLive(0)
+			v.mustHaveNoFirstKeys()
+		},
+		"a key that neither works nor can be deleted keeps its entry, until an account ends it": func(t *testing.T, v *testVault) {
+			for _, op := range []string{"ReadAccounts", "DeleteAccessKey"} {
+				defer v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 500})()
+			}
+			resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
+			if failure(resp, err) == nil {
+				t.Error("accepted")
+			}
+			v.mustHaveLive(1)
+			entries, err := firstKeys(t.Context(), v.storage)
+			if err != nil || len(entries) != 1 {
+				t.Errorf("%d entries, %v", len(entries), err)
+			}
+		},
+		"a tick does not delete the key of a request that still runs": func(t *testing.T, v *testVault) {
+			v.write("config/other", v.accountFields()...)
+			ticked := false
+			v.storage.before = func(op, key string) error {
+				if op == "put" && key == "config/default" && !ticked {
+					ticked = true
+					if err := v.backend.tendAccount(t.Context(), v.storage, "other"); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			v.write("config/default", v.signInFields()...)
+			if !ticked {
+				t.Error("no tick: the test proves nothing")
+			}
+			v.mustWorkFor("default")
+		},
 		"a lost answer leaves nothing, or an entry that waits": func(t *testing.T, v *testVault) {
 			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})
 			resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
