@@ -142,20 +142,26 @@ func (a *Access) Connect(ctx context.Context, name string) (Client, func(), erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("account %q: %w", name, err)
 	}
-	if a.session != nil && account.Provider == huawei.Name && account.Token == "" {
-		settle(ctx, client)
+	if a.session != nil && account.Provider == huawei.Name && account.Token == "" && !knows(ctx, client) {
+		client.Close() // after a refusal it would hold its calls back for minutes
+		wait(ctx, settling)
+		if client, err = Open(account); err != nil {
+			return nil, nil, fmt.Errorf("account %q: %w", name, err)
+		}
 	}
 	return client, client.Close, nil
 }
 
-// settle waits where the cloud does not know a key yet that Vault made just now. What else
-// is wrong with the key its first use will say.
-func settle(ctx context.Context, client provider.Caller) {
+// knows tells whether the cloud knows the key that Vault made just now. What else is wrong
+// with the key its first use will say.
+func knows(ctx context.Context, client provider.Caller) bool {
 	_, err := client.OwnKey(ctx)
-	if kind := provider.KindOf(err); kind != provider.KindNotFound && kind != provider.KindKeyUnclear {
-		return
-	}
-	timer := time.NewTimer(settling)
+	kind := provider.KindOf(err)
+	return kind != provider.KindNotFound && kind != provider.KindKeyUnclear
+}
+
+func wait(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
