@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
@@ -22,6 +23,9 @@ const (
 	defaultTimeout   = 15 * time.Second
 	defaultRetries   = 3
 )
+
+// Huawei Cloud tells when a key was last used, which the sweep finds out by itself.
+var _ sweep.Usage = (*huawei.Client)(nil)
 
 // Account is what it takes to call a cloud account.
 type Account struct {
