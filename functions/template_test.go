@@ -113,6 +113,7 @@ func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	for _, values := range []map[string]string{
 		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b"},
 		{"OSC_ACCESS_KEY": "AK", "MODE": "enforce", "AWS_SAM_LOCAL": "true"},
+		{"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_REGION": "ap-southeast-1"},
 	} {
 		getenv := func(name string) string {
 			if !slices.Contains(named, name) {

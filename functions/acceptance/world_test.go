@@ -243,7 +243,11 @@ func (w *world) mustHaveGivenBack() {
 }
 
 func (w *world) hasOwnKey() bool {
-	return slices.ContainsFunc(w.account.Keys(), func(key cloudsim.Key) bool { return key.User == "functions" })
+	if slices.ContainsFunc(w.account.Keys(), func(key cloudsim.Key) bool { return key.User == "functions" }) {
+		return true
+	}
+	domain := w.sim.Domain("acme")
+	return domain != nil && slices.ContainsFunc(domain.Keys(), func(key cloudsim.IAMKey) bool { return key.User == "functions" })
 }
 
 // mustHideSecrets searches everything that the function wrote and answered.

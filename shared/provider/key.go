@@ -95,6 +95,8 @@ const (
 	IdentityUser IdentityKind = "user"
 	// IdentityUnknown is a user whose name the key is not allowed to find out.
 	IdentityUnknown IdentityKind = "unknown"
+	// IdentitySession is a temporary key, which stands in no list of keys.
+	IdentitySession IdentityKind = "session"
 )
 
 // AccessPolicy is the account's rule for all its access keys.

@@ -13,6 +13,8 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 const (
@@ -23,6 +25,11 @@ const (
 	// outlives the run by: a key must not end between deactivating and deleting another.
 	longestRun  = 15 * time.Minute
 	leaseMargin = time.Minute
+
+	// settling is what Huawei Cloud gets to know a new key everywhere, as the secrets engine
+	// gives it. There is no second wait: each try makes two calls, and five refused ones in a
+	// row lock the key for five minutes (APIGW.0301).
+	settling = 10 * time.Second
 )
 
 // Access is the accounts of one run, and the way to them. It must be closed.
@@ -135,7 +142,31 @@ func (a *Access) Connect(ctx context.Context, name string) (Client, func(), erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("account %q: %w", name, err)
 	}
+	if a.session != nil && account.Provider == huawei.Name && account.Token == "" && !knows(ctx, client) {
+		client.Close() // after a refusal it would hold its calls back for minutes
+		wait(ctx, settling)
+		if client, err = Open(account); err != nil {
+			return nil, nil, fmt.Errorf("account %q: %w", name, err)
+		}
+	}
 	return client, client.Close, nil
+}
+
+// knows tells whether the cloud knows the key that Vault made just now. What else is wrong
+// with the key its first use will say.
+func knows(ctx context.Context, client provider.Caller) bool {
+	_, err := client.OwnKey(ctx)
+	kind := provider.KindOf(err)
+	return kind != provider.KindNotFound && kind != provider.KindKeyUnclear
+}
+
+func wait(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // with finds an account and takes a key of it.
@@ -150,12 +181,13 @@ func (a *Access) with(ctx context.Context, name string) (Account, error) {
 		if account.ClientCert != "" {
 			return Account{}, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: allow the function's network in the account's API access rules", name)
 		}
-		key, err := a.session.Lease(ctx, name, leaseFor(ctx))
+		key, err := a.session.Lease(ctx, name, leaseFor(ctx, account.Provider))
 		if err != nil {
 			return Account{}, err
 		}
 		return Account{
 			Provider: account.Provider, Region: account.Region, Endpoint: account.Endpoint, CACert: account.CACert,
+			DomainID:  account.DomainID,
 			AccessKey: key.AccessKey, Secret: key.Secret, Token: key.Token,
 			PerSecond: account.PerSecond, Timeout: account.Timeout, MaxRetries: account.MaxRetries,
 		}, nil
@@ -163,11 +195,15 @@ func (a *Access) with(ctx context.Context, name string) (Account, error) {
 	return Account{}, fmt.Errorf("there is no account %q", name)
 }
 
-// leaseFor is how long a key is needed.
-func leaseFor(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return longestRun + leaseMargin
+// leaseFor is how long a key is needed, or longer: the role may lease sessions, which Huawei
+// Cloud makes no shorter, and the engine refuses to lease a shorter one.
+func leaseFor(ctx context.Context, cloud string) time.Duration {
+	need := longestRun + leaseMargin
+	if deadline, ok := ctx.Deadline(); ok {
+		need = max(time.Until(deadline), 0) + leaseMargin
 	}
-	return max(time.Until(deadline), 0) + leaseMargin
+	if cloud == huawei.Name {
+		return max(need, huawei.MinSession)
+	}
+	return need
 }

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -22,12 +24,16 @@ const (
 	defaultRetries   = 3
 )
 
+// Huawei Cloud tells when a key was last used, which the sweep finds out by itself.
+var _ sweep.Usage = (*huawei.Client)(nil)
+
 // Account is what it takes to call a cloud account.
 type Account struct {
 	Provider   string
 	Region     string
 	Endpoint   string // empty: the region's public one
 	CACert     string // PEM
+	DomainID   string // what Huawei Cloud calls the account's id; empty: it is looked up
 	AccessKey  string
 	Secret     provider.Secret
 	Token      provider.Secret // of temporary keys
@@ -50,6 +56,16 @@ func Open(a Account) (Client, error) {
 	case outscale.Name:
 		client, err := outscale.New(outscale.Config{
 			AccessKey: a.AccessKey, SecretKey: a.Secret, Region: a.Region, Endpoint: a.Endpoint,
+			TLS: transport.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
+			Timeout: cmp.Or(a.Timeout, defaultTimeout), MaxRetries: a.MaxRetries, PerSecond: cmp.Or(a.PerSecond, defaultPerSecond),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return client, nil
+	case huawei.Name:
+		client, err := huawei.New(huawei.Config{
+			AccessKey: a.AccessKey, SecretKey: a.Secret, SecurityToken: a.Token, Region: a.Region, Endpoint: a.Endpoint, DomainID: a.DomainID,
 			TLS: transport.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
 			Timeout: cmp.Or(a.Timeout, defaultTimeout), MaxRetries: a.MaxRetries, PerSecond: cmp.Or(a.PerSecond, defaultPerSecond),
 		})

@@ -7,22 +7,50 @@ import (
 	"errors"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
-// Environment names what FromEnvironment reads: the variables of OUTSCALE's own tools.
+// Environment names what FromEnvironment reads: the variables of the clouds' own tools.
 func Environment() []string {
-	return []string{"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API"}
+	return []string{
+		"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API",
+		"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN", "HUAWEICLOUD_SDK_DOMAIN_ID",
+		"HUAWEICLOUD_SDK_REGION", "HUAWEICLOUD_SDK_IAM_ENDPOINT",
+	}
 }
 
 // FromEnvironment describes the one account whose key is in the environment, for runs
 // without Vault.
 func FromEnvironment(getenv func(string) string) (Account, error) {
-	if getenv("OSC_ACCESS_KEY") == "" {
-		return Account{}, errors.New("there is neither VAULT_ADDR nor OSC_ACCESS_KEY in the environment: name a Vault, or give a key")
+	onOutscale, onHuawei := getenv("OSC_ACCESS_KEY") != "", getenv("HUAWEICLOUD_SDK_AK") != ""
+	switch {
+	case onOutscale && onHuawei:
+		return Account{}, errors.New("both OSC_ACCESS_KEY and HUAWEICLOUD_SDK_AK are in the environment: a run without Vault is of one account, so leave one out")
+	case onOutscale:
+		return fromOutscale(getenv), nil
+	case !onHuawei:
+		return Account{}, errors.New("there is no VAULT_ADDR, OSC_ACCESS_KEY or HUAWEICLOUD_SDK_AK in the environment: name a Vault, or give a key")
+	case getenv("HUAWEICLOUD_SDK_REGION") == "":
+		return Account{}, errors.New("HUAWEICLOUD_SDK_REGION is empty: name a region of the account, such as ap-southeast-1 or eu-west-101")
+	default:
+		return fromHuawei(getenv), nil
 	}
+}
+
+func fromOutscale(getenv func(string) string) Account {
 	return Account{
 		Provider: outscale.Name, Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
 		AccessKey: getenv("OSC_ACCESS_KEY"), Secret: provider.Secret(getenv("OSC_SECRET_KEY")), MaxRetries: defaultRetries,
-	}, nil
+	}
+}
+
+// fromHuawei needs a region, which most of Huawei's tools take from their code: it tells
+// which of the family's clouds has the account.
+func fromHuawei(getenv func(string) string) Account {
+	return Account{
+		Provider: huawei.Name, Region: getenv("HUAWEICLOUD_SDK_REGION"), Endpoint: getenv("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
+		DomainID: getenv("HUAWEICLOUD_SDK_DOMAIN_ID"), AccessKey: getenv("HUAWEICLOUD_SDK_AK"), Secret: provider.Secret(getenv("HUAWEICLOUD_SDK_SK")),
+		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), MaxRetries: defaultRetries,
+	}
 }

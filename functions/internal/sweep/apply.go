@@ -138,7 +138,7 @@ func (w *walk) again(ctx context.Context, planned Finding) (Outcome, string, err
 // act carries an action out. The outcome beside an error is what the error leaves.
 func (w *walk) act(ctx context.Context, f Finding) (Outcome, error) {
 	ref := f.Key().Ref(w.rules.account.AccountID)
-	if ref.Expires.IsZero() {
+	if ref.Expires.IsZero() && w.rules.expires {
 		// The key gets a date by being switched off (OUTSCALE clears what is not sent, and its
 		// policy may demand one): past the quarantine, since an expired key may be undeletable.
 		ref.Expires = time.Now().Add(w.job.Settings.Quarantine + 24*time.Hour).UTC().Truncate(time.Second)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -90,6 +91,18 @@ type witness struct {
 }
 
 func (w witness) LastUsed(context.Context, string, string) (time.Time, error) { return w.used, w.err }
+
+func TestNoUseSavesAKeyOfTheEngineBeyondItsDate(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.UsedWithin, w.job.Settings.Foreign = dayLong, settings.Enforce
+	w.wrap(func(c Cloud) Cloud { return witness{forgetful{c}, time.Now(), nil} })
+	w.lease("other")
+	ours := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
+	theirs := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
+	_, found := w.mustRun(t)
+	mustBeClass(t, found[ours], ClassExpired, ActionDeactivate)
+	mustBeClass(t, found[theirs], ClassUsed, ActionKeep)
+}
 
 func TestAUseSavesAKeyAndSilenceCondemnsNone(t *testing.T) {
 	cases := map[string]struct {

@@ -125,10 +125,12 @@ func (w *walk) vouched(ctx context.Context) (bool, error) {
 }
 
 // usedSince asks clouds that can tell whether a key that would be changed is in use. An
-// answer can only save the key.
+// answer can only save the key. One that the engine has made is not saved beyond its date:
+// where the cloud ends no key (Huawei), whoever uses it would have it for ever.
 func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, error) {
 	usage, ok := w.cloud.(Usage)
-	if !ok || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
+	overdue := d.class == ClassExpired && !isForeign(key)
+	if !ok || overdue || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
 		return d, nil
 	}
 	last, err := usage.LastUsed(ctx, key.User, key.ID)

@@ -46,7 +46,7 @@ func (w *walk) run(ctx context.Context, latest time.Time) error {
 		ctx, cancel = context.WithDeadline(ctx, latest)
 		defer cancel()
 	}
-	if w.identity.Kind != provider.IdentityUser {
+	if w.identity.Kind != provider.IdentityUser && w.identity.Kind != provider.IdentitySession {
 		keys, err := w.cloud.ListKeys(ctx, "")
 		if err != nil {
 			return fmt.Errorf("listing the keys of the signing identity: %w", err)

@@ -67,6 +67,22 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w.mustBe(t, last, cloudsim.Inactive)
 	})
 
+	t.Run("a static role's key that was handed over is foreign", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("other")
+		given := keylabel.HandedOver(ours(keylabel.KindStatic))
+		id := w.add(cloudsim.KeySpec{User: "db", Tag: given, Expires: ahead(30 * dayLong)})
+		ended := w.add(cloudsim.KeySpec{User: "db", Tag: given, Expires: ahead(-dayLong)})
+		old := w.add(cloudsim.KeySpec{User: "db", Tag: given, Created: time.Now().Add(-100 * dayLong)})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[id], ClassForeign, ActionKeep)
+		mustBeClass(t, found[ended], ClassExpired, ActionFlag)
+		mustBeClass(t, found[old], ClassOverAge, ActionFlag)
+		if len(w.changes()) != 0 {
+			t.Errorf("got %+v", w.changes())
+		}
+	})
+
 	t.Run("user with 1 old + 1 fresh key loses only the old", func(t *testing.T) {
 		w := newWorld(t)
 		w.job.Settings.Foreign = settings.Enforce

@@ -49,6 +49,7 @@ type Client struct {
 	base      http.RoundTripper
 	endpoint  string
 	accessKey string
+	temporary bool // the key is a session's
 	userAgent string
 	clock     *transport.Clock
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
@@ -112,7 +113,7 @@ func New(c Config) (*Client, error) {
 				MaxInFlight: inFlight(c.PerSecond),
 			}),
 		},
-		base: base, endpoint: endpoint, accessKey: c.AccessKey, userAgent: c.UserAgent,
+		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,
 		redact:           redactor(c.SecretKey, c.SecurityToken),
 		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey),
 	}, nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -38,6 +39,7 @@ type wireKey struct {
 	Status      string          `json:"status,omitempty"`
 	UserID      string          `json:"user_id,omitempty"`
 	Created     string          `json:"create_time,omitempty"`
+	LastUsed    string          `json:"last_use_time,omitempty"` // told when one key is shown, never in a list
 	Description string          `json:"description,omitempty"`
 }
 
@@ -182,6 +184,24 @@ func (c *Client) showKey(ctx context.Context, id string) (wireKey, error) {
 		return wireKey{}, unreadable(show, http.StatusOK, "the answer does not hold the access key that was asked for")
 	}
 	return answer.Credential, nil
+}
+
+// LastUsed tells when a key last signed a call; the zero time where no use is known. Of a key
+// that was never used the API names the time of its creation.
+func (c *Client) LastUsed(ctx context.Context, _, id string) (time.Time, error) {
+	shown, err := c.showKey(ctx, id)
+	if err != nil {
+		return time.Time{}, err
+	}
+	created, createdErr := parseDate(shown.Created)
+	used, usedErr := parseDate(shown.LastUsed)
+	if err := errors.Join(createdErr, usedErr); err != nil {
+		return time.Time{}, &provider.Error{Kind: provider.KindUnreachable, Op: opShowKey, Status: http.StatusOK, Details: err.Error()}
+	}
+	if used.Equal(created) {
+		return time.Time{}, nil
+	}
+	return used, nil
 }
 
 // listed translates a key of the API. Its errors repeat nothing of the answer.

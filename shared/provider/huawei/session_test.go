@@ -33,6 +33,16 @@ func TestATemporaryKeySignsUntilItsEnd(t *testing.T) {
 				for _, err := range client.ListUsers(t.Context()) {
 					mustDo(t, err)
 				}
+				who, err := client.WhoAmI(t.Context())
+				mustDo(t, err)
+				if who.Identity.Kind != provider.IdentitySession || who.Key.ID != session.AccessKey {
+					t.Errorf("got %+v", who)
+				}
+				own, err := client.OwnKey(t.Context())
+				mustDo(t, err)
+				if own != who.Key {
+					t.Errorf("got %+v, want %+v", own, who.Key)
+				}
 				<-time.After(time.Until(session.Expires) + time.Second)
 				for _, err := range client.ListUsers(t.Context()) {
 					mustBeKind(t, err, provider.KindKeyRefused)

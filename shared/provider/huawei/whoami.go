@@ -21,6 +21,9 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	if err != nil {
 		return provider.Whoami{}, err
 	}
+	if c.temporary {
+		return provider.Whoami{AccountID: account, Identity: provider.Identity{Kind: provider.IdentitySession}, Key: c.session()}, nil
+	}
 	own, err := c.OwnKey(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
@@ -32,8 +35,15 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	return provider.Whoami{AccountID: account, Identity: identity, Key: own}, nil
 }
 
+// session is the temporary key that signs: the API shows permanent ones alone.
+func (c *Client) session() provider.Key { return provider.Key{ID: c.accessKey, Active: true} }
+
 // OwnKey implements provider.Caller.
 func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
+	if c.temporary {
+		_, err := c.accountID(ctx) // proves that the key works
+		return c.session(), err
+	}
 	own, err := c.showKey(ctx, c.accessKey)
 	if err != nil {
 		return provider.Key{}, err

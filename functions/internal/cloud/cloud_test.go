@@ -1,0 +1,64 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloud
+
+import (
+	"strings"
+	"testing"
+)
+
+func environment(pairs map[string]string) func(string) string {
+	return func(name string) string { return pairs[name] }
+}
+
+func TestTheAccountOfTheEnvironment(t *testing.T) {
+	onOutscale := map[string]string{
+		"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": "https://api.example.com/api/v1",
+	}
+	onHuawei := map[string]string{
+		"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_SK": "SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN": "ST", "HUAWEICLOUD_SDK_DOMAIN_ID": "d0",
+		"HUAWEICLOUD_SDK_REGION": "eu-west-101", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.example.com",
+	}
+	cases := map[string]struct {
+		env  map[string]string
+		want Account
+		says string // in the error; empty: accepted
+	}{
+		"one of OUTSCALE": {onOutscale, Account{
+			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", Secret: "SK", MaxRetries: defaultRetries,
+		}, ""},
+		"one of Huawei Cloud, by a temporary key": {onHuawei, Account{
+			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", Secret: "SK", Token: "ST",
+			MaxRetries: defaultRetries,
+		}, ""},
+		"none":                      {nil, Account{}, "HUAWEICLOUD_SDK_AK"},
+		"both":                      {map[string]string{"OSC_ACCESS_KEY": "AK", "HUAWEICLOUD_SDK_AK": "AK"}, Account{}, "leave one out"},
+		"Huawei without its region": {map[string]string{"HUAWEICLOUD_SDK_AK": "AK"}, Account{}, "HUAWEICLOUD_SDK_REGION is empty"},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, err := FromEnvironment(environment(test.env))
+			if test.says != "" {
+				if err == nil || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("got %v, want %q in it", err, test.says)
+				}
+				return
+			}
+			if err != nil || got != test.want {
+				t.Errorf("got %+v and error %v, want %+v", got, err, test.want)
+			}
+			client, err := Open(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client.Close()
+		})
+	}
+}
+
+func TestAnUnknownCloudIsRefused(t *testing.T) {
+	if _, err := Open(Account{Provider: "elsewhere"}); err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
+		t.Errorf("got %v", err)
+	}
+}
