@@ -1,4 +1,4 @@
-# Everything needs Go, GNU make, git and (for -race) a C compiler, and nothing else.
+# Everything needs Go, GNU make, git and (for -race) a C compiler; the tests of integrations need Python 3.10 with venv, too.
 
 BIN := .cache/bin
 PLUGIN := vault-plugin-secrets-cloudkeys
@@ -21,6 +21,10 @@ FAULTY := faultyplugin
 
 # Packages whose tests run a server process.
 ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
+
+# The clouds' own tools, which the tests of integrations run with leased keys.
+CLIENTS := .cache/clients
+HUAWEI_SDK := plugin/integrations/huaweisdk
 
 .PHONY: help
 help: ## list the targets
@@ -60,15 +64,44 @@ $(BIN)/vault: scripts/vault/go.mod scripts/vault/go.sum
 	@touch $@
 
 .PHONY: test
-test: test-unit test-acceptance ## run all tests
+test: test-unit test-acceptance test-integrations ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no server
-	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /scripts/devserver -e /scripts/docrun)
+	go test -race $$(go list ./... | grep -v -e /plugin/acceptance -e /plugin/integrations -e /scripts/devserver -e /scripts/docrun)
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+
+.PHONY: test-integrations
+test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk ## run Vault Agent and the clouds' tools and SDKs with leased keys
+	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
+		go test -count=1 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
+
+# TERRAFORM_BIN, of terraform or tofu, saves the build of OpenTofu.
+.PHONY: test-terraform
+test-terraform: build vault $(if $(TERRAFORM_BIN),,$(BIN)/tofu) $(BIN)/terraform-provider-vault ## apply docs/examples/terraform (builds OpenTofu: takes minutes)
+	$(WITH_SERVER) TERRAFORM_BIN='$(or $(TERRAFORM_BIN),$(CURDIR)/$(BIN)/tofu)' \
+		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' \
+		go test -count=1 -timeout 5m -run '^TestTerraform' ./plugin/integrations
+
+$(BIN)/tofu: scripts/tofu/go.mod scripts/tofu/go.sum
+	CGO_ENABLED=0 go -C scripts/tofu build -trimpath -o '$(CURDIR)/$@' github.com/opentofu/opentofu/cmd/tofu
+	@touch $@
+
+$(BIN)/terraform-provider-vault: scripts/terraform-provider-vault/go.mod scripts/terraform-provider-vault/go.sum
+	CGO_ENABLED=0 go -C scripts/terraform-provider-vault build -trimpath -o '$(CURDIR)/$@' github.com/terraform-providers/terraform-provider-vault
+	@touch $@
+
+# requirements.in names the tools; pip-compile --generate-hashes --allow-unsafe makes requirements.txt of it.
+$(CLIENTS)/installed: plugin/integrations/requirements.txt
+	python3 -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(BIN)/huaweisdk: $(HUAWEI_SDK)/go.mod $(HUAWEI_SDK)/go.sum $(HUAWEI_SDK)/main.go
+	CGO_ENABLED=0 go -C $(HUAWEI_SDK) build -trimpath -o '$(CURDIR)/$@' .
 
 .PHONY: build-faulty
 build-faulty:
@@ -91,4 +124,4 @@ fmt: ## format every Go file
 
 .PHONY: clean
 clean: ## remove what was built, Vault too
-	rm -rf $(BIN)
+	rm -rf $(BIN) $(CLIENTS)

@@ -106,7 +106,7 @@ func TestVaultAgentWritesFilesAndRenewsTheLease(t *testing.T) {
 		if d.file("outscale.env") != want {
 			t.Errorf("outscale.env differs from the profile")
 		}
-		want = "[outscale]\naws_access_key_id = " + first.AccessKey + "\naws_secret_access_key = " + first.SecretKey + "\n"
+		want = "[outscale]\naws_access_key_id = " + first.AccessKey + "\naws_secret_access_key = " + first.SecretKey + "\nregion = eu-west-2\n"
 		if d.file(".aws/credentials") != want {
 			t.Errorf(".aws/credentials differs from the profile")
 		}

@@ -46,6 +46,15 @@ type desk struct {
 // newDesk gives the roles these fields.
 func newDesk(t *testing.T, role map[string]any) *desk {
 	t.Helper()
+	d := emptyDesk(t)
+	d.outscale(role)
+	d.huawei(role)
+	return d
+}
+
+// emptyDesk has the plugin registered and not mounted.
+func emptyDesk(t *testing.T) *desk {
+	t.Helper()
 	bin, plugin := needed(t, "VAULT_BIN"), needed(t, "CLOUDKEYS_PLUGIN")
 	server, err := devserver.Start(t.Context(), devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: t.TempDir(), Dev: true})
 	if err != nil {
@@ -61,8 +70,10 @@ func newDesk(t *testing.T, role map[string]any) *desk {
 	}
 	d := &desk{t: t, server: server, bin: bin, home: t.TempDir(), sim: cloudsim.New()}
 	d.url = d.sim.StartHuawei(t)
-	d.outscale(role)
-	d.huawei(role)
+	d.account = d.sim.AddAccount("123456789012")
+	d.account.AddUser("deploy", "api:*", "iam:*")
+	d.domain = d.sim.AddDomain("acme")
+	d.domain.AddUser("deploy", cloudsim.SecurityAdministrator)
 	return d
 }
 
@@ -77,8 +88,6 @@ func needed(t *testing.T, variable string) string {
 
 func (d *desk) outscale(role map[string]any) {
 	d.t.Helper()
-	d.account = d.sim.AddAccount("123456789012")
-	d.account.AddUser("deploy", "api:*", "iam:*")
 	d.mount("outscale")
 	root := d.account.RootKey()
 	d.write("outscale/config/default", map[string]any{
@@ -90,8 +99,6 @@ func (d *desk) outscale(role map[string]any) {
 
 func (d *desk) huawei(role map[string]any) {
 	d.t.Helper()
-	d.domain = d.sim.AddDomain("acme")
-	d.domain.AddUser("deploy", cloudsim.SecurityAdministrator)
 	d.domain.AddUser("vault", cloudsim.SecurityAdministrator)
 	root := d.domain.AddKey(cloudsim.IAMKeySpec{User: "vault"})
 	d.mount("huawei")
