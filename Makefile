@@ -77,7 +77,7 @@ test-acceptance: build build-faulty vault ## run the tests against a real server
 .PHONY: test-integrations
 test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk ## run Vault Agent and the clouds' tools and SDKs with leased keys
 	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
-		go test -count=1 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
+		go test -count=1 -parallel 8 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
 
 # TERRAFORM_BIN, of terraform or tofu, saves the build of OpenTofu.
 .PHONY: test-terraform

@@ -96,7 +96,7 @@ func TestTheEIMEndpointRefusesAsAWSDoes(t *testing.T) {
 		"a wrong secret":                             {action: "GetUser", key: "wrong", status: 403, code: "SignatureDoesNotMatch"},
 		"an unknown user":                            {action: "GetUser", parameters: []string{"UserName", "nobody"}, status: 404, code: "NoSuchEntity"},
 		"a key without a date where dates are asked": {action: "CreateAccessKey", policy: 3600, status: 400, code: "InvalidInput"},
-		"a failure to order": {action: "GetUser", fault: &Fault{Kind: Refuse, Op: "eim:GetUser", Status: 503}, status: 503, code: "ServiceUnavailable"},
+		"a failure to order":                         {action: "GetUser", fault: &Fault{Kind: Refuse, Op: "eim:GetUser", Status: 503}, status: 503, code: "ServiceUnavailable"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
