@@ -23,12 +23,19 @@ FAULTY := faultyplugin
 # Packages whose tests run a server process.
 ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
 
+# The clouds' own tools, which the tests of integrations run with leased keys.
+CLIENTS := .cache/clients
+HUAWEI_SDK := plugin/integrations/huaweisdk
+
 # aws-sam-cli, cfn-lint and moto.
 SAM_VENV := .cache/sam
 
 # The functions, as Lambda runs them: static, and for Lambda's architecture.
 LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.norpc -ldflags '-s -w -buildid='
 LAMBDA_ARCH ?= arm64
+
+# Packages whose tests need nothing but Go.
+UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /scripts/devserver -e /scripts/docrun -e /report/browser)
 
 .PHONY: help
 help: ## list the targets
@@ -106,11 +113,15 @@ report: ## look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/report -dir .cache/report
 
 .PHONY: test
-test: test-unit test-report test-acceptance $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
+test: test-race test-report test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
 
 .PHONY: test-unit
-test-unit: ## run the tests that need no server
-	go test -race $$(go list ./... | grep -v -e /acceptance -e /scripts/devserver -e /scripts/docrun -e /report/browser)
+test-unit: ## run the tests that need nothing but Go, in about a minute
+	go test $(UNIT)
+
+.PHONY: test-race
+test-race: ## the same under the race detector
+	go test -race -timeout 20m $(UNIT)
 
 .PHONY: test-report
 test-report: ## open the functions' report in headless Chromium
@@ -129,6 +140,35 @@ bench-functions: build vault auth-aws build-functions sam ## size, start and pea
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+
+.PHONY: test-integrations
+test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk ## run Vault Agent and the clouds' tools and SDKs with leased keys
+	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
+		go test -count=1 -parallel 8 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
+
+# TERRAFORM_BIN, of terraform or tofu, saves the build of OpenTofu.
+.PHONY: test-terraform
+test-terraform: build vault $(if $(TERRAFORM_BIN),,$(BIN)/tofu) $(BIN)/terraform-provider-vault ## apply docs/examples/terraform (builds OpenTofu: takes minutes)
+	$(WITH_SERVER) TERRAFORM_BIN='$(or $(TERRAFORM_BIN),$(CURDIR)/$(BIN)/tofu)' \
+		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' \
+		go test -count=1 -timeout 5m -run '^TestTerraform' ./plugin/integrations
+
+$(BIN)/tofu: scripts/tofu/go.mod scripts/tofu/go.sum
+	CGO_ENABLED=0 go -C scripts/tofu build -trimpath -o '$(CURDIR)/$@' github.com/opentofu/opentofu/cmd/tofu
+	@touch $@
+
+$(BIN)/terraform-provider-vault: scripts/terraform-provider-vault/go.mod scripts/terraform-provider-vault/go.sum
+	CGO_ENABLED=0 go -C scripts/terraform-provider-vault build -trimpath -o '$(CURDIR)/$@' github.com/terraform-providers/terraform-provider-vault
+	@touch $@
+
+# requirements.in names the tools; pip-compile --generate-hashes --allow-unsafe makes requirements.txt of it.
+$(CLIENTS)/installed: plugin/integrations/requirements.txt
+	python3 -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(BIN)/huaweisdk: $(HUAWEI_SDK)/go.mod $(HUAWEI_SDK)/go.sum $(HUAWEI_SDK)/main.go
+	CGO_ENABLED=0 go -C $(HUAWEI_SDK) build -trimpath -o '$(CURDIR)/$@' .
 
 .PHONY: build-faulty
 build-faulty:
@@ -183,4 +223,4 @@ fmt: ## format every Go file
 
 .PHONY: clean
 clean: ## remove what was built, Vault too
-	rm -rf $(BIN)
+	rm -rf $(BIN) $(CLIENTS)

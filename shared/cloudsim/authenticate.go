@@ -22,7 +22,7 @@ func (c *Cloud) admit(op string, r *http.Request, body []byte) (*Account, *ident
 	if refusal != nil {
 		return nil, nil, refusal
 	}
-	return k.account, k.owner, k.authorize(op)
+	return k.account, k.owner, k.authorize("api:" + op)
 }
 
 // authenticate finds the key that signed the request, or the refusal. The caller holds c.mu.
@@ -82,8 +82,8 @@ func (c *Cloud) strikesOf(accessKey string) *lockout {
 }
 
 // authorize checks the EIM user's rights. The root user may do everything.
-func (k *key) authorize(op string) *apiError {
-	if k.owner.name == "" || k.account.mayCall(k.owner, "api:"+op) {
+func (k *key) authorize(action string) *apiError {
+	if k.owner.name == "" || k.account.mayCall(k.owner, action) {
 		return nil
 	}
 	return accessDenied(codeNotAllowed, "")

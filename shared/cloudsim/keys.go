@@ -42,8 +42,19 @@ func (c caller) createAccessKey(in createAccessKeyRequest) (answerFields, *apiEr
 	if refusal != nil {
 		return nil, refusal
 	}
+	k, refusal := c.makeKey(who, in.ExpirationDate, in.Tag)
+	if refusal != nil {
+		return nil, refusal
+	}
+	shown := k.shown()
+	shown.SecretKey = k.secret
+	return answerFields{"AccessKey": shown}, nil
+}
+
+// makeKey makes a key as far as policy and quota allow.
+func (c caller) makeKey(who *identity, expirationDate, tag *string) (*key, *apiError) {
 	now := c.cloud.now()
-	expires, refusal := c.account.expiration(in.ExpirationDate, now)
+	expires, refusal := c.account.expiration(expirationDate, now)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -52,15 +63,13 @@ func (c caller) createAccessKey(in createAccessKeyRequest) (answerFields, *apiEr
 	}
 
 	spec := KeySpec{Expires: expires}
-	if in.Tag != nil {
-		spec.Tag = *in.Tag
+	if tag != nil {
+		spec.Tag = *tag
 	}
 	k := c.cloud.newKey(c.account, who, spec)
 	k.usableAt = now.Add(c.cloud.rules.ActivationDelay)
 	k.visibleAt = now.Add(c.cloud.rules.ListingDelay)
-	shown := k.shown()
-	shown.SecretKey = k.secret
-	return answerFields{"AccessKey": shown}, nil
+	return k, nil
 }
 
 type readAccessKeysRequest struct {

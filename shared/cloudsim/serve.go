@@ -12,7 +12,10 @@ import (
 	"time"
 )
 
-const apiPath = "/api/v1/"
+const (
+	apiPath    = "/api/v1/"
+	latestPath = "/api/latest/" // the same, for osc-cli
+)
 
 // answer is what leaves the cloud: a status and a body, or a cut connection.
 type answer struct {
@@ -55,14 +58,27 @@ func (c *Cloud) respond(ctx context.Context, r *http.Request, body []byte) (*ans
 	if isHuawei(r) {
 		return c.respondHuawei(ctx, r, body)
 	}
-	op, ok := strings.CutPrefix(r.URL.Path, apiPath)
-	if !ok || r.Method != http.MethodPost || op == "" || strings.Contains(op, "/") {
+	if isEIM(r) {
+		return c.respondEIM(ctx, r, body)
+	}
+	op, ok := operationOf(r)
+	if !ok {
 		return &answer{status: http.StatusNotFound, contentType: "text/plain", body: []byte("404 page not found\n")}, nil
 	}
 
 	call := &Call{Op: op, At: time.Now(), Body: recordable(body)}
 	c.claim(call, r)
 	return c.serve(ctx, call, outscaleFaults{}, func() *answer { return c.work(op, r, body) })
+}
+
+// operationOf is what a request to the API asks for.
+func operationOf(r *http.Request) (op string, ok bool) {
+	path := singleSlashes(r.URL.Path)
+	op, ok = strings.CutPrefix(path, apiPath)
+	if !ok {
+		op, ok = strings.CutPrefix(path, latestPath)
+	}
+	return op, ok && r.Method == http.MethodPost && op != "" && !strings.Contains(op, "/")
 }
 
 // serve does one call's work as far as the faults let it, and tells the observers before and after.

@@ -4,12 +4,14 @@
 package cloudsim
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,19 +19,33 @@ import (
 )
 
 const (
-	signingAlgorithm = "AWS4-HMAC-SHA256"
-	signingService   = "oapi"
-	signingTerminal  = "aws4_request"
-	signingTime      = "20060102T150405Z"
-	maxClockSkew     = 15 * time.Minute
+	signingService = "oapi"
+	signingTime    = "20060102T150405Z"
+	maxClockSkew   = 15 * time.Minute
 )
+
+// signing is one of the two ways in which OUTSCALE's clients sign. They differ in names alone.
+type signing struct {
+	algorithm string
+	prefix    string // of the secret, from which the key is derived
+	terminal  string // the end of the scope
+	date      string // header
+	service   string // in the scope of a call to the API
+}
+
+// signings: the SDKs for Go sign as AWS's clients do; osc-cli and the SDK for Python as OUTSCALE's documentation shows.
+var signings = []signing{
+	{"AWS4-HMAC-SHA256", "AWS4", "aws4_request", "X-Amz-Date", signingService},
+	{"OSC4-HMAC-SHA256", "OSC4", "osc4_request", "X-Osc-Date", "api"},
+}
 
 // authorization is a parsed Authorization header.
 type authorization struct {
+	signing
 	accessKey     string
 	day           string
 	region        string
-	service       string
+	scoped        string // the service in the scope
 	signedHeaders []string
 	signature     string
 }
@@ -38,8 +54,9 @@ var errMalformedAuthorization = errors.New("malformed Authorization header")
 
 // parseAuthorization reads "AWS4-HMAC-SHA256 Credential=AK/day/region/service/aws4_request, SignedHeaders=a;b, Signature=hex".
 func parseAuthorization(header string) (authorization, error) {
-	rest, ok := strings.CutPrefix(header, signingAlgorithm+" ")
-	if !ok {
+	algorithm, rest, _ := strings.Cut(header, " ")
+	i := slices.IndexFunc(signings, func(s signing) bool { return s.algorithm == algorithm })
+	if i < 0 {
 		return authorization{}, errMalformedAuthorization
 	}
 	fields := map[string]string{}
@@ -48,11 +65,11 @@ func parseAuthorization(header string) (authorization, error) {
 		fields[name] = value
 	}
 	scope := strings.Split(fields["Credential"], "/")
-	if len(scope) != 5 || scope[4] != signingTerminal || fields["SignedHeaders"] == "" || fields["Signature"] == "" {
+	if len(scope) != 5 || scope[4] != signings[i].terminal || fields["SignedHeaders"] == "" || fields["Signature"] == "" {
 		return authorization{}, errMalformedAuthorization
 	}
 	return authorization{
-		accessKey: scope[0], day: scope[1], region: scope[2], service: scope[3],
+		signing: signings[i], accessKey: scope[0], day: scope[1], region: scope[2], scoped: scope[3],
 		signedHeaders: strings.Split(fields["SignedHeaders"], ";"),
 		signature:     fields["Signature"],
 	}, nil
@@ -61,24 +78,32 @@ func parseAuthorization(header string) (authorization, error) {
 // verify reports whether the request was signed with the secret, for this service and about now. The payload hash is
 // that of the body received: a hash sent along, UNSIGNED-PAYLOAD included, is not believed.
 func (auth authorization) verify(r *http.Request, body []byte, secret string, now time.Time) bool {
-	stamp := r.Header.Get("X-Amz-Date")
+	stamp := r.Header.Get(auth.date)
 	signedAt, err := time.Parse(signingTime, stamp)
 	if err != nil || now.Sub(signedAt).Abs() > maxClockSkew || signedAt.Format("20060102") != auth.day {
 		return false
 	}
-	if auth.service != signingService || !slices.IsSorted(auth.signedHeaders) {
+	if !auth.isFor(r) || !slices.IsSorted(auth.signedHeaders) {
 		return false
 	}
-	if !slices.Contains(auth.signedHeaders, "host") || !slices.Contains(auth.signedHeaders, "x-amz-date") {
+	if !slices.Contains(auth.signedHeaders, "host") || !slices.Contains(auth.signedHeaders, strings.ToLower(auth.date)) {
 		return false
 	}
 
-	scope := strings.Join([]string{auth.day, auth.region, auth.service, signingTerminal}, "/")
+	scope := strings.Join([]string{auth.day, auth.region, auth.scoped, auth.terminal}, "/")
 	hashed := sha256.Sum256([]byte(canonicalRequest(r, auth.signedHeaders, body)))
-	text := strings.Join([]string{signingAlgorithm, stamp, scope, hex.EncodeToString(hashed[:])}, "\n")
-	expected := mac(signingKey(secret, auth.day, auth.region, auth.service), text)
+	text := strings.Join([]string{auth.algorithm, stamp, scope, hex.EncodeToString(hashed[:])}, "\n")
+	expected := mac(signingKey(auth.signing, secret, auth.day, auth.region, auth.scoped), text)
 	given, err := hex.DecodeString(auth.signature)
 	return err == nil && hmac.Equal(expected, given)
+}
+
+// isFor reports whether the scope names the service that was called. EIM is called iam by AWS's clients and eim by osc-cli.
+func (auth authorization) isFor(r *http.Request) bool {
+	if isEIM(r) {
+		return auth.scoped == "iam" || auth.scoped == "eim"
+	}
+	return auth.scoped == auth.service
 }
 
 func mac(key []byte, text string) []byte {
@@ -87,9 +112,9 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-func signingKey(secret, day, region, service string) []byte {
-	key := []byte("AWS4" + secret)
-	for _, part := range []string{day, region, service, signingTerminal} {
+func signingKey(s signing, secret, day, region, service string) []byte {
+	key := []byte(s.prefix + secret)
+	for _, part := range []string{day, region, service, s.terminal} {
 		key = mac(key, part)
 	}
 	return key
@@ -126,14 +151,15 @@ func canonicalHeader(r *http.Request, name string) string {
 	return strings.Join(values, ",")
 }
 
-// canonicalPath escapes the escaped path once more: of AWS's services only S3 signs it escaped once.
+// canonicalPath escapes the escaped path once more: of AWS's services only S3 signs it escaped once. Repeated slashes count as
+// one: osc-cli sends two after the host and signs one.
 func canonicalPath(u *url.URL) string {
-	path := u.EscapedPath()
-	if path == "" {
-		return "/"
-	}
-	return escape(path, "/")
+	return escape(singleSlashes(cmp.Or(u.EscapedPath(), "/")), "/")
 }
+
+var slashes = regexp.MustCompile("//+")
+
+func singleSlashes(path string) string { return slashes.ReplaceAllString(path, "/") }
 
 func canonicalQuery(u *url.URL) string {
 	var pairs []string

@@ -30,13 +30,54 @@ func TestSigV4AgreesWithAWSsPublishedExample(t *testing.T) {
 		t.Errorf("hash of the canonical request: got %s, want %s\n%s", got, want, canonical)
 	}
 
-	key := signingKey(secret, "20150830", "us-east-1", "iam")
+	key := signingKey(signings[0], secret, "20150830", "us-east-1", "iam")
 	if want := "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"; hex.EncodeToString(key) != want {
 		t.Errorf("signing key: got %x, want %s", key, want)
 	}
 	text := "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n" + got
 	if want := "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"; hex.EncodeToString(mac(key, text)) != want {
 		t.Errorf("signature: got %x, want %s", mac(key, text), want)
+	}
+}
+
+// The signature was made by OUTSCALE's SDK for Python (osc-sdk-python 0.42.0, its clock held at that time).
+func TestASignatureOfOUTSCALEsOwnDialectIsVerified(t *testing.T) {
+	const (
+		secret        = "0123456789ABCDEFGHIJ0123456789ABCDEFGHIJ"
+		body          = `{"UserName": "app"}`
+		authorization = "OSC4-HMAC-SHA256 Credential=ABCDEFGHIJ0123456789/20261122/eu-west-2/api/osc4_request, SignedHeaders=content-type;host;x-osc-date, " +
+			"Signature=3274e03a60e409c9ac51dedc3e51e30e3f35b92951ee23b366ce3ddae1ade1c0"
+	)
+	signedAt := time.Date(2026, 11, 22, 6, 45, 0, 0, time.UTC)
+	cases := map[string]struct {
+		url, body, secret string
+		now               time.Time
+		want              bool
+	}{
+		"as it was made":              {"https://api.eu-west-2.outscale.com/api/v1/ReadAccessKeys", body, secret, signedAt, true},
+		"with repeated slashes":       {"https://api.eu-west-2.outscale.com//api/v1//ReadAccessKeys", body, secret, signedAt, true},
+		"for another call":            {"https://api.eu-west-2.outscale.com/api/v1/ReadUsers", body, secret, signedAt, false},
+		"for another host":            {"https://api.us-east-2.outscale.com/api/v1/ReadAccessKeys", body, secret, signedAt, false},
+		"with another body":           {"https://api.eu-west-2.outscale.com/api/v1/ReadAccessKeys", "{}", secret, signedAt, false},
+		"with another secret":         {"https://api.eu-west-2.outscale.com/api/v1/ReadAccessKeys", body, strings.Repeat("X", 40), signedAt, false},
+		"twenty minutes after it was": {"https://api.eu-west-2.outscale.com/api/v1/ReadAccessKeys", body, secret, signedAt.Add(20 * time.Minute), false},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequest(http.MethodPost, test.url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json; charset=utf-8")
+			r.Header.Set("X-Osc-Date", "20261122T064500Z")
+			auth, err := parseAuthorization(authorization)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := auth.verify(r, []byte(test.body), test.secret, test.now); got != test.want {
+				t.Errorf("got %t, want %t", got, test.want)
+			}
+		})
 	}
 }
 
