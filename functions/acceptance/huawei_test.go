@@ -361,4 +361,9 @@ func TestWithoutVaultAHuaweiKeyComesFromTheEnvironment(t *testing.T) {
 			h.mustHideIDs(text, function.log.String())
 		})
 	}
+	t.Run("with the engine's instance, its keys end at their dates although Vault is lost", func(t *testing.T) {
+		instance := w.read(w.name + "/info")["instance_id"].(string)
+		w.sweptAlone(w.start(revokeFunction, settings("HUAWEICLOUD_SDK_AK="+h.own.AccessKey, "HUAWEICLOUD_SDK_SK="+h.own.SecretKey, "ENGINE_INSTANCE="+instance)...))
+		h.mustHaveIAM(h.without("expired")...) // whether the orphan is leased nobody can tell
+	})
 }

@@ -97,7 +97,7 @@ func (a *Access) Vault() policysync.Vault {
 // Accounts are those of the run, as a sweep needs them.
 func (a *Access) Accounts() []sweep.Account {
 	if a.session == nil {
-		return []sweep.Account{{Name: environmentAccount, Provider: a.alone.Provider, Region: a.alone.Region}}
+		return []sweep.Account{{Name: environmentAccount, Provider: a.alone.Provider, Region: a.alone.Region, Instance: a.alone.Instance}}
 	}
 	accounts := make([]sweep.Account, 0, len(a.accounts))
 	for _, account := range a.accounts {

@@ -41,6 +41,7 @@ type Account struct {
 	Timeout    time.Duration   // of one attempt; 0: as the secrets engine
 	MaxRetries int
 	UserAgent  string
+	Instance   string // of the secrets engine, where there is no Vault to tell it; empty: no key is the engine's
 }
 
 // Client is what the functions need of a cloud account.

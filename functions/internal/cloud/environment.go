@@ -16,7 +16,7 @@ func Environment() []string {
 	return []string{
 		"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API",
 		"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN", "HUAWEICLOUD_SDK_DOMAIN_ID",
-		"HUAWEICLOUD_SDK_REGION", "HUAWEICLOUD_SDK_IAM_ENDPOINT",
+		"HUAWEICLOUD_SDK_REGION", "HUAWEICLOUD_SDK_IAM_ENDPOINT", "ENGINE_INSTANCE",
 	}
 }
 
@@ -42,6 +42,7 @@ func fromOutscale(getenv func(string) string) Account {
 	return Account{
 		Provider: outscale.Name, Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
 		AccessKey: getenv("OSC_ACCESS_KEY"), Secret: provider.Secret(getenv("OSC_SECRET_KEY")), MaxRetries: defaultRetries,
+		Instance: getenv("ENGINE_INSTANCE"),
 	}
 }
 
@@ -52,5 +53,6 @@ func fromHuawei(getenv func(string) string) Account {
 		Provider: huawei.Name, Region: getenv("HUAWEICLOUD_SDK_REGION"), Endpoint: getenv("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
 		DomainID: getenv("HUAWEICLOUD_SDK_DOMAIN_ID"), AccessKey: getenv("HUAWEICLOUD_SDK_AK"), Secret: provider.Secret(getenv("HUAWEICLOUD_SDK_SK")),
 		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), MaxRetries: defaultRetries,
+		Instance: getenv("ENGINE_INSTANCE"),
 	}
 }
