@@ -134,6 +134,14 @@ func TestVaultAgentWritesFilesAndRenewsTheLease(t *testing.T) {
 			return len(keys) == 1 && keys[0].ID == second.AccessKey
 		})
 	})
+	t.Run("a new key replaces one that was deleted in the cloud", func(t *testing.T) {
+		deleted := d.profile("").Default.AccessKey
+		d.account.DeleteKey(deleted)
+		third := d.profile(deleted).Default.AccessKey
+		if _, there := d.account.Key(third); !there {
+			t.Errorf("the profile has key %s, which the cloud does not have", third)
+		}
+	})
 	t.Run("no secret is in the agent's log", func(t *testing.T) {
 		for _, secret := range d.sim.Secrets() {
 			if strings.Contains(agent.logged(), secret) {

@@ -7,8 +7,8 @@
 // their creation, an access key locked for five minutes) and takes orders to fail. It shares no code with the clients it is
 // used to test.
 //
-// One Cloud serves both clouds, on one listener: OUTSCALE under /api/v1/, Huawei under /v3/ and /v3.0/. Files named
-// huawei_*.go are Huawei's alone.
+// One Cloud serves both clouds, on one listener: OUTSCALE under /api/v1/, its EIM endpoint (AWS's IAM protocol) at /,
+// Huawei under /v3/ and /v3.0/. Files named huawei_*.go are Huawei's alone.
 package cloudsim
 
 import (

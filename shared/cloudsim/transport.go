@@ -41,7 +41,7 @@ func (c *Cloud) header(a *answer) http.Header {
 	return h
 }
 
-// ServeHTTP serves POST /api/v1/<Operation> for OUTSCALE and the paths of Huawei's IAM; everything else is 404.
+// ServeHTTP serves POST /api/v1/<Operation> and POST / (EIM) for OUTSCALE, and the paths of Huawei's IAM; everything else is 404.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
