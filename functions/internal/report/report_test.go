@@ -64,7 +64,7 @@ func TestTheJSONReportHasEveryKey(t *testing.T) {
 }
 
 func TestReportsShowNoSecret(t *testing.T) {
-	t.Run("secrets/full key ids absent from logs, report", func(t *testing.T) {
+	t.Run("secrets/full key ids absent from logs, report, errors: logs and report", func(t *testing.T) {
 		result := reporttest.Result(t, settings.Enforce)
 		var out bytes.Buffer
 		for _, err := range []error{SweepJSON(&out, about, result), SweepHTML(&out, about, result)} {

@@ -167,7 +167,7 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w.mustBe(t, id, cloudsim.Inactive)
 	})
 
-	t.Run("Vault sealed/403 → abort", func(t *testing.T) {
+	t.Run("Vault sealed/403/empty → abort: it cannot be read", func(t *testing.T) {
 		for _, failure := range []string{"Error making API request. Code: 503. Vault is sealed", "Code: 403. permission denied"} {
 			w := newWorld(t)
 			id := w.orphan("deploy", ahead(dayLong))
@@ -181,7 +181,7 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		}
 	})
 
-	t.Run("Vault empty → abort", func(t *testing.T) {
+	t.Run("Vault sealed/403/empty → abort: it is empty", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.orphan("deploy", ahead(dayLong))
 		w.ledger.entries = nil
@@ -246,7 +246,7 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 
 	t.Run("deadline hits mid-apply → partial report, no key half-done unreported", deadlineHitsMidApply)
 
-	t.Run("secrets/full key ids absent from errors", func(t *testing.T) {
+	t.Run("secrets/full key ids absent from logs, report, errors: errors", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.orphan("deploy", ahead(dayLong))
 		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400, Code: "0", Body: `{"Errors":[{"Type":"X","Code":"0","Details":"key ` + id + `"}]}`})
