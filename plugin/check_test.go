@@ -272,7 +272,7 @@ func TestCheck(t *testing.T) {
 			v.write("roles/linked", "credential_type=iam_user", "policy_orns="+orn)
 			for right, want := range map[string]string{
 				"policy_orns=" + orn: "LinkPolicy UnlinkPolicy",
-				"groups=builders":              "AddUserToUserGroup RemoveUserFromUserGroup",
+				"groups=builders":    "AddUserToUserGroup RemoveUserFromUserGroup",
 			} {
 				v.write("roles/linked", "policy_orns=", "groups=")
 				v.write("roles/linked", right)
