@@ -263,6 +263,33 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%d users", n)
 			}
 		},
+		"every kind of right that a role gives has its permissions": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			v.account.AddGroup("/", "builders")
+			orn := v.account.AddPolicy("deploy")
+			v.write("config/other", v.accountFields()...)
+			v.write("roles/elsewhere", "account=other", "credential_type=iam_user", "policy_document="+testDocument)
+			v.write("roles/linked", "credential_type=iam_user", "policy_orns="+orn)
+			for right, want := range map[string]string{
+				"policy_orns=" + orn: "LinkPolicy UnlinkPolicy",
+				"groups=builders":    "AddUserToUserGroup RemoveUserFromUserGroup",
+			} {
+				v.write("roles/linked", "policy_orns=", "groups=")
+				v.write("roles/linked", right)
+				v.sim.ResetCalls()
+				v.read("check/default")
+				tried := []string{}
+				for _, call := range v.sim.Calls() {
+					changes := !strings.HasPrefix(call.Op, "Read") && (strings.HasSuffix(call.Op, "Policy") || strings.HasSuffix(call.Op, "UserGroup"))
+					if changes && strings.Contains(string(call.Body), `"DryRun":true`) {
+						tried = append(tried, call.Op)
+					}
+				}
+				if got := strings.Join(tried, " "); got != want {
+					t.Errorf("%s: got %s", right, got)
+				}
+			}
+		},
 		"a clock within the margin is not spoken of": func(t *testing.T, v *testVault) {
 			v.makeHealthy()
 			v.sim.SetClockSkew(4 * time.Second)

@@ -105,6 +105,21 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			}
 			v.mustHaveLedger(others)
 		},
+		"what is gone is not looked for every minute": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.leases = nil
+			v.deleteKey(l.AccessKey())
+			if err := remove(t.Context(), v.storage, ledgerPath("default", "app", l.AccessKey())); err != nil {
+				t.Fatal(err)
+			}
+			v.advance(12 * time.Minute)
+			reads := v.countLedgerReads()
+			v.advance(10 * time.Minute)
+			if n := reads(); n != 0 {
+				t.Errorf("%d reads", n)
+			}
+		},
 		"an entry that cannot be read does not hide the others": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			unreadable := v.lease("app").AccessKey()

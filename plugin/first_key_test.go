@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -216,15 +217,17 @@ func TestFirstKey(t *testing.T) {
 		"a tick does not delete the key of a request that still runs": func(t *testing.T, v *testVault) {
 			v.write("config/other", v.accountFields()...)
 			ticked := false
-			v.storage.before = func(op, key string) error {
-				if op == "put" && key == "config/default" && !ticked {
+			live := v.base
+			v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
+				resp, err := live.RoundTrip(req)
+				if !ticked && strings.HasSuffix(req.URL.Path, "/CreateAccessKey") {
 					ticked = true
 					if err := v.backend.tendAccount(t.Context(), v.storage, "other"); err != nil {
 						t.Error(err)
 					}
 				}
-				return nil
-			}
+				return resp, err
+			})
 			v.write("config/default", v.signInFields()...)
 			if !ticked {
 				t.Error("no tick: the test proves nothing")

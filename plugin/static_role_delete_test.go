@@ -192,6 +192,28 @@ func TestKeepKey(t *testing.T) {
 				t.Errorf("only %d steps", steps)
 			}
 		},
+		"a rotation beside it leaves no key": func(t *testing.T, v *testVault) {
+			setUp(v)
+			rotated := make(chan error, 1)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && key == "static-creds/db" { // its keys are gone, its role is not
+					v.storage.before = nil
+					go func() {
+						resp, err := v.try(logical.UpdateOperation, "rotate-role/db")
+						rotated <- failure(resp, err)
+					}()
+					<-time.After(time.Second)
+				}
+				return nil
+			}
+			resp, err := v.try(logical.DeleteOperation, "static-roles/db")
+			v.mustSucceed("delete", resp, err)
+			if err := <-rotated; err == nil {
+				t.Error("rotated a role that was being deleted")
+			}
+			v.mustHaveLive(0)
+			mustBeGone(v)
+		},
 		"a death after the hand-over does not stop the role from rotating": func(t *testing.T, v *testVault) {
 			id := setUp(v)
 			v.storage.before = func(op, key string) error {
