@@ -180,7 +180,7 @@ $(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum
 	@touch $@
 
 .PHONY: bench
-bench: build vault $(BIN)/vault-plugin-secrets-aws ## measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
+bench: build vault $(BIN)/vault-plugin-secrets-aws bench-functions ## measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
 	go build -o $(BIN)/bench ./scripts/bench
 	$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -page docs/performance.md
