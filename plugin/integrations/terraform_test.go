@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// terraform runs Terraform or OpenTofu in a copy of docs/examples/terraform.
+// terraform runs Terraform in a copy of docs/examples/terraform.
 type terraform struct {
 	desk *desk
 	env  []string
@@ -52,7 +52,7 @@ func (f *terraform) mustApply(arguments ...string) {
 	f.mustRun(append([]string{"apply", "-auto-approve", "-input=false", "-no-color"}, arguments...)...)
 }
 
-// TestTerraformConfiguresTheEngine is run by make test-terraform alone: OpenTofu takes minutes to build.
+// TestTerraformConfiguresTheEngine is run by make test-terraform alone: it needs Terraform, and its provider takes minutes to build.
 func TestTerraformConfiguresTheEngine(t *testing.T) {
 	d := emptyDesk(t)
 	f := d.newTerraform()

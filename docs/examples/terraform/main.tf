@@ -1,4 +1,4 @@
-# The engine for one OUTSCALE account: mount, account, role and policy. For Terraform and OpenTofu.
+# The engine for one OUTSCALE account: mount, account, role and policy.
 
 terraform {
   required_providers {
