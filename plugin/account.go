@@ -148,7 +148,7 @@ func (c *accountConfig) ownKeys() []string {
 // same key, so that what the cloud said of one holds for the other.
 func (c *accountConfig) sameTarget(other *accountConfig) bool {
 	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint && c.DomainID == other.DomainID &&
-		c.Signature == other.Signature
+		c.signature() == other.signature()
 }
 
 // account is a configured cloud account with the client that speaks to it.

@@ -90,6 +90,21 @@ func TestHuaweiRotation(t *testing.T) {
 			}
 			v.mustHaveOwnKeys(1)
 		},
+		"a new key that is not found for seconds takes over all the same": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: 8 * time.Second})
+			v.rotate()
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
+		"a replaced key of another user takes no slot of the present one's": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.rotate()
+			v.domain.AddUser("vault-2", cloudsim.SecurityAdministrator)
+			v.root = v.domain.AddKey(cloudsim.IAMKeySpec{User: "vault-2"})
+			v.write("config/default", v.accountFields()...)
+			v.rotate()
+		},
 		"one that stays refused is deleted unlocked, and the old key goes on": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{ActivationDelay: time.Hour})
@@ -126,6 +141,10 @@ func TestHuaweiRotation(t *testing.T) {
 				v.write("rotate-role/db")
 				if n := len(v.liveKeys()); n > 2 {
 					t.Errorf("%d keys", n)
+				}
+				stored, err := load[staticCreds](t.Context(), v.storage, staticCredsPrefix+"db")
+				if err != nil || len(stored.Previous) != 1 {
+					t.Errorf("%d replaced keys are stored, want the one that is left, %v", len(stored.Previous), err)
 				}
 			}
 			v.settle(30*day + day/2)

@@ -69,7 +69,9 @@ func TestHuaweiAccount(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), "key")
 			v.write("config/default", append(v.accountFields(), "signature=otc")...)
 			v.write("roles/app", "user_names=app", "ttl=10m")
-			v.mustRevoke(v.lease("app"))
+			l := v.lease("app")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"signature=sdk", "verify=false"}, "in use")
+			v.mustRevoke(l)
 			if got := v.read("config/default")["signature"]; got != "otc" {
 				t.Errorf("%v", got)
 			}

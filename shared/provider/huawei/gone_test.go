@@ -140,3 +140,18 @@ func TestAKeyWithoutALabelHasNoDateToMove(t *testing.T) {
 	mustBeKind(t, err, provider.KindInvalid)
 	w.mustHaveSeen(t)
 }
+
+// The name may have been given to another user since its id was remembered.
+func TestTheListThatConfirmsAnAbsenceIsOfTheNamesPresentOwner(t *testing.T) {
+	client, server := serve(t,
+		exchange{status: 404, body: `{"error":{"message":"Could not find credential.","code":404}}`},
+		exchange{status: 200, body: `{"domains":[{"id":"` + wireDomain + `"}]}`},
+		exchange{status: 200, body: `{"users":[{"id":"` + wireUserID + `","name":"deploy","enabled":true}]}`},
+		exchange{status: 200, body: `{"credentials":[{"access":"` + madeID + `","user_id":"` + wireUserID + `","status":"active"}]}`},
+	)
+	client.names.put("deploy", wireOther)
+	err := client.RevokeKey(t.Context(), provider.KeyRef{AccountID: wireDomain, User: "deploy", ID: madeID, Label: ours, Expires: due})
+	if err == nil || server.count() != 4 {
+		t.Errorf("got %v after %d calls", err, server.count())
+	}
+}

@@ -167,6 +167,32 @@ func TestWhatWasJustMadeIsForgottenAgain(t *testing.T) {
 	})
 }
 
+// A key and a user know when they were made, also where the client does not.
+func TestAnotherClientDoesNotBelieveAYoungAbsenceEither(t *testing.T) {
+	slow(t, cloudsim.HuaweiRules{UserDelay: 10 * time.Second, KeyDelay: 20 * time.Second}, func(t *testing.T, w *world) {
+		user, key, err := w.job(t.Context())
+		mustDo(t, err)
+		w.cloud.Order(missing(opShowUser))
+		w.cloud.Order(cloudsim.Fault{Op: opListUsers, Kind: cloudsim.RubbishAnswer, Body: `{"users":[]}`})
+		ref, of := key.Ref(w.domain.ID()), w.userRef(user)
+		ref.Made, of.Made = time.Now(), time.Now()
+		for name, attempt := range map[string]func(c *Client) error{
+			"RevokeKey":     func(c *Client) error { return c.RevokeKey(t.Context(), ref) },
+			"DeactivateKey": func(c *Client) error { return c.DeactivateKey(t.Context(), ref) },
+			"DeleteKey":     func(c *Client) error { return c.DeleteKey(t.Context(), ref) },
+			"RemoveUser":    func(c *Client) error { return c.RemoveUser(t.Context(), of) },
+			"RemoveUser by its label": func(c *Client) error {
+				return c.RemoveUser(t.Context(), provider.UserRef{AccountID: of.AccountID, Name: of.Name, Label: of.Label, Made: of.Made})
+			},
+		} {
+			if err := attempt(newClient(t, w.config)); err == nil || provider.KindOf(err) != provider.KindUnknown {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+		mustDo(t, newClient(t, w.config).MoveExpiry(t.Context(), ref)) // which waits
+	})
+}
+
 func TestWhatAnotherClientHasMadeIsHeardOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recent
