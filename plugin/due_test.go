@@ -50,6 +50,27 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.advance(time.Minute + 2*rollbackPeriod)
 			v.mustHaveLedger(0)
 		},
+		"a short lease that Vault forgot is reaped at its date, though no walk comes before": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.advance(2 * rollbackPeriod) // the walk at the start is over
+			v.lease("app")
+			v.leases = nil
+			v.advance(10 * time.Minute)
+			v.mustHaveLedger(1)
+			v.advance(time.Minute + 2*rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"what is taken for due and is not, since a walk had read it before its renewal, is left alone": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			path := ledgerPath("default", "app", l.AccessKey())
+			v.backend.due.accounts["default"].paths[path] = time.Now()
+			v.advance(2 * rollbackPeriod)
+			v.mustHaveLedger(1)
+			if key, _ := v.account.Key(l.AccessKey()); !key.Live(time.Now()) {
+				t.Error("it does not work any more")
+			}
+		},
 		"a new active node finds what came due before it": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.lease("app")

@@ -251,6 +251,7 @@ func TestFirstKey(t *testing.T) {
 			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Skip: 1, Kind: cloudsim.Refuse, Status: 400, Code: "10005"})
 			warnings := v.write("config/default", v.signInFields()...)
 			mustHold(t, strings.Join(warnings, " "), "could not be replaced yet")
+			v.mustRefuse(logical.DeleteOperation, "keys/"+v.read("config/default")["access_key"].(string), nil, "is the engine's own", "rotate-root/default")
 			cancel()
 			v.write("roles/app", "user_names=app", "ttl=10m")
 			v.settle(firstKeyLife)

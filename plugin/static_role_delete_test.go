@@ -113,6 +113,13 @@ func TestKeepKey(t *testing.T) {
 			mustBeGone(v)
 			v.mustHaveLedger(0)
 		},
+		"nor is one that has ended": func(t *testing.T, v *testVault) {
+			id := setUp(v)
+			<-time.After(5 * day) // while no node is active
+			mustHold(t, handOver(v), id, "does not work any more")
+			mustBeGone(v)
+			v.mustHaveLedger(0)
+		},
 		"where the cloud refuses, the role stays and goes on": func(t *testing.T, v *testVault) {
 			id := setUp(v)
 			cancel := v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "4"})
