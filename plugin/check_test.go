@@ -353,6 +353,20 @@ func TestCheck(t *testing.T) {
 			}
 			v.mustRevoke(v.lease("maker"))
 		},
+		"a key past its date that cannot be removed has ended all the same": func(t *testing.T, v *testVault) {
+			v.makeHealthy()
+			l := v.lease("app")
+			v.leases = nil
+			cancel := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 500})
+			v.advance(12*time.Minute + 2*rollbackPeriod)
+			cancel()
+			if entry, err := findKey(t.Context(), v.storage, l.AccessKey()); err != nil || entry == nil || entry.Problem == "" {
+				t.Fatalf("the reaper did not fail: %v, %v", entry, err)
+			}
+			if found := v.read("check/default")["findings"].([]string); len(found) != 0 {
+				t.Errorf("%v", found)
+			}
+		},
 		"an account that is not configured is refused": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.ReadOperation, "check/nope", nil, `account "nope" is not configured`)
 		},

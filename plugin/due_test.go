@@ -62,9 +62,10 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 		},
 		"what is taken for due and is not, since a walk had read it before its renewal, is left alone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
+			v.advance(2 * rollbackPeriod) // the walk at the start is over
 			l := v.lease("app")
 			path := ledgerPath("default", "app", l.AccessKey())
-			v.backend.due.accounts["default"].paths[path] = time.Now()
+			v.backend.due.of("default").paths[path] = time.Now()
 			v.advance(2 * rollbackPeriod)
 			v.mustHaveLedger(1)
 			if key, _ := v.account.Key(l.AccessKey()); !key.Live(time.Now()) {
@@ -111,7 +112,7 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.leases = nil
 			v.advance(11 * time.Minute)
 			v.mustHaveLedger(others + 1)
-			v.backend.due.accounts["default"].next = time.Now() // a walk comes with the next tick, as the key does
+			v.backend.due.of("default").next = time.Now() // a walk comes with the next tick, as the key does
 			reads := 0
 			v.storage.before = func(op, key string) error {
 				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {

@@ -151,6 +151,13 @@ func TestFirstKey(t *testing.T) {
 			v.mustHaveNoFirstKeys()
 			v.mustHaveLive(0)
 		},
+		"a refusal tells the account's own keys from others": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			for range 8 {
+				v.account.AddKey(cloudsim.KeySpec{})
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "9 of 10 access keys", "1 of this account's configuration, 8 others")
+		},
 		"it replaces the key of an account that has one": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")

@@ -213,6 +213,15 @@ func TestHuaweiCheck(t *testing.T) {
 				t.Errorf("%v", check["findings"])
 			}
 		},
+		"a key past its date that nobody has tried to remove yet is nothing to mend": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.leases = nil
+			<-time.After(time.Hour) // while no node is active
+			if check := v.read("check/default"); check["healthy"] != true {
+				t.Errorf("%v", check["findings"])
+			}
+		},
 		"without bounds it says where to set them": func(_ *testing.T, v *testVault) {
 			v.configure()
 			check := v.read("check/default")
