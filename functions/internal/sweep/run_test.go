@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,10 +39,14 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w := newWorld(t)
 		w.lease("other")
 		id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
-		listed := false
-		w.cloud.OnAnswer(func(call cloudsim.Call) { listed = listed || call.Op == "ReadAccessKeys" })
+		var listed atomic.Bool // the users are looked at side by side
+		w.cloud.OnAnswer(func(call cloudsim.Call) {
+			if call.Op == "ReadAccessKeys" {
+				listed.Store(true)
+			}
+		})
 		w.ledger.onAsk = func() { // the entry is written after the cloud was listed
-			if !listed {
+			if !listed.Load() {
 				t.Error("the ledger was asked before the cloud")
 			}
 			if len(w.ledger.entries) == 1 {
