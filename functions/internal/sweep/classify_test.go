@@ -139,7 +139,8 @@ func TestCapsAreExact(t *testing.T) {
 		"percent rounding with 1–5 keys: 1 of 3 at 34":    {100, 34, 1, 3, false},
 		"percent rounding with 1–5 keys: 1 of 4":          {100, 25, 1, 4, false},
 		"percent rounding with 1–5 keys: 1 of 5 below it": {100, 19, 1, 5, true},
-		"an empty plan":                                   {1, 1, 0, 0, false},
+
+		"an empty plan": {1, 1, 0, 0, false},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
