@@ -18,11 +18,16 @@ import (
 
 // operations are all that a client does, each on a key of its own.
 func operations(w *world) map[string]func(ctx context.Context, c *Client) error {
+	// Each has a key of its own: a map's order is random, and a key that another
+	// operation deleted would make this one fail.
+	key := func() provider.KeyRef {
+		return w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+	}
+	moved, deactivated, deleted := key(), key(), w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour), Inactive: true})
 	revoke := func(spec cloudsim.KeySpec) func(context.Context, *Client) error {
 		ref := w.key(spec)
 		return func(ctx context.Context, c *Client) error { return c.RevokeKey(ctx, ref) }
 	}
-	moved := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
 	gone := provider.KeyRef{AccountID: testAccount, User: testUser, ID: "GONEGONEGONEGONEGONE", Expires: later(time.Hour)}
 	return map[string]func(ctx context.Context, c *Client) error{
 		"CreateKey": func(ctx context.Context, c *Client) error {
@@ -41,8 +46,8 @@ func operations(w *world) map[string]func(ctx context.Context, c *Client) error 
 		"RevokeKey":                     revoke(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)}),
 		"RevokeKey of its own":          revoke(cloudsim.KeySpec{Expires: later(time.Hour)}),
 		"RevokeKey of one that is gone": func(ctx context.Context, c *Client) error { return c.RevokeKey(ctx, gone) },
-		"DeactivateKey":                 func(ctx context.Context, c *Client) error { return c.DeactivateKey(ctx, moved) },
-		"DeleteKey":                     func(ctx context.Context, c *Client) error { return c.DeleteKey(ctx, moved) },
+		"DeactivateKey":                 func(ctx context.Context, c *Client) error { return c.DeactivateKey(ctx, deactivated) },
+		"DeleteKey":                     func(ctx context.Context, c *Client) error { return c.DeleteKey(ctx, deleted) },
 		"WhoAmI": func(ctx context.Context, c *Client) error {
 			_, err := c.WhoAmI(ctx)
 			return err
