@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -37,7 +38,7 @@ type backend struct {
 	open  opener
 
 	accountsLock sync.Mutex
-	accounts     map[string]*account
+	accounts     *simplelru.LRU[string, *account]
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
@@ -73,7 +74,7 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: map[string]*account{}, locks: map[string]*pathLock{},
+		accounts: newAccounts(), locks: map[string]*pathLock{},
 		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
 	}
 	b.Backend = &framework.Backend{
@@ -121,16 +122,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean ends the background work and closes the clients when the engine is unmounted or its process ends.
-func (b *backend) clean(context.Context) {
-	b.tidying.cancel()
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	for _, a := range b.accounts {
-		a.close()
-	}
-	clear(b.accounts)
-}
+// clean ends the background work when the engine is unmounted or its process ends.
+func (b *backend) clean(context.Context) { b.tidying.cancel() }
 
 const backendHelp = `
 The cloudkeys secrets engine leases short-lived access keys of cloud accounts.

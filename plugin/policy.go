@@ -128,11 +128,14 @@ func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds
 
 // refreshPolicyIfOld reads the policy where its view has grown old.
 func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
+	if time.Now().Before(a.next.policy) {
+		return nil
+	}
 	view, err := storedPolicy(ctx, s, a)
 	if err != nil || view.None {
 		return err
 	}
-	if time.Since(view.TriedAt) < policyRefresh {
+	if a.next.policy = view.TriedAt.Add(policyRefresh); time.Now().Before(a.next.policy) {
 		return nil
 	}
 	if _, err := b.refreshPolicy(ctx, s, a); err != nil {
