@@ -78,7 +78,7 @@ func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, data 
 
 func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	roleName := data.Get("role").(string)
-	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+roleName)
+	role, err := b.roles.load(ctx, req.Storage, rolePrefix+roleName)
 	if err != nil {
 		return nil, err
 	}

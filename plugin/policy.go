@@ -86,20 +86,24 @@ func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *accou
 	// Also when the time is up: a cloud that hangs is not asked again at once.
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
+	defer b.policies.drop(policyPrefix + a.name)
 	if err := save(ctx, s, policyPrefix+a.name, view); err != nil {
 		return nil, err
 	}
 	return view, nil
 }
 
-// currentPolicy returns the stored view, or asks the cloud where nothing was ever
-// stored.
+// currentPolicy returns the stored view, which must not be changed, or asks the cloud
+// where nothing was ever stored.
 func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
-	view, err := storedPolicy(ctx, s, a)
-	if err != nil || view.None {
-		return view, err
+	if !a.endsKeys() {
+		return &policyView{None: true}, nil
 	}
-	if view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
+	view, err := b.policies.load(ctx, s, policyPrefix+a.name)
+	if err != nil {
+		return nil, err
+	}
+	if view == nil || view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
 		return b.refreshPolicy(ctx, s, a)
 	}
 	return view, nil
