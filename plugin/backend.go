@@ -48,6 +48,8 @@ type backend struct {
 	roles    *cache[roleEntry]
 	policies *cache[policyView]
 
+	mount    mountLimit
+
 	active *activeKeys
 	full   *fullUsers
 	own    *ownKeys

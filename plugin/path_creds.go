@@ -105,7 +105,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		if err != nil {
 			return issuePlan{}, err
 		}
-		return planIssue(time.Now(), b.boundsOf(a, view, role), b.requestedLease(requested, role, a))
+		return planIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 	}
 	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issue(ctx, i, role, plan)

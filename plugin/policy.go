@@ -111,10 +111,14 @@ func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *accou
 
 // bounds gathers what limits a lease of the role.
 func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bounds {
+	return boundsUnder(b.System().MaxLeaseTTL(), a, view, roleMax)
+}
+
+func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time.Duration) bounds {
 	return bounds{
 		Role:    roleMax,
 		Account: a.config.MaxTTL,
-		Mount:   b.System().MaxLeaseTTL(),
+		Mount:   mount,
 		Policy:  view.Policy.MaxKeyLifetime,
 		Grace:   a.config.ExpiryGrace,
 	}
@@ -122,7 +126,11 @@ func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bo
 
 // boundsOf gathers what limits a lease of the role as it stands now.
 func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds {
-	limits := b.bounds(a, view, role.MaxTTL)
+	return boundsOfRole(b.System().MaxLeaseTTL(), a, view, role)
+}
+
+func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleEntry) bounds {
+	limits := boundsUnder(mount, a, view, role.MaxTTL)
 	if role.CredentialType == credentialSession {
 		limits.Policy, limits.Grace = 0, 0 // a session is no access key, and ends exactly with its lease
 		limits.Cloud, limits.Least = maxSession, minSession
