@@ -101,6 +101,15 @@ func (b *backend) rememberAccount(a *account) *account {
 	return a
 }
 
+// isCurrent tells whether an account's configuration is the one in storage for certain:
+// whoever writes another forgets the account first.
+func (b *backend) isCurrent(a *account) bool {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	current, open := b.accounts.Peek(a.name)
+	return open && current == a
+}
+
 // forgetAccount drops the client of an account whose configuration another node
 // has changed.
 func (b *backend) forgetAccount(name string) {

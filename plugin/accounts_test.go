@@ -4,157 +4,96 @@
 package cloudkeys
 
 import (
-	"fmt"
+	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
-// noStaticRoles is a mount without any.
-func noStaticRoles() (map[string]map[string]*staticRole, error) { return nil, nil }
-
-// TestAFleetOfAccounts has one mount serve many accounts: enough to tell work that grows with
-// their number from work that grows with its square, and few enough for every test run.
-func TestAFleetOfAccounts(t *testing.T) {
-	const fleet = 300
-	for name, test := range map[string]func(t *testing.T, v *testVault){
-		"the accounts are listed by page": func(t *testing.T, v *testVault) {
-			after, pages, names := "", 0, 0
-			for {
-				resp, err := v.request(t.Context(), logical.ListOperation, "config/", "after="+after, "limit=45")
-				v.mustSucceed("listing", resp, err)
-				keys, _ := resp.Data["keys"].([]string)
-				if len(keys) == 0 {
-					break
-				}
-				after, pages, names = keys[len(keys)-1], pages+1, names+len(keys)
+// TestAccountsSideBySide holds what happens to one account of a mount against the others.
+func TestAccountsSideBySide(t *testing.T) {
+	// hang lets every call that a key signs wait for ever.
+	hang := func(v *testVault, key cloudsim.Credentials) (start func()) {
+		live, hangs := v.base, false
+		v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if hangs && strings.Contains(req.Header.Get("Authorization"), key.AccessKey) {
+				<-req.Context().Done()
+				return nil, req.Context().Err()
 			}
-			if pages != 7 || names != fleet {
-				t.Errorf("%d pages of %d accounts in all", pages, names)
-			}
-		},
-		"a tick in which nothing is due calls no cloud, and reads next to nothing": func(t *testing.T, v *testVault) {
-			v.mustTick()
-			v.mustTick()
-			v.sim.ResetCalls()
-			reads := v.countStorage("")
-			v.mustTick()
-			if calls := len(v.sim.Calls()); calls != 0 {
-				t.Errorf("%d cloud calls", calls)
-			}
-			if n := reads(); n > fleet+20 {
-				t.Errorf("%d storage calls for %d accounts", n, fleet)
-			}
-		},
-		"static roles are read once a tick for all accounts": func(t *testing.T, v *testVault) {
-			const roles = 50
-			for i := range roles {
-				v.write(fmt.Sprintf("static-roles/r%02d", i), "account="+fleetName(i), "user_name=robot", "rotation_period=24h")
-			}
-			reads := v.countStorage(staticRolePrefix)
-			v.mustTick()
-			if n := reads(); n > 4*roles {
-				t.Errorf("%d storage calls for %d static roles", n, roles)
-			}
-		},
-		"an account whose cloud hangs delays no other": func(t *testing.T, v *testVault) {
-			v.mustTick()
-			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Account: fleetID(7), Delay: time.Hour})
-			v.advance(policyRefresh)
-			v.sim.ResetCalls()
-			began := time.Now()
-			_ = v.tick() // it tells of the one that hangs
-			if took := time.Since(began); took > tickBudget {
-				t.Errorf("the tick took %s", took)
-			}
-			late := 0
-			for i := range fleet {
-				view, err := load[policyView](t.Context(), v.storage, policyPrefix+fleetName(i))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if i != 7 && time.Since(view.ReadAt) > policyRefresh {
-					late++
-				}
-			}
-			if late > 0 {
-				t.Errorf("the policy of %d other accounts was not read", late)
-			}
-		},
-		"beyond the bound the account unused for longest is closed, and opened again when it is wanted": func(t *testing.T, v *testVault) {
-			v.mustTick()
-			v.backend.accounts.Resize(30)
-			v.mustTick()
-			if n := v.backend.accounts.Len(); n != 30 {
-				t.Errorf("%d accounts are open", n)
-			}
-			for _, i := range []int{0, fleet / 2, fleet - 1} {
-				v.read("check/" + fleetName(i))
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { test(t, newFleet(t, fleet)) })
+			return live.RoundTrip(req)
 		})
+		v.restart()
+		return func() { hangs = true }
 	}
-}
-
-func fleetID(i int) string   { return fmt.Sprintf("%012d", i+1) }
-func fleetName(i int) string { return fmt.Sprintf("a%04d", i) }
-
-// newFleet mounts the engine on many accounts.
-func newFleet(t *testing.T, accounts int) *testVault {
-	t.Helper()
-	v := newTestVault(t)
-	v.base = v.sim.Transport() // without the contract's judge, which would look at every answer
-	v.restart()
-	for i := range accounts {
-		account := v.sim.AddAccount(fleetID(i))
-		account.AddUser("robot")
-		v.root = account.RootKey()
-		v.write("config/"+fleetName(i), append(v.accountFields(), "verify=false")...)
+	for name, fields := range map[string][]string{
+		"an account that hangs does not keep another's key from being rotated":                   {"config/adead", "rotation_period=10m"},
+		"nor does a static role of one, whatever the names":                                      {"config/zdead"},
+		"nor one of which nothing is due, and whose policy is asked for in vain at each refresh": {"config/aidle"},
+	} {
+		inBubble(t, map[string]func(t *testing.T, v *testVault){name: func(t *testing.T, v *testVault) {
+			dead := v.account.AddKey(cloudsim.KeySpec{})
+			start := hang(v, dead)
+			v.rootKeyWithDate(time.Hour)
+			v.configure("ttl=1m")
+			v.root = dead
+			v.write(fields[0], append(v.accountFields(), fields[1:]...)...)
+			v.write("static-roles/s", "account="+strings.TrimPrefix(fields[0], configPrefix), "user_name=app", "rotation_period=10m")
+			start()
+			v.settle(75 * time.Minute)
+			v.mustRevoke(v.lease("app"))
+		}})
 	}
-	return v
-}
-
-func (v *testVault) mustTick() {
-	v.t.Helper()
-	if err := v.tick(); err != nil {
-		v.t.Fatal(err)
-	}
-	<-time.After(rollbackPeriod)
-}
-
-// countStorage counts calls below a prefix from now on.
-func (v *testVault) countStorage(prefix string) (calls func() int64) {
-	n := new(atomic.Int64)
-	v.storage.before = func(_, key string) error {
-		if strings.HasPrefix(key, prefix) {
-			n.Add(1)
-		}
-		return nil
-	}
-	return n.Load
-}
-
-func TestAccountsWithTheSameCertificatesShareTheirConnections(t *testing.T) {
-	pools := newConnectionPools()
-	one, err := pools.of(transport.TLS{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if another, _ := pools.of(transport.TLS{}); another != one {
-		t.Error("two pools for the same certificates")
-	}
-	if _, err := pools.of(transport.TLS{CACert: "no PEM"}); err == nil {
-		t.Error("a pool that trusts nothing that was said")
-	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a key that two accounts share is not rotated under the other": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			v.write("config/second", v.accountFields()...)
+			v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, `account "second" has the same one`)
+		},
+		"an account that moves to another cloud account names the keys that it leaves behind": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			made := v.rotate()["access_key"].(string)
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.root = v.sim.AddAccount("999999999999").RootKey()
+			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), "\n"), made, "delete them in the cloud")
+			v.mustHaveLedger(0)
+		},
+		"so does one that is deleted, and tidy goes on without it": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			first := v.root.AccessKey
+			made := v.rotate()["access_key"].(string)
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete", resp, err)
+			mustHold(t, strings.Join(resp.Warnings, "\n"), first, made)
+			v.tidy()
+			v.mustTidied(tidyDone, nil)
+		},
+		"a request that an account's deletion overtakes makes no key": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			v.mustRevoke(v.lease("app"))
+			v.storage.after = func(_, key string) error {
+				if strings.HasPrefix(key, "wal/") {
+					_ = v.backend.storeAccount(v.t.Context(), v.storage.Storage, "default", nil)
+				}
+				return nil
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "was changed while the request ran")
+			v.storage.after = nil
+			v.mustHaveNoWAL()
+			v.mustHaveLive(0)
+		},
+		"a user's keys are found, also where the user was made for the lease": func(t *testing.T, v *testVault) {
+			v.configureUsers()
+			l := v.lease("job")
+			v.lease("job")
+			resp, err := v.try(logical.ListOperation, "keys/", "user="+l.Data["user_name"].(string))
+			v.mustSucceed("list", resp, err)
+			if ids, _ := resp.Data["keys"].([]string); len(ids) != 1 || ids[0] != l.AccessKey() {
+				t.Errorf("%v", ids)
+			}
+		},
+	})
 }

@@ -46,8 +46,14 @@ type backend struct {
 	instanceLock sync.Mutex
 	instance     string
 
+	roles    *cache[roleEntry]
+	policies *cache[policyView]
+
+	mount    mountLimit
+
 	active *activeKeys
 	full   *fullUsers
+	own    *ownKeys
 	due    *dueKeys
 
 	tidying tidying
@@ -75,7 +81,8 @@ func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
 		accounts: newAccounts(), locks: map[string]*pathLock{},
-		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
+		roles: newCache[roleEntry](), policies: newCache[policyView](),
+		active: newActiveKeys(), full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -115,6 +122,10 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	switch {
 	case strings.HasPrefix(key, configPrefix):
 		b.forgetAccount(strings.TrimPrefix(key, configPrefix))
+	case strings.HasPrefix(key, rolePrefix):
+		b.roles.drop(key)
+	case strings.HasPrefix(key, policyPrefix):
+		b.policies.drop(key)
 	case key == instancePath:
 		b.instanceLock.Lock()
 		defer b.instanceLock.Unlock()
