@@ -48,6 +48,7 @@ type backend struct {
 	active *activeKeys
 	full   *fullUsers
 	due    *dueKeys
+	hung   *hungRequests
 
 	tidying tidying
 
@@ -74,7 +75,7 @@ func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
 		accounts: map[string]*account{}, locks: map[string]*pathLock{},
-		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
+		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(), hung: newHungRequests(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,

@@ -66,7 +66,7 @@ func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 // The date never moves back, so a renewal that races another, or one that Vault
 // runs twice, does no harm.
 func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind keylabel.Kind) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassRenew), issueBudget)
 	defer cancel()
 	lease, err := readLease(req.Secret, kind)
 	if err != nil {

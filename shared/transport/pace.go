@@ -20,12 +20,20 @@ type Class int
 const (
 	// ClassIssue is a person or program waiting for an answer.
 	ClassIssue Class = iota
+	// ClassRenew is a lease that goes on. It is no issue, so that clients that ask for keys in
+	// a loop do not have others lose the keys they hold.
+	ClassRenew
 	// ClassRevoke is the end of a lease. Vault comes back if it has to wait long.
 	ClassRevoke
-	// ClassBackground is periodic work; it yields to both.
+	// ClassBackground is periodic work; it yields to all others but for every
+	// backgroundShare-th turn.
 	ClassBackground
 	classes
 )
+
+// backgroundShare is how many turns there are to one that the periodic work has for sure: a
+// storm of revokes lasts for hours, in which orphans must go on being removed.
+const backgroundShare = 8
 
 // maxRevokeQueue is how long a revoke waits for its turn. Vault cancels a revoke
 // after 90 s and counts it as a failure, so what has waited this long is handed
@@ -80,7 +88,8 @@ type Pacer struct {
 	mu      sync.Mutex // never held while waiting
 	taken   bool       // somebody is waiting for the next token
 	queues  [classes]fairQueue
-	last    Class // the class that had the turn before
+	last    Class // the class that had the turn before, background aside
+	yielded int   // turns since the background had one
 	changed time.Time
 }
 
@@ -142,23 +151,35 @@ func (p *Pacer) leave(class Class, flow string, turn chan struct{}) {
 	}
 }
 
-// pass gives the turn to the next waiter: issue and revoke alternate while both
-// wait; background comes when neither does.
+// pass gives the turn to the next waiter: issue, renew and revoke take turns while they
+// wait; background comes when none does, or has yielded for long enough.
 func (p *Pacer) pass() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	order := [classes]Class{ClassIssue, ClassRevoke, ClassBackground}
-	if p.last == ClassIssue {
-		order = [classes]Class{ClassRevoke, ClassIssue, ClassBackground}
+	p.yielded++
+	if p.yielded >= backgroundShare && p.give(ClassBackground) {
+		return
 	}
-	for _, class := range order {
-		if turn, waits := p.queues[class].pop(); waits {
+	for i := range ClassBackground {
+		if class := (p.last + 1 + i) % ClassBackground; p.give(class) {
 			p.last = class
-			close(turn)
 			return
 		}
 	}
-	p.taken = false
+	p.taken = p.give(ClassBackground)
+}
+
+// give gives the turn to the first waiter of a class, if there is one. The lock is held.
+func (p *Pacer) give(class Class) bool {
+	turn, waits := p.queues[class].pop()
+	if !waits {
+		return false
+	}
+	if class == ClassBackground {
+		p.yielded = 0
+	}
+	close(turn)
+	return true
 }
 
 // throttled halves the rate and allows no bursts, at most once a second: the

@@ -131,6 +131,57 @@ func TestAnIssueDoesNotWaitForAStormOfRevokes(t *testing.T) {
 	})
 }
 
+func TestARenewalDoesNotWaitForThoseWhoAskInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(5)
+		loop := WithFlow(t.Context(), "app")
+		for range 1000 {
+			go func() { _ = p.Wait(loop) }()
+		}
+		synctest.Wait()
+		r := &turns{start: time.Now()}
+		r.wait(t, loop, p, ClassRenew, "renewal of the same role")
+		r.group.Wait()
+		if r.after[0] > time.Second {
+			t.Errorf("the renewal waited %s", r.after[0])
+		}
+		<-time.After(10 * time.Minute) // until nobody waits
+	})
+}
+
+func TestBackgroundWorkGoesOnInAStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(5)
+		var group sync.WaitGroup
+		end, storm := time.Now().Add(10*time.Minute), 0
+		for range 50 {
+			group.Go(func() { // comes back at once, as Vault's workers do
+				for time.Now().Before(end) {
+					if p.Wait(WithClass(t.Context(), ClassRevoke)) == nil {
+						storm++ // one at a time: turns are 200 ms apart
+					}
+				}
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		calls := 0
+		for ctx.Err() == nil {
+			if p.Wait(WithClass(ctx, ClassBackground)) == nil {
+				calls++
+			}
+		}
+		if calls < 5 || calls > 8 {
+			t.Errorf("a tick of 10 s had %d calls of 50", calls)
+		}
+		group.Wait()
+		if total := storm + calls; total < 5*600 {
+			t.Errorf("%d calls in ten minutes", total)
+		}
+	})
+}
+
 func TestTheDefaultClassIsIssue(t *testing.T) {
 	if got := classOf(t.Context()); got != ClassIssue {
 		t.Errorf("got %v", got)
@@ -169,7 +220,7 @@ func TestADeadlineShorterThanTheWaitFailsAtOnceAndSendsNothing(t *testing.T) {
 }
 
 func TestAWaiterThatIsCancelledHoldsNobodyUp(t *testing.T) {
-	for _, class := range []Class{ClassIssue, ClassRevoke, ClassBackground} {
+	for _, class := range []Class{ClassIssue, ClassRenew, ClassRevoke, ClassBackground} {
 		synctest.Test(t, func(t *testing.T) {
 			p := NewPacer(1)
 			mustPass(t, p)
