@@ -50,6 +50,8 @@ type backend struct {
 	due    *dueKeys
 	hung   *hungRequests
 
+	revokedBefore sync.Map // access keys whose revocation has failed
+
 	tidying tidying
 
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970

@@ -203,7 +203,11 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if a.isDead(entry, time.Now()) {
 		return nil
 	}
+	if _, failed := b.revokedBefore.Load(lease.AccessKey); failed {
+		ctx = transport.WithAgain(ctx)
+	}
 	if err := a.destroy(ctx, entry); err != nil {
+		b.revokedBefore.Store(lease.AccessKey, true)
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
 	return b.strike(ctx, req.Storage, entry)
