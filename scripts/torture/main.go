@@ -61,6 +61,7 @@ func lanes(plugin, acceptance string) [][]step {
 	return [][]step{
 		{
 			{name: "schedules", binary: plugin, dir: "plugin", run: "^TestSchedules$", env: []string{"CLOUDKEYS_SCHEDULES=all"}, nice: true},
+			{name: "storms in fake time", binary: plugin, dir: "plugin", run: "^TestStormAtTheDefaultPace$", nice: true},
 		},
 		{
 			on("storms", "TestStorms"),
