@@ -22,7 +22,14 @@ import (
 // newServer starts a server for one test, which may kill it.
 func newServer(t *testing.T) *devserver.Server {
 	t.Helper()
-	server, err := startServer(t.Context(), t.TempDir())
+	return newServerAt(t, logLevel)
+}
+
+// newServerAt starts one that logs less: what ten thousand leases log at trace level takes
+// longer to write than all else.
+func newServerAt(t *testing.T, level string) *devserver.Server {
+	t.Helper()
+	server, err := startServer(t.Context(), t.TempDir(), level)
 	if err != nil {
 		t.Fatal(err)
 	}
