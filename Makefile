@@ -185,11 +185,14 @@ bench: build vault $(BIN)/vault-plugin-secrets-aws bench-functions ## measure th
 docs: ## write docs/reference.md from the engine itself
 	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
-# The plugin's schedules of faults, every one: a failure prints how to run it alone. From
-# within the directory, since go test shows the output of a package only there.
+# The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
-torture: ## let every fault strike at every call of every operation
-	CLOUDKEYS_SCHEDULES=all go -C plugin test -run '^TestSchedules$$' -count=1 -timeout 25m
+torture: build build-faulty vault ## try to lose a key: all fault schedules, kills and storms at full size (half an hour)
+	CGO_ENABLED=0 go test -c -o $(BIN)/plugin.test ./plugin
+	CGO_ENABLED=0 go test -c -o $(BIN)/acceptance.test ./plugin/acceptance
+	go build -o $(BIN)/torture ./scripts/torture
+	@env $(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' \
+		$(BIN)/torture -plugin $(BIN)/plugin.test -acceptance $(BIN)/acceptance.test
 
 .PHONY: race
 race: ## run the plugin's tests, and what they rest on, three times under the race detector

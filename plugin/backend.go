@@ -55,6 +55,9 @@ type backend struct {
 	full   *fullUsers
 	own    *ownKeys
 	due    *dueKeys
+	hung   *hungRequests
+
+	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying
 
@@ -82,7 +85,7 @@ func newBackend(build Build, open opener) *backend {
 		build: build, open: open,
 		accounts: newAccounts(), locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
-		active: newActiveKeys(), full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(),
+		active: newActiveKeys(), full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(), hung: newHungRequests(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,

@@ -20,6 +20,10 @@ const (
 	// when it seals or steps down.
 	tickBudget = 10 * time.Second
 
+	// reapBudget is how long the reaper may take over one key. Two that hang leave the tick
+	// time for what comes after the reaper.
+	reapBudget = 4 * time.Second
+
 	// rollbackBudget is how long the WAL entries of a tick may take after that, together.
 	rollbackBudget = 8 * time.Second
 )

@@ -88,6 +88,13 @@ func (d *dueKeys) forget(account, path string) {
 	delete(d.of(account).paths, path)
 }
 
+// putBehind has an entry that is due stand behind all others that are.
+func (d *dueKeys) putBehind(account, path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.of(account).paths[path] = time.Now()
+}
+
 // now returns the entries of an account that are due, the longest overdue first.
 func (d *dueKeys) now(account string) []string {
 	d.mu.Lock()

@@ -123,6 +123,7 @@ func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEn
 		return err
 	}
 	b.due.forget(entry.Account, entry.path())
+	b.revokedBefore.Delete(entry.AccessKey)
 	b.active.drop(entry.Label)
 	b.own.removed(entry)
 	b.full.forget(entry.Account, entry.User)

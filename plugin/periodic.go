@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -82,8 +83,12 @@ func (b *backend) tendsLocalStorage() bool {
 // hold a step-down up for as long as there are entries.
 func (b *backend) restOfTick(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	end := time.Unix(0, b.tickStarted.Load()).Add(tickBudget + rollbackBudget)
-	if time.Now().After(end) {
+	now := time.Now()
+	if now.After(end) {
 		return nil, nil, errors.New("left to the next tick, since this one has taken long enough")
+	}
+	if own := now.Add(rollbackBudget / 2); own.Before(end) {
+		end = own // one that hangs leaves time for another
 	}
 	ctx, cancel := context.WithDeadline(transport.WithClass(ctx, transport.ClassBackground), end)
 	return ctx, cancel, nil
@@ -94,9 +99,10 @@ func (b *backend) restOfTick(ctx context.Context) (context.Context, context.Canc
 // leaves over is taken up by the next.
 func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
 	walked := b.due.walk(ctx, s, a.name)
+	tried := false
 	for _, path := range b.due.now(a.name) {
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() != nil || tried && timeLeft(ctx) < reapBudget {
+			return walked
 		}
 		entry, err := load[ledgerEntry](ctx, s, path)
 		switch {
@@ -107,6 +113,7 @@ func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error
 		case time.Now().Before(entry.due()):
 			b.due.note(entry) // renewed since
 		default:
+			tried = true
 			if err := b.reapKey(ctx, s, a, entry); err != nil {
 				return errors.Join(walked, err)
 			}
@@ -116,21 +123,36 @@ func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error
 }
 
 // reapKey removes one dead key. A refusal is noted in the ledger, where an operator
-// finds it, and tried again ever more rarely.
+// finds it, and tried again ever more rarely. A cloud that hangs over one key keeps it
+// from no other: each has a time of its own, and what has used it up stands behind the
+// others from then on.
 func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
-	err := removeDead(ctx, a, entry)
+	own, cancel := context.WithTimeout(ctx, reapBudget)
+	defer cancel()
+	err := removeDead(own, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
 		return b.strike(ctx, s, entry)
 	}
-	if ctx.Err() != nil {
-		return nil // the tick is over; nothing was learned about the key
+	var notSent *transport.NotSentError
+	if ctx.Err() != nil || own.Err() != nil && errors.As(err, &notSent) {
+		b.due.putBehind(a.name, entry.path())
+		return nil // the tick is over, or the call never left: nothing was learned about the key
+	}
+	if own.Err() != nil {
+		err = fmt.Errorf("the cloud has not answered within %s: %w", reapBudget, err)
 	}
 	entry.Failures++
 	entry.Problem = err.Error()
 	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
 	return b.record(ctx, s, entry)
+}
+
+// timeLeft is how long a context with a deadline still lasts.
+func timeLeft(ctx context.Context) time.Duration {
+	end, _ := ctx.Deadline()
+	return time.Until(end)
 }
 
 func removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {

@@ -66,7 +66,7 @@ func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 // The date never moves back, so a renewal that races another, or one that Vault
 // runs twice, does no harm.
 func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind keylabel.Kind) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassRenew), issueBudget)
 	defer cancel()
 	lease, err := readLease(req.Secret, kind)
 	if err != nil {
@@ -203,7 +203,11 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if a.isDead(entry, time.Now()) {
 		return nil
 	}
+	if _, failed := b.revokedBefore.Load(lease.AccessKey); failed {
+		ctx = transport.WithAgain(ctx)
+	}
 	if err := a.destroy(ctx, entry); err != nil {
+		b.revokedBefore.Store(lease.AccessKey, true)
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
 	return b.strike(ctx, req.Storage, entry)

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -72,6 +73,10 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 		return err
 	}
 	ctx, cancel, err := b.restOfTick(ctx)
+	if err == nil && b.hung.passes(pending.Label) {
+		cancel()
+		err = errors.New("left to a later tick, since the cloud did not answer in time")
+	}
 	if err != nil {
 		return fmt.Errorf("cleaning up a key of account %q: %w", pending.Account, err)
 	}
@@ -88,9 +93,13 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
 	}
 	removed, err := removeLabelled(ctx, req.Storage, a, pending)
+	if err != nil && ctx.Err() != nil {
+		b.hung.note(pending.Label)
+	}
 	if err != nil {
 		return err
 	}
+	b.hung.forget(pending.Label)
 	b.active.rolledBack(pending.Label)
 	b.full.forget(pending.Account, pending.User)
 	b.own.forget(pending.Account, pending.User)

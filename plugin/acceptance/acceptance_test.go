@@ -28,6 +28,9 @@ const (
 	pluginName = "cloudkeys"
 	accountID  = "123456789012"
 	region     = "cloudgouv-eu-west-1"
+
+	// logLevel has the server log all that it can: the log is searched for secrets.
+	logLevel = "trace"
 )
 
 // shared is the server of all tests but those that kill theirs.
@@ -54,7 +57,7 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
-	if shared, err = startServer(ctx, dir); err != nil {
+	if shared, err = startServer(ctx, dir, logLevel); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, shared.Stop(ctx)) }()
@@ -63,11 +66,12 @@ func run(m *testing.M) (code int, err error) {
 
 // startServer starts a server on raft storage, with the plugin registered by its
 // checksum.
-func startServer(ctx context.Context, dir string) (*devserver.Server, error) {
+func startServer(ctx context.Context, dir, level string) (*devserver.Server, error) {
 	o, err := serverOptions(dir)
 	if err != nil {
 		return nil, err
 	}
+	o.LogLevel = level
 	s, err := devserver.Start(ctx, o)
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func serverOptions(dir string) (devserver.Options, error) {
 	if bin == "" || plugin == "" {
 		return devserver.Options{}, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN name no binaries: run make test-acceptance, which builds both")
 	}
-	return devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: "trace"}, nil
+	return devserver.Options{Bin: bin, PluginDir: filepath.Dir(plugin), Dir: dir, LogLevel: logLevel}, nil
 }
 
 func registerPlugin(ctx context.Context, s *devserver.Server) error {

@@ -110,6 +110,7 @@ type crashes struct {
 	span     time.Duration // from the cloud's last answer to Vault's
 	orphaned func() error  // kills the plugins of a server that was killed alone
 	handed   int           // requests that were answered in spite of the crash
+	issued   int           // leases that were asked for
 }
 
 // TestCrashesLeaveNoOrphan kills the plugin and the server at every cloud call of issue,
@@ -129,11 +130,15 @@ func TestCrashesLeaveNoOrphan(t *testing.T) {
 			byHand := c.account.AddKey(cloudsim.KeySpec{User: "app", Tag: "made by hand"})
 			c.measure()
 
+			kills := 0
 			for _, v := range victims() {
 				for _, s := range c.strikes(v) {
 					c.strike(v, s)
+					kills++
 				}
 			}
+			figure(t, figureKills, kills)
+			figure(t, figureLeases, c.issued)
 			c.untilSettled(kept)
 			c.mustHold([]*lease{kept})
 			twin.mustHold([]*lease{of})
@@ -245,6 +250,7 @@ func (c *crashes) strikes(v victim) []strike {
 func (c *crashes) strike(v victim, s strike) {
 	c.t.Helper()
 	l := c.prepare()
+	c.issued++ // before the kill, or by what it interrupts
 	o := &order{strike: s, kill: v.aim(c), done: make(chan error, 1)}
 	if l != nil {
 		o.key = l.AccessKey

@@ -252,11 +252,15 @@ func (d *disturbance) settle() {
 		left = slices.DeleteFunc(left, func(c *faultCase) bool { return d.settled(c.mount) == nil })
 		return len(left) == 0
 	})
+	lost := 0
 	for _, c := range d.cases {
 		if err := d.works(c.mount); err != nil {
 			d.t.Errorf("%s: %v", c.name, err)
+			lost++
 		}
 	}
+	figure(d.t, figureFaults, len(d.cases)-1) // one is undisturbed
+	figure(d.t, figureConfigs, lost)
 }
 
 // leaseAndRevoke uses a role as an application does.

@@ -178,7 +178,7 @@ func TestLeaseEndsByItself(t *testing.T) {
 
 func TestKeyDiesEvenIfVaultDoes(t *testing.T) {
 	t.Parallel()
-	server, err := startServer(t.Context(), t.TempDir())
+	server, err := startServer(t.Context(), t.TempDir(), logLevel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 func TestRotationAndRestart(t *testing.T) {
 	t.Parallel()
-	server, err := startServer(t.Context(), t.TempDir())
+	server, err := startServer(t.Context(), t.TempDir(), logLevel)
 	if err != nil {
 		t.Fatal(err)
 	}

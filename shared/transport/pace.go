@@ -20,17 +20,29 @@ type Class int
 const (
 	// ClassIssue is a person or program waiting for an answer.
 	ClassIssue Class = iota
+	// ClassRenew is a lease that goes on. It is no issue, so that clients that ask for keys in
+	// a loop do not have others lose the keys they hold.
+	ClassRenew
 	// ClassRevoke is the end of a lease. Vault comes back if it has to wait long.
 	ClassRevoke
-	// ClassBackground is periodic work; it yields to both.
+	// ClassBackground is periodic work; it yields to all others but for every
+	// backgroundShare-th turn.
 	ClassBackground
 	classes
 )
 
-// maxRevokeQueue is how long a revoke waits for its turn. Vault cancels a revoke
-// after 90 s and counts it as a failure, so what has waited this long is handed
-// back to Vault's own back-off while it can still say so.
-const maxRevokeQueue = 20 * time.Second
+// backgroundShare is how many turns there are to one that the periodic work has for sure: a
+// storm of revokes lasts for hours, in which orphans must go on being removed.
+const backgroundShare = 8
+
+// maxRevokeQueue is how long a revoke waits for its turn. Vault cancels a revoke after 90 s
+// and counts it as a failure, so what has waited this long is handed back to Vault's own
+// back-off while it can still say so.
+//
+// A longer wait delays Vault's step-down, which lets the revokes under way end. A shorter one
+// leaves the cloud idle at the end of a storm, when all that is left sits in back-offs of
+// minutes: with 20 s, a thousand leases at five calls a second made use of 72 % of them.
+const maxRevokeQueue = 50 * time.Second
 
 // slowest is the rate, in calls a second, below which throttling does not push.
 const slowest = 0.5
@@ -43,6 +55,14 @@ type nextKey struct{}
 // their class. A storm of revokes then has few half-done ones when Vault steps down.
 func WithNext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, nextKey{}, true)
+}
+
+type againKey struct{}
+
+// WithAgain marks the calls of a revoke that was handed back before: they go before the
+// others of their flow, since Vault gives a lease up after six attempts.
+func WithAgain(ctx context.Context) context.Context {
+	return context.WithValue(ctx, againKey{}, true)
 }
 
 // WithClass marks the calls made under the context. The default is ClassIssue.
@@ -80,7 +100,8 @@ type Pacer struct {
 	mu      sync.Mutex // never held while waiting
 	taken   bool       // somebody is waiting for the next token
 	queues  [classes]fairQueue
-	last    Class // the class that had the turn before
+	last    Class // the class that had the turn before, background aside
+	yielded int   // turns since the background had one
 	changed time.Time
 }
 
@@ -94,13 +115,14 @@ func NewPacer(perSecond float64) *Pacer {
 // must not be.
 func (p *Pacer) Wait(ctx context.Context) error {
 	class := classOf(ctx)
+	again, _ := ctx.Value(againKey{}).(bool)
 	if class == ClassRevoke {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, maxRevokeQueue)
 		defer cancel()
 	}
 	next, _ := ctx.Value(nextKey{}).(bool)
-	if err := p.take(ctx, class, next); err != nil {
+	if err := p.take(ctx, class, waiter{turn: make(chan struct{}), next: next, again: again}); err != nil {
 		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
 	}
 	defer p.pass()
@@ -111,22 +133,22 @@ func (p *Pacer) Wait(ctx context.Context) error {
 }
 
 // take waits until it is the caller's turn for the next token.
-func (p *Pacer) take(ctx context.Context, class Class, next bool) error {
+func (p *Pacer) take(ctx context.Context, class Class, w waiter) error {
 	p.mu.Lock()
 	if !p.taken {
 		p.taken = true
 		p.mu.Unlock()
 		return nil
 	}
-	turn, flow := make(chan struct{}), flowOf(ctx)
-	p.queues[class].push(flow, turn, next)
+	flow := flowOf(ctx)
+	p.queues[class].push(flow, w)
 	p.mu.Unlock()
 
 	select {
-	case <-turn:
+	case <-w.turn:
 		return nil
 	case <-ctx.Done():
-		p.leave(class, flow, turn)
+		p.leave(class, flow, w.turn)
 		return ctx.Err()
 	}
 }
@@ -142,23 +164,35 @@ func (p *Pacer) leave(class Class, flow string, turn chan struct{}) {
 	}
 }
 
-// pass gives the turn to the next waiter: issue and revoke alternate while both
-// wait; background comes when neither does.
+// pass gives the turn to the next waiter: issue, renew and revoke take turns while they
+// wait; background comes when none does, or has yielded for long enough.
 func (p *Pacer) pass() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	order := [classes]Class{ClassIssue, ClassRevoke, ClassBackground}
-	if p.last == ClassIssue {
-		order = [classes]Class{ClassRevoke, ClassIssue, ClassBackground}
+	p.yielded++
+	if p.yielded >= backgroundShare && p.give(ClassBackground) {
+		return
 	}
-	for _, class := range order {
-		if turn, waits := p.queues[class].pop(); waits {
+	for i := range ClassBackground {
+		if class := (p.last + 1 + i) % ClassBackground; p.give(class) {
 			p.last = class
-			close(turn)
 			return
 		}
 	}
-	p.taken = false
+	p.taken = p.give(ClassBackground)
+}
+
+// give gives the turn to the first waiter of a class, if there is one. The lock is held.
+func (p *Pacer) give(class Class) bool {
+	turn, waits := p.queues[class].pop()
+	if !waits {
+		return false
+	}
+	if class == ClassBackground {
+		p.yielded = 0
+	}
+	close(turn)
+	return true
 }
 
 // throttled halves the rate and allows no bursts, at most once a second: the

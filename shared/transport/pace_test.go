@@ -126,7 +126,58 @@ func TestAnIssueDoesNotWaitForAStormOfRevokes(t *testing.T) {
 			t.Errorf("the issue waited %s", r.after[0])
 		}
 		if total := time.Since(r.start); total > maxRevokeQueue+time.Second {
-			t.Errorf("the last revoke waited %s, want to hear of it after 20s", total)
+			t.Errorf("the last revoke waited %s, want to hear of it after 50s", total)
+		}
+	})
+}
+
+func TestARenewalDoesNotWaitForThoseWhoAskInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(5)
+		loop := WithFlow(t.Context(), "app")
+		for range 1000 {
+			go func() { _ = p.Wait(loop) }()
+		}
+		synctest.Wait()
+		r := &turns{start: time.Now()}
+		r.wait(t, loop, p, ClassRenew, "renewal of the same role")
+		r.group.Wait()
+		if r.after[0] > time.Second {
+			t.Errorf("the renewal waited %s", r.after[0])
+		}
+		<-time.After(10 * time.Minute) // until nobody waits
+	})
+}
+
+func TestBackgroundWorkGoesOnInAStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(5)
+		var group sync.WaitGroup
+		end, storm := time.Now().Add(10*time.Minute), 0
+		for range 50 {
+			group.Go(func() { // comes back at once, as Vault's workers do
+				for time.Now().Before(end) {
+					if p.Wait(WithClass(t.Context(), ClassRevoke)) == nil {
+						storm++ // one at a time: turns are 200 ms apart
+					}
+				}
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		calls := 0
+		for ctx.Err() == nil {
+			if p.Wait(WithClass(ctx, ClassBackground)) == nil {
+				calls++
+			}
+		}
+		if calls < 5 || calls > 8 {
+			t.Errorf("a tick of 10 s had %d calls of 50", calls)
+		}
+		group.Wait()
+		if total := storm + calls; total < 5*600 {
+			t.Errorf("%d calls in ten minutes", total)
 		}
 	})
 }
@@ -137,17 +188,38 @@ func TestTheDefaultClassIsIssue(t *testing.T) {
 	}
 }
 
-func TestARevokeGivesUpAfterTwentySecondsInTheQueue(t *testing.T) {
+func TestARevokeGivesUpAfterFiftySecondsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(0.04) // a call every 25 s
+		p := NewPacer(1.0 / 60) // a call a minute
 		mustPass(t, p)
 		r := &turns{start: time.Now()}
 		r.wait(t, t.Context(), p, ClassIssue, "issue")
 		r.wait(t, t.Context(), p, ClassRevoke, "revoke")
 		r.group.Wait()
 		if !slices.Equal(r.names, []string{"revoke gave up", "issue"}) ||
-			!slices.Equal(r.after, []time.Duration{20 * time.Second, 25 * time.Second}) {
+			!slices.Equal(r.after, []time.Duration{50 * time.Second, time.Minute}) {
 			t.Errorf("got %q after %v", r.names, r.after)
+		}
+	})
+}
+
+func TestARevokeThatWasHandedBackGoesBeforeTheOthersOfItsFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, r := NewPacer(1), &turns{start: time.Now()}
+		mustPass(t, p)
+		flow := func(name string) context.Context { return WithFlow(t.Context(), name) }
+		r.wait(t, flow("app"), p, ClassRevoke, "in turn")
+		for i := range 3 {
+			r.wait(t, flow("app"), p, ClassRevoke, fmt.Sprint("first time ", i))
+		}
+		r.wait(t, flow("other"), p, ClassRevoke, "other")
+		for i := range 2 {
+			r.wait(t, WithAgain(flow("app")), p, ClassRevoke, fmt.Sprint("again ", i))
+		}
+		r.group.Wait()
+		want := []string{"in turn", "again 0", "other", "again 1", "first time 0", "first time 1", "first time 2"}
+		if !slices.Equal(r.names, want) {
+			t.Errorf("got %q, want %q", r.names, want)
 		}
 	})
 }
@@ -169,7 +241,7 @@ func TestADeadlineShorterThanTheWaitFailsAtOnceAndSendsNothing(t *testing.T) {
 }
 
 func TestAWaiterThatIsCancelledHoldsNobodyUp(t *testing.T) {
-	for _, class := range []Class{ClassIssue, ClassRevoke, ClassBackground} {
+	for _, class := range []Class{ClassIssue, ClassRenew, ClassRevoke, ClassBackground} {
 		synctest.Test(t, func(t *testing.T) {
 			p := NewPacer(1)
 			mustPass(t, p)
@@ -221,7 +293,7 @@ func TestATurnThatCameTogetherWithTheCancellationIsPassedOn(t *testing.T) {
 	p := NewPacer(1e6)
 	p.taken = true
 	turn, next := make(chan struct{}), make(chan struct{})
-	p.queues[ClassIssue].push("", next, false)
+	p.queues[ClassIssue].push("", waiter{turn: next})
 	p.leave(ClassIssue, "", turn) // no longer queued: its turn has come
 	select {
 	case <-next:

@@ -5,31 +5,44 @@ package transport
 
 import "slices"
 
-// fairQueue is who waits for a turn, flow by flow. Its zero value is empty.
-type fairQueue struct {
-	urgent  []chan struct{} // before all flows; see WithNext
-	flows   []string        // those with somebody waiting, the next first
-	waiting map[string][]chan struct{}
+// waiter is a call that waits for its turn.
+type waiter struct {
+	turn  chan struct{} // closed when it comes
+	next  bool          // before all flows; see WithNext
+	again bool          // before the others of its flow; see WithAgain
 }
 
-func (q *fairQueue) push(flow string, turn chan struct{}, urgent bool) {
-	if urgent {
-		q.urgent = slices.Insert(q.urgent, 0, turn)
+func (w waiter) isFirst() bool { return !w.again }
+
+// fairQueue is who waits for a turn, flow by flow. Its zero value is empty.
+type fairQueue struct {
+	urgent  []waiter
+	flows   []string // those with somebody waiting, the next first
+	waiting map[string][]waiter
+}
+
+func (q *fairQueue) push(flow string, w waiter) {
+	if w.next {
+		q.urgent = slices.Insert(q.urgent, 0, w)
 		return
 	}
 	if len(q.waiting[flow]) == 0 {
 		q.flows = append(q.flows, flow)
 	}
 	if q.waiting == nil {
-		q.waiting = map[string][]chan struct{}{}
+		q.waiting = map[string][]waiter{}
 	}
-	q.waiting[flow] = append(q.waiting[flow], turn)
+	at := len(q.waiting[flow])
+	if first := slices.IndexFunc(q.waiting[flow], waiter.isFirst); w.again && first >= 0 {
+		at = first
+	}
+	q.waiting[flow] = slices.Insert(q.waiting[flow], at, w)
 }
 
 // pop takes the first of the flow whose turn it is, which then is the last in the row.
 func (q *fairQueue) pop() (turn chan struct{}, waits bool) {
 	if len(q.urgent) > 0 {
-		turn, q.urgent = q.urgent[0], q.urgent[1:]
+		turn, q.urgent = q.urgent[0].turn, q.urgent[1:]
 		return turn, true
 	}
 	if len(q.flows) == 0 {
@@ -37,7 +50,7 @@ func (q *fairQueue) pop() (turn chan struct{}, waits bool) {
 	}
 	flow := q.flows[0]
 	q.flows = q.flows[1:]
-	turn, q.waiting[flow] = q.waiting[flow][0], q.waiting[flow][1:]
+	turn, q.waiting[flow] = q.waiting[flow][0].turn, q.waiting[flow][1:]
 	if len(q.waiting[flow]) > 0 {
 		q.flows = append(q.flows, flow)
 	} else {
@@ -48,11 +61,12 @@ func (q *fairQueue) pop() (turn chan struct{}, waits bool) {
 
 // remove takes out who waits no longer, and tells whether it still waited.
 func (q *fairQueue) remove(flow string, turn chan struct{}) bool {
-	if i := slices.Index(q.urgent, turn); i >= 0 {
+	isIt := func(w waiter) bool { return w.turn == turn }
+	if i := slices.IndexFunc(q.urgent, isIt); i >= 0 {
 		q.urgent = slices.Delete(q.urgent, i, i+1)
 		return true
 	}
-	i := slices.Index(q.waiting[flow], turn)
+	i := slices.IndexFunc(q.waiting[flow], isIt)
 	if i < 0 {
 		return false
 	}

@@ -1,0 +1,157 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestAKeyThatHangsKeepsNoOther has the cloud leave calls about some keys unanswered.
+func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
+	t.Parallel()
+	const others = 5
+	// overdue are keys past their date that Vault has forgotten; the first came due first.
+	overdue := func(v *testVault, n int) (ids []string) {
+		for range n {
+			ids = append(ids, v.lease("app").AccessKey())
+			<-time.After(time.Second)
+		}
+		v.leases = nil
+		return ids
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"the keys that came due after it are reaped in the same tick": func(_ *testing.T, v *testVault) {
+			hang := v.hangOver()
+			v.configure("ttl=10m")
+			hang(overdue(v, 1+others)[:1])
+			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 2*rollbackPeriod)
+			v.mustHaveLedger(1)
+		},
+		"several that hang do not keep one that comes due later": func(t *testing.T, v *testVault) {
+			hang := v.hangOver()
+			v.configure("ttl=10m")
+			hung := overdue(v, 8)
+			hang(hung)
+			v.advance(30 * time.Minute)
+			v.lease("app")
+			v.leases = nil
+			// Three ticks, in each of which two of those that hang may come first.
+			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 3*rollbackPeriod)
+			v.mustHaveLedger(len(hung))
+			for _, id := range hung {
+				entry, err := findKey(t.Context(), v.storage, id)
+				if err != nil || entry == nil || entry.Problem == "" {
+					t.Errorf("%s: %v, %v: nobody is told why it is still there", id, entry, err)
+				}
+			}
+		},
+		"where the rest of the tick takes all but a moment, they take turns": func(_ *testing.T, v *testVault) {
+			hang := v.hangOver()
+			v.configure("ttl=10m")
+			hang(overdue(v, 1+others)[:1])
+			v.storage.before = func(op, key string) error {
+				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+					<-time.After(tickBudget/2 - time.Second/2)
+				}
+				return nil
+			}
+			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 2*(2+others)*rollbackPeriod)
+			v.storage.before = nil
+			v.mustHaveLedger(1)
+		},
+		"once the cloud answers again it goes, too": func(_ *testing.T, v *testVault) {
+			hang := v.hangOver()
+			v.configure("ttl=10m")
+			hang(overdue(v, 1))
+			v.advance(30 * time.Minute)
+			v.mustHaveLedger(1)
+			hang(nil)
+			v.advance(reapRetryMax)
+			v.mustHaveLedger(0)
+		},
+		"unfinished requests whose clean-up hangs keep no other": func(t *testing.T, v *testVault) {
+			hang := v.hangOver()
+			v.configure("ttl=10m")
+			var users, texts []string
+			for _, user := range []string{"a", "b", "c", "d", "e", "f"} {
+				v.account.AddUser(user)
+				v.write("roles/"+user, "user_names="+user)
+				users, texts = append(users, user), append(texts, `"UserName":"`+user+`"`)
+			}
+			hang(texts)
+			for _, user := range users {
+				if _, err := v.try(logical.ReadOperation, "creds/"+user); err == nil || v.pendingOf(user) != 1 {
+					t.Fatalf("user %s has %d unfinished requests (%v)", user, v.pendingOf(user), err)
+				}
+			}
+			hang(texts[:4])
+			for range 8 {
+				<-time.After(rollbackPeriod)
+				_ = v.tick() // it says what it could not clean up
+			}
+			for _, user := range users[4:] {
+				if v.pendingOf(user) != 0 {
+					t.Errorf("the request of user %s is still unfinished", user)
+				}
+			}
+			hang(nil)
+			v.advance(10 * time.Minute)
+			v.mustHaveNoWAL()
+		},
+	})
+}
+
+func (v *testVault) pendingOf(user string) (n int) {
+	v.t.Helper()
+	pending, err := pendingKeys(v.t.Context(), v.storage)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, key := range pending {
+		if key.User == user {
+			n++
+		}
+	}
+	return n
+}
+
+// hangOver puts a network before the cloud in which every request whose body holds one of
+// some texts gets no answer. It starts with none.
+func (v *testVault) hangOver() (hang func(texts []string)) {
+	n := &hangingNetwork{next: v.base}
+	v.base = n
+	v.restart()
+	return func(texts []string) { n.texts = texts }
+}
+
+type hangingNetwork struct {
+	next  http.RoundTripper
+	texts []string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (n *hangingNetwork) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	for _, about := range n.texts {
+		if strings.Contains(string(text), about) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}
+	}
+	return n.next.RoundTrip(req)
+}

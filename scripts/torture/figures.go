@@ -1,0 +1,87 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// figurePrefix begins a line of figures, as tests write it: "torture: kills=3 leases=812".
+const figurePrefix = "torture: "
+
+// A row is a figure of the table.
+type row struct {
+	name   string // in the lines of figures
+	title  string
+	mustBe bool // zero
+}
+
+func rows() []row {
+	return []row{
+		{name: "schedules", title: "schedules run"},
+		{name: "faults", title: "faults injected"},
+		{name: "kills", title: "kills"},
+		{name: "leases", title: "leases"},
+		{name: "orphans", title: "orphans left", mustBe: true},
+		{name: "configurations_lost", title: "configurations lost", mustBe: true},
+		{name: "irrevocable", title: "irrevocable leases", mustBe: true},
+		{name: "secrets_leaked", title: "secrets leaked", mustBe: true},
+	}
+}
+
+// figures are sums, by the name of a row. What no test has reported is not there.
+type figures map[string]int
+
+// read adds the figures of all lines that begin with the prefix. An error names the line
+// that cannot be read: a figure that is lost would be taken for zero.
+func (f figures) read(r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 16<<20) // a test may log a whole answer in one line
+	for lines.Scan() {
+		text, found := strings.CutPrefix(lines.Text(), figurePrefix)
+		if !found {
+			continue
+		}
+		for field := range strings.FieldsSeq(text) {
+			if err := f.add(field); err != nil {
+				return fmt.Errorf("the figures %q: %w", lines.Text(), err)
+			}
+		}
+	}
+	return lines.Err()
+}
+
+func (f figures) add(field string) error {
+	name, value, _ := strings.Cut(field, "=")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return fmt.Errorf("%q is no figure: want name=number", field)
+	}
+	for _, row := range rows() {
+		if row.name == name {
+			f[name] += n
+			return nil
+		}
+	}
+	return fmt.Errorf("the table has no row for %q", name)
+}
+
+// print writes the table, and tells whether all is as it must be.
+func (f figures) print(w io.Writer) (good bool) {
+	good = true
+	for _, row := range rows() {
+		n, reported := f[row.name]
+		value := strconv.Itoa(n)
+		if !reported {
+			value = "not reported"
+		}
+		fmt.Fprintf(w, "%-22s %12s\n", row.title, value)
+		good = good && reported && !(row.mustBe && n != 0)
+	}
+	return good
+}
