@@ -139,6 +139,12 @@ func (s *Server) raft() string {
 }`, filepath.Join(s.options.Dir, "data"), node, tuning)
 }
 
+// otherServers is what some servers need, and the others warn of in their log: OpenBao
+// (2.3.2 and later) otherwise refuses audit devices that are enabled over the API, which
+// is how the docs do it on Vault, and Vault 1.13 to 1.15 let nobody subscribe to events.
+const otherServers = `unsafe_allow_api_audit_creation = true
+experiments                     = ["events.alpha1"]`
+
 // config is the server's configuration. disable_mlock must be named for raft
 // storage: Vault 1.20 and later refuse to start without it (OpenBao never locks
 // memory, and takes no other value).
@@ -156,6 +162,7 @@ log_level     = %q
 api_addr      = %q
 cluster_addr  = "https://127.0.0.1:%d"
 %s
+%s
 
 listener "tcp" {
   address         = "127.0.0.1:%d"
@@ -164,7 +171,7 @@ listener "tcp" {
 }
 
 %s
-`, s.options.LogLevel, s.Addr(), s.clusterPort, plugins, s.port, s.clusterPort, storage)
+`, s.options.LogLevel, s.Addr(), s.clusterPort, plugins, otherServers, s.port, s.clusterPort, storage)
 }
 
 // environment is the caller's environment without what steers a Vault or an
