@@ -37,6 +37,7 @@ type scene struct {
 	latest    time.Time            // by when a key that no lease holds has ended
 	ended     map[string]bool      // keys whose end somebody has ordered
 	planted   map[string]bool      // orphans that a test has put there
+	kept      map[string]bool      // keys that were handed over to an operator
 	current   map[string]string    // last seen key of each static role
 	until     map[string]time.Time // how long replaced keys of static roles work
 }
@@ -54,7 +55,7 @@ func (sch schedule) play(t *testing.T) (trail []string) {
 	t.Helper()
 	s := &scene{
 		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.strikes), hangUp: func() {},
-		ended: map[string]bool{}, planted: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
+		ended: map[string]bool{}, planted: map[string]bool{}, kept: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
 	}
 	s.live = s.base
 	s.start()
