@@ -50,8 +50,8 @@ type operation struct {
 }
 
 // play runs the operation with the schedule's faults, lets time pass, and holds the
-// invariant. It returns the points passed: see saboteur.
-func (sch schedule) play(t *testing.T) (trail []string) {
+// invariant. It returns the points passed (see saboteur), and how many faults struck.
+func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 	t.Helper()
 	s := &scene{
 		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.strikes), hangUp: func() {},
@@ -93,7 +93,7 @@ func (sch schedule) play(t *testing.T) (trail []string) {
 	if s.saboteur.struck < min(1, len(sch.strikes)) {
 		t.Error("the fault never struck: the calls before it differ from run to run")
 	}
-	return trail
+	return trail, s.saboteur.struck
 }
 
 // latestEnd is by when a key has ended that was just made for a lease which nobody got.

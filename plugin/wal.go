@@ -87,7 +87,7 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	if a.config.AccountID != pending.AccountID {
 		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
 	}
-	removed, err := removeLabelled(ctx, req.Storage, a, pending)
+	removed, err := b.rollbackLabelled(ctx, req.Storage, a, pending)
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,20 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
 	}
 	return nil
+}
+
+// rollbackLabelled removes what carries the entry's label. A static role is held meanwhile:
+// its key may be handed over between the look at the cloud, where it still has the label, and
+// the look at storage, where nothing names it any more.
+func (b *backend) rollbackLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	if pending.StaticRole != "" {
+		unlock, err := b.lock(ctx, staticRolePrefix+pending.StaticRole)
+		if err != nil {
+			return 0, err
+		}
+		defer unlock()
+	}
+	return removeLabelled(ctx, s, a, pending)
 }
 
 // removeLabelled removes the key or the user that carries exactly this label, with the
