@@ -159,6 +159,7 @@ type account struct {
 	cloud  provider.Cloud
 
 	firstKeysAt time.Time // when the next look at first keys is due; the periodic work's own
+	searches    searches  // of rollbacks, for users that were renamed
 }
 
 // opener makes the client of an account.

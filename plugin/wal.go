@@ -154,9 +154,12 @@ func removeLabelledUsers(ctx context.Context, s logical.Storage, a *account, pen
 }
 
 func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	keys, err := a.cloud.ListKeys(ctx, pending.User)
-	if provider.KindOf(err) == provider.KindNotFound && pending.User != "" {
-		return 0, confirmUserless(ctx, a, pending, err)
+	owner := pending.User // by its name of today: the ledger knows the former one
+	keys, err := a.cloud.ListKeys(ctx, owner)
+	if provider.KindOf(err) == provider.KindNotFound && owner != "" {
+		if owner, keys, err = userRenamed(ctx, a, pending, err); err == nil && len(keys) == 0 {
+			return 0, nil
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
@@ -169,7 +172,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Label: key.Label, Expires: key.End()}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: owner, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
@@ -224,19 +227,6 @@ func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendi
 		return ids, err
 	}
 	return append(ids, creds.ids()...), nil
-}
-
-// confirmUserless believes that a user has no keys because it does not exist, where
-// the right account says so.
-func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause error) error {
-	who, err := a.cloud.WhoAmI(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for a key to clean up: %w", err)
-	}
-	if who.AccountID != pending.AccountID {
-		return fmt.Errorf("looking for a key to clean up in another account (%s): %w", who.AccountID, cause)
-	}
-	return nil
 }
 
 // pendingKeys are the keys in the WAL, of all accounts, and the first keys.
