@@ -39,7 +39,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name) })
 	}
 	tended.Wait()
-	return errors.Join(problems...)
+	return errors.Join(append(problems, b.forgetFirstKeys(ctx, req.Storage, names))...)
 }
 
 func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string) error {

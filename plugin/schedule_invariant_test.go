@@ -232,6 +232,10 @@ func (s *scene) mustEndClean() {
 	} else {
 		s.pass(4 * time.Minute) // the reaper comes back to what it could not remove
 	}
+	if len(s.under(firstKeyPrefix)) > 0 { // of a name that stays without a configuration
+		<-time.After(firstKeyLife + firstKeyPatience)
+		s.pass(firstKeyPause)
+	}
 	known := s.knows()
 	for _, key := range s.cloud.keys(s.testVault) {
 		if _, err := keylabel.Parse(key.Label); err == nil && !known.named[key.ID] {
