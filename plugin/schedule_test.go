@@ -27,7 +27,7 @@ const (
 	pairsOfAll = 60 // an operation
 
 	// The sample: every so manieth operation, and of it every so manieth schedule of one fault.
-	sampledOperations = 4
+	sampledOperations = 7
 	sampledSchedules  = 61
 )
 
