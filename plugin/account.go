@@ -154,7 +154,8 @@ type account struct {
 	vendor vendor
 	cloud  provider.Cloud
 
-	next nextLooks
+	next     nextLooks
+	searches searches // of rollbacks, for users that were renamed
 }
 
 // isOwnIdentity tells whether a role's user is the identity of the engine's own

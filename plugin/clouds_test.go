@@ -151,6 +151,14 @@ func (v *testVault) deleteUser(name string) {
 	v.domain.DeleteUser(name)
 }
 
+func (v *testVault) renameUser(name, to string) {
+	if v.domain == nil {
+		v.account.RenameUser(name, to)
+		return
+	}
+	v.domain.RenameUser(name, to)
+}
+
 // addKey makes a key that the engine knows nothing of, or one with a label of the engine's.
 func (v *testVault) addKey(user, label string, expires time.Time) cloudsim.Credentials {
 	if v.domain == nil {

@@ -27,6 +27,11 @@ const (
 	// the automatic rotation where that fails.
 	firstKeyLife = 15 * time.Minute
 
+	// firstKeyPatience is how long after its key's end the entry of an account that was never
+	// configured waits for it to be: who tries again the next day has the dead key removed,
+	// which takes one of ten slots until then.
+	firstKeyPatience = 24 * time.Hour
+
 	// firstKeyPause is how often an account looks for the keys of entries that wait.
 	firstKeyPause = 10 * time.Minute
 )
@@ -329,4 +334,24 @@ func (b *backend) giveUpFirstKey(ctx context.Context, s logical.Storage, a *acco
 	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+
 		"if the cloud account's root user lists a key with this label, delete it", "account", a.name, "endpoint", first.Endpoint, "label", first.Label)
 	return remove(ctx, s, first.path())
+}
+
+// forgetFirstKeys drops the entries of names that nobody has configured, once their keys have
+// ended for a day: no account's own tick gives them up, and they would wait for ever.
+func (b *backend) forgetFirstKeys(ctx context.Context, s logical.Storage, configured []string) error {
+	entries, err := firstKeys(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, first := range entries {
+		if slices.Contains(configured, first.Account) || time.Now().Before(first.Expires.Add(firstKeyPatience)) {
+			continue
+		}
+		b.Logger().Warn("an account was never configured after a request for its first key had failed. The key has ended by its date; "+
+			"if the cloud account's root user lists a key with this label, delete it", "account", first.Account, "endpoint", first.Endpoint, "label", first.Label)
+		if err := remove(ctx, s, first.path()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
@@ -385,6 +387,30 @@ func TestFirstKey(t *testing.T) {
 			v.mustHaveNoFirstKeys()
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)
+		},
+		"an entry whose account is never configured is given up in the log, a day after its key has ended": func(t *testing.T, v *testVault) {
+			var log bytes.Buffer
+			v.logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+			v.restart()
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, "config/") {
+					return errInjected
+				}
+				return nil
+			}
+			_, _ = v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
+			v.storage.before = nil
+			entries, err := firstKeys(t.Context(), v.storage)
+			if err != nil || len(entries) != 1 {
+				t.Fatalf("%v, %v", entries, err)
+			}
+			v.settle(firstKeyLife + firstKeyPatience - 10*rollbackPeriod)
+			if left, err := firstKeys(t.Context(), v.storage); err != nil || len(left) != 1 {
+				t.Errorf("given up before its time: %v, %v", left, err)
+			}
+			v.settle(20 * rollbackPeriod)
+			v.mustHaveNoFirstKeys()
+			mustHold(t, log.String(), "never configured", entries[0].Label)
 		},
 		"an account of another cloud account leaves the entry alone, and tidy shows it": func(t *testing.T, v *testVault) {
 			v.storage.before = func(op, key string) error {

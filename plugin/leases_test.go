@@ -38,6 +38,12 @@ type testLease struct {
 // AccessKey is the id of the leased key.
 func (l *testLease) AccessKey() string { return l.Data["access_key"].(string) }
 
+// isSession tells temporary keys, which end by themselves.
+func (l *testLease) isSession() bool {
+	token, _ := l.Data["security_token"].(string)
+	return token != ""
+}
+
 // lease reads creds/<role> and registers the lease as Vault does.
 func (v *testVault) lease(role string, fields ...string) *testLease {
 	v.t.Helper()

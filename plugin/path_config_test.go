@@ -155,8 +155,8 @@ func TestConfig(t *testing.T) {
 // leaveInWAL lets a request fail in such a way that its WAL entry waits for the rollback.
 func (v *testVault) leaveInWAL() {
 	v.t.Helper()
-	defer v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
-	defer v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})()
+	defer v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
+	defer v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})()
 	if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
 		v.t.Fatal("leased")
 	}

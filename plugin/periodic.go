@@ -42,7 +42,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name, static) })
 	}
 	tended.Wait()
-	return errors.Join(problems...)
+	return errors.Join(append(problems, b.forgetFirstKeys(ctx, req.Storage, names))...)
 }
 
 // nextLooks is when the periodic work has to look at an account's entries in storage again,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
@@ -16,32 +17,26 @@ import (
 
 // outscaleOperations are all that the engine does on OUTSCALE.
 func outscaleOperations() []operation {
-	return slices.Concat(leaseOperations(), userOperations(), keyOperations(), rotationOperations(), staticOperations(), configOperations())
+	return slices.Concat(leaseOperations(), policyOperations(), userOperations(), keyOperations(), rotationOperations(), eimRotationOperations(),
+		staticOperations(), configOperations(), firstKeyOperations())
 }
 
 // wireOperations are those whose requests and storage calls cross a plugin's wire.
-func wireOperations() []operation {
+func wireOperations(all []operation) []operation {
 	names := []string{
 		"issue an access key", "renew an access key", "revoke an access key", "issue a user", "renew a user", "revoke a user", "delete a key",
-		"rotate-root", "create a static role", "rotate-role", "delete a static role", "write a configuration", "give the engine another key",
+		"rotate-root", "create a static role", "rotate-role", "delete a static role", "hand the keys of a static role over",
+		"write a configuration", "give the engine another key", "issue a session", "revoke a session",
 	}
-	return slices.DeleteFunc(outscaleOperations(), func(o operation) bool { return !slices.Contains(names, o.name) })
+	return slices.DeleteFunc(all, func(o operation) bool { return !slices.Contains(names, o.name) })
 }
 
 func leaseOperations() []operation {
 	return []operation{
 		{name: "issue an access key", run: issues("app")},
 		{name: "issue from a pool with a full user, under a cap", prepare: fullPool, run: issues("pool")},
-		{name: "issue under a policy that was tightened", prepare: func(s *scene) {
-			s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 240})
-		}, run: issues("app")},
 		{name: "issue at an account that was never verified", prepare: unverified, run: issues("app")},
 		{name: "renew an access key", prepare: leasedFrom("app"), run: renews},
-		{name: "renew under a policy that was tightened", prepare: func(s *scene) {
-			s.lease("app")
-			s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 240})
-			<-time.After(time.Minute)
-		}, run: renews},
 		{name: "revoke an access key", prepare: leasedFrom("app"), run: revokes},
 		{name: "reap the key of a lease that Vault has lost", prepare: func(s *scene) {
 			lost := s.lease("app")
@@ -52,6 +47,30 @@ func leaseOperations() []operation {
 			s.leaveInWAL()
 			<-time.After(walMinAge + time.Second)
 		}, run: ticks},
+	}
+}
+
+// policyOperations are those that only a cloud with a policy for keys knows.
+func policyOperations() []operation {
+	return []operation{
+		{name: "issue under a policy that was tightened", prepare: func(s *scene) {
+			s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 240})
+		}, run: issues("app")},
+		{name: "renew under a policy that was tightened", prepare: func(s *scene) {
+			s.lease("app")
+			s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 240})
+			<-time.After(time.Minute)
+		}, run: renews},
+		{name: "refresh the policy", run: asks(logical.UpdateOperation, "policy/default")},
+	}
+}
+
+// sessionOperations are those that only a cloud with sessions knows.
+func sessionOperations() []operation {
+	return []operation{
+		{name: "issue a session", prepare: sessionRole, run: issues("session")},
+		{name: "renew a session", prepare: leaseOfSession, run: renews}, // refused, whatever happens
+		{name: "revoke a session", prepare: leaseOfSession, run: revokes},
 	}
 }
 
@@ -72,8 +91,8 @@ func userOperations() []operation {
 		}, run: ticks},
 		{name: "roll back an issue of a user", prepare: func(s *scene) {
 			userRole(s)
-			defer s.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
-			defer s.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.RefuseConnection})()
+			defer s.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
+			defer s.order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.RefuseConnection})()
 			if _, err := s.tryLease(s.t.Context(), "job"); err == nil {
 				s.t.Fatal("leased")
 			}
@@ -110,11 +129,42 @@ func rotationOperations() []operation {
 			s.rotate()
 			<-time.After(rotationOverlap + time.Second)
 		}, run: ticks},
-		{name: "rotate-root of an EIM user's key", prepare: func(s *scene) {
-			s.account.AddUser("vault", "api:*")
-			s.root = s.account.AddKey(cloudsim.KeySpec{User: "vault"})
-			s.write("config/default", s.accountFields()...)
-		}, run: asks(logical.UpdateOperation, "rotate-root/default")},
+	}
+}
+
+func eimRotationOperations() []operation {
+	return []operation{{name: "rotate-root of an EIM user's key", prepare: func(s *scene) {
+		s.account.AddUser("vault", "api:*")
+		s.root = s.account.AddKey(cloudsim.KeySpec{User: "vault"})
+		s.write("config/default", s.accountFields()...)
+	}, run: asks(logical.UpdateOperation, "rotate-root/default")}}
+}
+
+// firstKeyOperations are those with login and password, which are no part of what is stored.
+func firstKeyOperations() []operation {
+	return []operation{
+		{name: "make the first key of an account with its login", prepare: func(s *scene) {
+			s.account.SetLogin(testLogin, testPassword)
+		}, run: func(ctx context.Context, s *scene) {
+			s.ask(ctx, logical.UpdateOperation, "config/second", s.signInFields()...)
+		}},
+		{name: "make a new key of an account with its login", prepare: func(s *scene) {
+			s.account.SetLogin(testLogin, testPassword)
+		}, run: func(ctx context.Context, s *scene) {
+			s.ask(ctx, logical.UpdateOperation, "config/default", s.signInFields()...)
+		}},
+		{name: "clean up a first key that no configuration names", prepare: func(s *scene) {
+			s.account.SetLogin(testLogin, testPassword)
+			s.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, configPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			s.ask(s.t.Context(), logical.UpdateOperation, "config/second", s.signInFields()...)
+			s.storage.before = nil
+			<-time.After(firstKeyPause)
+		}, run: ticks},
 	}
 }
 
@@ -133,12 +183,54 @@ func staticOperations() []operation {
 			<-time.After(5*time.Minute + time.Second)
 		}, run: ticks},
 		{name: "delete a static role", prepare: staticRoleDB, run: func(ctx context.Context, s *scene) {
-			s.ended["static-creds/db"] = true
-			for _, id := range stored[staticCreds](s, "static-creds/db").ids() {
-				s.ended[id] = true
-			}
+			s.endStaticRole()
 			s.ask(ctx, logical.DeleteOperation, "static-roles/db")
 		}},
+		{name: "hand the keys of a static role over", prepare: func(s *scene) {
+			staticRoleDB(s)
+			s.write("rotate-role/db")
+		}, run: handsOver},
+		{name: "roll back a rotation whose keys are handed over meanwhile", prepare: func(s *scene) {
+			staticRoleDB(s)
+			s.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			s.write("rotate-role/db")
+			s.storage.before = nil
+			<-time.After(walMinAge + time.Second)
+		}, run: func(ctx context.Context, s *scene) {
+			ticked := make(chan struct{})
+			go func() {
+				defer close(ticked)
+				ticks(ctx, s)
+			}()
+			handsOver(ctx, s)
+			<-ticked
+		}},
+	}
+}
+
+// endStaticRole notes that somebody has ordered the end of the role's keys.
+func (s *scene) endStaticRole() {
+	s.ended["static-creds/db"] = true
+	for _, id := range stored[staticCreds](s, "static-creds/db").ids() {
+		s.ended[id] = true
+	}
+}
+
+// handsOver gives the keys of the static role to its operator.
+func handsOver(ctx context.Context, s *scene) {
+	s.ended["static-creds/db"] = true
+	ids := stored[staticCreds](s, "static-creds/db").ids()
+	resp, err := s.request(ctx, logical.DeleteOperation, "static-roles/db", "keep_key=true")
+	if failure(resp, err) != nil || s.process.dead.Load() {
+		return
+	}
+	for _, id := range ids {
+		s.kept[id] = true
 	}
 }
 
@@ -149,7 +241,7 @@ func configOperations() []operation {
 			s.ask(ctx, logical.UpdateOperation, "config/second", s.accountFields()...)
 		}},
 		{name: "give the engine another key", prepare: func(s *scene) {
-			s.root = s.account.AddKey(cloudsim.KeySpec{})
+			s.root = s.addKey("", "", time.Time{})
 		}, run: func(ctx context.Context, s *scene) {
 			s.ask(ctx, logical.UpdateOperation, "config/default", s.accountFields()...)
 		}},
@@ -157,7 +249,7 @@ func configOperations() []operation {
 			s.rotate()
 			<-time.After(rotationOverlap + time.Second)
 			_ = s.tick()
-			s.root = s.account.AddKey(cloudsim.KeySpec{})
+			s.root = s.addKey("", "", time.Time{})
 		}, run: func(ctx context.Context, s *scene) {
 			s.ask(ctx, logical.UpdateOperation, "config/default", s.accountFields()...)
 		}},
@@ -165,7 +257,6 @@ func configOperations() []operation {
 			s.write("config/second", s.accountFields()...)
 		}, run: asks(logical.DeleteOperation, "config/second")},
 		{name: "write a role", run: asks(logical.UpdateOperation, "roles/app", "ttl=4m")},
-		{name: "refresh the policy", run: asks(logical.UpdateOperation, "policy/default")},
 	}
 }
 
@@ -204,6 +295,12 @@ func leasedFrom(role string) func(*scene) {
 
 // userRole writes the role "job", whose leases have a user of their own.
 func userRole(s *scene) {
+	if s.domain != nil {
+		s.domain.AddGroup("builders")
+		s.domain.AddGroup("readers")
+		s.write("roles/job", "credential_type=iam_user", "ttl="+sceneTTL.String(), "max_ttl=1h", "groups=builders,readers")
+		return
+	}
 	s.account.AddGroup("/ci/", "builders")
 	s.write("roles/job", "credential_type=iam_user", "ttl="+sceneTTL.String(), "max_ttl=1h", "user_path=/ci/",
 		"policy_document="+testDocument, "policy_orns="+strings.Join([]string{s.account.AddPolicy("one", "api:ReadVms"), s.account.AddPolicy("two")}, ","),
@@ -213,9 +310,20 @@ func userRole(s *scene) {
 // mustHaveRights expects a leased user to have all that its role gives.
 func (s *scene) mustHaveRights(l *testLease) {
 	s.t.Helper()
-	if user := s.leasedUser(l); len(user.Linked) != 2 || len(user.Inline) != 1 || len(user.Groups) != 1 {
+	if user := s.leasedUser(l); s.domain != nil && len(user.Groups) != 2 || s.domain == nil && (len(user.Linked) != 2 || len(user.Inline) != 1 || len(user.Groups) != 1) {
 		s.t.Errorf("user %s was leased without its rights: %+v", user.Name, user)
 	}
+}
+
+// sessionRole writes the role "session", whose leases are temporary keys.
+func sessionRole(s *scene) {
+	s.domain.AddAgency("deployers", s.domain, "ecs:*")
+	s.write("roles/session", "credential_type=session_token", "agency_name=deployers", "ttl="+minSession.String())
+}
+
+func leaseOfSession(s *scene) {
+	sessionRole(s)
+	leasedFrom("session")(s)
 }
 
 func leaseOfUser(s *scene) {
@@ -225,10 +333,10 @@ func leaseOfUser(s *scene) {
 
 // fullPool writes a role with two users of which the first has no slot left.
 func fullPool(s *scene) {
-	s.account.AddUser("full")
-	s.account.AddUser("roomy")
-	for range 10 {
-		s.account.AddKey(cloudsim.KeySpec{User: "full"})
+	s.addUser("full")
+	s.addUser("roomy")
+	for range s.quota() {
+		s.addKey("full", "", time.Time{})
 	}
 	s.write("roles/pool", "user_names=full,roomy", "ttl="+sceneTTL.String(), "max_active_keys=1")
 }
@@ -254,7 +362,7 @@ func orphans(s *scene) {
 	}
 }
 
-func staticUser(s *scene) { s.account.AddUser("db") }
+func staticUser(s *scene) { s.addUser("db") }
 
 func staticRoleDB(s *scene) {
 	staticUser(s)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
@@ -17,29 +18,51 @@ import (
 type faultyCloud struct {
 	name       string
 	mount      func(t *testing.T) *testVault
-	configure  func(s *scene)                                 // account "default", leasing roles "app" and "long"
-	call       func(req *http.Request) string                 // the name of a call
-	refusals   []refusal                                      // how it says no
-	keys       func(v *testVault) []provider.Key              // all that are in it
-	users      func(v *testVault) map[string]string           // label by name of those that this software made
-	sign       func(s *scene, accessKey, secret string) error // nil where it knows the key
+	configure  func(s *scene)                            // account "default", leasing roles "app" and "long"
+	call       func(req *http.Request) string            // the name of a call
+	refusals   []refusal                                 // how it says no
+	users      func(v *testVault) map[string]string      // label by name of those that this software made
+	sign       func(s *scene, data map[string]any) error // nil where it knows the leased key
+	neverEnds  bool                                      // its keys work past their date, until they are deleted
 	operations []operation
 	inRealTime bool
 }
 
 // faultyClouds are those that the schedules run on.
 func faultyClouds() []*faultyCloud {
-	inProcess := faultyOutscale()
-	inProcess.operations = outscaleOperations()
-	overGRPC := faultyOutscale()
-	overGRPC.name += " over gRPC"
-	overGRPC.inRealTime, overGRPC.operations = true, wireOperations()
-	overGRPC.mount = func(t *testing.T) *testVault {
-		v := newTestVault(t)
+	outscale, huawei := faultyOutscale(), faultyHuawei()
+	return []*faultyCloud{outscale, outscale.overGRPC(), huawei, huawei.overGRPC()}
+}
+
+// overGRPC is the same cloud with the engine behind a plugin's wire.
+func (c *faultyCloud) overGRPC() *faultyCloud {
+	wired := *c
+	wired.name += " over gRPC"
+	wired.inRealTime, wired.operations = true, wireOperations(slices.Clone(c.operations))
+	wired.mount = func(t *testing.T) *testVault {
+		v := c.mount(t)
 		v.overGRPC = true
 		return v
 	}
-	return []*faultyCloud{inProcess, overGRPC}
+	return &wired
+}
+
+// keys are all that are in the cloud. Where it does not end them, their date is the one that
+// the engine has written beside the label.
+func (c *faultyCloud) keys(v *testVault) (keys []provider.Key) {
+	for _, k := range v.keys() {
+		keys = append(keys, provider.Key{ID: k.ID, User: k.User, Label: k.Tag, Active: k.State == cloudsim.Active, Created: k.Created, Expires: k.Expires})
+	}
+	return keys
+}
+
+// whetherKnown tells whether the cloud knows the key that made a call: also where it says
+// what the key's user may not do.
+func whetherKnown(err error) error {
+	if provider.KindOf(err) == provider.KindDenied {
+		return nil
+	}
+	return err
 }
 
 func faultyOutscale() *faultyCloud {
@@ -63,25 +86,19 @@ func faultyOutscale() *faultyCloud {
 			outscaleRefusal("throttled (503)", 503, "ServiceUnavailable", "6"),
 			outscaleRefusal("a 500 of the API", 500, "InternalError", "2000"),
 		},
-		keys: func(v *testVault) (keys []provider.Key) {
-			for _, k := range v.account.Keys() {
-				keys = append(keys, provider.Key{ID: k.ID, User: k.User, Label: k.Tag, Active: k.State == "ACTIVE", Created: k.Created, Expires: k.Expires})
-			}
-			return keys
-		},
-		users: (*testVault).userLabels,
-		sign: func(s *scene, accessKey, secret string) error {
+		users:      (*testVault).userLabels,
+		operations: outscaleOperations(),
+		sign: func(s *scene, data map[string]any) error {
 			config := outscaleConfig(newAccountConfig(), "test", s.live)
 			config.Region, config.Endpoint = testRegion, testEndpoint
-			config.AccessKey, config.SecretKey = accessKey, provider.Secret(secret)
+			config.AccessKey, config.SecretKey = data["access_key"].(string), provider.Secret(data["secret_key"].(string))
 			client, err := outscale.New(config)
 			if err != nil {
 				return err
 			}
-			if _, err = client.OwnKey(s.t.Context()); provider.KindOf(err) == provider.KindDenied {
-				return nil // it knows the key well enough to say what its user may not do
-			}
-			return err
+			defer client.Close()
+			_, err = client.OwnKey(s.t.Context())
+			return whetherKnown(err)
 		},
 	}
 }

@@ -37,6 +37,7 @@ type scene struct {
 	latest    time.Time            // by when a key that no lease holds has ended
 	ended     map[string]bool      // keys whose end somebody has ordered
 	planted   map[string]bool      // orphans that a test has put there
+	kept      map[string]bool      // keys that were handed over to an operator
 	current   map[string]string    // last seen key of each static role
 	until     map[string]time.Time // how long replaced keys of static roles work
 }
@@ -49,12 +50,12 @@ type operation struct {
 }
 
 // play runs the operation with the schedule's faults, lets time pass, and holds the
-// invariant. It returns the points passed: see saboteur.
-func (sch schedule) play(t *testing.T) (trail []string) {
+// invariant. It returns the points passed (see saboteur), and how many faults struck.
+func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 	t.Helper()
 	s := &scene{
 		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.strikes), hangUp: func() {},
-		ended: map[string]bool{}, planted: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
+		ended: map[string]bool{}, planted: map[string]bool{}, kept: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
 	}
 	s.live = s.base
 	s.start()
@@ -92,7 +93,7 @@ func (sch schedule) play(t *testing.T) (trail []string) {
 	if s.saboteur.struck < min(1, len(sch.strikes)) {
 		t.Error("the fault never struck: the calls before it differ from run to run")
 	}
-	return trail
+	return trail, s.saboteur.struck
 }
 
 // latestEnd is by when a key has ended that was just made for a lease which nobody got.

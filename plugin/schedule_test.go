@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
 )
 
 // schedulesVariable chooses the schedules that TestSchedules runs: empty, a sample that
@@ -26,7 +27,7 @@ const (
 	pairsOfAll = 60 // an operation
 
 	// The sample: every so manieth operation, and of it every so manieth schedule of one fault.
-	sampledOperations = 4
+	sampledOperations = 7
 	sampledSchedules  = 61
 )
 
@@ -64,7 +65,7 @@ func TestSchedules(t *testing.T) {
 		replay(t, wanted)
 		return
 	}
-	var singles, pairs atomic.Int64
+	var singles, pairs, faults atomic.Int64
 	t.Run("every", func(t *testing.T) {
 		for _, cloud := range faultyClouds() {
 			for i, operation := range cloud.operations {
@@ -76,14 +77,14 @@ func TestSchedules(t *testing.T) {
 					all := singleSchedules(t, cloud, operation)
 					for j, s := range all {
 						if wanted == "all" || (i+j)%sampledSchedules == 0 {
-							s.run(t)
+							faults.Add(int64(s.run(t)))
 							singles.Add(1)
 						}
 					}
 					random := rand.New(rand.NewPCG(pairSeed, uint64(i)))
 					for range cloud.pairs(wanted == "all", i) {
 						if s, found := pairFrom(t, all[random.IntN(len(all))], random); found {
-							s.run(t)
+							faults.Add(int64(s.run(t)))
 							pairs.Add(1)
 						}
 					}
@@ -91,8 +92,10 @@ func TestSchedules(t *testing.T) {
 			}
 		}
 	})
-	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d)\n", singles.Load(), pairs.Load(), pairSeed)
-	fmt.Printf("torture: schedules=%d faults=%d\n", singles.Load()+pairs.Load(), singles.Load()+2*pairs.Load()) // for make torture
+	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d), %d faults injected\n", singles.Load(), pairs.Load(), pairSeed, faults.Load())
+	if err := faulttest.Total(int(singles.Load()+pairs.Load()), int(faults.Load())); err != nil {
+		t.Error(err)
+	}
 }
 
 // pairs is how many pairs of faults strike the operation: in the sample, one at every third of its.
@@ -129,8 +132,8 @@ func replay(t *testing.T, text string) {
 	t.Fatalf("%s: no operation of that name: %q", schedulesVariable, text)
 }
 
-// run plays a schedule as a test of its own.
-func (s schedule) run(t *testing.T) {
+// run plays a schedule as a test of its own, and returns how many faults struck.
+func (s schedule) run(t *testing.T) (faults int) {
 	t.Helper()
 	t.Run(s.strikesText(), func(t *testing.T) {
 		defer func() {
@@ -138,8 +141,9 @@ func (s schedule) run(t *testing.T) {
 				t.Logf("replay it: %s='%s' go test ./plugin -run '^TestSchedules$' -count=1", schedulesVariable, s)
 			}
 		}()
-		s.inItsTime(t, func(t *testing.T) { s.play(t) })
+		s.inItsTime(t, func(t *testing.T) { _, faults = s.play(t) })
 	})
+	return faults
 }
 
 // inItsTime runs in fake time where the cloud can: no bubble reaches through a socket.
@@ -190,7 +194,7 @@ func pairFrom(t *testing.T, first schedule, random *rand.Rand) (schedule, bool) 
 func (s schedule) scout(t *testing.T) (points []string) {
 	t.Helper()
 	t.Run("scout "+s.strikesText(), func(t *testing.T) {
-		s.inItsTime(t, func(t *testing.T) { points = s.play(t) })
+		s.inItsTime(t, func(t *testing.T) { points, _ = s.play(t) })
 	})
 	return points
 }

@@ -85,7 +85,10 @@ func (b *backend) handOver(ctx context.Context, s logical.Storage, a *account, r
 		return nil, mendable("the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: leave out keep_key", a.name)
 	}
 	listed, err := a.cloud.ListKeys(ctx, role.UserName)
-	if err != nil && provider.KindOf(err) != provider.KindNotFound { // a user that is gone has no keys
+	if provider.KindOf(err) == provider.KindNotFound { // a user that is gone has no keys: what is to be kept is not deleted on one word
+		_, err = otherUsers(ctx, a, role.UserName)
+	}
+	if err != nil {
 		return nil, explain(a.name, err)
 	}
 	now := time.Now()

@@ -146,6 +146,42 @@ func TestKeepKey(t *testing.T) {
 			mustLive(v, id)
 			v.mustHaveNoWAL()
 		},
+		"nor does a rollback that has listed the key just before": func(t *testing.T, v *testVault) {
+			setUp(v)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.write("rotate-role/db")
+			v.storage.before = nil
+			id := v.read("static-creds/db")["access_key"].(string)
+			<-time.After(walMinAge + time.Second)
+			handed := make(chan error, 1)
+			began := false
+			v.sim.OnAnswer(func(c cloudsim.Call) {
+				if c.Op == "ReadAccessKeys" && !began {
+					began = true
+					go func() {
+						resp, err := v.try(logical.DeleteOperation, "static-roles/db", "keep_key=true")
+						handed <- failure(resp, err)
+					}()
+					<-time.After(time.Second) // the hand-over gets as far as it can
+				}
+			})
+			if err := v.tick(); err != nil {
+				t.Fatal(err)
+			}
+			if !began {
+				t.Fatal("the rollback listed no keys: the test proves nothing")
+			}
+			if err := <-handed; err != nil {
+				t.Fatal(err)
+			}
+			mustLive(v, id)
+			v.mustHaveNoWAL()
+		},
 		"what a deleted role has left in storage keeps no key alive": func(t *testing.T, v *testVault) {
 			setUp(v)
 			v.storage.before = func(op, key string) error {

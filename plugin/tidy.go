@@ -284,7 +284,7 @@ func (b *backend) reportWaiting(ctx context.Context, s logical.Storage, account 
 	for _, key := range first {
 		if account == "" || key.Account == account {
 			b.tidying.note(func(r *tidyReport) {
-				r.Waiting.add(fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and has ended by itself at %s",
+				r.Waiting.add(fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and ends by itself at %s",
 					key.Label, key.Account, showTime(key.Started), showTime(key.Expires)))
 			})
 		}

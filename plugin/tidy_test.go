@@ -224,7 +224,7 @@ func (v *testVault) label() string {
 // orphan plants a key with this mount's label that it does not know.
 func (v *testVault) orphan(user string) string {
 	v.t.Helper()
-	return v.account.AddKey(cloudsim.KeySpec{User: user, Tag: v.label(), Expires: time.Now().Add(30 * day)}).AccessKey
+	return v.addKey(user, v.label(), time.Now().Add(30*day)).AccessKey
 }
 
 // tidy runs a tidy to its end.

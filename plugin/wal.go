@@ -92,7 +92,7 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	if a.config.AccountID != pending.AccountID {
 		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
 	}
-	removed, err := removeLabelled(ctx, req.Storage, a, pending)
+	removed, err := b.rollbackLabelled(ctx, req.Storage, a, pending)
 	if err != nil && ctx.Err() != nil {
 		b.hung.note(pending.Label)
 	}
@@ -107,6 +107,20 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
 	}
 	return nil
+}
+
+// rollbackLabelled removes what carries the entry's label. A static role is held meanwhile:
+// its key may be handed over between the look at the cloud, where it still has the label, and
+// the look at storage, where nothing names it any more.
+func (b *backend) rollbackLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	if pending.StaticRole != "" {
+		unlock, err := b.lock(ctx, staticRolePrefix+pending.StaticRole)
+		if err != nil {
+			return 0, err
+		}
+		defer unlock()
+	}
+	return removeLabelled(ctx, s, a, pending)
 }
 
 // removeLabelled removes the key or the user that carries exactly this label, with the
@@ -150,9 +164,12 @@ func removeLabelledUsers(ctx context.Context, s logical.Storage, a *account, pen
 }
 
 func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	keys, err := a.cloud.ListKeys(ctx, pending.User)
-	if provider.KindOf(err) == provider.KindNotFound && pending.User != "" {
-		return 0, confirmUserless(ctx, a, pending, err)
+	owner := pending.User // by its name of today: the ledger knows the former one
+	keys, err := a.cloud.ListKeys(ctx, owner)
+	if provider.KindOf(err) == provider.KindNotFound && owner != "" {
+		if owner, keys, err = userRenamed(ctx, a, pending, err); err == nil && len(keys) == 0 {
+			return 0, nil
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
@@ -165,7 +182,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: pending.User, ID: key.ID, Label: key.Label, Expires: key.End()}
+		ref := provider.KeyRef{AccountID: pending.AccountID, User: owner, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
@@ -220,19 +237,6 @@ func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendi
 		return ids, err
 	}
 	return append(ids, creds.ids()...), nil
-}
-
-// confirmUserless believes that a user has no keys because it does not exist, where
-// the right account says so.
-func confirmUserless(ctx context.Context, a *account, pending pendingKey, cause error) error {
-	who, err := a.cloud.WhoAmI(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for a key to clean up: %w", err)
-	}
-	if who.AccountID != pending.AccountID {
-		return fmt.Errorf("looking for a key to clean up in another account (%s): %w", who.AccountID, cause)
-	}
-	return nil
 }
 
 // pendingKeys are the keys in the WAL, of all accounts, and the first keys.

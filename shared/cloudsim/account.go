@@ -328,6 +328,18 @@ func (a *Account) MoveUser(name, path string) {
 	}
 }
 
+// RenameUser gives an EIM user another name, as UpdateUser does. Unknown names are ignored.
+func (a *Account) RenameUser(name, to string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+
+	if who, ok := a.identities[name]; ok && name != "" {
+		who.name = to
+		delete(a.identities, name)
+		a.identities[to] = who
+	}
+}
+
 // SetPolicy replaces the API access policy, whatever keys exist.
 func (a *Account) SetPolicy(policy Policy) {
 	a.cloud.mu.Lock()

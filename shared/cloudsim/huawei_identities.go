@@ -140,6 +140,11 @@ func (d *Domain) DeleteUser(name string) {
 	d.change(name, d.removeUser)
 }
 
+// RenameUser gives an IAM user another name. Unknown names are ignored.
+func (d *Domain) RenameUser(name, to string) {
+	d.change(name, func(who *iamUser) { who.name = to })
+}
+
 // SetUserEnabled enables or disables an IAM user. Unknown names are ignored.
 func (d *Domain) SetUserEnabled(name string, enabled bool) {
 	d.change(name, func(who *iamUser) { who.disabled = !enabled })

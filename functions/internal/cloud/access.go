@@ -188,6 +188,7 @@ func (a *Access) with(ctx context.Context, name string) (Account, error) {
 		return Account{
 			Provider: account.Provider, Region: account.Region, Endpoint: account.Endpoint, CACert: account.CACert,
 			DomainID:  account.DomainID,
+			Signature: account.Signature,
 			AccessKey: key.AccessKey, Secret: key.Secret, Token: key.Token,
 			PerSecond: account.PerSecond, Timeout: account.Timeout, MaxRetries: account.MaxRetries,
 		}, nil

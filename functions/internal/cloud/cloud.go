@@ -34,6 +34,7 @@ type Account struct {
 	Endpoint   string // empty: the region's public one
 	CACert     string // PEM
 	DomainID   string // what Huawei Cloud calls the account's id; empty: it is looked up
+	Signature  string // of Huawei Cloud: "sdk", "otc" for clouds of the OTC family, or empty for sdk
 	AccessKey  string
 	Secret     provider.Secret
 	Token      provider.Secret // of temporary keys
@@ -65,8 +66,12 @@ func Open(a Account) (Client, error) {
 		}
 		return client, nil
 	case huawei.Name:
+		dialect, err := dialectOf(a.Signature)
+		if err != nil {
+			return nil, err
+		}
 		client, err := huawei.New(huawei.Config{
-			AccessKey: a.AccessKey, SecretKey: a.Secret, SecurityToken: a.Token, Region: a.Region, Endpoint: a.Endpoint, DomainID: a.DomainID,
+			AccessKey: a.AccessKey, SecretKey: a.Secret, SecurityToken: a.Token, Region: a.Region, Endpoint: a.Endpoint, DomainID: a.DomainID, Dialect: dialect,
 			TLS: transport.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
 			Timeout: cmp.Or(a.Timeout, defaultTimeout), MaxRetries: a.MaxRetries, PerSecond: cmp.Or(a.PerSecond, defaultPerSecond),
 		})
@@ -76,5 +81,17 @@ func Open(a Account) (Client, error) {
 		return client, nil
 	default:
 		return nil, fmt.Errorf("the provider %q is not known to this function", a.Provider)
+	}
+}
+
+// dialectOf is the way to sign that the secrets engine's field "signature" names.
+func dialectOf(signature string) (huawei.Dialect, error) {
+	switch signature {
+	case "", "sdk":
+		return huawei.DialectAccess, nil
+	case "otc":
+		return huawei.DialectCredential, nil
+	default:
+		return "", fmt.Errorf("the signature %q is not known to this function: it must be sdk, or otc for a cloud of the OTC family", signature)
 	}
 }

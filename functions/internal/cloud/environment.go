@@ -16,7 +16,7 @@ func Environment() []string {
 	return []string{
 		"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API",
 		"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN", "HUAWEICLOUD_SDK_DOMAIN_ID",
-		"HUAWEICLOUD_SDK_REGION", "HUAWEICLOUD_SDK_IAM_ENDPOINT", "ENGINE_INSTANCE",
+		"HUAWEICLOUD_SDK_REGION", "HUAWEICLOUD_SDK_IAM_ENDPOINT", "HUAWEI_SIGNATURE", "ENGINE_INSTANCE",
 	}
 }
 
@@ -52,7 +52,7 @@ func fromHuawei(getenv func(string) string) Account {
 	return Account{
 		Provider: huawei.Name, Region: getenv("HUAWEICLOUD_SDK_REGION"), Endpoint: getenv("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
 		DomainID: getenv("HUAWEICLOUD_SDK_DOMAIN_ID"), AccessKey: getenv("HUAWEICLOUD_SDK_AK"), Secret: provider.Secret(getenv("HUAWEICLOUD_SDK_SK")),
-		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), MaxRetries: defaultRetries,
+		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), Signature: getenv("HUAWEI_SIGNATURE"), MaxRetries: defaultRetries,
 		Instance: getenv("ENGINE_INSTANCE"),
 	}
 }

@@ -25,7 +25,7 @@ type Run[E any] func(ctx context.Context, event Event[E]) (any, error)
 // the run in progress, which then has half a second to give back what it has taken. It
 // comes only to functions that register for it, which WithEnableSIGTERM does.
 func Start[E any](run Run[E]) {
-	slog.SetDefault(lambdacontext.NewLogger())
+	logOnce(lambdacontext.NewLogger())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	lambda.StartWithOptions(func(ctx context.Context, payload json.RawMessage) (any, error) {
@@ -44,7 +44,11 @@ func Handle[E any](ctx context.Context, payload json.RawMessage, run Run[E]) (an
 		slog.ErrorContext(ctx, "event refused", "problem", err.Error())
 		return nil, err
 	}
-	return run(ctx, event)
+	answer, err := run(ctx, event)
+	if err != nil {
+		slog.ErrorContext(ctx, "run failed", "problem", err.Error())
+	}
+	return answer, err
 }
 
 // handleBatch runs one message after the other, each in its share of the time that is left.

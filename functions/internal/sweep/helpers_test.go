@@ -82,7 +82,7 @@ func newWorld(t *testing.T, options ...cloudsim.Option) *world {
 	w := &world{cloud: cloudsim.New(options...)}
 	network := &http.Transport{}
 	t.Cleanup(network.CloseIdleConnections)
-	w.build(t, network, w.cloud.Start(t))
+	w.build(t, contract.New(t).Wrap(network), w.cloud.Start(t))
 	return w
 }
 
@@ -94,7 +94,7 @@ func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	contract.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{cloud: cloudsim.New()}
-		w.build(t, w.cloud.Transport(), "")
+		w.build(t, contract.New(t).Wrap(w.cloud.Transport()), "")
 		test(t, w)
 	})
 }
@@ -106,7 +106,7 @@ func (w *world) build(t *testing.T, network http.RoundTripper, endpoint string) 
 	root := w.account.RootKey()
 	client, err := outscale.New(outscale.Config{
 		AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2", Endpoint: endpoint,
-		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: contract.New(t).Wrap(network),
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: network,
 	})
 	if err != nil {
 		t.Fatal(err)

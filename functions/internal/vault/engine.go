@@ -27,6 +27,7 @@ type Account struct {
 	Region      string
 	Endpoint    string
 	CACert      string
+	Signature   string // how calls are signed; empty: the cloud's usual way
 	ClientCert  string
 	AccountID   string
 	DomainID    string // Huawei Cloud's, as configured or found out by the engine; empty on other clouds
@@ -82,7 +83,7 @@ func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, err
 func (f fields) account(name string) (Account, error) {
 	a := Account{
 		Name: name, Provider: f.text("provider"), Region: f.text("region"), Endpoint: f.text("endpoint"),
-		CACert: f.text("ca_cert"), ClientCert: f.text("client_cert"), AccountID: f.text("account_id"), DomainID: f.text("domain_id"),
+		CACert: f.text("ca_cert"), ClientCert: f.text("client_cert"), AccountID: f.text("account_id"), DomainID: f.text("domain_id"), Signature: f.text("signature"),
 		EngineKeys:  append([]string{f.text("access_key")}, f.texts("previous_access_keys")...),
 		ExpiryGrace: f.seconds("expiry_grace"), MaxTTL: f.seconds("max_ttl"), Rotation: f.seconds("rotation_period"),
 		PerSecond: f.number("max_requests_per_second"), Timeout: f.seconds("request_timeout"), MaxRetries: int(f.number("max_retries")),

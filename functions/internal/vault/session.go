@@ -5,9 +5,11 @@ package vault
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -35,6 +37,9 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 	if settings.Error != nil {
 		return nil, fmt.Errorf("reading Vault's settings from the environment: %w", settings.Error)
 	}
+	if err := harden(settings); err != nil {
+		return nil, err
+	}
 	client, err := api.NewClient(settings)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of Vault: %w", err)
@@ -49,6 +54,20 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 		return nil, err
 	}
 	return s, nil
+}
+
+// harden takes from the environment what could weaken the connection (VAULT_SKIP_VERIFY), and
+// puts the guard before it.
+func harden(settings *api.Config) error {
+	base, ok := settings.HttpClient.Transport.(*http.Transport)
+	if !ok || base.TLSClientConfig == nil {
+		return errors.New("making a client of Vault: its transport is not the one that is known to verify certificates")
+	}
+	base.TLSClientConfig.InsecureSkipVerify = false
+	base.TLSClientConfig.MinVersion = tls.VersionTLS12
+	settings.DisableRedirects = true
+	settings.HttpClient.Transport = guard{base}
+	return nil
 }
 
 // login takes a new token.

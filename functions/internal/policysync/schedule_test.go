@@ -1,0 +1,186 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package policysync
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+)
+
+// policySchedulesVariable chooses the schedules: empty, a sample; "all"; or the text of one,
+// as a failure prints it.
+const policySchedulesVariable = "CLOUDKEYS_SCHEDULES"
+
+const sampledSyncs = 7 // every so manieth
+
+// sabotaged is Vault with faults before it.
+type sabotaged struct {
+	*vault
+	*faulttest.Saboteur
+}
+
+func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []sweep.LedgerKey, err error) {
+	err = s.Do(ctx, "ledger", func() (err error) { keys, err = s.vault.Keys(ctx, account, user); return err })
+	return keys, err
+}
+
+func (s sabotaged) Refresh(ctx context.Context, account string) error {
+	return s.Do(ctx, "refresh", func() error { return s.vault.Refresh(ctx, account) })
+}
+
+func (s sabotaged) MaxLease(ctx context.Context) (lease time.Duration, err error) {
+	err = s.Do(ctx, "max-lease", func() (err error) { lease, err = s.vault.MaxLease(ctx); return err })
+	return lease, err
+}
+
+func (s sabotaged) TuneMaxLease(ctx context.Context, lease time.Duration) error {
+	return s.Do(ctx, "tune", func() error {
+		s.max = lease
+		return s.vault.TuneMaxLease(ctx, lease)
+	})
+}
+
+// syncScene is an account whose policy is to be tightened once a key of the engine is brought
+// forward, with a key whose lease lasts long enough to be left alone.
+type syncScene struct {
+	*world
+	saboteur       *faulttest.Saboteur
+	free, promised string
+}
+
+func newSyncScene(t *testing.T) *syncScene {
+	t.Helper()
+	s := &syncScene{world: &world{cloud: cloudsim.New(), vault: &vault{max: 30 * day}}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
+	s.account = s.cloud.AddAccount(testAccount)
+	own := s.account.AddKey(cloudsim.KeySpec{Expires: ahead(12 * time.Hour)})
+	s.account.DeleteKey(s.account.RootKey().AccessKey) // it has no date
+	s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(9 * day / time.Second), RequireTrustedEnv: true})
+	label := keylabel.New(testInstance, keylabel.KindLease).String()
+	s.free = s.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: label, Expires: ahead(5 * day)}).AccessKey
+	s.promised = s.account.AddKey(cloudsim.KeySpec{User: "ci", Tag: keylabel.New(testInstance, keylabel.KindLease).String(), Expires: ahead(20 * time.Hour)}).AccessKey
+	s.vault.entries = []sweep.LedgerKey{
+		{AccessKey: s.free, Kind: "lease", User: "deploy", Expires: ahead(time.Hour)},
+		{AccessKey: s.promised, Kind: "lease", User: "ci", Expires: ahead(20 * time.Hour)},
+	}
+	s.saboteur.Cloud = contract.New(t).Wrap(s.cloud.Transport())
+	sabotaged := sabotaged{s.vault, s.saboteur}
+	s.job = Job{
+		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce}, Wanted: day, Ratchet: true, Shorten: true, TuneMaxLease: true, Reserve: time.Second},
+		Accounts: []Account{{
+			Account: sweep.Account{Name: "default", Provider: "outscale", AccountID: testAccount, Instance: testInstance}, Slack: time.Minute,
+		}},
+		Ledger: sabotaged, Vault: sabotaged,
+		Connect: func(context.Context, Account) (Cloud, func(), error) {
+			client, err := outscale.New(outscale.Config{
+				AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2",
+				UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
+			})
+			return client, client.Close, err
+		},
+	}
+	return s
+}
+
+// sync is one process of the function.
+func (s *syncScene) sync(t *testing.T, point, fault string) error {
+	t.Helper()
+	s.saboteur.Strike(point, fault)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	s.saboteur.HangUp = cancel
+	_, err := Run(ctx, s.job)
+	s.mustBeSafe(t)
+	return err
+}
+
+// mustBeSafe expects no key cut below its lease, no policy but the former and tighter ones, what
+// the sync does not decide as it was, and no promise of Vault's that the policy forbids.
+func (s *syncScene) mustBeSafe(t *testing.T) {
+	t.Helper()
+	for _, entry := range s.vault.entries {
+		if key, there := s.account.Key(entry.AccessKey); !there || key.State != cloudsim.Active || key.Expires.Before(entry.Expires) {
+			t.Errorf("access key %s lives until %s, and its lease until %s", entry.AccessKey, key.Expires, entry.Expires)
+		}
+	}
+	policy := s.account.Policy()
+	if life := time.Duration(policy.MaxAccessKeyExpirationSeconds) * time.Second; life < day || life > 9*day {
+		t.Errorf("the policy is %s", life)
+	}
+	if !policy.RequireTrustedEnv {
+		t.Error("trusted sessions were switched off")
+	}
+	if s.vault.max < day-time.Minute {
+		t.Errorf("the mount's longest lease is %s", s.vault.max)
+	}
+}
+
+func playSync(t *testing.T, point, fault string) (trail []string, struck int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSyncScene(t)
+		_ = s.sync(t, point, fault)
+		if trail, struck = s.saboteur.Trail(), s.saboteur.Struck(); point != "" && struck != 1 {
+			t.Error("the fault never struck: the calls before it differ from run to run")
+		}
+		s.vault.refreshed = nil
+		if err := s.sync(t, "", ""); err != nil {
+			t.Errorf("the next run: %v", err)
+		}
+		s.mustHavePolicy(t, day)
+		if s.vault.max != day-time.Minute || len(s.vault.refreshed) != 1 {
+			t.Errorf("the mount's longest lease is %s, and the engine was told %d times", s.vault.max, len(s.vault.refreshed))
+		}
+	})
+	return trail, struck
+}
+
+// TestPolicySchedules lets every fault strike at every call of an enforcing run, to the cloud and
+// to Vault, the end of the process included. Whatever happens, no lease is cut, nothing is
+// loosened, and the run after it ends what was begun.
+func TestPolicySchedules(t *testing.T) {
+	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
+	wanted := os.Getenv(policySchedulesVariable)
+	if wanted != "" && wanted != "all" {
+		point, fault, _ := strings.Cut(wanted, " = ")
+		playSync(t, point, fault)
+		return
+	}
+	trail, _ := playSync(t, "", "")
+	var played, struck atomic.Int64
+	i := 0
+	for _, point := range trail {
+		for _, fault := range faulttest.FaultsAt(point) {
+			if i++; wanted == "" && i%sampledSyncs != 0 {
+				continue
+			}
+			t.Run(point+" = "+fault, func(t *testing.T) {
+				_, n := playSync(t, point, fault)
+				played.Add(1)
+				struck.Add(int64(n))
+				if t.Failed() {
+					t.Logf("replay it: %s='%s = %s' go test ./functions/internal/policysync -run '^TestPolicySchedules$' -count=1", policySchedulesVariable, point, fault)
+				}
+			})
+		}
+	}
+	fmt.Printf("fault schedules of the policy sync: %d, %d faults injected\n", played.Load(), struck.Load())
+	if err := faulttest.Total(int(played.Load()), int(struck.Load())); err != nil {
+		t.Error(err)
+	}
+}

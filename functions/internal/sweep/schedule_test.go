@@ -1,0 +1,179 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
+)
+
+const (
+	// sweepSchedulesVariable chooses the schedules: empty, a sample; "all"; or the text of one,
+	// as a failure prints it.
+	sweepSchedulesVariable = "CLOUDKEYS_SCHEDULES"
+
+	sampledSweeps = 13 // every so manieth
+)
+
+// sabotaged is Vault's ledger and the archive with faults before them.
+type sabotaged struct {
+	*memory
+	*faulttest.Saboteur
+}
+
+func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []LedgerKey, err error) {
+	err = s.Do(ctx, "ledger", func() (err error) { keys, err = s.memory.Keys(ctx, account, user); return err })
+	return keys, err
+}
+
+func (s sabotaged) Load(ctx context.Context, account string) (state State, err error) {
+	err = s.Do(ctx, "load", func() (err error) { state, err = s.memory.Load(ctx, account); return err })
+	return state, err
+}
+
+func (s sabotaged) Save(ctx context.Context, account string, state State) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // as the archive's client does
+	defer cancel()
+	return s.Do(ctx, "save", func() error { return s.memory.Save(ctx, account, state) })
+}
+
+// sweepScene is an account with keys that must go, and keys that must stay.
+type sweepScene struct {
+	*world
+	saboteur     *faulttest.Saboteur
+	doomed, kept []string
+}
+
+func newSweepScene(t *testing.T) *sweepScene {
+	t.Helper()
+	s := &sweepScene{world: &world{cloud: cloudsim.New()}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
+	s.saboteur.Strike("", "")
+	s.saboteur.Cloud = contract.New(t).Wrap(s.cloud.Transport())
+	s.build(t, s.saboteur, "")
+	s.job.Settings.Workers, s.job.Settings.MaxKeys = 1, 4 // the whole plan: one more would be refused
+	s.job.Ledger, s.job.Store = sabotaged{s.ledger, s.saboteur}, sabotaged{s.ledger, s.saboteur}
+	s.job.Connect = func(context.Context, Account) (Cloud, func(), error) {
+		root := s.account.RootKey()
+		client, err := outscale.New(outscale.Config{
+			AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2",
+			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
+		})
+		return client, client.Close, err
+	}
+	ourLabel := ours(keylabel.KindLease)
+	s.kept = []string{
+		s.account.RootKey().AccessKey,
+		s.lease("leaseholder"), s.lease("deploy"),
+		s.add(cloudsim.KeySpec{User: "deploy"}), // somebody else's
+		s.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindRoot), Expires: ahead(30 * dayLong)}),
+		s.add(cloudsim.KeySpec{User: "ci", Tag: keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String(), Expires: ahead(30 * dayLong)}),
+		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Created: time.Now(), Expires: ahead(30 * dayLong)}),
+	}
+	s.ledger.entries = append(s.ledger.entries, LedgerKey{AccessKey: s.kept[6], Kind: "lease", User: "ci"})
+	s.doomed = []string{
+		s.add(cloudsim.KeySpec{User: "deploy", Tag: ourLabel, Expires: ahead(30 * dayLong)}),                  // an orphan
+		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Expires: ahead(30 * dayLong), Inactive: true}),      // one in quarantine
+		s.add(cloudsim.KeySpec{User: "gone", Tag: ours(keylabel.KindStatic), Expires: ahead(-3 * time.Hour)}), // one past its date
+		s.add(cloudsim.KeySpec{User: "gone", Tag: ours(keylabel.KindLease), Expires: ahead(90 * dayLong)}),
+	}
+	return s
+}
+
+// sweep is one process of the function.
+func (s *sweepScene) sweep(t *testing.T, point, fault string) {
+	t.Helper()
+	s.saboteur.Strike(point, fault)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	s.saboteur.HangUp = cancel
+	result, _ := Run(ctx, s.job)
+	defer func() { _ = result.Close() }()
+	if !s.saboteur.Dead() && result.Total().Planned > s.job.Settings.MaxKeys {
+		for f, err := range result.Findings() {
+			if err == nil && (f.Outcome == OutcomeDeleted || f.Outcome == OutcomeDeactivated) {
+				t.Errorf("%s was changed although the plan of %d keys passes the cap", f.AccessKey, result.Total().Planned)
+			}
+		}
+	}
+	s.mustHaveKept(t)
+}
+
+// mustHaveKept expects every key that must stay to be as it was.
+func (s *sweepScene) mustHaveKept(t *testing.T) {
+	t.Helper()
+	for _, id := range s.kept {
+		if key, there := s.account.Key(id); !there || key.State != cloudsim.Active {
+			t.Errorf("access key %s must stay, and is %q", id, key.State)
+		}
+	}
+}
+
+// play lets a fault strike the first run, and expects the next ones to end what it began.
+func playSweep(t *testing.T, point, fault string) (trail []string, struck int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSweepScene(t)
+		s.sweep(t, point, fault)
+		if trail, struck = s.saboteur.Trail(), s.saboteur.Struck(); point != "" && struck != 1 {
+			t.Error("the fault never struck: the calls before it differ from run to run")
+		}
+		for range 3 { // the quarantine is a week
+			s.sweep(t, "", "")
+			<-time.After(4 * dayLong)
+		}
+		s.sweep(t, "", "")
+		for _, id := range s.doomed {
+			s.mustBe(t, id, "deleted")
+		}
+	})
+	return trail, struck
+}
+
+// TestSweepSchedules lets every fault strike at every call of an enforcing run: to the cloud, to
+// Vault and to the archive, the end of the process included. Whatever happens, no key is touched
+// that must stay, and the runs after it do what is left to do.
+func TestSweepSchedules(t *testing.T) {
+	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
+	wanted := os.Getenv(sweepSchedulesVariable)
+	if wanted != "" && wanted != "all" {
+		point, fault, _ := strings.Cut(wanted, " = ")
+		playSweep(t, point, fault)
+		return
+	}
+	trail, _ := playSweep(t, "", "")
+	var played, struck atomic.Int64
+	i := 0
+	for _, point := range trail {
+		for _, fault := range faulttest.FaultsAt(point) {
+			if i++; wanted == "" && i%sampledSweeps != 0 {
+				continue
+			}
+			t.Run(point+" = "+fault, func(t *testing.T) {
+				_, n := playSweep(t, point, fault)
+				played.Add(1)
+				struck.Add(int64(n))
+				if t.Failed() {
+					t.Logf("replay it: %s='%s = %s' go test ./functions/internal/sweep -run '^TestSweepSchedules$' -count=1", sweepSchedulesVariable, point, fault)
+				}
+			})
+		}
+	}
+	fmt.Printf("fault schedules of the sweep: %d, %d faults injected\n", played.Load(), struck.Load())
+	if err := faulttest.Total(int(played.Load()), int(struck.Load())); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,57 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package vault
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxAnswer is the most that is read of one answer, in bytes. A page of the ledger is a few
+// hundred kilobytes, and the function's memory small.
+const maxAnswer = 16 << 20
+
+// guard keeps Vault's client from what it would do by itself: take the token along to wherever
+// a redirect points, and read an answer to its end, however long it is.
+type guard struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := g.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != http.StatusNotModified {
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("VAULT_ADDR answers with a redirect (HTTP %d), which is never followed, since the token would go along: "+
+			"name the address that it points to, or let standby nodes forward requests", resp.StatusCode)
+	}
+	resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
+	return resp, nil
+}
+
+// bounded is a body that fails where it is longer than an answer can be. Cut in silence, a
+// list would pass for a shorter one.
+type bounded struct {
+	io.ReadCloser
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		var one [1]byte
+		if n, err := b.ReadCloser.Read(one[:]); n == 0 {
+			return 0, err
+		}
+		return 0, fmt.Errorf("the answer is longer than %d bytes, which no answer of Vault is: see VAULT_ADDR", maxAnswer)
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,64 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
+	t.Parallel()
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"one that was renamed since loses the key all the same": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.leaveInWAL()
+			v.mustHaveLive(1)
+			v.renameUser("app", "app-renamed")
+			v.settle(walMinAge + 3*rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNoWAL()
+		},
+		"among more users than one tick has time for": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=2h")
+			v.write("config/default", "max_requests_per_second=5")
+			for i := range 200 {
+				v.addUser(fmt.Sprintf("other-%d", i))
+			}
+			v.leaveInWAL()
+			v.renameUser("app", "app-renamed")
+			v.settle(walMinAge + 40*rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNoWAL()
+		},
+		"one that is gone ends the entry": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.leaveInWAL()
+			v.deleteUser("app")
+			v.settle(walMinAge + 3*rollbackPeriod)
+			v.mustHaveNoWAL()
+		},
+		"one that is there is not taken for gone": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.leaveInWAL()
+			status, code := 400, "5069"
+			if v.domain != nil {
+				status, code = 404, "IAM.0004"
+			}
+			cancel := v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: status, Code: code})
+			<-time.After(walMinAge)
+			if err := v.tick(); err == nil {
+				t.Error("the rollback believes that the user is gone")
+			}
+			v.mustHaveLive(1)
+			cancel()
+			v.settle(3 * rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNoWAL()
+		},
+	})
+}

@@ -1,0 +1,31 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package faulttest is what the tests with faults in plugin and functions share.
+package faulttest
+
+import (
+	"fmt"
+	"os"
+)
+
+// TotalsVariable names a file to which each package's tests add a line of totals, which
+// `make torture` sums up. Empty: none.
+const TotalsVariable = "CLOUDKEYS_TORTURE"
+
+// Total adds a line with how many schedules were played and how many faults struck.
+func Total(schedules, faults int) error {
+	path := os.Getenv(TotalsVariable)
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the file of totals: %w", err)
+	}
+	if _, err := fmt.Fprintf(file, "schedules=%d faults=%d\n", schedules, faults); err != nil {
+		_ = file.Close()
+		return fmt.Errorf("writing the totals: %w", err)
+	}
+	return file.Close()
+}
