@@ -92,7 +92,6 @@ func TestSchedules(t *testing.T) {
 		}
 	})
 	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d)\n", singles.Load(), pairs.Load(), pairSeed)
-	fmt.Printf("torture: schedules=%d faults=%d\n", singles.Load()+pairs.Load(), singles.Load()+2*pairs.Load()) // for make torture
 }
 
 // pairs is how many pairs of faults strike the operation: in the sample, one at every third of its.
