@@ -6,12 +6,8 @@ package cloudkeys
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
@@ -158,78 +154,7 @@ type account struct {
 	vendor vendor
 	cloud  provider.Cloud
 
-	firstKeysAt time.Time // when the next look at first keys is due; the periodic work's own
-}
-
-// opener makes the client of an account.
-type opener func(*accountConfig) (provider.Cloud, error)
-
-// account returns the named account. Its client is made at first use and kept
-// until the configuration changes: it holds the account's pace and the memory
-// of refused keys.
-func (b *backend) account(ctx context.Context, s logical.Storage, name string) (*account, error) {
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	if a, ok := b.accounts[name]; ok {
-		return a, nil
-	}
-	config, err := load[accountConfig](ctx, s, configPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	if config == nil {
-		return nil, mendable("account %q is not configured: write config/%s first", name, name)
-	}
-	a, err := b.openAccount(name, config)
-	if err != nil {
-		return nil, fmt.Errorf("account %q: %w", name, err)
-	}
-	b.accounts[name] = a
-	return a, nil
-}
-
-// openAccount makes the client of a configuration.
-func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
-	v, err := vendorOf(config.Provider)
-	if err != nil {
-		return nil, err
-	}
-	cloud, err := b.open(config)
-	if err != nil {
-		return nil, err
-	}
-	return &account{name: name, config: config, vendor: v, cloud: cloud}, nil
-}
-
-// storeAccount writes a configuration and forgets the client made from the old
-// one, in one step: a request between the two would bring the old client back.
-// A nil configuration deletes.
-func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	delete(b.accounts, name)
-	if config == nil {
-		b.due.drop(name)
-		return remove(ctx, s, configPrefix+name)
-	}
-	return save(ctx, s, configPrefix+name, config)
-}
-
-// rememberAccount keeps what the cloud said of an account on a node that cannot store it:
-// the configuration of a performance secondary is its primary's.
-func (b *backend) rememberAccount(a *account) *account {
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	b.accounts[a.name] = a
-	return a
-}
-
-// forgetAccount drops the client of an account whose configuration another node
-// has changed.
-func (b *backend) forgetAccount(name string) {
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	delete(b.accounts, name)
+	next nextLooks
 }
 
 // isOwnIdentity tells whether a role's user is the identity of the engine's own
@@ -258,44 +183,4 @@ func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
 		return false, err
 	}
 	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == a.config.AccessKey }), nil
-}
-
-// accountNames lists the configured accounts.
-func accountNames(ctx context.Context, s logical.Storage) ([]string, error) {
-	names, err := s.List(ctx, configPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing accounts: %w", err)
-	}
-	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
-}
-
-// configuredKeys are the ids of the own keys of all accounts, as stored. Several accounts of
-// a mount can be configured for one cloud account: none of them may take another's key for
-// what an unfinished request has left.
-func configuredKeys(ctx context.Context, s logical.Storage) (map[string]bool, error) {
-	names, err := accountNames(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	ids := map[string]bool{}
-	for _, name := range names {
-		config, err := load[accountConfig](ctx, s, configPrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if config == nil {
-			continue // deleted since it was listed
-		}
-		for _, id := range config.ownKeys() {
-			ids[id] = true
-		}
-	}
-	return ids, nil
-}
-
-// close gives back what the client holds open.
-func (a *account) close() {
-	if c, ok := a.cloud.(interface{ Close() }); ok {
-		c.Close()
-	}
 }

@@ -76,7 +76,7 @@ func TestAccountsSideBySide(t *testing.T) {
 			v.mustRevoke(v.lease("app"))
 			v.storage.after = func(_, key string) error {
 				if strings.HasPrefix(key, "wal/") {
-					_ = v.storage.Storage.Delete(v.t.Context(), "config/default")
+					_ = v.backend.storeAccount(v.t.Context(), v.storage.Storage, "default", nil)
 				}
 				return nil
 			}

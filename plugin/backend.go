@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -37,7 +38,7 @@ type backend struct {
 	open  opener
 
 	accountsLock sync.Mutex
-	accounts     map[string]*account
+	accounts     *simplelru.LRU[string, *account]
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
@@ -45,8 +46,14 @@ type backend struct {
 	instanceLock sync.Mutex
 	instance     string
 
+	roles    *cache[roleEntry]
+	policies *cache[policyView]
+
+	mount    mountLimit
+
 	active *activeKeys
 	full   *fullUsers
+	own    *ownKeys
 	due    *dueKeys
 	hung   *hungRequests
 
@@ -76,8 +83,9 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: map[string]*account{}, locks: map[string]*pathLock{},
-		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(), hung: newHungRequests(),
+		accounts: newAccounts(), locks: map[string]*pathLock{},
+		roles: newCache[roleEntry](), policies: newCache[policyView](),
+		active: newActiveKeys(), full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(), hung: newHungRequests(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -117,6 +125,10 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	switch {
 	case strings.HasPrefix(key, configPrefix):
 		b.forgetAccount(strings.TrimPrefix(key, configPrefix))
+	case strings.HasPrefix(key, rolePrefix):
+		b.roles.drop(key)
+	case strings.HasPrefix(key, policyPrefix):
+		b.policies.drop(key)
 	case key == instancePath:
 		b.instanceLock.Lock()
 		defer b.instanceLock.Unlock()
@@ -124,16 +136,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean ends the background work and closes the clients when the engine is unmounted or its process ends.
-func (b *backend) clean(context.Context) {
-	b.tidying.cancel()
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	for _, a := range b.accounts {
-		a.close()
-	}
-	clear(b.accounts)
-}
+// clean ends the background work when the engine is unmounted or its process ends.
+func (b *backend) clean(context.Context) { b.tidying.cancel() }
 
 const backendHelp = `
 The cloudkeys secrets engine leases short-lived access keys of cloud accounts.

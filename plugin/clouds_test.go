@@ -72,13 +72,9 @@ func inBothClouds(t *testing.T, tests map[string]func(t *testing.T, v *testVault
 // openSimulated is the opener of the shipped plugin, but for the network.
 func (v *testVault) openSimulated(c *accountConfig) (provider.Cloud, error) {
 	if c.Provider == huawei.Name {
-		config := huaweiConfig(c, "test")
-		config.Base = v.base
-		return huawei.New(config)
+		return huawei.New(huaweiConfig(c, "test", v.base))
 	}
-	config := outscaleConfig(c, "test")
-	config.Base = v.base
-	return outscale.New(config)
+	return outscale.New(outscaleConfig(c, "test", v.base))
 }
 
 // op is the present cloud's name of a call of OUTSCALE.

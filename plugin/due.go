@@ -176,5 +176,6 @@ func (d *dueKeys) drop(account string) {
 // record writes an entry to the ledger. It is noted first: a write that is said to have failed may have been carried out.
 func (b *backend) record(ctx context.Context, s logical.Storage, entry *ledgerEntry) error {
 	b.due.note(entry)
+	defer b.own.added(entry)
 	return save(ctx, s, entry.path(), entry)
 }

@@ -32,7 +32,7 @@ const (
 	eventFailed = "-fail" // after the name of what failed
 )
 
-// eventBudget is how long an event may take to be sent: a lease waits for it.
+// eventBudget is how long an event may take to be sent.
 const eventBudget = time.Second
 
 // event is one thing that happened. It holds names and ids, never a secret.
@@ -97,7 +97,7 @@ func (b *backend) announcedCreds(run framework.OperationFunc) framework.Operatio
 				e.dataPath = rolePrefix + e.name
 			}
 		}
-		b.send(ctx, e)
+		go b.send(ctx, e) // nobody who waits for a key should wait for the news of it
 		return resp, err
 	}
 }

@@ -92,7 +92,6 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, mendable("%s", err)
 	}
-	defer (&account{cloud: byLogin}).close()
 	expires, err := firstKeyExpiry(ctx, byLogin, name, before)
 	if err != nil {
 		return nil, err
@@ -266,7 +265,7 @@ func firstKeys(ctx context.Context, s logical.Storage) ([]firstKey, error) {
 // can see it.
 func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *account) error {
 	now := time.Now()
-	if now.Before(a.firstKeysAt) {
+	if now.Before(a.next.firstKeys) {
 		return nil
 	}
 	entries, err := firstKeys(ctx, s)
@@ -277,7 +276,7 @@ func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *accou
 		if now.Sub(first.Started) < walMinAge {
 			continue // its request may still run
 		}
-		a.firstKeysAt = now.Add(firstKeyPause)
+		a.next.firstKeys = now.Add(firstKeyPause)
 		if err := b.tendFirstKey(ctx, s, a, first); err != nil {
 			return fmt.Errorf("cleaning up a first key of account %q: %w", first.Account, err)
 		}
@@ -297,7 +296,7 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 	if found < 0 {
 		return b.giveUpFirstKey(ctx, s, a, first)
 	}
-	configured, err := configuredKeys(ctx, s) // whether a request got as far as storing its key is in storage
+	configured, err := b.configuredKeys(ctx, s) // whether a request got as far as storing its key is in storage
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func TestFirstKey(t *testing.T) {
 				resp, err := live.RoundTrip(req)
 				if !ticked && strings.HasSuffix(req.URL.Path, "/CreateAccessKey") {
 					ticked = true
-					if err := v.backend.tendAccount(t.Context(), v.storage, "other"); err != nil {
+					if err := v.backend.tendAccount(t.Context(), v.storage, "other", noStaticRoles); err != nil {
 						t.Error(err)
 					}
 				}
@@ -344,7 +344,7 @@ func TestFirstKey(t *testing.T) {
 			v.write("config/default", v.signInFields()...)
 			v.storage.before = nil
 			<-time.After(walMinAge + time.Second)
-			if err := v.backend.tendAccount(t.Context(), v.storage, "default"); err != nil {
+			if err := v.backend.tendAccount(t.Context(), v.storage, "default", noStaticRoles); err != nil {
 				t.Error(err)
 			}
 			v.mustHaveNoFirstKeys()
@@ -363,7 +363,7 @@ func TestFirstKey(t *testing.T) {
 			v.write("config/default", v.signInFields()...)
 			v.storage.before = nil
 			<-time.After(walMinAge + time.Second)
-			if err := v.backend.tendAccount(t.Context(), v.storage, "other"); err != nil { // before its own account does
+			if err := v.backend.tendAccount(t.Context(), v.storage, "other", noStaticRoles); err != nil { // before its own account does
 				t.Error(err)
 			}
 			v.mustHaveNoFirstKeys()

@@ -8,6 +8,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -161,6 +162,7 @@ func TestSession(t *testing.T) {
 		"an event names the role, since no ledger knows the session": func(t *testing.T, v *testVault) {
 			v.configureSessions()
 			v.lease("job")
+			synctest.Wait() // a lease does not wait for its event
 			last := v.events.Events[len(v.events.Events)-1]
 			if path := last.Event.Metadata.Fields["data_path"].GetStringValue(); path != "roles/job" {
 				t.Errorf("%q in %v", path, last.Event.Metadata)

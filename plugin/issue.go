@@ -124,6 +124,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 // stillConfigured looks at the account once more now that the WAL entry keeps it from being
 // deleted or pointed elsewhere: what was done just before would strand the key.
 func (b *backend) stillConfigured(ctx context.Context, i issuance, key recordedKey) error {
+	if b.isCurrent(i.account) {
+		return nil
+	}
 	config, err := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
 	if err == nil && config != nil && (config.AccountID == key.entry.AccountID || config.AccountID == "") {
 		return nil
@@ -184,6 +187,7 @@ func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) (gon
 	}
 	b.active.drop(key.entry.Label)
 	b.full.forget(i.account.name, key.entry.User)
+	b.own.forget(i.account.name, key.entry.User)
 	return gone
 }
 

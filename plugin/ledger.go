@@ -125,17 +125,9 @@ func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEn
 	b.due.forget(entry.Account, entry.path())
 	b.revokedBefore.Delete(entry.AccessKey)
 	b.active.drop(entry.Label)
+	b.own.removed(entry)
 	b.full.forget(entry.Account, entry.User)
 	return nil
-}
-
-// countIdentity counts the keys of this engine on an identity.
-func countIdentity(ctx context.Context, s logical.Storage, account, user string) (int, error) {
-	keys, err := s.List(ctx, ledgerIdentityPrefix(account, user))
-	if err != nil {
-		return 0, fmt.Errorf("counting the ledger's keys of account %q: %w", account, err)
-	}
-	return len(keys), nil
 }
 
 // countLeased counts those of them that are leased.

@@ -232,6 +232,7 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 	if err := forgetOwnKeys(ctx, req.Storage, name); err != nil {
 		return nil, err
 	}
+	defer b.policies.drop(policyPrefix + name)
 	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
 		if err := remove(ctx, req.Storage, prefix+name); err != nil {
 			return nil, err

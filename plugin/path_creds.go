@@ -78,7 +78,7 @@ func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, data 
 
 func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	roleName := data.Get("role").(string)
-	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+roleName)
+	role, err := b.roles.load(ctx, req.Storage, rolePrefix+roleName)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		if err != nil {
 			return issuePlan{}, err
 		}
-		return planIssue(time.Now(), b.boundsOf(a, view, role), b.requestedLease(requested, role, a))
+		return planIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 	}
 	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issue(ctx, i, role, plan)

@@ -138,6 +138,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
+	defer b.roles.drop(rolePrefix + name)
 	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
 		return nil, err
 	}
@@ -162,7 +163,9 @@ func (b *backend) checkUsers(ctx context.Context, a *account, name string, role 
 }
 
 func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	return nil, remove(ctx, req.Storage, rolePrefix+data.Get("name").(string))
+	path := rolePrefix + data.Get("name").(string)
+	defer b.roles.drop(path)
+	return nil, remove(ctx, req.Storage, path)
 }
 
 // roleBounds gathers what limits the role's leases.

@@ -34,16 +34,28 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if err != nil {
 		return err
 	}
+	// Whose a static role is stands in the role alone: they are read once for all accounts.
+	static := sync.OnceValues(func() (map[string]map[string]*staticRole, error) { return staticRolesByAccount(ctx, req.Storage) })
 	var tended sync.WaitGroup
 	problems := make([]error, len(names))
 	for i, name := range names {
-		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name) })
+		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name, static) })
 	}
 	tended.Wait()
 	return errors.Join(problems...)
 }
 
-func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string) error {
+// nextLooks is when the periodic work has to look at an account's entries in storage again,
+// so that a tick reads none of those of thousands of accounts. It belongs to the one tick that
+// tends the account. Zero: at once.
+type nextLooks struct {
+	firstKeys, policy, reconcile time.Time
+}
+
+// staticRoles are those of all accounts, by account and name.
+type staticRoles func() (map[string]map[string]*staticRole, error)
+
+func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string, static staticRoles) error {
 	a, err := b.account(ctx, s, name)
 	if err != nil {
 		return err
@@ -52,7 +64,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	return errors.Join(
 		b.rotateIfDue(ctx, s, a),
 		b.tendFirstKeys(ctx, s, a),
-		b.tendStaticRoles(ctx, s, name),
+		b.tendStaticRoles(ctx, s, name, static),
 		b.refreshPolicyIfOld(ctx, s, a),
 		b.reap(ctx, s, a),
 		b.reconcileIfDue(ctx, s, a),

@@ -86,20 +86,24 @@ func (b *backend) refreshPolicy(ctx context.Context, s logical.Storage, a *accou
 	// Also when the time is up: a cloud that hangs is not asked again at once.
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
+	defer b.policies.drop(policyPrefix + a.name)
 	if err := save(ctx, s, policyPrefix+a.name, view); err != nil {
 		return nil, err
 	}
 	return view, nil
 }
 
-// currentPolicy returns the stored view, or asks the cloud where nothing was ever
-// stored.
+// currentPolicy returns the stored view, which must not be changed, or asks the cloud
+// where nothing was ever stored.
 func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
-	view, err := storedPolicy(ctx, s, a)
-	if err != nil || view.None {
-		return view, err
+	if !a.endsKeys() {
+		return &policyView{None: true}, nil
 	}
-	if view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
+	view, err := b.policies.load(ctx, s, policyPrefix+a.name)
+	if err != nil {
+		return nil, err
+	}
+	if view == nil || view.TriedAt.IsZero() || (view.Account != "" && view.Account != a.config.AccountID) {
 		return b.refreshPolicy(ctx, s, a)
 	}
 	return view, nil
@@ -107,10 +111,14 @@ func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *accou
 
 // bounds gathers what limits a lease of the role.
 func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bounds {
+	return boundsUnder(b.System().MaxLeaseTTL(), a, view, roleMax)
+}
+
+func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time.Duration) bounds {
 	return bounds{
 		Role:    roleMax,
 		Account: a.config.MaxTTL,
-		Mount:   b.System().MaxLeaseTTL(),
+		Mount:   mount,
 		Policy:  view.Policy.MaxKeyLifetime,
 		Grace:   a.config.ExpiryGrace,
 	}
@@ -118,7 +126,11 @@ func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bo
 
 // boundsOf gathers what limits a lease of the role as it stands now.
 func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds {
-	limits := b.bounds(a, view, role.MaxTTL)
+	return boundsOfRole(b.System().MaxLeaseTTL(), a, view, role)
+}
+
+func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleEntry) bounds {
+	limits := boundsUnder(mount, a, view, role.MaxTTL)
 	if role.CredentialType == credentialSession {
 		limits.Policy, limits.Grace = 0, 0 // a session is no access key, and ends exactly with its lease
 		limits.Cloud, limits.Least = maxSession, minSession
@@ -128,11 +140,14 @@ func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds
 
 // refreshPolicyIfOld reads the policy where its view has grown old.
 func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
+	if time.Now().Before(a.next.policy) {
+		return nil
+	}
 	view, err := storedPolicy(ctx, s, a)
 	if err != nil || view.None {
 		return err
 	}
-	if time.Since(view.TriedAt) < policyRefresh {
+	if a.next.policy = view.TriedAt.Add(policyRefresh); time.Now().Before(a.next.policy) {
 		return nil
 	}
 	if _, err := b.refreshPolicy(ctx, s, a); err != nil {

@@ -72,7 +72,7 @@ func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) (or
 	}
 	own := make(map[string]int, len(users))
 	for _, user := range users {
-		if own[user], err = countIdentity(ctx, i.storage, i.account.name, user); err != nil {
+		if own[user], err = b.own.count(ctx, i.storage, i.account.name, user); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -255,5 +255,13 @@ func inBrackets(ids []string) string {
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.
 func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *account) time.Duration {
-	return firstSet(requested, role.TTL, a.config.TTL, b.System().DefaultLeaseTTL())
+	return b.wantedLease(requested, role.TTL, a.config.TTL)
+}
+
+// wantedLease is the first of the TTLs that is set, or the mount's. That one is a call to the server.
+func (b *backend) wantedLease(ttls ...time.Duration) time.Duration {
+	if ttl := firstSet(ttls...); ttl > 0 {
+		return ttl
+	}
+	return b.System().DefaultLeaseTTL()
 }

@@ -38,6 +38,9 @@ type reconcileState struct {
 // reconcileIfDue looks for orphans once a day. The first round is put at a random time
 // of the day, so that the mounts of a fleet do not call the cloud together.
 func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *account) error {
+	if time.Now().Before(a.next.reconcile) {
+		return nil
+	}
 	state, err := load[reconcileState](ctx, s, reconcilePrefix+a.name)
 	if err != nil {
 		return err
@@ -46,7 +49,7 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 	if state == nil {
 		return save(ctx, s, reconcilePrefix+a.name, &reconcileState{Next: now.Add(rand.N(reconcilePeriod))})
 	}
-	if now.Before(state.Next) {
+	if a.next.reconcile = state.Next; now.Before(state.Next) {
 		return nil
 	}
 	if len(state.Left) == 0 {
@@ -135,7 +138,7 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	if len(orphans) == 0 {
 		return nil, len(keys), nil
 	}
-	if orphans, err = strangers(ctx, s, orphans); err != nil {
+	if orphans, err = b.strangers(ctx, s, orphans); err != nil {
 		return nil, 0, err
 	}
 	still, err := a.cloud.ListKeys(ctx, user)
@@ -152,12 +155,12 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 // identity can have several names there: that of another account which is configured for
 // the same cloud account, or of the user whose the engine's own key is. A configuration
 // names a key that its ledger lacks where a crash came between the two.
-func strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
+func (b *backend) strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
 	paths, err := allLedgerPaths(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	known, err := configuredKeys(ctx, s)
+	known, err := b.configuredKeys(ctx, s)
 	if err != nil {
 		return nil, err
 	}

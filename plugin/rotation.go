@@ -122,7 +122,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseSharedKey(ctx, s, a); err != nil {
+	if err := b.refuseSharedKey(ctx, s, a); err != nil {
 		return nil, err
 	}
 	instance, err := b.instanceID(ctx, s)
@@ -166,13 +166,13 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 }
 
 // refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
-func refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
+func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
 	names, err := accountNames(ctx, s)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		other, err := load[accountConfig](ctx, s, configPrefix+name)
+		other, err := b.accountConfig(ctx, s, name)
 		if err != nil {
 			return err
 		}
@@ -231,7 +231,6 @@ func (b *backend) ownKey(ctx context.Context, config *accountConfig) (provider.K
 	if err != nil {
 		return provider.Key{}, err
 	}
-	defer a.close()
 	return a.cloud.OwnKey(ctx)
 }
 

@@ -71,8 +71,8 @@ func faultyOutscale() *faultyCloud {
 		},
 		users: (*testVault).userLabels,
 		sign: func(s *scene, accessKey, secret string) error {
-			config := outscaleConfig(newAccountConfig(), "test")
-			config.Region, config.Endpoint, config.Base = testRegion, testEndpoint, s.live
+			config := outscaleConfig(newAccountConfig(), "test", s.live)
+			config.Region, config.Endpoint = testRegion, testEndpoint
 			config.AccessKey, config.SecretKey = accessKey, provider.Secret(secret)
 			client, err := outscale.New(config)
 			if err != nil {

@@ -91,7 +91,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 			return renewalPlan{}, err
 		}
 		life := leaseLife{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires}
-		wanted := firstSet(roleTTL, a.config.TTL, b.System().DefaultLeaseTTL())
+		wanted := b.wantedLease(roleTTL, a.config.TTL)
 		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
 	}
 	renewed, err := b.moveExpiry(ctx, req.Storage, a, entry, plan)
@@ -152,7 +152,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
 	case kind == provider.KindNotFound && entry.unrecorded:
 		// Struck out before, by a delete of keys/<id> or a reaper: it stays so.
-		return renewalPlan{}, errors.Join(err, remove(ctx, s, entry.path()))
+		return renewalPlan{}, errors.Join(err, b.strike(ctx, s, entry))
 	}
 	return renewed, err
 }
@@ -243,7 +243,7 @@ func (b *backend) ledgerOf(ctx context.Context, s logical.Storage, lease *access
 // roleLimits are the role's TTLs, as it stands now; those of the time of issue where
 // it was deleted, since leases outlive their role.
 func (b *backend) roleLimits(ctx context.Context, s logical.Storage, lease *accessKeyLease) (ttl, maxTTL time.Duration, err error) {
-	role, err := load[roleEntry](ctx, s, rolePrefix+lease.Role)
+	role, err := b.roles.load(ctx, s, rolePrefix+lease.Role)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -123,16 +123,16 @@ func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *acc
 
 // tendStaticRoles rotates what is due of an account, and deletes what is past its grace.
 // The schedule is in storage: a restart or a failover changes nothing.
-func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, account string) error {
+func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, account string, all staticRoles) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	roles, err := staticRolesOf(ctx, s, account)
+	roles, err := all()
 	if err != nil {
 		return err
 	}
 	var problems []error
-	for _, name := range slices.Sorted(maps.Keys(roles)) {
+	for _, name := range slices.Sorted(maps.Keys(roles[account])) {
 		if ctx.Err() != nil {
 			break // the next tick goes on
 		}
@@ -193,23 +193,33 @@ func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, n
 	return errors.Join(append(problems, save(ctx, s, staticCredsPrefix+name, creds))...)
 }
 
-// staticRolesOf are the static roles of an account.
-func staticRolesOf(ctx context.Context, s logical.Storage, account string) (map[string]*staticRole, error) {
+// staticRolesByAccount are all static roles, by account and name.
+func staticRolesByAccount(ctx context.Context, s logical.Storage) (map[string]map[string]*staticRole, error) {
 	names, err := s.List(ctx, staticRolePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("listing static roles: %w", err)
 	}
-	roles := map[string]*staticRole{}
+	roles := map[string]map[string]*staticRole{}
 	for _, name := range names {
 		role, err := load[staticRole](ctx, s, staticRolePrefix+name)
 		if err != nil {
 			return nil, err
 		}
-		if role != nil && role.Account == account {
-			roles[name] = role
+		if role == nil {
+			continue // deleted since it was listed
 		}
+		if roles[role.Account] == nil {
+			roles[role.Account] = map[string]*staticRole{}
+		}
+		roles[role.Account][name] = role
 	}
 	return roles, nil
+}
+
+// staticRolesOf are the static roles of an account.
+func staticRolesOf(ctx context.Context, s logical.Storage, account string) (map[string]*staticRole, error) {
+	roles, err := staticRolesByAccount(ctx, s)
+	return roles[account], err
 }
 
 // staticAccount returns a static role's account, provided that it still is the cloud

@@ -125,8 +125,8 @@ func TestUserLease(t *testing.T) {
 		"the leased key may do what the policies allow and nothing else": func(t *testing.T, v *testVault) {
 			v.configureUsers()
 			l := v.lease("job")
-			config := outscaleConfig(v.accountConfig(), "test")
-			config.AccessKey, config.SecretKey, config.Base = l.AccessKey(), provider.Secret(l.Data["secret_key"].(string)), v.base
+			config := outscaleConfig(v.accountConfig(), "test", v.base)
+			config.AccessKey, config.SecretKey = l.AccessKey(), provider.Secret(l.Data["secret_key"].(string))
 			client, err := outscale.New(config)
 			if err != nil {
 				t.Fatal(err)

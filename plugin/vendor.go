@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ type vendor struct {
 	checkRole    func(*roleEntry) error
 	permission   func(op string) string // what to permit for a call
 	findsItself  string                 // what helps a key to find out whose it is
-	open         func(c *accountConfig, userAgent string) (provider.Cloud, error)
+	open         func(c *accountConfig, userAgent string, base http.RoundTripper) (provider.Cloud, error)
 }
 
 // nameRule is what a cloud accepts as the name of a user.
@@ -122,11 +123,16 @@ func (v vendor) checkRoleOf(r *roleEntry) error {
 
 // openCloud is the opener of the shipped plugin.
 func openCloud(userAgent string) opener {
+	pools := newConnectionPools()
 	return func(c *accountConfig) (provider.Cloud, error) {
 		v, err := vendorOf(c.Provider)
 		if err != nil {
 			return nil, err
 		}
-		return v.open(c, userAgent)
+		base, err := pools.of(c.tls())
+		if err != nil {
+			return nil, err
+		}
+		return v.open(c, userAgent, base)
 	}
 }

@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"cmp"
+	"net/http"
 	"regexp"
 	"time"
 
@@ -38,8 +39,8 @@ func huaweiVendor() vendor {
 		checkRole:    checkHuaweiRole,
 		permission:   func(op string) string { return op + " (or give it the role Security Administrator)" },
 		findsItself:  "permit the calls ShowPermanentAccessKey and ShowUser to that user",
-		open: func(c *accountConfig, userAgent string) (provider.Cloud, error) {
-			return huawei.New(huaweiConfig(c, userAgent))
+		open: func(c *accountConfig, userAgent string, base http.RoundTripper) (provider.Cloud, error) {
+			return huawei.New(huaweiConfig(c, userAgent, base))
 		},
 	}
 }
@@ -83,7 +84,7 @@ func (c *accountConfig) signature() string {
 	return cmp.Or(c.Signature, signatureSDK)
 }
 
-func huaweiConfig(c *accountConfig, userAgent string) huawei.Config {
+func huaweiConfig(c *accountConfig, userAgent string, base http.RoundTripper) huawei.Config {
 	dialect := huawei.DialectAccess
 	if c.signature() == signatureOTC {
 		dialect = huawei.DialectCredential
@@ -95,7 +96,7 @@ func huaweiConfig(c *accountConfig, userAgent string) huawei.Config {
 		Endpoint:   c.Endpoint,
 		DomainID:   c.domainID(),
 		Dialect:    dialect,
-		TLS:        c.tls(),
+		Base:       base,
 		UserAgent:  userAgent,
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"net/http"
 	"regexp"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -31,8 +32,8 @@ func outscaleVendor() vendor {
 		permission:      func(op string) string { return "api:" + op },
 		findsItself: "permit the calls ReadUsers and ReadAccessKeys to that user; " +
 			"in an account with more than 50 users the search is given up",
-		open: func(c *accountConfig, userAgent string) (provider.Cloud, error) {
-			return outscale.New(outscaleConfig(c, userAgent))
+		open: func(c *accountConfig, userAgent string, base http.RoundTripper) (provider.Cloud, error) {
+			return outscale.New(outscaleConfig(c, userAgent, base))
 		},
 	}
 }
@@ -72,13 +73,13 @@ func checkOutscaleRole(r *roleEntry) error {
 	return nil
 }
 
-func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
+func outscaleConfig(c *accountConfig, userAgent string, base http.RoundTripper) outscale.Config {
 	config := outscale.Config{
 		AccessKey:  c.AccessKey,
 		SecretKey:  provider.Secret(c.SecretKey),
 		Region:     c.Region,
 		Endpoint:   c.Endpoint,
-		TLS:        c.tls(),
+		Base:       base,
 		UserAgent:  userAgent,
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,

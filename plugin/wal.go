@@ -102,6 +102,7 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	b.hung.forget(pending.Label)
 	b.active.rolledBack(pending.Label)
 	b.full.forget(pending.Account, pending.User)
+	b.own.forget(pending.Account, pending.User)
 	if removed > 0 {
 		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
 	}

@@ -51,7 +51,7 @@ type Config struct {
 // Client calls one OUTSCALE account with one access key. It is safe for
 // concurrent use.
 type Client struct {
-	api       *osc.APIClient
+	api       apiCalls
 	base      http.RoundTripper
 	accessKey string
 	clock     *transport.Clock
@@ -105,7 +105,7 @@ func New(c Config) (*Client, error) {
 		}),
 	}
 	return &Client{
-		api: osc.NewAPIClient(cfg), base: base, accessKey: c.AccessKey, clock: clock,
+		api: callsOf(osc.NewAPIClient(cfg)), base: base, accessKey: c.AccessKey, clock: clock,
 		redact: redactor(c.SecretKey, c.Password, c.Login),
 	}, nil
 }

@@ -4,7 +4,9 @@
 package outscale
 
 import (
+	"bytes"
 	"fmt"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,9 +47,16 @@ func TestTheQuotaIsTenKeys(t *testing.T) {
 	}
 }
 
-func TestTheSDKsDebugPrintStaysOff(t *testing.T) {
-	if newWorld(t).client.api.GetConfig().Debug {
-		t.Error("the SDK would print secret keys")
+func TestTheSDKPrintsNothing(t *testing.T) {
+	var printed bytes.Buffer // the SDK's Debug would print secret keys
+	usual := log.Writer()
+	log.SetOutput(&printed)
+	defer log.SetOutput(usual)
+	w := newWorld(t)
+	_, err := w.client.CreateKey(t.Context(), provider.KeySpec{})
+	mustDo(t, err)
+	if printed.Len() > 0 {
+		t.Errorf("%d bytes", printed.Len())
 	}
 }
 

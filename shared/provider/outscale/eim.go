@@ -80,7 +80,7 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 		return provider.User{}, fmt.Errorf("a user without a label could never be removed: %w", err)
 	}
 	path := spec.Path + label.Path()
-	answer, resp, err := c.api.UserApi.CreateUser(ctx).CreateUserRequest(osc.CreateUserRequest{UserName: spec.Name, Path: &path}).Execute()
+	answer, resp, err := c.api.createUser(ctx, osc.CreateUserRequest{UserName: spec.Name, Path: &path})
 	if err := c.fault(op, resp, err); err != nil {
 		return provider.User{}, err
 	}
@@ -106,23 +106,23 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 }
 
 func (c *Client) linkPolicy(ctx context.Context, user provider.User, orn string) error {
-	answer, resp, err := c.api.PolicyApi.LinkPolicy(ctx).LinkPolicyRequest(osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
+	answer, resp, err := c.api.linkPolicy(ctx, osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
 	return c.done("LinkPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) putPolicy(ctx context.Context, user provider.User, document string) error {
-	answer, resp, err := c.api.PolicyApi.PutUserPolicy(ctx).PutUserPolicyRequest(osc.PutUserPolicyRequest{
+	answer, resp, err := c.api.putUserPolicy(ctx, osc.PutUserPolicyRequest{
 		PolicyName: inlinePolicyName, PolicyDocument: document, UserName: user.Name,
-	}).Execute()
+	})
 	return c.done("PutUserPolicy", resp, err, answer.ResponseContext)
 }
 
 // joinGroup names the user's path as well: the API would look under "/".
 func (c *Client) joinGroup(ctx context.Context, user provider.User, group string) error {
 	path, name := splitGroup(group)
-	answer, resp, err := c.api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(osc.AddUserToUserGroupRequest{
+	answer, resp, err := c.api.addUserToUserGroup(ctx, osc.AddUserToUserGroupRequest{
 		UserGroupName: name, UserGroupPath: &path, UserName: user.Name, UserPath: &user.Path,
-	}).Execute()
+	})
 	return c.done("AddUserToUserGroup", resp, err, answer.ResponseContext)
 }
 

@@ -140,7 +140,7 @@ func ignoreGone(err error) error {
 
 func (c *Client) inlinePolicies(ctx context.Context, user provider.User) ([]string, error) {
 	const op = "ReadUserPolicies"
-	answer, resp, err := c.api.PolicyApi.ReadUserPolicies(ctx).ReadUserPoliciesRequest(osc.ReadUserPoliciesRequest{UserName: user.Name}).Execute()
+	answer, resp, err := c.api.readUserPolicies(ctx, osc.ReadUserPoliciesRequest{UserName: user.Name})
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, ignoreGone(err)
 	}
@@ -152,9 +152,9 @@ func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]stri
 	const op = "ReadLinkedPolicies"
 	var orns []string
 	for first := int32(0); ; first = int32(len(orns)) {
-		answer, resp, err := c.api.PolicyApi.ReadLinkedPolicies(ctx).ReadLinkedPoliciesRequest(osc.ReadLinkedPoliciesRequest{
+		answer, resp, err := c.api.readLinkedPolicies(ctx, osc.ReadLinkedPoliciesRequest{
 			UserName: user.Name, FirstItem: &first,
-		}).Execute()
+		})
 		if err := c.fault(op, resp, err); err != nil {
 			return nil, ignoreGone(err)
 		}
@@ -169,9 +169,9 @@ func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]stri
 
 func (c *Client) groupsOf(ctx context.Context, user provider.User) ([]osc.UserGroup, error) {
 	const op = "ReadUserGroupsPerUser"
-	answer, resp, err := c.api.UserGroupApi.ReadUserGroupsPerUser(ctx).ReadUserGroupsPerUserRequest(osc.ReadUserGroupsPerUserRequest{
+	answer, resp, err := c.api.readUserGroupsPerUser(ctx, osc.ReadUserGroupsPerUserRequest{
 		UserName: user.Name, UserPath: &user.Path,
-	}).Execute()
+	})
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, ignoreGone(err)
 	}
@@ -179,25 +179,25 @@ func (c *Client) groupsOf(ctx context.Context, user provider.User) ([]osc.UserGr
 }
 
 func (c *Client) deletePolicy(ctx context.Context, user provider.User, name string) error {
-	answer, resp, err := c.api.PolicyApi.DeleteUserPolicy(ctx).DeleteUserPolicyRequest(osc.DeleteUserPolicyRequest{
+	answer, resp, err := c.api.deleteUserPolicy(ctx, osc.DeleteUserPolicyRequest{
 		PolicyName: name, UserName: user.Name,
-	}).Execute()
+	})
 	return c.done("DeleteUserPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) unlinkPolicy(ctx context.Context, user provider.User, orn string) error {
-	answer, resp, err := c.api.PolicyApi.UnlinkPolicy(ctx).UnlinkPolicyRequest(osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name}).Execute()
+	answer, resp, err := c.api.unlinkPolicy(ctx, osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
 	return c.done("UnlinkPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) leaveGroup(ctx context.Context, user provider.User, group osc.UserGroup) error {
-	answer, resp, err := c.api.UserGroupApi.RemoveUserFromUserGroup(ctx).RemoveUserFromUserGroupRequest(osc.RemoveUserFromUserGroupRequest{
+	answer, resp, err := c.api.removeUserFromUserGroup(ctx, osc.RemoveUserFromUserGroupRequest{
 		UserGroupName: group.GetName(), UserGroupPath: group.Path, UserName: user.Name, UserPath: &user.Path,
-	}).Execute()
+	})
 	return c.done("RemoveUserFromUserGroup", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
-	answer, resp, err := c.api.UserApi.DeleteUser(ctx).DeleteUserRequest(osc.DeleteUserRequest{UserName: user.Name}).Execute()
+	answer, resp, err := c.api.deleteUser(ctx, osc.DeleteUserRequest{UserName: user.Name})
 	return c.done("DeleteUser", resp, err, answer.ResponseContext)
 }

@@ -22,7 +22,7 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 	if !spec.Expires.IsZero() {
 		req.ExpirationDate = formatDate(spec.Expires)
 	}
-	answer, resp, err := c.api.AccessKeyApi.CreateAccessKey(ctx).CreateAccessKeyRequest(req).Execute()
+	answer, resp, err := c.api.createAccessKey(ctx, req)
 	if err := c.fault(op, resp, err); err != nil {
 		return provider.IssuedKey{}, err
 	}
@@ -48,7 +48,7 @@ func (c *Client) ListKeys(ctx context.Context, user string) ([]provider.Key, err
 // readKeys lists keys; the call has no pages.
 func (c *Client) readKeys(ctx context.Context, req osc.ReadAccessKeysRequest, user string) ([]provider.Key, error) {
 	const op = "ReadAccessKeys"
-	answer, resp, err := c.api.AccessKeyApi.ReadAccessKeys(ctx).ReadAccessKeysRequest(req).Execute()
+	answer, resp, err := c.api.readAccessKeys(ctx, req)
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
 // has one: an update without one clears it (OUTSCALE UpdateAccessKey).
 func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) error {
 	const op = "UpdateAccessKey"
-	answer, resp, err := c.api.AccessKeyApi.UpdateAccessKey(ctx).UpdateAccessKeyRequest(req).Execute()
+	answer, resp, err := c.api.updateAccessKey(ctx, req)
 	if err := c.fault(op, resp, err); err != nil {
 		return err
 	}
@@ -112,10 +112,10 @@ func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) 
 }
 
 func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
-	answer, resp, err := c.api.AccessKeyApi.DeleteAccessKey(ctx).DeleteAccessKeyRequest(osc.DeleteAccessKeyRequest{
+	answer, resp, err := c.api.deleteAccessKey(ctx, osc.DeleteAccessKeyRequest{
 		AccessKeyId: ref.ID,
 		UserName:    optional(ref.User),
-	}).Execute()
+	})
 	return c.done("DeleteAccessKey", resp, err, answer.ResponseContext)
 }
 

@@ -22,8 +22,7 @@ const maxLifetimeSeconds = 3_153_600_000
 // an error: taken for 0 it would mean "unlimited".
 func (c *Client) AccessPolicy(ctx context.Context) (provider.AccessPolicy, error) {
 	const op = "ReadApiAccessPolicy"
-	answer, resp, err := c.api.ApiAccessPolicyApi.ReadApiAccessPolicy(ctx).
-		ReadApiAccessPolicyRequest(osc.ReadApiAccessPolicyRequest{}).Execute()
+	answer, resp, err := c.api.readApiAccessPolicy(ctx, osc.ReadApiAccessPolicyRequest{})
 	if err := c.fault(op, resp, err); err != nil {
 		return provider.AccessPolicy{}, err
 	}
@@ -42,11 +41,10 @@ func (c *Client) SetAccessPolicy(ctx context.Context, policy provider.AccessPoli
 	if seconds == 0 && policy.RequireTrustedEnv {
 		return fmt.Errorf("an unlimited key lifetime cannot be set while RequireTrustedEnv is true: OUTSCALE's trusted sessions need a limit")
 	}
-	answer, resp, err := c.api.ApiAccessPolicyApi.UpdateApiAccessPolicy(ctx).
-		UpdateApiAccessPolicyRequest(osc.UpdateApiAccessPolicyRequest{
-			MaxAccessKeyExpirationSeconds: seconds,
-			RequireTrustedEnv:             policy.RequireTrustedEnv,
-		}).Execute()
+	answer, resp, err := c.api.updateApiAccessPolicy(ctx, osc.UpdateApiAccessPolicyRequest{
+		MaxAccessKeyExpirationSeconds: seconds,
+		RequireTrustedEnv:             policy.RequireTrustedEnv,
+	})
 	err = c.fault(op, resp, err)
 	var refused *provider.Error
 	if errors.As(err, &refused) && (refused.Kind == provider.KindInvalid || refused.Kind == provider.KindConflict) {

@@ -34,86 +34,86 @@ var probes = map[provider.Use][]probe{
 	provider.UseKeys: {
 		{"CreateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
 			user := noSuchName
-			_, resp, err := c.api.AccessKeyApi.CreateAccessKey(ctx).CreateAccessKeyRequest(osc.CreateAccessKeyRequest{
+			_, resp, err := c.api.createAccessKey(ctx, osc.CreateAccessKeyRequest{
 				DryRun: dry, UserName: &user, ExpirationDate: formatDate(time.Now().Add(removalTime)),
-			}).Execute()
+			})
 			return resp, err
 		}},
 		{"UpdateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.AccessKeyApi.UpdateAccessKey(ctx).UpdateAccessKeyRequest(osc.UpdateAccessKeyRequest{
+			_, resp, err := c.api.updateAccessKey(ctx, osc.UpdateAccessKeyRequest{
 				DryRun: dry, AccessKeyId: noSuchKey, ExpirationDate: formatDate(time.Now().Add(removalTime)),
-			}).Execute()
+			})
 			return resp, err
 		}},
 		{"DeleteAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.AccessKeyApi.DeleteAccessKey(ctx).DeleteAccessKeyRequest(osc.DeleteAccessKeyRequest{
+			_, resp, err := c.api.deleteAccessKey(ctx, osc.DeleteAccessKeyRequest{
 				DryRun: dry, AccessKeyId: noSuchKey,
-			}).Execute()
+			})
 			return resp, err
 		}},
 	},
 	provider.UseUsers: {
 		{"ReadUsers", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserApi.ReadUsers(ctx).ReadUsersRequest(osc.ReadUsersRequest{DryRun: dry}).Execute()
+			_, resp, err := c.api.readUsers(ctx, osc.ReadUsersRequest{DryRun: dry})
 			return resp, err
 		}},
 		{"CreateUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserApi.CreateUser(ctx).CreateUserRequest(osc.CreateUserRequest{DryRun: dry, UserName: c.takenName(ctx)}).Execute()
+			_, resp, err := c.api.createUser(ctx, osc.CreateUserRequest{DryRun: dry, UserName: c.takenName(ctx)})
 			return resp, err
 		}},
 		{"DeleteUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserApi.DeleteUser(ctx).DeleteUserRequest(osc.DeleteUserRequest{DryRun: dry, UserName: noSuchName}).Execute()
+			_, resp, err := c.api.deleteUser(ctx, osc.DeleteUserRequest{DryRun: dry, UserName: noSuchName})
 			return resp, err
 		}},
 		{"ReadUserPolicies", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.ReadUserPolicies(ctx).ReadUserPoliciesRequest(osc.ReadUserPoliciesRequest{DryRun: dry, UserName: noSuchName}).Execute()
+			_, resp, err := c.api.readUserPolicies(ctx, osc.ReadUserPoliciesRequest{DryRun: dry, UserName: noSuchName})
 			return resp, err
 		}},
 		{"ReadLinkedPolicies", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.ReadLinkedPolicies(ctx).ReadLinkedPoliciesRequest(osc.ReadLinkedPoliciesRequest{DryRun: dry, UserName: noSuchName}).Execute()
+			_, resp, err := c.api.readLinkedPolicies(ctx, osc.ReadLinkedPoliciesRequest{DryRun: dry, UserName: noSuchName})
 			return resp, err
 		}},
 		{"ReadUserGroupsPerUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserGroupApi.ReadUserGroupsPerUser(ctx).ReadUserGroupsPerUserRequest(osc.ReadUserGroupsPerUserRequest{DryRun: dry, UserName: noSuchName}).Execute()
+			_, resp, err := c.api.readUserGroupsPerUser(ctx, osc.ReadUserGroupsPerUserRequest{DryRun: dry, UserName: noSuchName})
 			return resp, err
 		}},
 	},
 	provider.UseInlinePolicies: {
 		{"PutUserPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.PutUserPolicy(ctx).PutUserPolicyRequest(osc.PutUserPolicyRequest{
+			_, resp, err := c.api.putUserPolicy(ctx, osc.PutUserPolicyRequest{
 				DryRun: dry, UserName: noSuchName, PolicyName: noSuchName,
 				PolicyDocument: `{"Statement":[{"Effect":"Allow","Action":["api:ReadVms"],"Resource":["*"]}]}`,
-			}).Execute()
+			})
 			return resp, err
 		}},
 		{"DeleteUserPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.DeleteUserPolicy(ctx).DeleteUserPolicyRequest(osc.DeleteUserPolicyRequest{
+			_, resp, err := c.api.deleteUserPolicy(ctx, osc.DeleteUserPolicyRequest{
 				DryRun: dry, UserName: noSuchName, PolicyName: noSuchName,
-			}).Execute()
+			})
 			return resp, err
 		}},
 	},
 	provider.UseManagedPolicies: {
 		{"LinkPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.LinkPolicy(ctx).LinkPolicyRequest(osc.LinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy}).Execute()
+			_, resp, err := c.api.linkPolicy(ctx, osc.LinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy})
 			return resp, err
 		}},
 		{"UnlinkPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.PolicyApi.UnlinkPolicy(ctx).UnlinkPolicyRequest(osc.UnlinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy}).Execute()
+			_, resp, err := c.api.unlinkPolicy(ctx, osc.UnlinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy})
 			return resp, err
 		}},
 	},
 	provider.UseGroups: {
 		{"AddUserToUserGroup", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(osc.AddUserToUserGroupRequest{
+			_, resp, err := c.api.addUserToUserGroup(ctx, osc.AddUserToUserGroupRequest{
 				DryRun: dry, UserName: noSuchName, UserGroupName: noSuchName,
-			}).Execute()
+			})
 			return resp, err
 		}},
 		{"RemoveUserFromUserGroup", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.UserGroupApi.RemoveUserFromUserGroup(ctx).RemoveUserFromUserGroupRequest(osc.RemoveUserFromUserGroupRequest{
+			_, resp, err := c.api.removeUserFromUserGroup(ctx, osc.RemoveUserFromUserGroupRequest{
 				DryRun: dry, UserName: noSuchName, UserGroupName: noSuchName,
-			}).Execute()
+			})
 			return resp, err
 		}},
 	},

@@ -45,9 +45,9 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 func (c *Client) userPage(ctx context.Context, first int32, filters *osc.FiltersUsers) (users []osc.User, more bool, err error) {
 	const op = "ReadUsers"
 	size := int32(usersPerPage)
-	answer, resp, err := c.api.UserApi.ReadUsers(ctx).ReadUsersRequest(osc.ReadUsersRequest{
+	answer, resp, err := c.api.readUsers(ctx, osc.ReadUsersRequest{
 		Filters: filters, FirstItem: &first, ResultsPerPage: &size,
-	}).Execute()
+	})
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, false, err
 	}

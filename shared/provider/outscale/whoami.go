@@ -51,7 +51,7 @@ func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 // accountID reads the 12 digits of the account that the key belongs to.
 func (c *Client) accountID(ctx context.Context) (string, error) {
 	const op = "ReadAccounts"
-	answer, resp, err := c.api.AccountApi.ReadAccounts(ctx).ReadAccountsRequest(osc.ReadAccountsRequest{}).Execute()
+	answer, resp, err := c.api.readAccounts(ctx, osc.ReadAccountsRequest{})
 	if err := c.fault(op, resp, err); err != nil {
 		return "", err
 	}

@@ -1,0 +1,152 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// maxAccounts is how many accounts are kept open; the one that was not used for the longest
+// time makes room. An open account is about 4 KB. The bound is above what one mount should
+// serve: the periodic work looks at every account each minute, and one that is given up
+// forgets which key the cloud has refused.
+const maxAccounts = 10000
+
+func newAccounts() *simplelru.LRU[string, *account] {
+	accounts, _ := simplelru.NewLRU[string, *account](maxAccounts, nil) // fails for sizes below 1 alone
+	return accounts
+}
+
+// opener makes the client of an account.
+type opener func(*accountConfig) (provider.Cloud, error)
+
+// account returns the named account. Its client is made at first use and kept
+// until the configuration changes: it holds the account's pace and the memory
+// of refused keys.
+func (b *backend) account(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if a, ok := b.accounts.Get(name); ok {
+		return a, nil
+	}
+	config, err := load[accountConfig](ctx, s, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		return nil, mendable("account %q is not configured: write config/%s first", name, name)
+	}
+	a, err := b.openAccount(name, config)
+	if err != nil {
+		return nil, fmt.Errorf("account %q: %w", name, err)
+	}
+	b.accounts.Add(name, a)
+	return a, nil
+}
+
+// accountConfig returns an account's configuration, and makes no client for it; nil where it
+// is not configured. A mount with thousands of accounts looks at all of them for every
+// rotation, and need not read them all from storage again.
+func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name string) (*accountConfig, error) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if a, ok := b.accounts.Peek(name); ok {
+		return a.config, nil
+	}
+	return load[accountConfig](ctx, s, configPrefix+name)
+}
+
+// openAccount makes the client of a configuration.
+func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
+	v, err := vendorOf(config.Provider)
+	if err != nil {
+		return nil, err
+	}
+	cloud, err := b.open(config)
+	if err != nil {
+		return nil, err
+	}
+	return &account{name: name, config: config, vendor: v, cloud: cloud}, nil
+}
+
+// storeAccount writes a configuration and forgets the client made from the old
+// one, in one step: a request between the two would bring the old client back.
+// A nil configuration deletes.
+func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	b.accounts.Remove(name)
+	if config == nil {
+		b.due.drop(name)
+		return remove(ctx, s, configPrefix+name)
+	}
+	return save(ctx, s, configPrefix+name, config)
+}
+
+// rememberAccount keeps what the cloud said of an account on a node that cannot store it:
+// the configuration of a performance secondary is its primary's.
+func (b *backend) rememberAccount(a *account) *account {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	b.accounts.Add(a.name, a)
+	return a
+}
+
+// isCurrent tells whether an account's configuration is the one in storage for certain:
+// whoever writes another forgets the account first.
+func (b *backend) isCurrent(a *account) bool {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	current, open := b.accounts.Peek(a.name)
+	return open && current == a
+}
+
+// forgetAccount drops the client of an account whose configuration another node
+// has changed.
+func (b *backend) forgetAccount(name string) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	b.accounts.Remove(name)
+}
+
+// accountNames lists the configured accounts.
+func accountNames(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := s.List(ctx, configPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing accounts: %w", err)
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
+}
+
+// configuredKeys are the ids of the own keys of all accounts, as stored. Several accounts of
+// a mount can be configured for one cloud account: none of them may take another's key for
+// what an unfinished request has left.
+func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[string]bool, error) {
+	names, err := accountNames(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]bool{}
+	for _, name := range names {
+		config, err := b.accountConfig(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		if config == nil {
+			continue // deleted since it was listed
+		}
+		for _, id := range config.ownKeys() {
+			ids[id] = true
+		}
+	}
+	return ids, nil
+}
