@@ -55,7 +55,7 @@ func TestStorms(t *testing.T) {
 	revokeAll := func(s *storm) {
 		s.fill(func() time.Duration { return time.Hour })
 		s.begin()
-		s.revokeAll()
+		s.revokeAll("bulk")
 	}
 	expireAll := func(s *storm) {
 		end := time.Now().Add(s.timeToFill())
@@ -97,20 +97,20 @@ func newStorm(t *testing.T, size, rate int) *storm {
 func (s *storm) fill(ttl func() time.Duration) {
 	s.t.Helper()
 	started := time.Now()
-	s.issue(s.size, ttl)
+	s.issue("bulk", s.size, ttl)
 	s.instance = s.mount.instance()
 	s.t.Logf("%d leases issued in %s", s.left(), time.Since(started).Round(time.Second))
 	figure(s.t, figureLeases, s.size)
 }
 
-func (s *storm) issue(n int, ttl func() time.Duration) {
+func (s *storm) issue(role string, n int, ttl func() time.Duration) {
 	s.t.Helper()
 	orders, failures := make(chan struct{}), make(chan error, n)
 	var issuers sync.WaitGroup
 	for range 32 {
 		issuers.Go(func() {
 			for range orders {
-				_, err := s.tryLeaseOf("bulk", strconv.Itoa(int(ttl().Seconds())) + "s")
+				_, err := s.tryLeaseOf(role, strconv.Itoa(int(ttl().Seconds()))+"s")
 				failures <- err
 			}
 		})
@@ -134,20 +134,28 @@ func (s *storm) timeToFill() time.Duration {
 	s.t.Helper()
 	const part = 10
 	started := time.Now()
-	s.issue(s.size/part, func() time.Duration { return time.Hour })
+	s.issue("app", s.size/part, func() time.Duration { return time.Hour })
 	took := time.Since(started)
-	s.revokeAll()
+	<-s.revokeAll("app")
 	return time.Minute + 2*part*took
 }
 
-// revokeAll has Vault revoke all leases, beside what comes next. Vault writes every lease before
-// it answers: with many on a busy machine that takes longer than clients wait, and they ask again.
-func (s *storm) revokeAll() {
-	order := &api.RevokeOptions{LeaseID: s.path + "/creds/bulk", Prefix: true}
+// revokeAll has Vault revoke all leases of a role, beside what comes next. Vault writes every
+// lease before it answers: with many on a busy machine that takes longer than clients wait,
+// and they ask again.
+func (s *storm) revokeAll(role string) (taken chan struct{}) {
+	order := &api.RevokeOptions{LeaseID: s.path + "/creds/" + role, Prefix: true}
+	taken = make(chan struct{})
 	go func() {
+		defer close(taken)
 		for s.t.Context().Err() == nil && s.server.Client.Sys().RevokeWithOptionsWithContext(s.t.Context(), order) != nil {
+			select {
+			case <-time.After(time.Second):
+			case <-s.t.Context().Done():
+			}
 		}
 	}()
+	return taken
 }
 
 // begin limits the calls.
