@@ -353,6 +353,9 @@ func (c *killClient) renew(l *heldLease) {
 		c.note(err) // it lasts as long as it did
 		return
 	}
+	if secret == nil { // see tryLeaseOf
+		return
+	}
 	l.until = started.Add(time.Duration(secret.LeaseDuration) * time.Second)
 }
 
