@@ -199,11 +199,10 @@ docs: ## write docs/reference.md from the engine itself
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
 torture: build build-faulty vault ## try to lose a key: all fault schedules, kills and storms at full size (half an hour)
-	CGO_ENABLED=0 go test -c -o $(BIN)/plugin.test ./plugin
-	CGO_ENABLED=0 go test -c -o $(BIN)/acceptance.test ./plugin/acceptance
+	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
+		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture
-	@env $(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' \
-		$(BIN)/torture -plugin $(BIN)/plugin.test -acceptance $(BIN)/acceptance.test
+	@env $(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' $(BIN)/torture -bin $(BIN)
 
 .PHONY: race
 race: ## run the plugin's tests, and what they rest on, three times under the race detector

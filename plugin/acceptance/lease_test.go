@@ -5,6 +5,7 @@ package acceptance
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"testing"
 	"time"
@@ -34,6 +35,9 @@ func (m *mount) tryLeaseOf(role, ttl string) (*lease, error) {
 	secret, err := m.server.Client.Logical().ReadWithDataWithContext(m.t.Context(), m.path+"/creds/"+role, query)
 	if err != nil {
 		return nil, err
+	}
+	if secret == nil { // a standby says so whose leader dies while it is asked
+		return nil, errors.New("the server's answer is empty")
 	}
 	return &lease{
 		m: m, ID: secret.LeaseID, Duration: time.Duration(secret.LeaseDuration) * time.Second, Data: secret.Data,
