@@ -68,7 +68,8 @@ type accountConfig struct {
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
 
-	signIn *signIn // in place of a key, until one is made; never stored
+	signIn  *signIn             // in place of a key, until one is made; never stored
+	observe func(provider.Kind) // is told how each call ends; never stored
 }
 
 // newAccountConfig has the defaults.
@@ -194,7 +195,9 @@ func (b *backend) openAccount(name string, config *accountConfig) (*account, err
 	if err != nil {
 		return nil, err
 	}
-	cloud, err := b.open(config)
+	watched := *config
+	watched.observe = b.metrics.observer(name)
+	cloud, err := b.open(&watched)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type backend struct {
 	due    *dueKeys
 
 	tidying tidying
+	metrics *metrics
 
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
@@ -71,10 +72,11 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
+	active := newActiveKeys()
 	b := &backend{
 		build: build, open: open,
 		accounts: map[string]*account{}, locks: map[string]*pathLock{},
-		active: newActiveKeys(), full: newFullUsers(), due: newDueKeys(),
+		active: active, full: newFullUsers(), due: newDueKeys(active.knows), metrics: newMetrics(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -98,10 +100,11 @@ func newBackend(build Build, open opener) *backend {
 			b.pathKeys(),
 			b.pathTidy(),
 			b.pathInfo(),
+			b.pathMetrics(),
 		),
 		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
 		PeriodicFunc:      b.periodic,
-		WALRollback:       b.rollback,
+		WALRollback:       b.watchedRollback,
 		WALRollbackMinAge: walMinAge,
 		Invalidate:        b.invalidate,
 		Clean:             b.clean,

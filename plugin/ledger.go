@@ -122,7 +122,7 @@ func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEn
 	if err := remove(ctx, s, entry.path()); err != nil {
 		return err
 	}
-	b.due.forget(entry.Account, entry.path())
+	b.due.struck(entry)
 	b.active.drop(entry.Label)
 	b.full.forget(entry.Account, entry.User)
 	return nil

@@ -100,6 +100,7 @@ func huaweiConfig(c *accountConfig, userAgent string) huawei.Config {
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
+		Observe:    c.observe,
 	}
 }
 

@@ -83,6 +83,7 @@ func outscaleConfig(c *accountConfig, userAgent string) outscale.Config {
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
+		Observe:    c.observe,
 	}
 	if c.signIn != nil {
 		config.AccessKey, config.SecretKey = "", ""
