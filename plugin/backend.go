@@ -8,7 +8,9 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,14 @@ type Build struct {
 	// Version is empty in development builds: Vault refuses to start a plugin whose
 	// own version differs from the registered one.
 	Version string
+	// Commit is empty where the Go toolchain is to know it.
+	Commit string
+}
+
+// String tells version, commit and toolchain on one line.
+func (b Build) String() string {
+	commit, goVersion, _ := b.facts()
+	return fmt.Sprintf("vault-plugin-secrets-cloudkeys %s (commit %s, %s)", cmp.Or(b.Version, "development build"), cmp.Or(commit, "unknown"), goVersion)
 }
 
 // backend is the secrets engine of one mount.

@@ -31,7 +31,7 @@ func (b *backend) pathMetrics() []*framework.Path {
 				Callback: b.pathMetricsRead,
 				Summary:  "Read what the engine has counted, as Prometheus scrapes it.",
 				// No fields: the sdk keeps the names of a raw answer's parts out of schemas.
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}},
+				Responses:                 map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}},
 				ForwardPerformanceStandby: true, // what is counted is in the active node's memory
 			},
 		},
@@ -88,7 +88,7 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 const metricPrefix = "cloudkeys_"
 
 func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now time.Time) {
-	commit, goVersion, _ := buildFacts()
+	commit, goVersion, _ := b.build.facts()
 	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
 	t.sample(metricPrefix+"info", 1, label{"version", b.build.Version}, label{"commit", commit}, label{"go_version", goVersion})
 	b.writeLeases(t, accounts)
