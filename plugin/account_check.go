@@ -148,12 +148,23 @@ func decided(data map[string]any, warnings []string) *logical.Response {
 }
 
 // some keeps what a write answers of what a read does.
-func some[V any](all map[string]V, names []string) map[string]V {
-	kept := map[string]V{}
+func some(all map[string]any, names []string) map[string]any {
+	kept := map[string]any{}
 	for _, name := range names {
 		kept[name] = all[name]
 	}
 	return kept
+}
+
+// decisions is the schema of a write's answer. None of it is required: a write that cannot be read back is written all the same.
+func decisions(all map[string]*framework.FieldSchema, names []string) map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{}
+	for _, name := range names {
+		field := *all[name]
+		field.Required = false
+		fields[name] = &field
+	}
+	return fields
 }
 
 // shown is a list as it is answered: an empty one reads [], and not <nil>.

@@ -47,7 +47,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
-				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite), some(configAnswer(), configDecisions())),
+				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
 					Summary:                     "Delete an account that nothing needs any more.",
@@ -68,7 +68,7 @@ func (b *backend) writesConfig() *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback:                    b.announced(eventConfigWrite, "account", b.pathConfigWrite),
 		Summary:                     "Write an account.",
-		Responses:                   answers(some(configAnswer(), configDecisions())),
+		Responses:                   answers(decisions(configAnswer(), configDecisions())),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}

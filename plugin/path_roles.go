@@ -41,7 +41,7 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
-				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite), some(roleAnswer(), roleDecisions())),
+				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite), decisions(roleAnswer(), roleDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
 					Summary:                     "Delete a role; its leases live on.",
@@ -63,7 +63,7 @@ func (b *backend) writesRole() *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback:                    b.announced(eventRoleWrite, "name", b.pathRoleWrite),
 		Summary:                     "Write a role.",
-		Responses:                   answers(some(roleAnswer(), roleDecisions())),
+		Responses:                   answers(decisions(roleAnswer(), roleDecisions())),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}

@@ -39,7 +39,7 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                    b.pathRotateRoleWrite,
 					Summary:                     "Rotate the key of a static role now.",
-					Responses:                   answers(some(staticRoleAnswer(), staticRoleDecisions())),
+					Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
 				},
