@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -40,6 +39,14 @@ func newHuawei(c huawei.Config) (*session, error) {
 	s := &session{cloud: client, title: "Huawei Cloud"}
 	h := &hwCloud{sender: sender{base: c.Base, pace: 300 * time.Millisecond}, config: c, endpoint: endpoint, session: s}
 	s.raw, s.questions = h, h.questions
+	s.otherwise = func() error {
+		c.Dialect = huawei.DialectCredential
+		other, err := huawei.New(c)
+		if err == nil {
+			h.config, s.cloud = c, other
+		}
+		return err
+	}
 	return s, nil
 }
 
@@ -116,7 +123,7 @@ func (h *hwCloud) usable(ctx context.Context) (key, error) {
 		return key{}, err
 	}
 	said, err := waitUntil(ctx, longest, func(ctx context.Context) (bool, error) { return h.signs(ctx, k) })
-	if err == nil && said == fmt.Sprintf("not within %d s", int(longest.Seconds())) {
+	if err == nil && said == never(longest) {
 		err = errors.New("the new key never signed")
 	}
 	return k, err

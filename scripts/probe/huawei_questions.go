@@ -30,6 +30,7 @@ func (h *hwCloud) questions(*session) []question {
 		{"The label of a key is kept unchanged", "yes", "", h.label},
 		{"A user name of 40 characters", accepted, "HuaweiRules.ShortUserNames", h.longName},
 		{"A third key", "", "", h.thirdKey},
+		h.session.conformance(), // last: it waits for what the others ask about
 	}
 }
 
@@ -87,8 +88,11 @@ func (h *hwCloud) errorCode(ctx context.Context) (string, error) {
 	a, err := h.askUnknown(ctx)
 	var said map[string]any
 	if json.Unmarshal(a.body, &said) == nil {
-		if code, there := said["error_code"]; there && code == nil {
-			return "null", err
+		nested, _ := said["error"].(map[string]any)
+		for _, part := range []map[string]any{said, nested} {
+			if code, there := part["error_code"]; there && code == nil {
+				return "null", err
+			}
 		}
 	}
 	return "there is one", err

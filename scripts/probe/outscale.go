@@ -102,17 +102,6 @@ func (o *oscCloud) delete(ctx context.Context, id string) (answer, error) {
 	return o.asRoot(ctx, "DeleteAccessKey", fields{"UserName": o.session.user.Name, "AccessKeyId": id})
 }
 
-// listed is a key as the cloud lists it.
-func (o *oscCloud) listed(ctx context.Context, id string) (found provider.Key, there bool, err error) {
-	keys, err := o.session.cloud.ListKeys(ctx, o.session.user.Name)
-	for _, k := range keys {
-		if k.ID == id {
-			return k, true, nil
-		}
-	}
-	return provider.Key{}, false, err
-}
-
 // clear implements rawCloud.
 func (o *oscCloud) clear(ctx context.Context) error { return clearKeys(ctx, o.session) }
 

@@ -19,6 +19,7 @@ const (
 // questions are those that OUTSCALE's documentation leaves open.
 func (o *oscCloud) questions(*session) []question {
 	return []question{
+		o.session.conformance(),
 		{"A new key signs", atOnce, "Rules.ActivationDelay", o.activation},
 		{"A new key is listed", atOnce, "Rules.ListingDelay", o.listing},
 		{"The label of a key is listed unchanged", "yes", "", o.label},
@@ -55,7 +56,7 @@ func (o *oscCloud) listing(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return waitUntil(ctx, longest, func(ctx context.Context) (bool, error) {
-		_, there, err := o.listed(ctx, k.id)
+		_, there, err := o.session.find(ctx, k.id)
 		return there, err
 	})
 }
@@ -67,7 +68,7 @@ func (o *oscCloud) settled(ctx context.Context, life time.Duration) (key, error)
 		return key{}, err
 	}
 	_, err = waitUntil(ctx, longest, func(ctx context.Context) (bool, error) {
-		_, there, err := o.listed(ctx, k.id)
+		_, there, err := o.session.find(ctx, k.id)
 		return there, err
 	})
 	return k, err
@@ -78,7 +79,7 @@ func (o *oscCloud) label(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, _, err := o.listed(ctx, k.id)
+	found, _, err := o.session.find(ctx, k.id)
 	if found.Label == k.label {
 		return "yes", err
 	}
@@ -108,7 +109,7 @@ func (o *oscCloud) stateOnly(ctx context.Context) (string, error) {
 	if err != nil || !a.good() {
 		return a.String(), err
 	}
-	found, _, err := o.listed(ctx, k.id)
+	found, _, err := o.session.find(ctx, k.id)
 	if found.Expires.IsZero() {
 		return "removes the date", err
 	}

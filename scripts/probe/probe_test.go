@@ -68,6 +68,7 @@ var playedHuawei = map[string]struct {
 	"HuaweiRules.NullErrorCodes":      {cloudsim.HuaweiRules{NullErrorCodes: true}, "The code of that error", "null"},
 	"HuaweiRules.InactiveKeyIs401":    {cloudsim.HuaweiRules{InactiveKeyIs401: true}, "A call with an inactive key", "refused (401)"},
 	"HuaweiRules.DomainIDOptional":    {cloudsim.HuaweiRules{DomainIDOptional: true}, "A call without X-Domain-Id", accepted},
+	"HuaweiRules.OldDialectOnly":      {cloudsim.HuaweiRules{OldDialectOnly: true}, "A signature with \"Access=\"", refused},
 	"HuaweiRules.FreeKeyDescriptions": {cloudsim.HuaweiRules{FreeKeyDescriptions: true}, "A key's description with @#", accepted},
 	"HuaweiRules.ShortUserNames":      {cloudsim.HuaweiRules{ShortUserNames: true}, "A user name of 40 characters", refused},
 }

@@ -136,7 +136,7 @@ func waitUntil(ctx context.Context, most time.Duration, done func(ctx context.Co
 		case ok:
 			return fmt.Sprintf("within %d s", 5*(int(time.Since(began).Seconds())/5+1)), nil
 		case time.Since(began) > most:
-			return fmt.Sprintf("not within %d s", int(most.Seconds())), nil
+			return never(most), nil
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return "", err
@@ -162,7 +162,7 @@ func tryAfter(ctx context.Context, pauses []time.Duration, done func(ctx context
 			return fmt.Sprintf("within %d s", int(waited.Seconds())), nil
 		}
 	}
-	return fmt.Sprintf("not within %d s", int(waited.Seconds())), nil
+	return never(waited), nil
 }
 
 // spoken lists counts in the order of their names.

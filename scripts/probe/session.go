@@ -27,6 +27,8 @@ type session struct {
 	label     string
 	questions func(*session) []question
 	raw       rawCloud
+
+	otherwise func() error // signs in the cloud's other way from now on; nil: there is none
 }
 
 // question is one thing that the documentation leaves open.
@@ -89,6 +91,12 @@ const (
 // ask makes the user, asks everything and removes the user. What was answered by the time of a failure is returned with it.
 func (s *session) ask(ctx context.Context, out io.Writer) (rows []row, err error) {
 	who, err := s.cloud.WhoAmI(ctx)
+	if err != nil && s.otherwise != nil && ctx.Err() == nil {
+		if err := s.otherwise(); err != nil {
+			return nil, err
+		}
+		who, err = s.cloud.WhoAmI(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("finding out whose key it is: %w", err)
 	}
