@@ -17,7 +17,9 @@ func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return
 func TestObserverIsToldOfEachAttemptButOfThoseThatTheCallerGaveUp(t *testing.T) {
 	told := 0
 	answered := &observer{
-		next:    roundTrip(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: http.StatusTooManyRequests}, nil }),
+		next: roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusTooManyRequests}, nil
+		}),
 		observe: func(resp *http.Response, err error) { told++ },
 	}
 	failing := &observer{
