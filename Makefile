@@ -192,6 +192,17 @@ bench: build vault $(BIN)/vault-plugin-secrets-aws bench-functions ## measure th
 	go build -o $(BIN)/bench ./scripts/bench
 	$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -page docs/performance.md
 
+# Archives, functions' zips, licences, bills of materials and sums. ONLY=linux_amd64 builds a part.
+.PHONY: release
+release: ## build the archives that are published into .cache/release (VERSION=v1.2.3; else the commit's tag)
+	go run ./scripts/release -version '$(VERSION)' -only '$(ONLY)'
+
+.PHONY: probe
+probe: ## ask a real account what the documentation leaves open (OSC_... or HUAWEICLOUD_SDK_... in the environment; YES=1 asks nobody)
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/probe ./scripts/probe
+	@$(BIN)/probe
+
 .PHONY: docs
 docs: ## write docs/reference.md from the engine itself
 	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md

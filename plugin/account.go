@@ -64,7 +64,8 @@ type accountConfig struct {
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
 
-	signIn *signIn // in place of a key, until one is made; never stored
+	signIn  *signIn             // in place of a key, until one is made; never stored
+	observe func(provider.Kind) // is told how each call ends; never stored
 }
 
 // newAccountConfig has the defaults.

@@ -104,7 +104,7 @@ func (a *account) warnings(view *policyView) []string {
 	if !config.KeyExpires.IsZero() {
 		next := config.nextRotation()
 		warnings = append(warnings, fmt.Sprintf("the engine's own access key ends at %s. It is replaced by itself from %s on: "+
-			"Vault must not be down or sealed for as long as %s", showTime(config.KeyExpires), showTime(next), config.KeyExpires.Sub(next)))
+			"Vault must not be down or sealed for as long as %s", showTime(config.KeyExpires), showTime(next), config.KeyExpires.Sub(next).Round(time.Second)))
 	}
 	if config.Identity.Kind == provider.IdentityUnknown {
 		warnings = append(warnings, "the cloud does not let the engine's key find out which user it belongs to: "+
@@ -137,6 +137,38 @@ func warn(warnings []string) *logical.Response {
 	}
 	return resp
 }
+
+// decided is the answer of a write: what follows from it, with what somebody should know of.
+func decided(data map[string]any, warnings []string) *logical.Response {
+	resp := &logical.Response{Data: data}
+	for _, w := range warnings {
+		resp.AddWarning(w)
+	}
+	return resp
+}
+
+// some keeps what a write answers of what a read does.
+func some(all map[string]any, names []string) map[string]any {
+	kept := map[string]any{}
+	for _, name := range names {
+		kept[name] = all[name]
+	}
+	return kept
+}
+
+// decisions is the schema of a write's answer. None of it is required: a write that cannot be read back is written all the same.
+func decisions(all map[string]*framework.FieldSchema, names []string) map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{}
+	for _, name := range names {
+		field := *all[name]
+		field.Required = false
+		fields[name] = &field
+	}
+	return fields
+}
+
+// shown is a list as it is answered: an empty one reads [], and not <nil>.
+func shown(list []string) []string { return append([]string{}, list...) }
 
 // seconds is how durations are shown: whole seconds, like other engines.
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -71,7 +71,9 @@ func (b *backend) openAccount(name string, config *accountConfig) (*account, err
 	if err != nil {
 		return nil, err
 	}
-	cloud, err := b.open(config)
+	watched := *config
+	watched.observe = b.metrics.observer(name)
+	cloud, err := b.open(&watched)
 	if err != nil {
 		return nil, err
 	}

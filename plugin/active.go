@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -40,6 +41,21 @@ func (k *activeKeys) take(role, label string, most int) (count int, taken bool) 
 	}
 	k.add(role, label)
 	return k.counts[role], true
+}
+
+// knows tells whether a key is counted.
+func (k *activeKeys) knows(label string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, counted := k.roles[label]
+	return counted
+}
+
+// byRole returns how many keys of each role are counted, and whether those of earlier processes are among them.
+func (k *activeKeys) byRole() (counts map[string]int, all bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.counts), k.walked
 }
 
 // drop takes a key that is gone, or was never made, out of the count.

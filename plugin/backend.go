@@ -8,7 +8,9 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,14 @@ type Build struct {
 	// Version is empty in development builds: Vault refuses to start a plugin whose
 	// own version differs from the registered one.
 	Version string
+	// Commit is empty where the Go toolchain is to know it.
+	Commit string
+}
+
+// String tells version, commit and toolchain on one line.
+func (b Build) String() string {
+	commit, goVersion, _ := b.facts()
+	return fmt.Sprintf("vault-plugin-secrets-cloudkeys %s (commit %s, %s)", cmp.Or(b.Version, "development build"), cmp.Or(commit, "unknown"), goVersion)
 }
 
 // backend is the secrets engine of one mount.
@@ -60,6 +70,7 @@ type backend struct {
 	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying
+	metrics *metrics
 
 	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
@@ -81,11 +92,13 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
+	active := newActiveKeys()
 	b := &backend{
 		build: build, open: open,
 		accounts: newAccounts(), locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
-		active: newActiveKeys(), full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(), hung: newHungRequests(),
+		active: active, full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(active.knows), hung: newHungRequests(),
+		metrics: newMetrics(),
 	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -109,10 +122,11 @@ func newBackend(build Build, open opener) *backend {
 			b.pathKeys(),
 			b.pathTidy(),
 			b.pathInfo(),
+			b.pathMetrics(),
 		),
 		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
 		PeriodicFunc:      b.periodic,
-		WALRollback:       b.rollback,
+		WALRollback:       b.watchedRollback,
 		WALRollbackMinAge: walMinAge,
 		Invalidate:        b.invalidate,
 		Clean:             b.clean,

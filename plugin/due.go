@@ -35,6 +35,8 @@ const walkBudget = tickBudget / 2
 type dueKeys struct {
 	mu       sync.Mutex // never held across storage or cloud calls
 	accounts map[string]*dueAccount
+
+	counted func(label string) bool // tells keys that the counts of this process have
 }
 
 // dueAccount is what is known of one account. Its walk belongs to the one tick that tends the account.
@@ -43,9 +45,12 @@ type dueAccount struct {
 	next  time.Time            // when the next walk begins
 	left  []string             // identities of this walk that are still to be listed
 	keys  []string             // entries of the identity in hand that are still to be read
+	census
 }
 
-func newDueKeys() *dueKeys { return &dueKeys{accounts: map[string]*dueAccount{}} }
+func newDueKeys(counted func(label string) bool) *dueKeys {
+	return &dueKeys{accounts: map[string]*dueAccount{}, counted: counted}
+}
 
 // due is when the reaper should look at an entry.
 func (e *ledgerEntry) due() time.Time {
@@ -60,7 +65,7 @@ func (e *ledgerEntry) due() time.Time {
 func (d *dueKeys) of(account string) *dueAccount {
 	known, ok := d.accounts[account]
 	if !ok {
-		known = &dueAccount{paths: map[string]time.Time{}}
+		known = &dueAccount{paths: map[string]time.Time{}, census: census{stuck: map[string]time.Time{}}}
 		d.accounts[account] = known
 	}
 	return known
@@ -74,6 +79,7 @@ func (d *dueKeys) note(entry *ledgerEntry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.of(entry.Account)
+	known.noteStuck(entry)
 	if due := entry.due(); due.Before(time.Now().Add(2 * duePeriod)) {
 		known.paths[entry.path()] = due
 	} else {
@@ -85,7 +91,9 @@ func (d *dueKeys) note(entry *ledgerEntry) {
 func (d *dueKeys) forget(account, path string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.of(account).paths, path)
+	known := d.of(account)
+	delete(known.paths, path)
+	delete(known.stuck, path)
 }
 
 // putBehind has an entry that is due stand behind all others that are.
@@ -128,9 +136,11 @@ func (d *dueKeys) walk(ctx context.Context, s logical.Storage, account string) e
 			return fmt.Errorf("listing the ledger of account %q: %w", account, err)
 		}
 		known.left, known.next = identities, now.Add(duePeriod)
+		known.inherited = map[string]int{}
 	}
 	for ctx.Err() == nil {
 		if len(known.keys) == 0 && len(known.left) == 0 {
+			d.endCensus(known)
 			return nil
 		}
 		if err := d.step(ctx, s, account, known); err != nil && ctx.Err() == nil {
@@ -162,6 +172,7 @@ func (d *dueKeys) step(ctx context.Context, s logical.Storage, account string, k
 	known.keys = known.keys[1:]
 	if entry != nil {
 		d.note(entry)
+		d.count(known, entry)
 	}
 	return err
 }

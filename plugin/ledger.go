@@ -122,7 +122,7 @@ func (b *backend) strike(ctx context.Context, s logical.Storage, entry *ledgerEn
 	if err := remove(ctx, s, entry.path()); err != nil {
 		return err
 	}
-	b.due.forget(entry.Account, entry.path())
+	b.due.struck(entry)
 	b.revokedBefore.Delete(entry.AccessKey)
 	b.active.drop(entry.Label)
 	b.own.removed(entry)

@@ -83,7 +83,7 @@ func (c *checkup) answer() map[string]any {
 	}
 	return map[string]any{
 		"healthy":                           c.errors == 0,
-		"findings":                          slices.Clone(c.findings),
+		"findings":                          shown(c.findings),
 		"account_id":                        c.who.AccountID,
 		"identity":                          string(c.who.Identity.Kind),
 		"user_name":                         c.who.Identity.User,
@@ -97,6 +97,6 @@ func (c *checkup) answer() map[string]any {
 		"limited_by":                        c.policy.limitedBy(by),
 		"clock_skew":                        seconds(c.skew),
 		"key_counts":                        counts,
-		"undated_keys":                      slices.Clone(c.undated),
+		"undated_keys":                      shown(c.undated),
 	}
 }

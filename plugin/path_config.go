@@ -47,7 +47,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
-				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite)),
+				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
 					Summary:                     "Delete an account that nothing needs any more.",
@@ -68,7 +68,7 @@ func (b *backend) writesConfig() *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback:                    b.announced(eventConfigWrite, "account", b.pathConfigWrite),
 		Summary:                     "Write an account.",
-		Responses:                   answersNothing(),
+		Responses:                   answers(decisions(configAnswer(), configDecisions())),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
@@ -109,7 +109,20 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 		}
 		warnings = append(warnings, more...)
 	}
-	return warn(warnings), nil
+	return b.configWritten(ctx, req.Storage, data.Get("account").(string), warnings)
+}
+
+// configDecisions are what a write of an account answers: what the cloud said of the key, and when it is replaced.
+func configDecisions() []string {
+	return []string{"account_id", "identity", "user_name", "access_key", "key_expiration", "next_rotation"}
+}
+
+func (b *backend) configWritten(ctx context.Context, s logical.Storage, name string, warnings []string) (*logical.Response, error) {
+	config, err := load[accountConfig](ctx, s, configPrefix+name)
+	if err != nil || config == nil {
+		return warn(warnings), nil // it is written all the same
+	}
+	return decided(some(config.answer(), configDecisions()), warnings), nil
 }
 
 // writeConfig takes the fields over, asks the cloud whose key it is, refuses what

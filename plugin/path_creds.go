@@ -36,7 +36,7 @@ func (b *backend) pathCreds() []*framework.Path {
 // leasesKey is a read or a write, which generated clients call by different names.
 func (b *backend) leasesKey(operationSuffix string) *framework.PathOperation {
 	return &framework.PathOperation{
-		Callback:                  b.announcedCreds(b.pathCredsRead),
+		Callback:                  b.announcedCreds(b.timed(operationIssue, b.pathCredsRead)),
 		Summary:                   "Lease a new access key.",
 		DisplayAttrs:              &framework.DisplayAttributes{OperationSuffix: operationSuffix},
 		Responses:                 answers(credsAnswer()),

@@ -43,7 +43,7 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 	if stored == nil {
 		stored = &instance{}
 	}
-	commit, goVersion, sdk := buildFacts()
+	commit, goVersion, sdk := b.build.facts()
 	return &logical.Response{Data: map[string]any{
 		"version":     b.build.Version,
 		"commit":      commit,
@@ -54,14 +54,15 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 	}}, nil
 }
 
-// buildFacts are what the Go toolchain stamped into the binary.
-func buildFacts() (commit, goVersion, sdk string) {
+// facts are what the release and the Go toolchain stamped into the binary.
+func (b Build) facts() (commit, goVersion, sdk string) {
+	commit = b.Commit
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "", "", ""
+		return commit, "", ""
 	}
 	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
+		if setting.Key == "vcs.revision" && commit == "" {
 			commit = setting.Value
 		}
 	}

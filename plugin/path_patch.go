@@ -18,7 +18,7 @@ import (
 //
 // framework.HandlePatchOperation is not used: it wants the whole entry, secrets
 // included, as a map, and reads null as the field type's zero, or not at all.
-func (b *backend) patches(summary string, exists framework.ExistenceFunc, write framework.OperationFunc) *framework.PathOperation {
+func (b *backend) patches(summary string, exists framework.ExistenceFunc, write framework.OperationFunc, answer map[string]*framework.FieldSchema) *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 			there, err := exists(ctx, req, data)
@@ -32,7 +32,7 @@ func (b *backend) patches(summary string, exists framework.ExistenceFunc, write 
 			return write(ctx, req, data)
 		},
 		Summary:                     summary,
-		Responses:                   answersNothing(),
+		Responses:                   answers(answer),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}

@@ -41,7 +41,7 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
-				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite)),
+				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite), decisions(roleAnswer(), roleDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
 					Summary:                     "Delete a role; its leases live on.",
@@ -63,7 +63,7 @@ func (b *backend) writesRole() *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback:                    b.announced(eventRoleWrite, "name", b.pathRoleWrite),
 		Summary:                     "Write a role.",
-		Responses:                   answersNothing(),
+		Responses:                   answers(decisions(roleAnswer(), roleDecisions())),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
@@ -94,23 +94,32 @@ func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *
 		resp.Data["effective_max_ttl"], resp.Data["limited_by"] = int64(0), "unknown"
 		return resp, nil
 	}
-	longest, by := bounds.maxLease()
-	resp.Data["effective_max_ttl"] = max(0, seconds(longest))
-	resp.Data["limited_by"] = view.limitedBy(by)
+	resp.Data["effective_max_ttl"], resp.Data["limited_by"] = bounds.decision(view)
 	return resp, nil
+}
+
+// decision is the longest lease, in seconds, and what limits it.
+func (b bounds) decision(view *policyView) (effectiveMaxTTL int64, limitedBy string) {
+	longest, by := b.maxLease()
+	return max(0, seconds(longest)), view.limitedBy(by)
 }
 
 func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
-	warnings, err := b.writeRole(ctx, req, data)
+	resp, err := b.writeRole(ctx, req, data)
 	if err != nil {
 		return respond(err)
 	}
-	return warn(warnings), nil
+	return resp, nil
 }
 
-func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
+// roleDecisions are what a write of a role answers.
+func roleDecisions() []string {
+	return []string{"account", "credential_type", "user_names", "effective_max_ttl", "limited_by"}
+}
+
+func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("name").(string)
 	unlock, err := b.lock(ctx, rolePrefix+name)
 	if err != nil {
@@ -146,7 +155,9 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
-	return role.warnings(bounds, view), nil
+	answer := role.answer()
+	answer["effective_max_ttl"], answer["limited_by"] = bounds.decision(view)
+	return decided(some(answer, roleDecisions()), role.warnings(bounds, view)), nil
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.

@@ -39,7 +39,7 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                    b.pathRotateRoleWrite,
 					Summary:                     "Rotate the key of a static role now.",
-					Responses:                   answersNothing(),
+					Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
 				},
@@ -105,7 +105,7 @@ func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request,
 	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
 		return respond(err)
 	}
-	return nil, nil
+	return b.staticRoleWritten(ctx, req, data)
 }
 
 func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name string) error {

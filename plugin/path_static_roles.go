@@ -100,7 +100,7 @@ func (b *backend) writesStaticRole() *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback:                    b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite),
 		Summary:                     "Write a static role.",
-		Responses:                   answersNothing(),
+		Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
@@ -165,7 +165,21 @@ func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request,
 	if err := b.writeStaticRole(ctx, req.Storage, data); err != nil {
 		return respond(err)
 	}
-	return nil, nil
+	return b.staticRoleWritten(ctx, req, data)
+}
+
+// staticRoleWritten answers a write, and a rotation: which key is current, and until when.
+func (b *backend) staticRoleWritten(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	written, err := b.pathStaticRoleRead(ctx, req, data)
+	if err != nil || written == nil {
+		return nil, nil // it is written all the same
+	}
+	return decided(some(written.Data, staticRoleDecisions()), nil), nil
+}
+
+// staticRoleDecisions are what a write of a static role answers.
+func staticRoleDecisions() []string {
+	return []string{"account", "user_name", "access_key", "rotation_grace_period", "last_vault_rotation", "next_vault_rotation"}
 }
 
 // writeStaticRole stores the role and, for a new one, makes its first key. A crash between
@@ -226,7 +240,7 @@ type defaultGraceKey struct{}
 
 // patchesStaticRole gives null its meaning for the one field whose default depends on others.
 func (b *backend) patchesStaticRole() *framework.PathOperation {
-	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite))
+	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite), decisions(staticRoleAnswer(), staticRoleDecisions()))
 	merge := patch.Callback
 	patch.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 		if grace, given := data.Raw["rotation_grace_period"]; given && grace == nil {

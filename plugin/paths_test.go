@@ -31,7 +31,7 @@ var shared = map[string]bool{
 	staticCredsPrefix + framework.GenericNameRegex("name"): false,
 	"keys/" + framework.GenericNameRegex("access_key_id"):  false,
 	"config/?$": false, "roles/?$": false, "static-roles/?$": false, "keys/?$": false,
-	"tidy": false, "tidy-status": false, "info": false,
+	"tidy": false, "tidy-status": false, "info": false, "metrics": false,
 }
 
 // pathRules are what every path must have, each with what an operator or a client would

@@ -43,12 +43,12 @@ func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 				DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 			},
 		},
-		Renew: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+		Renew: b.timed(operationRenew, func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 			return b.renewAccessKey(ctx, req, kind)
-		},
-		Revoke: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+		}),
+		Revoke: b.timed(operationRevoke, func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 			return nil, b.revokeAccessKey(ctx, req, kind)
-		},
+		}),
 	}
 }
 

@@ -58,7 +58,7 @@ func (l *tidyLines) add(line string) {
 
 func (l *tidyLines) show() []string {
 	if l.More == 0 {
-		return slices.Clone(l.Lines)
+		return shown(l.Lines)
 	}
 	return append(slices.Clone(l.Lines), fmt.Sprintf("and %d more", l.More))
 }

@@ -101,6 +101,7 @@ func huaweiConfig(c *accountConfig, userAgent string, base http.RoundTripper) hu
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
+		Observe:    c.observe,
 	}
 }
 

@@ -84,6 +84,7 @@ func outscaleConfig(c *accountConfig, userAgent string, base http.RoundTripper) 
 		Timeout:    c.RequestTimeout,
 		MaxRetries: c.MaxRetries,
 		PerSecond:  c.MaxRequestsPerSecond,
+		Observe:    c.observe,
 	}
 	if c.signIn != nil {
 		config.AccessKey, config.SecretKey = "", ""

@@ -13,6 +13,8 @@ import (
 type Kind string
 
 const (
+	// KindNone is no error at all.
+	KindNone Kind = ""
 	// KindUnknown is an answer that fits no other kind. Nothing is assumed of it.
 	KindUnknown Kind = "unknown"
 	// KindNotFound is a key, user or other object that does not exist.
@@ -45,6 +47,14 @@ const (
 	// KindUnreachable is a call that certainly did not reach the cloud.
 	KindUnreachable Kind = "unreachable"
 )
+
+// Kinds are all kinds of errors.
+func Kinds() []Kind {
+	return []Kind{
+		KindUnknown, KindNotFound, KindQuota, KindThrottled, KindDenied, KindKeyRefused, KindKeyUnclear, KindLockedOut, KindInvalid,
+		KindPolicyViolated, KindConflict, KindAmbiguous, KindUnreachable,
+	}
+}
 
 // Error is a failed call to a cloud. It never holds a secret: neither the
 // request nor the answer is kept, only what the cloud's error format names.

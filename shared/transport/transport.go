@@ -9,6 +9,8 @@ package transport
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -27,6 +29,9 @@ type Options struct {
 	// Clock is told of the cloud's clock; nil: nobody wants to know.
 	Clock *Clock
 
+	// Observe is told how each attempt ended that was sent, or was to be; nil: nobody wants to know.
+	Observe func(resp *http.Response, err error)
+
 	// MaxInFlight is how many calls may be under way at once; 0: any number. A key that
 	// dies is refused once for each.
 	MaxInFlight int
@@ -40,6 +45,9 @@ type Options struct {
 // attempt that the breaker holds back never reaches the cloud.
 func New(o Options) http.RoundTripper {
 	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout, clock: o.Clock}
+	if o.Observe != nil {
+		chain = &observer{next: chain, observe: o.Observe}
+	}
 	chain = &signing{next: chain, sign: o.Sign}
 	breaker := NewBreaker(nil, o.Judge)
 	chain = &recheck{next: chain, breaker: breaker}
@@ -65,6 +73,21 @@ func (f *inFlight) RoundTrip(req *http.Request) (*http.Response, error) {
 	case <-req.Context().Done():
 		return nil, &NotSentError{Err: req.Context().Err()}
 	}
+}
+
+// observer tells how each attempt ended. What the caller has given up says nothing of the cloud.
+type observer struct {
+	next    http.RoundTripper
+	observe func(resp *http.Response, err error)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (o *observer) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := o.next.RoundTrip(req)
+	if err == nil || !errors.Is(req.Context().Err(), context.Canceled) {
+		o.observe(resp, err)
+	}
+	return resp, err
 }
 
 // Peek returns the body of an answer that came through New, and leaves it to be

@@ -17,8 +17,8 @@ import (
 	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
 )
 
-// version is set by release builds (-ldflags "-X main.version=v1.2.3").
-var version string
+// Set by release builds (-ldflags "-X main.version=v1.2.3 -X main.commit=0123abc").
+var version, commit string
 
 func main() {
 	silenceNetHTTP()
@@ -37,11 +37,18 @@ func silenceNetHTTP() { log.SetOutput(io.Discard) }
 // run serves the engine to the server that started the process.
 func run(args []string) error {
 	meta := &api.PluginAPIClientMeta{}
-	if err := meta.FlagSet().Parse(args); err != nil {
+	flags := meta.FlagSet()
+	show := flags.Bool("version", false, "print the version and end")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	build := cloudkeys.Build{Version: version, Commit: commit}
+	if *show {
+		_, err := fmt.Println(build)
 		return err
 	}
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: cloudkeys.Factory(cloudkeys.Build{Version: version}),
+		BackendFactoryFunc: cloudkeys.Factory(build),
 		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 	})
 }

@@ -38,6 +38,10 @@ type Config struct {
 	MaxRetries    int
 	PerSecond     float64 // calls a second
 
+	// Observe is told the kind of error that each attempt of a call ended with, KindNone for a success; nil: nobody wants to
+	// know. It must not block.
+	Observe func(provider.Kind)
+
 	// Base replaces the network, in tests.
 	Base http.RoundTripper
 }
@@ -107,6 +111,7 @@ func New(c Config) (*Client, error) {
 				Retryable:  retryable,
 				Pacer:      transport.NewPacer(c.PerSecond),
 				Clock:      clock,
+				Observe:    observe(c.Observe),
 				Timeout:    c.Timeout,
 				MaxRetries: c.MaxRetries,
 

@@ -58,6 +58,9 @@ type signer struct {
 	write     func(s signer, at time.Time, headers, hash string) string
 }
 
+// Signer signs single requests with the key of a configuration, for those who call the API past the Client.
+func Signer(c Config) (transport.Signer, error) { return sign(c) }
+
 // sign returns what signs each attempt with a date of its own.
 func sign(c Config) (transport.Signer, error) {
 	s := signer{accessKey: c.AccessKey, secret: c.SecretKey, token: c.SecurityToken, region: c.Region}

@@ -99,6 +99,26 @@ func judge(resp *http.Response) transport.Verdict {
 	}
 }
 
+// observe tells the kind of error that an attempt ended with.
+func observe(tell func(provider.Kind)) func(*http.Response, error) {
+	if tell == nil {
+		return nil
+	}
+	return func(resp *http.Response, err error) {
+		var notSent *transport.NotSentError
+		switch {
+		case errors.As(err, &notSent):
+			tell(provider.KindUnreachable)
+		case err != nil:
+			tell(provider.KindAmbiguous)
+		case resp.StatusCode < 300:
+			tell(provider.KindNone)
+		default:
+			tell(readRefusal(resp.StatusCode, transport.Peek(resp)).kind())
+		}
+	}
+}
+
 // retryable tells answers after which the cloud surely did nothing. A 503
 // without the throttling code may come from a gateway after the work was done:
 // only reads are repeated then.

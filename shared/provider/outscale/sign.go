@@ -35,6 +35,11 @@ func sign(accessKey string, secret provider.Secret, region string) transport.Sig
 	}
 }
 
+// Signer signs single requests with an access key, for those who call the API past the Client.
+func Signer(accessKey string, secret provider.Secret, region string) transport.Signer {
+	return sign(accessKey, secret, region)
+}
+
 // basicDate is the form of the date that goes with a login (OUTSCALE's API description,
 // BasicAuth).
 const basicDate = "20060102T150405Z"

@@ -1,0 +1,135 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// Operations whose time is measured.
+const (
+	operationIssue  = "issue"
+	operationRenew  = "renew"
+	operationRevoke = "revoke"
+)
+
+// Results of an operation.
+const (
+	resultOK      = "ok"
+	resultRefused = "refused" // HTTP 400, which the operator or the caller can mend
+	resultFailed  = "failed"  // Vault tries a revocation again
+)
+
+// metrics is what this process has counted. It is never stored: a restart, and another active node, begin at nothing.
+type metrics struct {
+	mu         sync.Mutex
+	operations map[operationResult]*histogram
+	calls      map[string]map[provider.Kind]uint64 // by account
+	rollbacks  map[string]failedRollback           // by label
+}
+
+type operationResult struct{ operation, result string }
+
+// failedRollback is an unfinished request whose clean-up has failed so far.
+type failedRollback struct {
+	account string
+	since   time.Time // the first try of this process
+}
+
+func newMetrics() *metrics {
+	m := &metrics{operations: map[operationResult]*histogram{}, calls: map[string]map[provider.Kind]uint64{}, rollbacks: map[string]failedRollback{}}
+	// All that can be is there from the start: a rate over a series that begins at 1 misses the first one.
+	for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
+		for _, result := range []string{resultOK, resultRefused, resultFailed} {
+			m.operations[operationResult{operation, result}] = &histogram{}
+		}
+	}
+	return m
+}
+
+// observer counts how the calls for an account end.
+func (m *metrics) observer(account string) func(provider.Kind) {
+	return func(kind provider.Kind) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.calls[account] == nil {
+			m.calls[account] = map[provider.Kind]uint64{}
+		}
+		m.calls[account][kind]++
+	}
+}
+
+func (m *metrics) took(operation, result string, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.operations[operationResult{operation, result}].observe(d)
+}
+
+// rolledBack notes a clean-up that failed, and forgets it once it has worked.
+func (m *metrics) rolledBack(pending pendingKey, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch _, known := m.rollbacks[pending.Label]; {
+	case err == nil:
+		delete(m.rollbacks, pending.Label)
+	case !known:
+		m.rollbacks[pending.Label] = failedRollback{account: pending.Account, since: time.Now()}
+	}
+}
+
+// timed measures an operation.
+func (b *backend) timed(operation string, run framework.OperationFunc) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+		began := time.Now()
+		resp, err := run(ctx, req, data)
+		result := resultOK
+		switch {
+		case err != nil:
+			result = resultFailed
+		case resp.IsError():
+			result = resultRefused
+		}
+		b.metrics.took(operation, result, time.Since(began))
+		return resp, err
+	}
+}
+
+// watchedRollback is rollback, told to the metrics.
+func (b *backend) watchedRollback(ctx context.Context, req *logical.Request, kind string, data any) error {
+	err := b.rollback(ctx, req, kind, data)
+	var pending pendingKey
+	if decodeWAL(data, &pending) == nil && pending.Label != "" {
+		b.metrics.rolledBack(pending, err)
+	}
+	return err
+}
+
+// bucketBounds are the upper ends of the histogram's buckets, in seconds: a call takes tenths, an issue has 45 s in all and a
+// revocation 60 s.
+func bucketBounds() []float64 { return []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 45, 60} }
+
+// histogram counts durations.
+type histogram struct {
+	buckets [10]uint64 // of what is within each bound and above the one before
+	count   uint64
+	seconds float64
+}
+
+func (h *histogram) observe(d time.Duration) {
+	h.count++
+	h.seconds += d.Seconds()
+	for i, bound := range bucketBounds() {
+		if d.Seconds() <= bound {
+			h.buckets[i]++
+			return
+		}
+	}
+}

@@ -1,0 +1,238 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+func TestMetrics(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){
+		"leases are counted by role": func(t *testing.T, v *testVault) {
+			v.write("roles/other", "user_names=app", "ttl=10m")
+			l := v.lease("app")
+			v.lease("app")
+			v.lease("other")
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 2, `cloudkeys_leases{role="other"}`, 1)
+			v.mustRevoke(l)
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
+		},
+		"those of before a restart are counted once the ledger was looked through": func(t *testing.T, v *testVault) {
+			l := v.lease("app")
+			v.lease("app")
+			v.restart()
+			mustMeasure(t, v.scrape(), `cloudkeys_leases_complete`, 0)
+			v.lease("app")
+			v.advance(rollbackPeriod)
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 3, `cloudkeys_leases_complete`, 1)
+			v.mustRevoke(l)
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 2)
+			v.advance(duePeriod + rollbackPeriod) // a further look at the ledger counts none twice, though their leases end here
+			v.lease("app")
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
+		},
+		"max_active_keys, which reads the ledger by itself, counts none twice": func(t *testing.T, v *testVault) {
+			v.lease("app")
+			v.restart()
+			v.advance(rollbackPeriod)
+			v.write("roles/app", "user_names=app", "max_active_keys=9")
+			v.lease("app")
+			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 2)
+		},
+		"operations are timed, by what became of them": func(t *testing.T, v *testVault) {
+			l := v.lease("app")
+			if err := v.renew(l, 0); err != nil {
+				t.Fatal(err)
+			}
+			v.mustRevoke(l)
+			v.mustRefuse(logical.ReadOperation, "creds/nope", nil, "does not exist")
+			got := v.scrape()
+			for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
+				mustMeasure(t, got, fmt.Sprintf(`cloudkeys_operation_duration_seconds_count{operation=%q,result="ok"}`, operation), 1,
+					fmt.Sprintf(`cloudkeys_operation_duration_seconds_bucket{operation=%q,result="ok",le="+Inf"}`, operation), 1)
+			}
+			mustMeasure(t, got, `cloudkeys_operation_duration_seconds_count{operation="issue",result="refused"}`, 1,
+				`cloudkeys_operation_duration_seconds_count{operation="issue",result="failed"}`, 0)
+		},
+		"each attempt that the cloud throttles is an error of its kind": func(t *testing.T, v *testVault) {
+			before := v.scrape()
+			v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Refuse, Status: 429, Code: "24", Times: 2})
+			v.lease("app")
+			after := v.scrape()
+			calls := `cloudkeys_cloud_calls_total{account="default"}`
+			if after[calls] < before[calls]+3 {
+				t.Errorf("%v calls, then %v", before[calls], after[calls])
+			}
+			mustMeasure(t, after, `cloudkeys_cloud_errors_total{account="default",kind="throttled"}`, 2,
+				`cloudkeys_cloud_errors_total{account="default",kind="denied"}`, 0)
+		},
+		"a key that cannot be removed shows with its age": func(t *testing.T, v *testVault) {
+			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0, `cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
+			v.lease("app")
+			v.leases = nil
+			stop := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403})
+			v.advance(time.Hour)
+			got := v.scrape()
+			mustMeasure(t, got, `cloudkeys_stuck_cleanups{account="default"}`, 1)
+			if age := got[`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`]; age < (45*time.Minute).Seconds() || age > time.Hour.Seconds() {
+				t.Errorf("%v s old", age)
+			}
+			stop()
+			v.advance(2 * reapRetryMax)
+			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0, `cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
+		},
+		"a request that cannot be cleaned up shows with its age": func(t *testing.T, v *testVault) {
+			v.leaveInWAL()
+			stop := v.order(cloudsim.Fault{Kind: cloudsim.RefuseConnection})
+			v.advance(walMinAge + time.Hour)
+			got := v.scrape()
+			mustMeasure(t, got, `cloudkeys_stuck_cleanups{account="default"}`, 1)
+			if age := got[`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`]; age < (55 * time.Minute).Seconds() {
+				t.Errorf("%v s old", age)
+			}
+			stop()
+			v.advance(3 * rollbackPeriod)
+			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0)
+		},
+		"the engine's own key has its days left, where it has a date": func(t *testing.T, v *testVault) {
+			if _, there := v.scrape()[`cloudkeys_root_key_days_left{account="default"}`]; there {
+				t.Error("a key without date has days left")
+			}
+			v.rootKeyWithDate(30 * 24 * time.Hour)
+			v.configure()
+			mustMeasure(t, v.scrape(), `cloudkeys_root_key_days_left{account="default"}`, 30)
+		},
+		"a scrape asks no cloud and reads no ledger": func(t *testing.T, v *testVault) {
+			v.lease("app")
+			v.restart()
+			calls, reads := v.countCalls(""), v.countLedgerReads()
+			v.scrape()
+			if n := v.countCalls("") - calls; n != 0 || reads() != 0 {
+				t.Errorf("%d calls and %d reads", n, reads())
+			}
+		},
+	}
+	for name, run := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newTestVault(t)
+				v.configure("ttl=10m", "max_ttl=1h")
+				run(t, v)
+			})
+		})
+	}
+}
+
+func TestMetricsOverGRPC(t *testing.T) {
+	v := newTestVaultOverGRPC(t)
+	v.lease("app")
+	mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
+}
+
+func TestRolesBeyondTheBoundAreAddedUp(t *testing.T) {
+	counts := map[string]int{"big": 9}
+	for i := range roleSeriesMax + 10 {
+		counts[fmt.Sprintf("role-%04d", i)] = 1
+	}
+	roles, rest := topRoles(counts)
+	if len(roles) != roleSeriesMax || roles[0] != "big" || rest != 11 {
+		t.Errorf("%d roles from %s, and %d others", len(roles), roles[0], rest)
+	}
+}
+
+func TestTextFormat(t *testing.T) {
+	t.Run("what would break a line is escaped", func(t *testing.T) {
+		var text metricsText
+		text.family("m", metricGauge, "a \\ and\na line")
+		text.sample("m", 1.5, label{"l", "é\"\\\n"}, label{"k", ""})
+		want := "# HELP m a \\\\ and\\na line\n# TYPE m gauge\nm{l=\"é\\\"\\\\\\n\",k=\"\"} 1.5\n"
+		if text.String() != want {
+			t.Errorf("got %q, want %q", text.String(), want)
+		}
+	})
+	t.Run("the buckets of a histogram add up", func(t *testing.T) {
+		var h histogram
+		for _, d := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 3 * time.Second, time.Hour} {
+			h.observe(d)
+		}
+		var text metricsText
+		text.family("m", metricHistogram, "help")
+		text.histogram("m", h)
+		mustMeasure(t, parseMetrics(t, text.String()), `m_bucket{le="0.1"}`, 2, `m_bucket{le="2.5"}`, 2, `m_bucket{le="5"}`, 3, `m_bucket{le="60"}`, 3,
+			`m_bucket{le="+Inf"}`, 4, `m_count`, 4, `m_sum`, 3603.15)
+	})
+}
+
+// scrape reads metrics, in whichever form the answer takes on its way.
+func (v *testVault) scrape() map[string]float64 {
+	v.t.Helper()
+	resp, err := v.rawRequest(logical.ReadOperation, "metrics", nil)
+	v.mustSucceed("read metrics", resp, err)
+	data := resp.Data
+	if data[logical.HTTPContentType] != metricsContentType || fmt.Sprint(data[logical.HTTPStatusCode]) != "200" {
+		v.t.Fatalf("answered %v as %v", data[logical.HTTPStatusCode], data[logical.HTTPContentType])
+	}
+	return parseMetrics(v.t, data[logical.HTTPRawBody].(string))
+}
+
+var (
+	commentLine = regexp.MustCompile(`^# (HELP|TYPE) ([a-z_]+) (.+)$`)
+	sampleLine  = regexp.MustCompile(`^([a-z_]+)(\{[a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*\})? (\S+)$`)
+)
+
+// parseMetrics reads the text format as strictly as Prometheus does: each family has its help and type before its samples,
+// and no sample comes twice.
+func parseMetrics(t *testing.T, text string) map[string]float64 {
+	t.Helper()
+	samples, family := map[string]float64{}, ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if comment := commentLine.FindStringSubmatch(line); comment != nil {
+			family = comment[2]
+			continue
+		}
+		sample := sampleLine.FindStringSubmatch(line)
+		if sample == nil || !strings.HasPrefix(sample[1], family) || family == "" {
+			t.Fatalf("not a line of the format, or not one of %q: %s", family, line)
+		}
+		name := sample[1] + sample[2]
+		if _, twice := samples[name]; twice {
+			t.Fatalf("twice: %s", name)
+		}
+		value, err := strconv.ParseFloat(sample[3], 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		samples[name] = value
+	}
+	return samples
+}
+
+// mustMeasure expects pairs of a sample and its value.
+func mustMeasure(t *testing.T, got map[string]float64, pairs ...any) {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		var want float64
+		switch value := pairs[i+1].(type) {
+		case int:
+			want = float64(value)
+		case float64:
+			want = value
+		}
+		value, there := got[pairs[i].(string)]
+		if !there || value < want-1e-6 || value > want+1e-6 {
+			t.Errorf("%s is %v (there: %v), want %v", pairs[i], value, there, want)
+		}
+	}
+}

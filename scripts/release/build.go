@@ -1,0 +1,76 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// product is one binary for one platform.
+type product struct {
+	name     string // of the archive
+	version  string
+	pkg      string
+	os, arch string
+	lambda   bool
+}
+
+// products are all that a release has.
+func (s source) products() []product {
+	var all []product
+	for _, system := range []string{"darwin", "linux", "windows"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			all = append(all, product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch})
+		}
+	}
+	for _, name := range []string{"revoke-expired-keys", "sync-policy"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			all = append(all, product{name: "cloudkeys-" + name, version: s.version, pkg: "./functions/" + name, os: "linux", arch: arch, lambda: true})
+		}
+	}
+	return all
+}
+
+func (p product) base() string { return fmt.Sprintf("%s_%s_%s_%s", p.name, p.version, p.os, p.arch) }
+
+func (p product) function() bool { return p.lambda }
+
+// zipped: Lambda takes nothing else, and Windows unpacks it without further tools.
+func (p product) zipped() bool { return p.lambda || p.os == "windows" }
+
+// binary is the file's name in the archive. Lambda's provided.al2023 starts "bootstrap".
+func (p product) binary() string {
+	switch {
+	case p.lambda:
+		return "bootstrap"
+	case p.os == "windows":
+		return p.name + ".exe"
+	default:
+		return p.name
+	}
+}
+
+// build compiles a product. What would depend on the machine, the directory or the user's settings is switched off.
+func (s source) build(ctx context.Context, p product, to string) error {
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", to}
+	stamp := "-s -w -buildid="
+	if p.lambda {
+		args = append(args, "-tags", "lambda.norpc")
+	} else {
+		stamp += " -X main.version=" + s.version + " -X main.commit=" + s.commit
+	}
+	args = append(args, "-ldflags", stamp, p.pkg)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.os, "GOARCH="+p.arch, "GOAMD64=v1", "GOARM64=v8.0",
+		"GOFLAGS=-mod=readonly", "GOEXPERIMENT=", "GOWORK=off", "GOTOOLCHAIN=local")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", p.pkg, err, said)
+	}
+	return os.Chmod(filepath.Clean(to), 0o755)
+}

@@ -1,0 +1,212 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	testVersion = "v1.2.3"
+	testCommit  = "0123456789abcdef0123456789abcdef01234567"
+)
+
+// TestTwoRunsGiveTheSameSums builds the plugin for this machine in two directories, with different settings in the environment.
+func TestTwoRunsGiveTheSameSums(t *testing.T) {
+	only := pluginName + "_" + testVersion + "_" + runtime.GOOS + "_" + runtime.GOARCH
+	var outs []string
+	for _, flags := range []string{"", "-race"} { // what a user may have set
+		t.Setenv("GOFLAGS", flags)
+		s := source{dir: copyOfTree(t), version: testVersion, commit: testCommit, date: time.Unix(1700000000, 0).UTC()}
+		out := t.TempDir()
+		if err := s.release(t.Context(), out, only); err != nil {
+			t.Fatal(err)
+		}
+		outs = append(outs, out)
+	}
+	first, second := read(t, outs[0], "SHA256SUMS"), read(t, outs[1], "SHA256SUMS")
+	if first != second {
+		t.Errorf("first\n%s\nthen\n%s", first, second)
+	}
+	for _, name := range []string{only + ".tar.gz", only + ".cdx.json", "PLUGIN-SHA256", "Containerfile"} {
+		if !strings.Contains(first, "  "+name+"\n") {
+			t.Errorf("SHA256SUMS has no %s:\n%s", name, first)
+		}
+	}
+	files := untar(t, []byte(read(t, outs[0], only+".tar.gz")))
+	t.Run("the archive has binary, licences and bill", func(t *testing.T) {
+		for _, module := range []string{"std", "github.com/hashicorp/vault/sdk", "github.com/outscale/osc-sdk-go/v2"} {
+			if !strings.Contains(files["THIRD-PARTY-LICENSES.txt"], "  "+module+" ") {
+				t.Errorf("the licences lack %s", module)
+			}
+		}
+		var bill document
+		if err := json.Unmarshal([]byte(files["SBOM.cdx.json"]), &bill); err != nil {
+			t.Fatal(err)
+		}
+		if bill.Format != "CycloneDX" || len(bill.Components) < 20 || bill.Metadata.Component.Hashes[0].Content != sha256Hex([]byte(files[pluginName])) {
+			t.Errorf("%+v, and %d components", bill.Metadata, len(bill.Components))
+		}
+		for _, c := range bill.Components {
+			if len(c.Licenses) == 0 {
+				t.Errorf("the licence of %s is not known", c.Name)
+			}
+		}
+		if want := sha256Hex([]byte(files[pluginName])) + "  "; !strings.HasPrefix(read(t, outs[0], "PLUGIN-SHA256"), want) {
+			t.Error("PLUGIN-SHA256 has another sum than the binary in the archive")
+		}
+	})
+	t.Run("the binary tells version and commit", func(t *testing.T) {
+		binary := filepath.Join(t.TempDir(), pluginName)
+		if err := os.WriteFile(binary, []byte(files[pluginName]), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		said, err := exec.CommandContext(t.Context(), binary, "-version").CombinedOutput()
+		if err != nil || !strings.Contains(string(said), testVersion) || !strings.Contains(string(said), testCommit) {
+			t.Errorf("%s, %v", said, err)
+		}
+	})
+	t.Run("nothing tells where it was built", func(t *testing.T) {
+		for name, content := range files {
+			if strings.Contains(content, os.TempDir()+"/Test") {
+				t.Errorf("%s does", name)
+			}
+		}
+	})
+}
+
+func TestArchives(t *testing.T) {
+	date := time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC)
+	files := []file{{name: "b", content: []byte("two"), executable: true}, {name: "a", content: []byte("one")}}
+	other := slices.Clone(files)
+	slices.Reverse(other)
+	for name, pack := range map[string]func([]file, time.Time) ([]byte, error){"tar.gz": packTarGz, "zip": packZip} {
+		t.Run(name+" is the same in any order", func(t *testing.T) {
+			first, err := pack(files, date)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := pack(other, date.In(time.FixedZone("elsewhere", 3600)))
+			if err != nil || !bytes.Equal(first, second) {
+				t.Errorf("it is not (%v)", err)
+			}
+		})
+	}
+	t.Run("a zip starts its binary", func(t *testing.T) {
+		packed, err := packZip(files, date)
+		if err != nil {
+			t.Fatal(err)
+		}
+		archive, err := zip.NewReader(bytes.NewReader(packed), int64(len(packed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := archive.File[1]; b.Name != "b" || b.Mode() != 0o755 || !b.Modified.Equal(date) {
+			t.Errorf("%s, %s, %s", b.Name, b.Mode(), b.Modified)
+		}
+	})
+}
+
+func TestProducts(t *testing.T) {
+	var names []string
+	for _, p := range (source{version: testVersion}).products() {
+		names = append(names, p.base())
+	}
+	if len(names) != 10 || len(slices.Compact(slices.Sorted(slices.Values(names)))) != 10 {
+		t.Errorf("%v", names)
+	}
+}
+
+func TestVersionsThatVaultRefusesAreRefused(t *testing.T) {
+	for version, good := range map[string]bool{
+		"v1.2.3": true, "v1.2.3-rc1": true, "v0.0.0-20260102030405-0123456789ab": true, "1.2.3": false, "v1.2": false, "v01.2.3": false, "main": false,
+	} {
+		if err := (source{version: version}).checkVersion(); (err == nil) != good {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+}
+
+func TestAModuleWithoutLicenceEndsTheRelease(t *testing.T) {
+	if _, err := readModule("example.com/m", "v1.0.0", t.TempDir()); err == nil || !strings.Contains(err.Error(), "example.com/m") {
+		t.Errorf("%v", err)
+	}
+}
+
+// copyOfTree is this repository in another directory, as it stands, without what git ignores.
+func copyOfTree(t *testing.T) string {
+	t.Helper()
+	root, to := "../..", t.TempDir()
+	listed, err := exec.CommandContext(context.WithoutCancel(t.Context()), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(listed), "\x00"), "\x00") {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // deleted, and not committed
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, name), content, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
+
+func read(t *testing.T, dir, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// untar returns the files of an archive, after looking at their owners, dates and order.
+func untar(t *testing.T, packed []byte) map[string]string {
+	t.Helper()
+	plain, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, last := map[string]string{}, ""
+	for archive := tar.NewReader(plain); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.Uid != 0 || header.Gid != 0 || header.Uname != "" || header.ModTime.Unix() != 1700000000 || header.Name <= last {
+			t.Errorf("%+v", header)
+		}
+		content, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[header.Name], last = string(content), header.Name
+	}
+}
