@@ -48,7 +48,7 @@ type backend struct {
 	roles    *cache[roleEntry]
 	policies *cache[policyView]
 
-	mount    mountLimit
+	mount mountLimit
 
 	active *activeKeys
 	full   *fullUsers
