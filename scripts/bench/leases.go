@@ -5,7 +5,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -45,6 +49,24 @@ func (s *stage) renew(ctx context.Context, ids []string, clients int) (load, err
 func (s *stage) keyValues(ctx context.Context, clients, n int) (load, error) {
 	return run(ctx, clients, n, func(ctx context.Context, i int) error {
 		return s.write(ctx, fmt.Sprintf("kv/bench-%d", i), map[string]any{"access_key": "AKIABENCH", "secret_key": "0123456789012345678901234567890123456789"})
+	})
+}
+
+// bareCalls are calls to a fake cloud by a client that does nothing else: what its latency comes to on this machine.
+func (s *stage) bareCalls(ctx context.Context, n int) (load, error) {
+	return run(ctx, 1, n, func(ctx context.Context, _ int) error {
+		form := strings.NewReader("Action=ListAccessKeys&UserName=nobody")
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.iamAddress, form)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		return errors.Join(err, resp.Body.Close())
 	})
 }
 

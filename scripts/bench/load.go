@@ -57,11 +57,11 @@ func (l load) percentile(p int) time.Duration {
 
 // median of several runs' figures; the machine is shared, and one run says little.
 func median(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
+	sorted := slices.Sorted(slices.Values(values)) // a copy: runs are paired by their order
+	return sorted[len(sorted)/2]
 }
 
 // spread is how far the runs lie apart, as a part of their median.
 func spread(values []float64) float64 {
-	return (slices.Max(values) - slices.Min(values)) / median(slices.Clone(values))
+	return (slices.Max(values) - slices.Min(values)) / median(values)
 }

@@ -13,12 +13,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // bench collects the rows.
 type bench struct {
 	runs int
+	only []string // groups; empty: all
 	rows []row
 }
 
@@ -35,20 +39,28 @@ func start(ctx context.Context) error {
 	bin := flag.String("bin", ".cache/bin", "folder of the server's and the plugins' binaries")
 	jsonFile := flag.String("json", "", "file for the machine-readable result")
 	page := flag.String("page", "", "file for the result as Markdown")
+	functions := flag.String("functions", "", "file with the output of the functions' benchmarks (make bench-functions)")
 	runs := flag.Int("runs", 3, "runs of which the median counts")
-	only := flag.String("only", "", "run only the group of rows of this name")
+	only := flag.String("only", "", "run only these groups of rows: names with commas between")
+	profile := flag.String("profile", "", "file for a CPU profile of the engine while it leases, in this process; nothing else is run")
 	flag.Parse()
 
 	b := &bench{runs: *runs}
+	if *profile != "" {
+		return b.profile(ctx, *profile)
+	}
+	if *only != "" {
+		b.only = strings.Split(*only, ",")
+	}
 	before := noise()
-	if err := b.measure(ctx, *bin, *only); err != nil {
+	if err := b.measure(ctx, *bin, *functions); err != nil {
 		return err
 	}
 	return b.report(*jsonFile, *page, max(before, noise()))
 }
 
 // measure runs the groups of rows. Those that need no server come first.
-func (b *bench) measure(ctx context.Context, bin, only string) (err error) {
+func (b *bench) measure(ctx context.Context, bin, functions string) (err error) {
 	dir, err := os.MkdirTemp("", "cloudkeys-bench")
 	if err != nil {
 		return err
@@ -57,34 +69,52 @@ func (b *bench) measure(ctx context.Context, bin, only string) (err error) {
 	plugin := filepath.Join(bin, pluginFile)
 	alone := []group{
 		{"size", func() error { return b.binarySize(plugin) }},
-		{"start", func() error { return b.startRow(ctx, plugin, filepath.Join(bin, nullFile)) }},
+		{"start", func() error { return b.startRows(ctx, bin) }},
 		{"storage", func() error { return b.storageRows(ctx) }},
+		{"functions", func() error { return b.functionRows(functions) }},
 	}
-	if err := runGroups(alone, only); err != nil {
+	if err := b.run(alone); err != nil {
 		return err
 	}
-	plugins, err := pluginDirectory(dir, plugin, filepath.Join(bin, awsFile))
+	plugins, err := pluginDirectory(dir, plugin, filepath.Join(bin, awsFile), filepath.Join(bin, nullFile))
 	if err != nil {
 		return err
 	}
-	s, err := newStage(ctx, filepath.Join(dir, "raft"), filepath.Join(bin, "vault"), plugins, false)
-	if err != nil {
-		return err
+	for _, storage := range []struct {
+		name     string
+		inMemory bool
+		groups   func(s *stage) []group
+	}{
+		{"in memory", true, func(s *stage) []group {
+			return []group{
+				{"latency", func() error { return b.latencies(ctx, s, "in memory") }},
+				{"throughput", func() error { return b.throughput(ctx, s, "in memory") }},
+				{"cpu", func() error { return b.processor(ctx, s) }},
+			}
+		}},
+		{"on raft", false, func(s *stage) []group {
+			return []group{
+				{"calls", func() error { return b.callsPerLease(ctx, s) }},
+				{"latency", func() error { return b.latencies(ctx, s, "on raft") }},
+				{"throughput", func() error { return b.throughput(ctx, s, "on raft") }},
+				{"memory", func() error { return b.memory(ctx, s) }},
+				{"storm", func() error { return b.storm(ctx, s) }},
+			}
+		}},
+	} {
+		if !b.wants(storage.groups(nil)) {
+			continue
+		}
+		// One server at a time: the other's periodic work would be measured too.
+		s, err := newStage(ctx, filepath.Join(dir, storage.name), filepath.Join(bin, "vault"), plugins, storage.inMemory)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(b.run(storage.groups(s)), s.stop()); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	light, err := newStage(ctx, filepath.Join(dir, "memory"), filepath.Join(bin, "vault"), plugins, true)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, light.stop()) }()
-	return runGroups([]group{
-		{"calls", func() error { return b.callsPerLease(ctx, s) }},
-		{"memory", func() error { return b.memory(ctx, s) }},
-		{"latency", func() error { return errors.Join(b.latencies(ctx, light, "in memory"), b.latencies(ctx, s, "on raft")) }},
-		{"throughput", func() error { return b.throughput(ctx, s) }},
-		{"cpu", func() error { return b.processor(ctx, s) }},
-		{"storm", func() error { return b.storm(ctx, s) }},
-	}, only)
+	return nil
 }
 
 // group is rows that are measured together.
@@ -93,14 +123,20 @@ type group struct {
 	run  func() error
 }
 
-func runGroups(groups []group, only string) error {
+func (b *bench) wants(groups []group) bool {
+	return len(b.only) == 0 || slices.ContainsFunc(groups, func(g group) bool { return slices.Contains(b.only, g.name) })
+}
+
+func (b *bench) run(groups []group) error {
 	for _, g := range groups {
-		if only != "" && only != g.name {
+		if !b.wants([]group{g}) {
 			continue
 		}
+		started := time.Now()
 		if err := g.run(); err != nil {
 			return fmt.Errorf("measuring %s: %w", g.name, err)
 		}
+		fmt.Printf("(%s: %s)\n", g.name, time.Since(started).Round(time.Second))
 	}
 	return nil
 }

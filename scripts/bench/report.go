@@ -67,9 +67,12 @@ func (b *bench) report(jsonFile, page string, noise float64) error {
 
 func (b *bench) markdown(machine string, noise float64) string {
 	var out strings.Builder
-	out.WriteString("# Performance\n\nMade by `make bench`: one run, one Vault server on raft storage, this engine beside Vault's AWS engine, " +
+	out.WriteString("# Performance\n\nMade by `make bench`: one run, one Vault server, with its storage in memory and on raft, this engine beside Vault's AWS engine, " +
 		"each on a fake cloud of the same latency, all on one machine. Compare ratios, not seconds.\n\n")
 	fmt.Fprintf(&out, "%s; equal work varied by %.0f %% during the run; medians of %d runs.\n\n", machine, noise*100, b.runs)
+	if noise > noisy {
+		out.WriteString("The machine was noisy: run it again before you believe a missed bar.\n\n")
+	}
 	out.WriteString("| measure | figure | bar | |\n| --- | --- | --- | --- |\n")
 	for _, r := range b.rows {
 		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", r.Measure, r.Figure, r.Bar, r.verdict())

@@ -38,6 +38,12 @@ func told(measure, figure string, value float64) row {
 	return row{Measure: measure, Figure: figure, Value: value}
 }
 
+// toldOf is one that has several runs.
+func toldOf(measure, unit string, runs ...float64) row {
+	v := median(runs)
+	return row{Measure: measure, Figure: number(v) + unit, Value: v, Runs: runs}
+}
+
 func (r row) verdict() string {
 	switch {
 	case r.Met == nil:

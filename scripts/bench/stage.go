@@ -25,10 +25,12 @@ const (
 	pluginFile = "vault-plugin-secrets-cloudkeys"
 	awsFile    = "vault-plugin-secrets-aws"
 	nullFile   = "nullplugin"
+	sdkFile    = "nullplugin-sdk" // nullplugin with the build tag sdk
 
-	// poolUsers share the access_key role's keys; the simulated quota is no limit.
-	poolUsers = 8
-	quota     = 1 << 20
+	// poolUsers share the access_key role's keys, and manyUsers those of the role that holds many: ten keys a user, as in
+	// OUTSCALE. A user that had more would be listed over and over, since the engine cannot believe it.
+	poolUsers = 48
+	manyUsers = 1100
 
 	// fast is a pace that never makes a request wait.
 	fast = "10000"
@@ -43,6 +45,9 @@ type stage struct {
 	iam     *fakeIAM
 	calls   atomic.Int64 // to the simulated OUTSCALE
 
+	iamAddress string
+	held       []string // leases that the group before has left
+
 	slow  func() // ends the latency in force
 	close []func() error
 }
@@ -52,17 +57,24 @@ type engine struct {
 	name   string
 	path   string
 	binary string
+	series int // cloud calls of an issue, one after the other; 0: it has no cloud
 }
 
 var (
-	accessKeys = engine{"access_key", "outscale/creds/pool", pluginFile}
-	iamUsers   = engine{"iam_user", "outscale/creds/user", pluginFile}
-	awsUsers   = engine{"AWS iam_user", "aws/creds/user", awsFile}
+	accessKeys = engine{"access_key", "outscale/creds/pool", pluginFile, 1}
+	manyKeys   = engine{"access_key", "outscale/creds/many", pluginFile, 1}
+	iamUsers   = engine{"iam_user", "outscale/creds/user", pluginFile, 3}
+	awsUsers   = engine{"AWS iam_user", "aws/creds/user", awsFile, 3}
+
+	// Engines without a cloud: what Vault itself takes for a lease, and what it takes with the two writes that keep a key
+	// from being lost.
+	noCloud         = engine{"no cloud", "null/lease", nullFile, 0}
+	noCloudRecorded = engine{"no cloud, two writes", "null/recorded", nullFile, 0}
 )
 
 // newStage starts a server on raft storage, or on one that keeps its data in memory.
 func newStage(ctx context.Context, dir, bin, plugins string, inMemory bool) (*stage, error) {
-	s := &stage{sim: cloudsim.New(cloudsim.WithQuota(quota)), iam: newFakeIAM(), slow: func() {}}
+	s := &stage{sim: cloudsim.New(), iam: newFakeIAM(), slow: func() {}}
 	s.sim.OnCall(func(cloudsim.Call) { s.calls.Add(1) })
 	server, err := devserver.Start(ctx, devserver.Options{Bin: bin, PluginDir: plugins, Dir: dir, LogLevel: "warn", Dev: inMemory})
 	if err != nil {
@@ -98,8 +110,9 @@ func (s *stage) furnish(ctx context.Context, plugins string) error {
 	if err != nil {
 		return err
 	}
+	s.iamAddress = aws
 	for _, mount := range []struct{ path, plugin, file string }{
-		{"outscale", "cloudkeys", pluginFile}, {"aws", "bench-aws", awsFile}, {"kv", "", ""},
+		{"outscale", "cloudkeys", pluginFile}, {"aws", "bench-aws", awsFile}, {"null", "bench-null", nullFile}, {"kv", "", ""},
 	} {
 		if mount.plugin == "" {
 			mount.plugin = "kv"
@@ -117,7 +130,7 @@ func (s *stage) configureOutscale(ctx context.Context, address string) error {
 	s.account = s.sim.AddAccount("123456789012")
 	account := s.account
 	var users []string
-	for i := range poolUsers {
+	for i := range manyUsers {
 		name := fmt.Sprintf("pool-%d", i)
 		account.AddUser(name, "api:*")
 		users = append(users, name)
@@ -129,7 +142,8 @@ func (s *stage) configureOutscale(ctx context.Context, address string) error {
 			"provider": "outscale", "region": "eu-west-2", "endpoint": address + "/api/v1", "max_requests_per_second": fast,
 			"access_key": root.AccessKey, "secret_key": root.SecretKey,
 		}),
-		s.write(ctx, "outscale/roles/pool", map[string]any{"user_names": strings.Join(users, ","), "ttl": "1h"}),
+		s.write(ctx, "outscale/roles/pool", map[string]any{"user_names": strings.Join(users[:poolUsers], ","), "ttl": "1h"}),
+		s.write(ctx, "outscale/roles/many", map[string]any{"user_names": strings.Join(users, ","), "ttl": "1h"}),
 		s.write(ctx, "outscale/roles/user", map[string]any{"credential_type": "iam_user", "policy_orns": orn, "ttl": "1h"}),
 	)
 }

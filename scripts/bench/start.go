@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 )
 
@@ -35,22 +36,23 @@ func handshake(ctx context.Context, binary string) (time.Duration, error) {
 	return took, kill
 }
 
-// startRow compares the plugin's start with a plugin's that does nothing, one after the other.
-func (b *bench) startRow(ctx context.Context, plugin, null string) error {
-	const starts = 15
-	var ours, theirs []float64
+// startRows compare the plugin's start with a plugin's that does nothing, one after the other. A third one does nothing either,
+// and imports the SDK of OUTSCALE.
+func (b *bench) startRows(ctx context.Context, bin string) error {
+	const starts = 25
+	plugins := []string{pluginFile, nullFile, sdkFile}
+	took := map[string][]float64{}
 	for range starts {
-		for _, one := range []struct {
-			binary string
-			into   *[]float64
-		}{{plugin, &ours}, {null, &theirs}} {
-			took, err := handshake(ctx, one.binary)
+		for _, plugin := range plugins {
+			one, err := handshake(ctx, filepath.Join(bin, plugin))
 			if err != nil {
 				return err
 			}
-			*one.into = append(*one.into, milliseconds(took))
+			took[plugin] = append(took[plugin], milliseconds(one))
 		}
 	}
-	b.add(atMost("start to handshake over a plugin that does nothing", 1.2, " x", ratio(ours, theirs)...))
+	b.add(atMost("start to handshake over a plugin that does nothing", 1.2, " x", ratio(took[pluginFile], took[nullFile])...))
+	b.add(toldOf("the same of a plugin that does nothing but import the OUTSCALE SDK", " x", ratio(took[sdkFile], took[nullFile])...))
+	b.add(toldOf("start to handshake of a plugin that does nothing", " ms", took[nullFile]...))
 	return nil
 }

@@ -22,12 +22,13 @@ const (
 // memory weighs the plugin with many leases held.
 func (b *bench) memory(ctx context.Context, s *stage) error {
 	s.setLatency(0)
-	p, err := s.process(accessKeys)
+	p, err := s.process(manyKeys)
 	if err != nil {
 		return err
 	}
 	// What the first requests make it allocate is not the leases'.
-	warm, _, err := s.leases(ctx, accessKeys, 16, 1000)
+	const first = 500
+	warm, _, err := s.leases(ctx, manyKeys, 16, first)
 	if err != nil {
 		return err
 	}
@@ -38,10 +39,10 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	b.add(told("plugin memory, idle after 1,000 leases", number(idle)+" MB", idle))
+	b.add(told(fmt.Sprintf("plugin memory, idle after %d leases", first), number(idle)+" MB", idle))
 	var held []string
 	for _, n := range []int{1000, manyHeld} {
-		ids, _, err := s.leases(ctx, accessKeys, 16, n-len(held))
+		ids, _, err := s.leases(ctx, manyKeys, 16, n-len(held))
 		if err != nil {
 			return err
 		}
@@ -57,16 +58,24 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 			b.add(told(fmt.Sprintf("plugin memory at %d leases over idle", n), number(size-idle)+" MB", size-idle))
 		}
 	}
-	return s.cleanUp(ctx, held)
+	s.held = held // for the storm, or to go with the server
+	return nil
 }
 
 // storm revokes many leases at once on a cloud that takes few calls.
 func (b *bench) storm(ctx context.Context, s *stage) error {
 	s.setLatency(0)
-	ids, _, err := s.leases(ctx, accessKeys, 16, stormSize)
-	if err != nil {
+	ids := s.held
+	if len(ids) == 0 {
+		var err error
+		if ids, _, err = s.leases(ctx, manyKeys, 16, stormSize); err != nil {
+			return err
+		}
+	}
+	if err := s.cleanUp(ctx, ids[stormSize:]); err != nil {
 		return err
 	}
+	ids = ids[:stormSize]
 	if err := s.write(ctx, "outscale/config/default", map[string]any{"max_requests_per_second": stormRate}); err != nil {
 		return err
 	}
@@ -74,8 +83,8 @@ func (b *bench) storm(ctx context.Context, s *stage) error {
 	defer calm()
 	s.sim.ResetCalls()
 	started := time.Now()
-	calls, err := s.callsOf(accessKeys, func() error {
-		if err := s.client.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: accessKeys.path, Prefix: true}); err != nil {
+	calls, err := s.callsOf(manyKeys, func() error {
+		if err := s.client.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: manyKeys.path, Prefix: true}); err != nil {
 			return err
 		}
 		return s.untilGone(ctx)

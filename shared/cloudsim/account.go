@@ -65,6 +65,7 @@ type Account struct {
 	password string
 
 	identities map[string]*identity      // "" is the root user
+	byAge      []*identity               // the users among them, oldest first; nil: to be sorted
 	policies   map[string]*managedPolicy // by ORN
 	groups     []*group
 	policy     Policy
@@ -155,7 +156,7 @@ func (a *Account) newUser(name, path, email string) *identity {
 		inline:   map[string]string{},
 		sequence: a.cloud.sequence,
 	}
-	a.identities[name] = who
+	a.identities[name], a.byAge = who, nil
 	return who
 }
 
@@ -227,16 +228,18 @@ func (a *Account) allKeys() []*key {
 	return keys
 }
 
-// users returns the EIM users in the order of their creation.
+// users returns the EIM users in the order of their creation. They are sorted once: a list of a hundred
+// thousand users has a thousand pages.
 func (a *Account) users() []*identity {
-	var users []*identity
-	for name, who := range a.identities {
-		if name != "" {
-			users = append(users, who)
+	if a.byAge == nil {
+		for name, who := range a.identities {
+			if name != "" {
+				a.byAge = append(a.byAge, who)
+			}
 		}
+		slices.SortFunc(a.byAge, func(x, y *identity) int { return cmp.Compare(x.sequence, y.sequence) })
 	}
-	slices.SortFunc(users, func(x, y *identity) int { return cmp.Compare(x.sequence, y.sequence) })
-	return users
+	return slices.Clone(a.byAge)
 }
 
 // Users returns the names of the EIM users, oldest first.
@@ -316,6 +319,7 @@ func (a *Account) DeleteUser(name string) {
 		a.cloud.removeKey(k)
 	}
 	delete(a.identities, name)
+	a.byAge = nil
 }
 
 // MoveUser changes the path of an EIM user, as UpdateUser does. Unknown names are ignored.

@@ -126,5 +126,6 @@ func (c caller) deleteUser(in userRequest) (answerFields, *apiError) {
 		return nil, conflict("ResourceConflict", codeUserInUse)
 	}
 	delete(c.account.identities, who.name)
+	c.account.byAge = nil
 	return answerFields{}, nil
 }

@@ -1,0 +1,82 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// functionRows takes up what the functions' own benchmarks have measured: they need Lambda's emulator, and run before.
+func (b *bench) functionRows(file string) error {
+	if file == "" {
+		if len(b.only) > 0 {
+			return errors.New("give -functions the output of make bench-functions")
+		}
+		return nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	measured := benchmarks(string(content))
+	for _, function := range []string{"revoke-expired-keys", "sync-policy"} {
+		started := measured["BenchmarkStart/"+function]
+		if started == nil {
+			return fmt.Errorf("%s tells nothing of the start of %s", file, function)
+		}
+		b.add(atMost(function+": binary", 20, " MB", started["MB"]))
+		b.add(atMost(function+": cold start", 100, " ms", started["ms/start"]))
+	}
+	const largest = 1_000_000
+	peaks := map[int]float64{}
+	for _, keys := range []int{1000, 100_000, largest} {
+		sweep := measured[fmt.Sprintf("BenchmarkSweep/%d", keys)]
+		if sweep == nil {
+			return fmt.Errorf("%s tells nothing of a sweep of %d keys", file, keys)
+		}
+		peaks[keys] = sweep["MB-peak"]
+		what := fmt.Sprintf("sweep of %d keys: ", keys)
+		b.add(toldOf(what+"keys/s", "", sweep["keys/s"]))
+		b.add(atMost(what+"peak memory", 128, " MB", sweep["MB-peak"]))
+		// Some are the function's own, whose part of a small account is larger.
+		if each := what + "cloud calls an identity, besides those that list the identities"; keys == 1000 {
+			b.add(toldOf(each, "", sweep["calls/identity"]))
+		} else {
+			b.add(atMost(each, 1.01, "", sweep["calls/identity"]))
+		}
+	}
+	b.add(atMost("sweep: peak memory at 1,000,000 keys over 100,000", 1.1, " x", peaks[largest]/peaks[100_000]))
+	deletions := measured["BenchmarkSweepThatDeletes"]
+	if deletions == nil {
+		return fmt.Errorf("%s tells nothing of a sweep that deletes", file)
+	}
+	b.add(atMost("sweep: cloud calls a deletion", 2, "", deletions["calls/deletion"]))
+	b.add(toldOf("sweep: those of them that change something; the other is a last look at the key", "", deletions["changes/deletion"]))
+	return nil
+}
+
+// benchmarks reads what go test prints of benchmarks: by name, the value of each unit.
+func benchmarks(output string) map[string]map[string]float64 {
+	all := map[string]map[string]float64{}
+	for line := range strings.Lines(output) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
+			continue
+		}
+		name := strings.TrimSuffix(fields[0], "-"+strconv.Itoa(runtime.GOMAXPROCS(0)))
+		units := map[string]float64{}
+		for i := 2; i+1 < len(fields); i += 2 {
+			if value, err := strconv.ParseFloat(fields[i], 64); err == nil {
+				units[fields[i+1]] = value
+			}
+		}
+		all[name] = units
+	}
+	return all
+}
