@@ -16,8 +16,9 @@ import (
 // was listed already, does no harm. It lives in memory on the active node, the only one that
 // writes the ledger.
 type ownKeys struct {
-	mu    sync.Mutex // never held across a storage call
-	users map[string]*ownedKeys
+	mu      sync.Mutex // never held across a storage call
+	users   map[string]*ownedKeys
+	pending map[string]int // requests that are about to make a key
 }
 
 // ownedKeys are those of one user.
@@ -26,9 +27,27 @@ type ownedKeys struct {
 	changes int
 }
 
-func newOwnKeys() *ownKeys { return &ownKeys{users: map[string]*ownedKeys{}} }
+func newOwnKeys() *ownKeys {
+	return &ownKeys{users: map[string]*ownedKeys{}, pending: map[string]int{}}
+}
 
-// count is how many keys the ledger has on an identity.
+// reserve counts a key that is about to be made, until it is released: it is in the ledger then,
+// or was not made.
+func (o *ownKeys) reserve(account, user string) (release func()) {
+	prefix := ledgerIdentityPrefix(account, user)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pending[prefix]++
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.pending[prefix]--; o.pending[prefix] == 0 {
+			delete(o.pending, prefix)
+		}
+	}
+}
+
+// count is how many keys the ledger has on an identity, and requests are about to make.
 func (o *ownKeys) count(ctx context.Context, s logical.Storage, account, user string) (int, error) {
 	prefix := ledgerIdentityPrefix(account, user)
 	o.mu.Lock()
@@ -37,10 +56,10 @@ func (o *ownKeys) count(ctx context.Context, s logical.Storage, account, user st
 		known = &ownedKeys{}
 		o.users[prefix] = known
 	}
-	count, listed, changes := len(known.ids), known.ids != nil, known.changes
+	count, listed, changes, pending := len(known.ids), known.ids != nil, known.changes, o.pending[prefix]
 	o.mu.Unlock()
 	if listed {
-		return count, nil
+		return count + pending, nil
 	}
 	ids, err := s.List(ctx, prefix)
 	if err != nil {
@@ -54,7 +73,7 @@ func (o *ownKeys) count(ctx context.Context, s logical.Storage, account, user st
 			known.ids[id] = true
 		}
 	}
-	return len(ids), nil
+	return len(ids) + pending, nil
 }
 
 // added is called after an entry was written, removed after one was deleted.

@@ -23,12 +23,17 @@ const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
 func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
-	users, free, err := b.poolOrder(ctx, i, users)
+	users, free, release, err := b.choose(ctx, i, users)
 	if err != nil {
 		return recordedKey{}, issuePlan{}, err
 	}
+	defer func() { release() }()
 	var refusals []string
-	for _, user := range users {
+	for at, user := range users {
+		if at > 0 {
+			release()
+			release = b.own.reserve(i.account.name, user)
+		}
 		if refusal, full := b.full.recall(i.account.name, user); full {
 			refusals = append(refusals, refusal)
 			continue
@@ -59,37 +64,55 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	return recordedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
-// poolOrder puts the users with the most free slots first, and tells how many each has.
+// choose puts the users with the most free slots first, tells how many each has, and holds
+// a slot of the first: requests that come together would else all find the same one the freest,
+// and those that it has no slot for would be refused, and list its keys.
+//
 // The keys of others are known from lists that were made anyway, for whatever reason; only
 // a user that would come first and was never listed is listed for it, once. A role with
 // one user has no choice, and makes no call for it.
-func (b *backend) poolOrder(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, err error) {
+func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, release func(), err error) {
 	switch len(users) {
 	case 0:
-		return []string{""}, nil, nil
+		return []string{""}, nil, b.own.reserve(i.account.name, ""), nil
 	case 1:
-		return users, nil, nil
+		return users, nil, b.own.reserve(i.account.name, users[0]), nil
 	}
-	own := make(map[string]int, len(users))
-	for _, user := range users {
-		if own[user], err = b.own.count(ctx, i.storage, i.account.name, user); err != nil {
-			return nil, nil, err
-		}
-	}
-	ordered, free = slices.Clone(users), make(map[string]int, len(users))
 	for {
-		for _, user := range users {
-			foreign, _ := b.full.foreignKeys(i.account.name, user)
-			free[user] = i.account.cloud.KeyQuota() - own[user] - foreign
+		ordered, free, release, err = b.holdFirst(ctx, i, users)
+		if err != nil {
+			return nil, nil, nil, err
 		}
-		slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
 		if _, known := b.full.foreignKeys(i.account.name, ordered[0]); known {
-			return ordered, free, nil
+			return ordered, free, release, nil
 		}
-		if err := b.learnForeign(ctx, i, ordered[0]); err != nil {
-			return nil, nil, err
+		err = b.learnForeign(ctx, i, ordered[0])
+		release()
+		if err != nil {
+			return nil, nil, nil, err
 		}
 	}
+}
+
+// holdFirst orders a pool's users by what is known, and holds a slot of the first.
+func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, release func(), err error) {
+	unlock, err := b.lock(ctx, "pool/"+i.account.name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer unlock()
+	free = make(map[string]int, len(users))
+	for _, user := range users {
+		own, err := b.own.count(ctx, i.storage, i.account.name, user)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		foreign, _ := b.full.foreignKeys(i.account.name, user)
+		free[user] = i.account.cloud.KeyQuota() - own - foreign
+	}
+	ordered = slices.Clone(users)
+	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
+	return ordered, free, b.own.reserve(i.account.name, ordered[0]), nil
 }
 
 // learnForeign lists a user's keys. One that turns out full is not even tried. Requests that

@@ -47,6 +47,14 @@ func TestPoolsKnowForeignKeys(t *testing.T) {
 				t.Errorf("%v", count)
 			}
 		},
+		"requests that come together fill the pool without one refusal": func(t *testing.T, v *testVault) {
+			setUp(v, 0, 3, 7)
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Delay, Delay: time.Second, Times: 40})
+			if given, refused := v.storm(20); given != 20 || refused != 0 {
+				t.Errorf("%d given, %d refused", given, refused)
+			}
+			mustCall(v, 3, 20)
+		},
 		"a user is listed once, and then no more": func(t *testing.T, v *testVault) {
 			setUp(v, 8, 5, 2)
 			leaseMany(v, 9)
@@ -78,7 +86,7 @@ func TestPoolsKnowForeignKeys(t *testing.T) {
 			leaseMany(v, 3)
 			mustCall(v, 0, 3)
 		},
-		"requests that come together share one list of a user": func(_ *testing.T, v *testVault) {
+		"requests that come together share one list of each user": func(_ *testing.T, v *testVault) {
 			setUp(v, 0, 0, 0)
 			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: time.Second}) // so that they do come together
 			var together sync.WaitGroup
@@ -86,7 +94,7 @@ func TestPoolsKnowForeignKeys(t *testing.T) {
 				together.Go(func() { _, _ = v.request(v.t.Context(), "read", "creds/app") })
 			}
 			together.Wait()
-			mustCall(v, 1, 9)
+			mustCall(v, 3, 9)
 		},
 		"a count that has proved wrong is dropped": func(t *testing.T, v *testVault) {
 			setUp(v, 10, 10, 10)
