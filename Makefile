@@ -86,9 +86,10 @@ sam: ## install the pinned aws-sam-cli, cfn-lint and moto into .cache
 	scripts/sam/install.sh
 
 .PHONY: validate
-validate: sam ## check template.yaml with sam and with cfn-lint
+validate: sam ## check template.yaml with sam and with cfn-lint, and the state machine
 	AWS_DEFAULT_REGION=eu-west-3 SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam validate --lint
 	$(SAM_VENV)/bin/cfn-lint -t template.yaml -c I
+	$(SAM_VENV)/bin/python scripts/sam/states.py functions/revoke.asl.json
 
 .PHONY: sam-build
 sam-build: sam ## build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
@@ -133,12 +134,14 @@ test-functions: build vault auth-aws build-functions sam ## run both functions u
 		go test -race -count=1 -timeout 15m ./functions/acceptance
 
 .PHONY: bench-functions
-bench-functions: build vault auth-aws build-functions sam ## size, start and peak memory of the functions (bars: 20 MB, 100 ms, 128 MB)
+bench-functions: build vault auth-aws build-functions sam ## size, start, peak memory and calls of the functions (bars: 20 MB, 100 ms, 128 MB)
 	@rm -f .cache/functions/bench.txt
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
 		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance" \
 		> .cache/functions/bench.part || { cat .cache/functions/bench.part; exit 1; }
 	@cat .cache/functions/bench.part && mv .cache/functions/bench.part .cache/functions/bench.txt
+	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+		go test -run '^$$' -bench OneMessage -benchtime 100x ./functions/acceptance
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin

@@ -64,6 +64,23 @@ func OpenAccess(ctx context.Context, getenv func(string) string, wanted []string
 	return a, nil
 }
 
+// AccountNames returns the names of Vault's accounts, or of the environment's one.
+func AccountNames(ctx context.Context, getenv func(string) string, userAgent string, log *slog.Logger) ([]string, error) {
+	config, hasVault, err := vault.ReadConfig(getenv)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	if !hasVault {
+		return []string{environmentAccount}, nil
+	}
+	a := &Access{userAgent: userAgent}
+	if a.session, err = vault.Open(ctx, config, log); err != nil {
+		return nil, err
+	}
+	defer a.close(ctx, log)
+	return a.session.AccountNames(ctx)
+}
+
 func (a *Access) close(ctx context.Context, log *slog.Logger) {
 	if err := a.Close(ctx); err != nil {
 		log.WarnContext(ctx, "the function's token could not be revoked: it ends by itself at its TTL", "problem", err.Error())

@@ -13,8 +13,9 @@ import (
 
 // Event is one order to a function.
 type Event[E any] struct {
-	RunID string // the scheduled time, where there is one: the same for every attempt
-	Body  E
+	RunID  string // the scheduled time, where there is one: the same for every attempt
+	Queued bool   // it is a message of a queue, which delivers it again where it fails
+	Body   E
 }
 
 // EventRefusedError tells that an invocation is none of those that the function knows.

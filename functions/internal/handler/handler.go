@@ -77,6 +77,7 @@ func handleMessage[E any](ctx context.Context, message events.SQSMessage, left i
 	if err != nil {
 		return err
 	}
+	event.Queued = true
 	_, err = run(ctx, event)
 	return err
 }

@@ -66,6 +66,9 @@ func queue(bodies ...string) json.RawMessage {
 
 func TestABatchAnswersWithWhatFailedAlone(t *testing.T) {
 	answer, err := Handle(t.Context(), queue(`{"mode":"fails"}`, `{}`, `{"mod":1}`), func(_ context.Context, event Event[order]) (any, error) {
+		if !event.Queued {
+			t.Error("the run does not know that it is a message's")
+		}
 		if event.Body.Mode == "fails" {
 			return nil, errors.New("it fails")
 		}

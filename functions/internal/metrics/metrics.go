@@ -115,3 +115,10 @@ func write(w io.Writer, function string, at time.Time, byProvider map[string]val
 	}
 	return nil
 }
+
+// Judge writes the metrics of a judgement over all accounts' plans.
+func Judge(w io.Writer, function string, tripped bool, failed int) error {
+	v := values{"AccountsUnplanned": float64(failed)}
+	v.flag("BreakerTripped", tripped)
+	return write(w, function, time.Now(), map[string]values{"all": v})
+}

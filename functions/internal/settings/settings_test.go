@@ -39,12 +39,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
 		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s",
+		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{})
 	const day = 24 * time.Hour
 	want := Sweep{
 		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
 		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100,
 		AllowEmptyLedger: true, Workers: 32, Reserve: 2 * time.Second,
+		RunMaxKeys: 70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", got, want, err)
@@ -80,6 +82,8 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"days beyond counting":                     {[]string{"MAX_AGE", "999999999d"}, "MAX_AGE"},
 		"a pattern that cannot match":              {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
 		"a yes instead of true":                    {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
+		"a run's percentage above 100":             {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},
+		"no accounts at once":                      {[]string{"CONCURRENCY", "0"}, "CONCURRENCY"},
 		"no workers":                               {[]string{"WORKERS", "0"}, "WORKERS"},
 	}
 	for name, test := range cases {

@@ -28,13 +28,32 @@ type Sweep struct {
 	AllowEmptyLedger bool
 	Workers          int
 	Reserve          time.Duration
+
+	// Of a state machine's run, over all accounts together.
+	RunMaxKeys    int
+	RunMaxPercent int
+	Approval      bool // a person is asked before anything is changed
+	Concurrency   int  // accounts at once
 }
+
+// The phases of a run over many accounts. An event without phase sweeps its accounts.
+const (
+	PhaseDispatch = "dispatch" // sends a message for each account
+	PhaseList     = "list"     // writes the accounts down, for a state machine
+	PhasePlan     = "plan"     // plans one account, or a part of it
+	PhaseJudge    = "judge"    // judges the plans of all accounts together
+	PhaseApply    = "apply"    // applies one part of one account's plan
+)
 
 // SweepEvent is what an event may say to revoke-expired-keys.
 type SweepEvent struct {
 	Mode     string            `json:"mode,omitempty"`
 	Accounts []string          `json:"accounts,omitempty"`
 	Resume   map[string]string `json:"resume,omitempty"` // cursors of an earlier result, by account
+
+	Phase string   `json:"phase,omitempty"` // one of the Phase constants; empty: a sweep
+	Part  int      `json:"part,omitempty"`  // of one account's plan, from 0
+	Plans []string `json:"plans,omitempty"` // to be applied: the checksum of each part
 }
 
 // ReadSweep reads the settings of revoke-expired-keys. Every error names its setting.
@@ -52,7 +71,27 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 	if err := s.chooseAccounts(event.Accounts); err != nil {
 		return Sweep{}, err
 	}
-	return s, nil
+	return s, event.check()
+}
+
+// check refuses a phase that nobody knows, and one of a single account that names none.
+func (e SweepEvent) check() error {
+	switch e.Phase {
+	case "", PhaseDispatch, PhaseList, PhaseJudge:
+		return nil
+	case PhasePlan:
+		if len(e.Accounts) != 1 || e.Part < 0 {
+			return fmt.Errorf("the event's phase is %q: it needs one account, and a part of 0 or more", e.Phase)
+		}
+		return nil
+	case PhaseApply:
+		if len(e.Accounts) != 1 || e.Part < 0 || e.Part >= len(e.Plans) {
+			return fmt.Errorf("the event's phase is %q: it needs one account, the checksums of its plan, and a part of it", e.Phase)
+		}
+		return nil
+	default:
+		return fmt.Errorf("the event's phase is %q: give %q or nothing; the others are a state machine's", e.Phase, PhaseDispatch)
+	}
 }
 
 // check compares settings with each other. Out of order, a key would be deactivated or
@@ -85,5 +124,9 @@ func sweepRows() []row[Sweep] {
 		{"ALLOW_EMPTY_LEDGER", "false", "believe a ledger that is empty, or has less than half of the keys that it had, although keys would become orphans by it", "true or false", boolean(func(s *Sweep) *bool { return &s.AllowEmptyLedger })},
 		{"WORKERS", "4", "users and keys of an account that are worked on at once", "1 to 32", number(func(s *Sweep) *int { return &s.Workers }, 1, 32)},
 		{"RESERVE", "10s", "time left for the report when the function's own time ends", "1s or more", duration(func(s *Sweep) *time.Duration { return &s.Reserve }, time.Second)},
+		{"RUN_MAX_KEYS", "1000", "plans of a state machine's run that change more keys together are not applied, none of them", "1 to 10000000", number(func(s *Sweep) *int { return &s.RunMaxKeys }, 1, 10_000_000)},
+		{"RUN_MAX_PERCENT", "10", "plans of a state machine's run that change a greater part of all accounts' keys are not applied, none of them", "1 to 100", number(func(s *Sweep) *int { return &s.RunMaxPercent }, 1, 100)},
+		{"APPROVAL", "false", "a state machine's run waits for a person before it applies the plans", "true or false", boolean(func(s *Sweep) *bool { return &s.Approval })},
+		{"CONCURRENCY", "10", "accounts that a state machine's run works on at once", "1 to 1000", number(func(s *Sweep) *int { return &s.Concurrency }, 1, 1000)},
 	}
 }

@@ -112,7 +112,8 @@ func (w *walk) applyOne(ctx context.Context, planned Finding) (Outcome, string, 
 }
 
 // again looks whether a planned key is as it was, in the cloud first and in the ledger
-// second. It returns an outcome where nothing is to be done.
+// second. One that is only switched off since is taken for what an attempt that was cut off
+// has left: the first half of what is to be done. It returns an outcome where nothing is to be done.
 func (w *walk) again(ctx context.Context, planned Finding) (Outcome, string, error) {
 	keys, err := w.cloud.ListKeys(ctx, planned.User)
 	if err != nil && !isGone(err) {
@@ -122,14 +123,19 @@ func (w *walk) again(ctx context.Context, planned Finding) (Outcome, string, err
 	if i < 0 {
 		return OutcomeGone, "", nil
 	}
-	if !planned.listedAs(keys[i]) {
+	switchedOff := planned.switchedOff(keys[i])
+	if !planned.listedAs(keys[i]) && !switchedOff {
 		return OutcomeDrifted, "it has changed since the plan was made", nil
 	}
 	l := w.judge(ctx, planned.User, keys[i:i+1])
 	if l.err != nil {
 		return "", "", l.err
 	}
-	if d := l.decisions[0]; d.class != planned.Class || d.action != planned.Action {
+	d := l.decisions[0]
+	if switchedOff && planned.Action == ActionDeactivate && d.class == planned.Class {
+		return OutcomeDeactivated, "it was switched off already", nil
+	}
+	if d.class != planned.Class || d.action != planned.Action {
 		return OutcomeDrifted, "it is to be treated otherwise than when the plan was made: " + d.reason, nil
 	}
 	return "", "", nil

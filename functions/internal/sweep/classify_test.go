@@ -145,7 +145,7 @@ func TestCapsAreExact(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			s := settings.Sweep{MaxKeys: test.keys, MaxPercent: test.percent}
-			if got := tripped(s, Counts{Planned: test.planned, Seen: test.seen}); (got != "") != test.trips {
+			if got := Tripped(s, test.planned, test.seen); (got != "") != test.trips {
 				t.Errorf("got %q", got)
 			}
 		})

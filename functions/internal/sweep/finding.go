@@ -182,3 +182,10 @@ func (f Finding) listedAs(key provider.Key) bool {
 	return f.AccessKey == key.ID && f.Label == key.Label && f.Active == key.Active && f.Created.Equal(key.Created) &&
 		f.Changed.Equal(key.Changed) && f.Expires.Equal(key.Expires) && f.Due.Equal(key.Due)
 }
+
+// switchedOff tells whether a key is as it was planned, but switched off, with the date that
+// it gets by that where it had none. A date is resent in whole seconds.
+func (f Finding) switchedOff(key provider.Key) bool {
+	return f.Active && !key.Active && f.AccessKey == key.ID && f.Label == key.Label && f.Created.Equal(key.Created) &&
+		(f.Expires.IsZero() || f.Expires.Sub(key.Expires).Abs() < time.Second) && f.Due.Equal(key.Due)
+}

@@ -85,15 +85,21 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		failed.Keys += r.Counts.Failed
 		result.Accounts = append(result.Accounts, r)
 	}
+	err = job.finish(&result, failed)
+	return result, err
+}
+
+// finish ends a run, and returns its failure or nothing.
+func (job Job) finish(result *Result, failed *FailedError) error {
 	result.Took = time.Since(result.Started)
 	if missing := job.missing(); len(missing) > 0 {
 		failed.Accounts = append(failed.Accounts, missing...)
 		failed.Err = errors.Join(failed.Err, errors.New("ACCOUNTS names accounts that do not exist"))
 	}
 	if len(failed.Accounts) > 0 || failed.Keys > 0 {
-		return result, failed
+		return failed
 	}
-	return result, nil
+	return nil
 }
 
 // chosen are the accounts that the settings ask for.
@@ -177,7 +183,7 @@ func (job Job) sweep(ctx context.Context, account Account, result *Result, r *Ac
 	defer func() { r.Counts = w.counts }()
 	r.Partial = w.partial
 	outcome := OutcomePlanned
-	switch r.Tripped = tripped(job.Settings, w.counts); {
+	switch r.Tripped = Tripped(job.Settings, w.counts.Planned, w.counts.Seen); {
 	case problem != nil:
 		outcome = OutcomeNotReached
 	case r.Tripped != "":

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
@@ -54,7 +55,16 @@ func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*Swe
 	if result.Started.IsZero() {
 		return nil, runErr // there was no run
 	}
-	places, keepErr := s.keep(ctx, result.Started,
+	places, keepErr := s.tell(ctx, about, result)
+	if s.Queued && keepErr == nil { // else it comes again, and would pass the rest on once more
+		runErr = s.passOn(ctx, event, result, runErr)
+	}
+	return answerSweep(result, places), first(runErr, keepErr)
+}
+
+// tell keeps the report of a sweep, logs its sum and writes its metrics.
+func (s Surroundings) tell(ctx context.Context, about report.About, result sweep.Result) ([]string, error) {
+	places, err := s.keep(ctx, result.Started,
 		file{".json", "application/json", func(w io.Writer) error { return report.SweepJSON(w, about, result) }},
 		file{".html", "text/html; charset=utf-8", func(w io.Writer) error { return report.SweepHTML(w, about, result) }},
 	)
@@ -62,7 +72,7 @@ func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*Swe
 	if err := metrics.Sweep(s.Metrics, s.Function, result); err != nil {
 		s.Log.WarnContext(ctx, "metrics lost", "problem", err.Error())
 	}
-	return answerSweep(result, places), first(runErr, keepErr)
+	return places, err
 }
 
 // sweep takes what it needs from Vault and gives it back.
@@ -72,6 +82,10 @@ func (s Surroundings) sweep(ctx context.Context, config settings.Sweep, resume m
 		return sweep.Result{}, err
 	}
 	defer s.close(ctx, access)
+	return sweep.Run(ctx, s.job(access, config, resume))
+}
+
+func (s Surroundings) job(access *cloud.Access, config settings.Sweep, resume map[string]string) sweep.Job {
 	job := sweep.Job{
 		Settings: config, Accounts: access.Accounts(), Ledger: access.Ledger(), Resume: resume, Log: s.Log,
 		Connect: func(ctx context.Context, account sweep.Account) (sweep.Cloud, func(), error) {
@@ -81,7 +95,7 @@ func (s Surroundings) sweep(ctx context.Context, config settings.Sweep, resume m
 	if s.Archive != nil {
 		job.Store = archive.State{Archive: s.Archive}
 	}
-	return sweep.Run(ctx, job)
+	return job
 }
 
 func answerSweep(result sweep.Result, places []string) *SweepAnswer {

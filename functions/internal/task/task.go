@@ -16,6 +16,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/queue"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
@@ -29,7 +30,9 @@ type Surroundings struct {
 	Function string          // its name in metrics and reports
 	Request  string          // id of the invocation
 	RunID    string          // the scheduled time, where there is one
+	Queued   bool            // the event is a message, which comes again where it fails
 	Archive  archive.Archive // nil: no report is kept
+	Queue    queue.Queue     // nil: a run does not fan out
 	Metrics  io.Writer
 	Log      *slog.Logger
 }

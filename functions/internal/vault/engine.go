@@ -6,8 +6,8 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +19,9 @@ import (
 
 // ledgerPage is how many keys one request to the ledger returns at most.
 const ledgerPage = 1000
+
+// accountPage is the same for the list of accounts.
+const accountPage = 1000
 
 // Account is a cloud account as the secrets engine has it, without its secrets.
 type Account struct {
@@ -48,25 +51,48 @@ type Key struct {
 	Token     provider.Secret // of temporary keys
 }
 
-// Accounts returns the accounts of the secrets engine, or those of them that are named.
-func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, error) {
-	names, err := s.list(ctx, "config", nil)
-	if err != nil {
-		return nil, err
+// AccountNames returns the names of the engine's accounts.
+func (s *Session) AccountNames(ctx context.Context) ([]string, error) {
+	var names []string
+	query := map[string][]string{"limit": {strconv.Itoa(accountPage)}}
+	for {
+		page, err := s.list(ctx, "config", query)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, page.keys...)
+		if len(page.keys) < accountPage {
+			break
+		}
+		query["after"] = []string{page.keys[len(page.keys)-1]}
 	}
-	if len(names.keys) == 0 {
+	if len(names) == 0 {
 		return nil, empty("listing the accounts of "+s.config.Engine, "the secrets engine has none: write its config first, or see VAULT_ENGINE")
+	}
+	return names, nil
+}
+
+// Accounts returns the accounts of the secrets engine, or those of the wanted ones that
+// exist. Wanted ones are read without a list: each of 10,000 messages asks for one.
+func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, error) {
+	names := wanted
+	if len(wanted) == 0 {
+		var err error
+		if names, err = s.AccountNames(ctx); err != nil {
+			return nil, err
+		}
 	}
 	info, err := s.read(ctx, "info", nil)
 	if err != nil {
 		return nil, err
 	}
 	var accounts []Account
-	for _, name := range names.keys {
-		if len(wanted) > 0 && !slices.Contains(wanted, name) {
-			continue
-		}
+	for _, name := range names {
 		config, err := s.read(ctx, "config/"+name, nil)
+		var none *VaultEmptyError
+		if errors.As(err, &none) {
+			continue // the caller finds out that it has no such account
+		}
 		if err != nil {
 			return nil, err
 		}

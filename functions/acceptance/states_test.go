@@ -1,0 +1,274 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build linux
+
+package acceptance
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// machine is RevokeStateMachine of template.yaml, executed by moto.
+type machine struct {
+	*cloudOfFunctions
+	fleet    *fleet
+	arn      string
+	approval string
+}
+
+func newMachine(t testing.TB, f *fleet, environments int, settings map[string]string) *machine {
+	t.Helper()
+	env := f.environment()
+	env["REPORT_BUCKET"], env["RUN_MAX_PERCENT"], env["RUN_MAX_KEYS"], env["CONCURRENCY"] = "reports", "100", "100000", strconv.Itoa(environments)
+	maps.Copy(env, settings)
+	m := &machine{cloudOfFunctions: newCloudOfFunctions(t, environments, env), fleet: f}
+	m.approval = m.queue("approval", nil)
+	definition, err := os.ReadFile("../revoke.asl.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The waits before a retry are cut short, and nothing else.
+	text := strings.NewReplacer("${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
+		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`, `"IntervalSeconds": 1`).Replace(string(definition))
+	m.post("/moto-api/config", map[string]any{"stepfunctions": map[string]any{"execute_state_machine": true}})
+	var made struct{ StateMachineArn string }
+	m.call("states", "CreateStateMachine", map[string]any{
+		"name": "revoke", "definition": text, "roleArn": "arn:aws:iam::123456789012:role/revoke", "type": "STANDARD",
+	}, &made)
+	m.arn = made.StateMachineArn
+	m.open()
+	return m
+}
+
+// execution is what DescribeExecution tells.
+type execution struct{ Status, Output, Error, Cause string }
+
+func (m *machine) start(input string) (arn string) {
+	m.t.Helper()
+	var started struct{ ExecutionArn string }
+	m.call("states", "StartExecution", map[string]any{"stateMachineArn": m.arn, "name": "run-1", "input": input}, &started)
+	return started.ExecutionArn
+}
+
+// wait returns an execution when it has ended.
+func (m *machine) wait(arn string, limit time.Duration) execution {
+	m.t.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(limit); ; {
+		var e execution
+		m.call("states", "DescribeExecution", map[string]any{"executionArn": arn}, &e)
+		if e.Status != "RUNNING" {
+			return e
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			m.t.Fatalf("the execution has not ended after %s", limit)
+		}
+	}
+}
+
+// mustHideSecrets searches the history of an execution, and what the function has written,
+// for secrets and whole ids of keys.
+func (m *machine) mustHideSecrets(arn string) {
+	m.t.Helper()
+	var history struct{ Events []json.RawMessage }
+	m.call("states", "GetExecutionHistory", map[string]any{"executionArn": arn, "maxResults": 1000}, &history)
+	if len(history.Events) < 5 {
+		m.t.Errorf("the history has %d events", len(history.Events))
+	}
+	text := m.written()
+	for _, event := range history.Events {
+		text += string(event)
+	}
+	hidden := append(m.fleet.sim.Secrets(), fleetToken, m.env["VAULT_SECRET_ID"])
+	for _, member := range m.fleet.members {
+		hidden = append(hidden, member.leased, member.foreign, member.own.AccessKey)
+		if member.orphan != "" {
+			hidden = append(hidden, member.orphan)
+		}
+	}
+	for _, secret := range hidden {
+		if strings.Contains(text, secret) {
+			m.t.Errorf("%s shows in the history, or in the log", secret)
+			return
+		}
+	}
+}
+
+func (m *machine) verdict() task.Verdict {
+	m.t.Helper()
+	text, err := m.invoke(`{"phase": "judge", "run_id": "run-1"}`)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return decode[task.Verdict](m.t, text)
+}
+
+func TestAStateMachineSweeps2000AccountsOnceEach(t *testing.T) {
+	t.Parallel()
+	const accounts, orphans = 2000, 500
+	f := newFleetWith(t, accounts, accounts/orphans)
+	m := newMachine(t, f, 3, nil)
+	began := time.Now()
+	arn := m.start(`{}`)
+	if got := m.wait(arn, 10*time.Minute); got.Status != "SUCCEEDED" {
+		t.Fatalf("got %+v", got)
+	}
+	t.Logf("%d accounts in %s", accounts, time.Since(began))
+	f.mustBeSwept(every)
+	f.mustHaveLeased()
+	if deletions := f.sim.CountCalls("DeleteAccessKey"); deletions != orphans {
+		t.Errorf("%d keys were deleted by %d calls", orphans, deletions)
+	}
+	m.mustHideSecrets(arn)
+}
+
+func TestABreakerOverAllAccountsChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]map[string]string{
+		"by their number": {"RUN_MAX_KEYS": "39"},
+		"by their share":  {"RUN_MAX_PERCENT": "16"}, // one of six in each account
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 40)
+			m := newMachine(t, f, 2, settings)
+			arn := m.start(`{}`)
+			got := m.wait(arn, 5*time.Minute)
+			if got.Status != "FAILED" || got.Error != "BreakerTripped" || !strings.Contains(got.Cause, "RUN_MAX_") {
+				t.Errorf("got %+v", got)
+			}
+			f.mustBeSwept(none)
+			if n := f.sim.CountCalls("UpdateAccessKey") + f.sim.CountCalls("DeleteAccessKey"); n != 0 {
+				t.Errorf("%d calls changed keys", n)
+			}
+			if items := m.moto.object(t, "s3://reports/runs/run-1/changes.json"); strings.TrimSpace(items) != "[]" {
+				t.Errorf("the items to apply are %s", items)
+			}
+			m.mustHideSecrets(arn)
+		})
+	}
+}
+
+func TestAnExecutionThatIsToReportChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 5)
+	m := newMachine(t, f, 2, nil)
+	got := m.wait(m.start(`{"mode": "report"}`), 5*time.Minute)
+	if verdict := decode[task.Verdict](t, got.Output); got.Status != "SUCCEEDED" || verdict.Verdict != task.VerdictReport || verdict.Planned != 5 {
+		t.Errorf("got %+v", got)
+	}
+	f.mustBeSwept(none)
+}
+
+func TestAPersonDecides(t *testing.T) {
+	t.Parallel()
+	for operation, test := range map[string]struct {
+		status string
+		swept  func(*member) bool
+	}{
+		"SendTaskSuccess": {"SUCCEEDED", every},
+		"SendTaskFailure": {"FAILED", none},
+	} {
+		t.Run(operation, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 5)
+			m := newMachine(t, f, 2, map[string]string{"APPROVAL": "true"})
+			arn := m.start(`{}`)
+			asked := m.mustAsk()
+			f.mustBeSwept(none)
+			answer := map[string]any{"taskToken": asked.TaskToken, "output": "{}"}
+			if operation == "SendTaskFailure" {
+				answer = map[string]any{"taskToken": asked.TaskToken, "error": "Rejected", "cause": "too many"}
+			}
+			m.call("states", operation, answer, nil)
+			if got := m.wait(arn, 5*time.Minute); got.Status != test.status {
+				t.Errorf("got %+v", got)
+			}
+			f.mustBeSwept(test.swept)
+			if asked.Verdict.Planned != 5 || asked.Verdict.Changing != 5 || asked.Verdict.Accounts != 5 {
+				t.Errorf("asked %+v", asked)
+			}
+		})
+	}
+}
+
+// question is what a person is asked.
+type question struct {
+	TaskToken string `json:"task_token"`
+	Verdict   task.Verdict
+}
+
+func (m *machine) mustAsk() question {
+	m.t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(5 * time.Minute); ; {
+		var answer struct{ Messages []message }
+		m.call("sqs", "ReceiveMessage", map[string]any{"QueueUrl": m.approval}, &answer)
+		if len(answer.Messages) > 0 {
+			return decode[question](m.t, answer.Messages[0].Body)
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			m.t.Fatal("nobody was asked")
+		}
+	}
+}
+
+// TestAStateMachineGoesOn has one account that nobody can plan, and environments that are
+// killed: one that plans, one in the middle of a change.
+func TestAStateMachineGoesOn(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 30)
+	poisoned, planned, applied := f.members[7], f.members[11], f.members[22]
+	f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: poisoned.account.ID(), Kind: cloudsim.Refuse, Status: 400})
+	m := newMachine(t, f, 2, nil)
+	kills := f.killOnce(m.cloudOfFunctions, map[*member]string{planned: "ReadUsers", applied: "DeleteAccessKey"})
+	arn := m.start(`{}`)
+	if got := m.wait(arn, 5*time.Minute); got.Status != "SUCCEEDED" {
+		t.Errorf("got %+v", got)
+	}
+	if kills.Load() != 2 {
+		t.Errorf("%d environments were killed", kills.Load())
+	}
+	f.mustBeSwept(func(m *member) bool { return m != poisoned })
+	if got := m.verdict(); got.Failed != 1 || got.Accounts != 30 {
+		t.Errorf("got %+v", got)
+	}
+	m.mustHideSecrets(arn)
+}
+
+// killOnce ends the environment that first makes such a call for a member, before the cloud
+// does what it asks for.
+func (f *fleet) killOnce(c *cloudOfFunctions, where map[*member]string) *atomic.Int64 {
+	kills := &atomic.Int64{}
+	var once sync.Map
+	f.sim.OnCall(func(call cloudsim.Call) {
+		for m, op := range where {
+			if call.Account != m.account.ID() || call.Op != op {
+				continue
+			}
+			if _, done := once.LoadOrStore(m, true); !done {
+				c.killWhere(m.name)
+				kills.Add(1)
+			}
+		}
+	})
+	return kills
+}

@@ -1,0 +1,264 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package task
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"strconv"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
+
+// A state machine's run has five steps, and the function's answer to each holds the event of
+// the next: the machine passes them on, and knows nothing of accounts and plans.
+//
+//	list   accounts.json: an event "plan" for each account
+//	plan   plans/<account>/<part>.json; again where time ran out
+//	judge  changes.json: an event "apply" for each account with something to change
+//	apply  again where time ran out
+//
+// All of it stands in the archive below runs/<run>/. Answers name accounts and numbers, and
+// no key: they stay in the execution's history.
+
+// ListAnswer is what the phase list answers.
+type ListAnswer struct {
+	Accounts    int    `json:"accounts"`
+	Items       string `json:"items"` // name in the archive
+	Concurrency int    `json:"concurrency"`
+	Judge       order  `json:"judge"` // the event of the judge
+}
+
+// StepAnswer is what the phases plan and apply answer.
+type StepAnswer struct {
+	Account string `json:"account"`
+	Part    int    `json:"part"`
+	Done    bool   `json:"done"`
+	Next    *order `json:"next,omitempty"` // the event of the next part
+
+	Seen        int    `json:"seen,omitempty"`
+	Planned     int    `json:"planned,omitempty"`
+	Deactivated int    `json:"deactivated,omitempty"`
+	Deleted     int    `json:"deleted,omitempty"`
+	Tripped     string `json:"tripped,omitempty"`
+}
+
+// PlanChangedError tells that a plan is not the one that was judged. Nothing was changed.
+type PlanChangedError struct{ Name string }
+
+// Error is a sentence for an operator.
+func (e *PlanChangedError) Error() string {
+	return e.Name + " is missing, or not the plan that was judged: nothing of it is applied; start another run"
+}
+
+// partPlan is one part of one account's plan. It holds whole key ids, which the archive
+// keeps and reports do not show.
+type partPlan struct {
+	Account  string          `json:"account"`
+	From     string          `json:"from"` // the user after which it begins
+	Cursor   string          `json:"cursor"`
+	Partial  bool            `json:"partial"`
+	Seen     int             `json:"seen"`
+	Planned  int             `json:"planned"`
+	Tripped  string          `json:"tripped,omitempty"`
+	Findings []sweep.Finding `json:"findings"`
+}
+
+func checksum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// inRun is a name below the run's own place in the archive.
+func (s Surroundings) inRun(name string) string {
+	return "runs/" + url.PathEscape(s.RunID) + "/" + name
+}
+
+func (s Surroundings) planName(account string, part int) string {
+	return s.inRun("plans/" + url.PathEscape(account) + "/" + strconv.Itoa(part) + ".json")
+}
+
+// needsRun refuses a phase that has nowhere to leave its work.
+func (s Surroundings) needsRun() error {
+	switch {
+	case s.Archive == nil:
+		return &settings.SettingsRefusedError{Err: errors.New("REPORT_BUCKET is empty, and a state machine's run keeps its plans there")}
+	case s.RunID == "":
+		return &settings.SettingsRefusedError{Err: errors.New("the event has no run_id, and a state machine's run keeps its plans by that name")}
+	default:
+		return nil
+	}
+}
+
+func (s Surroundings) putJSON(ctx context.Context, name string, value any) error {
+	_, err := s.Archive.Put(ctx, name, "application/json", func(w io.Writer) error { return json.NewEncoder(w).Encode(value) })
+	return err
+}
+
+// listAccounts writes down an event for each account.
+func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
+	if err := s.needsRun(); err != nil {
+		return nil, err
+	}
+	config, err := settings.ReadSweep(s.Getenv, event)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	orders, err := s.orders(ctx, event, settings.PhasePlan)
+	if err != nil {
+		return nil, err
+	}
+	answer := &ListAnswer{
+		Accounts: len(orders), Items: s.inRun("accounts.json"), Concurrency: config.Concurrency,
+		Judge: order{RunID: s.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhaseJudge, Mode: event.Mode}},
+	}
+	return answer, s.putJSON(ctx, answer.Items, orders)
+}
+
+// plan plans one account, from the cursor on and as far as time allows.
+func (s Surroundings) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
+	if err := s.needsRun(); err != nil {
+		return nil, err
+	}
+	config, err := settings.ReadSweep(s.Getenv, event)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	if config.Mode == settings.Enforce {
+		config.Mode, config.ModeWhy = settings.Report, "it is applied later, if the plans of all accounts are allowed together"
+	}
+	result, runErr := s.sweep(ctx, config, event.Resume)
+	defer func() { _ = result.Close() }()
+	if result.Started.IsZero() {
+		return nil, runErr
+	}
+	_, keepErr := s.tell(ctx, about, result)
+	if err := first(runErr, keepErr); err != nil {
+		return nil, err
+	}
+	return s.keepPlan(ctx, event, result)
+}
+
+// keepPlan stores what was planned. A plan that a cap stopped has no keys: it is not to be
+// applied whatever the judge says.
+func (s Surroundings) keepPlan(ctx context.Context, event settings.SweepEvent, result sweep.Result) (*StepAnswer, error) {
+	account := result.Accounts[0]
+	part := partPlan{
+		Account: account.Account, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
+		Seen: account.Counts.Seen, Planned: account.Counts.Planned, Tripped: account.Tripped, Findings: []sweep.Finding{},
+	}
+	for f, err := range result.Findings() {
+		if err != nil {
+			return nil, err
+		}
+		if f.Outcome == sweep.OutcomePlanned {
+			f.Outcome = ""
+			part.Findings = append(part.Findings, f)
+		}
+	}
+	answer := &StepAnswer{
+		Account: part.Account, Part: event.Part, Done: !part.Partial, Seen: part.Seen, Planned: part.Planned, Tripped: part.Tripped,
+	}
+	if part.Partial {
+		if part.Cursor == part.From {
+			return nil, &NoProgressError{part.Account}
+		}
+		answer.Next = &order{RunID: s.RunID, SweepEvent: settings.SweepEvent{
+			Phase: settings.PhasePlan, Mode: event.Mode, Accounts: event.Accounts, Part: event.Part + 1,
+			Resume: map[string]string{part.Account: part.Cursor},
+		}}
+	}
+	return answer, s.putJSON(ctx, s.planName(part.Account, event.Part), part)
+}
+
+// apply changes what one part of a plan names.
+func (s Surroundings) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
+	if err := s.needsRun(); err != nil {
+		return nil, err
+	}
+	config, err := settings.ReadSweep(s.Getenv, event)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	if config.Mode != settings.Enforce {
+		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("the mode is %s, and the phase apply changes keys", config.Mode)}
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	name := s.planName(event.Accounts[0], event.Part)
+	text, err := s.Archive.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if checksum(text) != event.Plans[event.Part] {
+		return nil, &PlanChangedError{name}
+	}
+	result, runErr := s.applyPlan(ctx, config, text)
+	defer func() { _ = result.Close() }()
+	if result.Started.IsZero() {
+		return nil, runErr
+	}
+	_, keepErr := s.tell(ctx, about, result)
+	if err := first(runErr, keepErr); err != nil {
+		return nil, err
+	}
+	return s.applied(event, result.Accounts[0])
+}
+
+func (s Surroundings) applyPlan(ctx context.Context, config settings.Sweep, text []byte) (sweep.Result, error) {
+	var part partPlan
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&part); err != nil {
+		return sweep.Result{}, fmt.Errorf("reading the plan: %w", err)
+	}
+	access, err := s.open(ctx, config.Accounts)
+	if err != nil {
+		return sweep.Result{}, err
+	}
+	defer s.close(ctx, access)
+	return sweep.Apply(ctx, s.job(access, config, nil), each(part.Findings))
+}
+
+func each(findings []sweep.Finding) iter.Seq2[sweep.Finding, error] {
+	return func(yield func(sweep.Finding, error) bool) {
+		for _, f := range findings {
+			if !yield(f, nil) {
+				return
+			}
+		}
+	}
+}
+
+// applied tells how a plan goes on: with the same part where time ran out, else with the next.
+func (s Surroundings) applied(event settings.SweepEvent, account sweep.AccountResult) (*StepAnswer, error) {
+	if account.Partial && !changed(account.Counts) {
+		return nil, &NoProgressError{account.Account}
+	}
+	next := event
+	if !account.Partial {
+		next.Part++
+	}
+	answer := &StepAnswer{
+		Account: account.Account, Part: event.Part, Done: next.Part == len(event.Plans),
+		Deactivated: account.Counts.Deactivated, Deleted: account.Counts.Deleted,
+	}
+	if !answer.Done {
+		answer.Next = &order{RunID: s.RunID, SweepEvent: next}
+	}
+	return answer, nil
+}

@@ -1,0 +1,282 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package task
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
+
+// line is a queue that keeps what it is sent.
+type line struct {
+	bodies []string
+	err    error
+}
+
+func (l *line) Send(_ context.Context, bodies []string) error {
+	l.bodies = append(l.bodies, bodies...)
+	return l.err
+}
+
+func around(t *testing.T, env map[string]string) (Surroundings, *line) {
+	t.Helper()
+	queue := &line{}
+	return Surroundings{
+		Getenv: func(name string) string { return env[name] }, Function: "f", RunID: "run-1", Archive: archive.Directory(t.TempDir()),
+		Queue: queue, Metrics: io.Discard, Log: slog.New(slog.DiscardHandler),
+	}, queue
+}
+
+func TestADispatchSendsEachAccountItsOwnMessage(t *testing.T) {
+	s, queue := around(t, map[string]string{"ACCOUNTS": "a,b"})
+	got, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDispatch, Mode: settings.Report})
+	want := []string{
+		`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":""}}`,
+		`{"run_id":"run-1","mode":"report","accounts":["b"],"resume":{"b":""}}`,
+	}
+	if err != nil || !reflect.DeepEqual(got, &DispatchAnswer{Accounts: 2}) || !slices.Equal(queue.bodies, want) {
+		t.Errorf("got %+v, %q and error %v", got, queue.bodies, err)
+	}
+}
+
+func TestWhatIsRefusedBeforeAnything(t *testing.T) {
+	one := []string{"a"}
+	cases := map[string]struct {
+		event  settings.SweepEvent
+		change func(*Surroundings)
+	}{
+		"a phase that nobody knows":      {settings.SweepEvent{Phase: "destroy"}, nil},
+		"a dispatch without a queue":     {settings.SweepEvent{Phase: settings.PhaseDispatch}, func(s *Surroundings) { s.Queue = nil }},
+		"a list without a bucket":        {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.Archive = nil }},
+		"a list without a name":          {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.RunID = "" }},
+		"a plan of no account":           {settings.SweepEvent{Phase: settings.PhasePlan}, nil},
+		"a plan of two accounts":         {settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{"a", "b"}}, nil},
+		"changes without a plan":         {settings.SweepEvent{Phase: settings.PhaseApply, Accounts: one}, nil},
+		"changes beyond the plan":        {settings.SweepEvent{Phase: settings.PhaseApply, Accounts: one, Part: 1, Plans: []string{"x"}}, nil},
+		"changes where only a report is": {settings.SweepEvent{Phase: settings.PhaseApply, Accounts: one, Plans: []string{"x"}}, nil},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			s, queue := around(t, nil)
+			if test.change != nil {
+				test.change(&s)
+			}
+			_, err := Revoke(t.Context(), s, test.event)
+			var refused *settings.SettingsRefusedError
+			if !errors.As(err, &refused) || len(queue.bodies) > 0 {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatIsLeftOfAnAccountIsSentOn(t *testing.T) {
+	event := settings.SweepEvent{Mode: settings.Report, Accounts: []string{"a"}, Resume: map[string]string{"a": "from"}}
+	keysFailed := &sweep.FailedError{Keys: 1, Err: errors.New("refused")}
+	cases := map[string]struct {
+		account sweep.AccountResult
+		runErr  error
+		sendErr error
+		sent    []string
+		fails   bool
+	}{
+		"a whole account":                    {sweep.AccountResult{}, nil, nil, nil, false},
+		"the rest after the cursor":          {sweep.AccountResult{Partial: true, Cursor: "to"}, nil, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, false},
+		"the same users where keys are left": {sweep.AccountResult{Partial: true, Cursor: "from", Counts: sweep.Counts{Deleted: 1}}, nil, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"from"}}`}, false},
+		"no progress at all":                 {sweep.AccountResult{Partial: true, Cursor: "from"}, nil, nil, nil, true},
+		"an account that was given up":       {sweep.AccountResult{Partial: true, Cursor: "to", Problem: "x"}, &sweep.FailedError{Accounts: []string{"a"}}, nil, nil, true},
+		"a key that failed in the last part": {sweep.AccountResult{}, keysFailed, nil, nil, true},
+		"a key that failed before the rest":  {sweep.AccountResult{Partial: true, Cursor: "to"}, keysFailed, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, false},
+		"a queue that fails":                 {sweep.AccountResult{Partial: true, Cursor: "to"}, nil, errors.New("down"), []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, true},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			s, queue := around(t, nil)
+			queue.err = test.sendErr
+			test.account.Account = "a"
+			err := s.passOn(t.Context(), event, sweep.Result{Accounts: []sweep.AccountResult{test.account}}, test.runErr)
+			if (err != nil) != test.fails || !slices.Equal(queue.bodies, test.sent) {
+				t.Errorf("got %q and error %v", queue.bodies, err)
+			}
+		})
+	}
+}
+
+// plans writes the plans of a run as its earlier steps leave them.
+func plans(t *testing.T, s Surroundings, parts map[string][]partPlan) {
+	t.Helper()
+	orders := []order{}
+	for _, account := range []string{"a", "b", "c"} {
+		orders = append(orders, order{RunID: s.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{account}}})
+		for n, part := range parts[account] {
+			if err := s.putJSON(t.Context(), s.planName(account, n), part); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.putJSON(t.Context(), s.inRun("accounts.json"), orders); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAJudgement(t *testing.T) {
+	whole := func(planned, seen int) []partPlan { return []partPlan{{Planned: planned, Seen: seen}} }
+	enforce := func(more ...string) map[string]string {
+		env := map[string]string{"MODE": "enforce", "RUN_MAX_KEYS": "5"}
+		for i := 0; i < len(more); i += 2 {
+			env[more[i]] = more[i+1]
+		}
+		return env
+	}
+	cases := map[string]struct {
+		env     map[string]string
+		mode    string
+		parts   map[string][]partPlan
+		want    Verdict
+		changes []string
+	}{
+		"small plans are applied": {
+			env: enforce(), parts: map[string][]partPlan{"a": whole(2, 50), "b": whole(3, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictApply, Accounts: 3, Changing: 2, Seen: 109, Planned: 5}, changes: []string{"a", "b"},
+		},
+		"together they are over the number": {
+			env: enforce(), parts: map[string][]partPlan{"a": whole(3, 50), "b": whole(3, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Changing: 2, Seen: 109, Planned: 6},
+		},
+		"together they are over the share": {
+			env: enforce("RUN_MAX_PERCENT", "1"), parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 49), "c": whole(0, 0)},
+			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Changing: 1, Seen: 99, Planned: 1},
+		},
+		"a report changes nothing": {
+			env: map[string]string{"MODE": "report"}, parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictReport, Accounts: 3, Changing: 1, Seen: 109, Planned: 1},
+		},
+		"an event lowers it": {
+			env: enforce(), mode: settings.Report, parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictReport, Accounts: 3, Changing: 1, Seen: 109, Planned: 1},
+		},
+		"a person is asked": {
+			env: enforce("APPROVAL", "true"), parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictApprove, Accounts: 3, Changing: 1, Seen: 109, Planned: 1}, changes: []string{"a"},
+		},
+		"nobody is asked for nothing": {
+			env: enforce("APPROVAL", "true"), parts: map[string][]partPlan{"a": whole(0, 50), "b": whole(0, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictNothing, Accounts: 3, Seen: 109},
+		},
+		"an account without a plan is left alone": {
+			env: enforce(), parts: map[string][]partPlan{"a": whole(1, 50), "b": nil, "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictApply, Accounts: 3, Failed: 1, Changing: 1, Seen: 59, Planned: 1}, changes: []string{"a"},
+		},
+		"so is one over its own cap, and its keys do not count": {
+			env: enforce("MAX_KEYS", "4"), parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(5, 50), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictApply, Accounts: 3, Refused: 1, Changing: 1, Seen: 59, Planned: 1}, changes: []string{"a"},
+		},
+		"one of whose parts was over it": {
+			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "u", Planned: 1, Seen: 50, Tripped: "x"}}, "b": whole(0, 1), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictNothing, Accounts: 3, Refused: 1, Seen: 10},
+		},
+		"the parts of an account are one plan": {
+			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "u", Planned: 1, Seen: 50}}, "b": whole(0, 1), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictApply, Accounts: 3, Changing: 1, Seen: 110, Planned: 2}, changes: []string{"a"},
+		},
+		"whose parts do not meet, it has none": {
+			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "v", Planned: 1, Seen: 50}}, "b": whole(0, 1), "c": whole(0, 9)},
+			want: Verdict{Verdict: VerdictNothing, Accounts: 3, Failed: 1, Seen: 10},
+		},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			s, _ := around(t, test.env)
+			plans(t, s, test.parts)
+			answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseJudge, Mode: test.mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := *answer.(*Verdict)
+			why := got.Why
+			got.Why, got.Items, got.Concurrency = "", "", 0
+			if got != test.want || (why != "") != (got.Verdict == VerdictTripped || test.mode != "") {
+				t.Errorf("got  %+v (%s)\nwant %+v", got, why, test.want)
+			}
+			if changes := changesOf(t, s); !slices.Equal(changes, test.changes) {
+				t.Errorf("to be applied are %q, want %q", changes, test.changes)
+			}
+		})
+	}
+}
+
+func changesOf(t *testing.T, s Surroundings) []string {
+	t.Helper()
+	text, err := s.Archive.Get(t.Context(), "runs/run-1/changes.json")
+	if err != nil || bytes.HasPrefix(text, []byte("null")) {
+		t.Fatalf("got %s and error %v", text, err)
+	}
+	var orders []order
+	if err := json.Unmarshal(text, &orders); err != nil {
+		t.Fatal(err)
+	}
+	var accounts []string
+	for _, o := range orders {
+		if o.Phase != settings.PhaseApply || o.RunID != "run-1" || len(o.Plans) == 0 {
+			t.Errorf("got %+v", o)
+		}
+		accounts = append(accounts, o.Accounts...)
+	}
+	return accounts
+}
+
+func TestAPlanThatWasChangedIsNotApplied(t *testing.T) {
+	s, _ := around(t, map[string]string{"MODE": "enforce"})
+	plans(t, s, map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}})
+	for name, account := range map[string]string{"changed": "a", "missing": "b"} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseApply, Accounts: []string{account}, Plans: []string{"0000"}})
+			var changed *PlanChangedError
+			if !errors.As(err, &changed) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestChangesGoOnUntilTheLastPart(t *testing.T) {
+	s, _ := around(t, nil)
+	event := settings.SweepEvent{Phase: settings.PhaseApply, Accounts: []string{"a"}, Plans: []string{"x", "y"}}
+	for name, test := range map[string]struct {
+		part    int
+		account sweep.AccountResult
+		next    int // -1: it is done, -2: it fails
+	}{
+		"a part that is done, and another":    {0, sweep.AccountResult{}, 1},
+		"the last part":                       {1, sweep.AccountResult{}, -1},
+		"a part for which time ran out":       {0, sweep.AccountResult{Partial: true, Counts: sweep.Counts{Deleted: 1}}, 0},
+		"a part of which nothing was reached": {0, sweep.AccountResult{Partial: true}, -2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			event := event
+			event.Part = test.part
+			got, err := s.applied(event, test.account)
+			switch {
+			case test.next == -2:
+				var none *NoProgressError
+				if !errors.As(err, &none) {
+					t.Errorf("got %+v and error %v", got, err)
+				}
+			case err != nil || got.Done != (test.next == -1) || (got.Next == nil) != got.Done || got.Next != nil && got.Next.Part != test.next:
+				t.Errorf("got %+v and error %v", got, err)
+			}
+		})
+	}
+}
