@@ -35,7 +35,7 @@ LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.no
 LAMBDA_ARCH ?= arm64
 
 # Packages whose tests need nothing but Go.
-UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /scripts/devserver -e /scripts/docrun -e /report/browser)
+UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /scripts/devserver -e /scripts/docrun -e /scripts/release -e /report/browser)
 
 .PHONY: help
 help: ## list the targets
@@ -114,7 +114,7 @@ report: ## look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/report -dir .cache/report
 
 .PHONY: test
-test: test-race test-report test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
+test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
 
 .PHONY: test-unit
 test-unit: ## run the tests that need nothing but Go, in about a minute
@@ -127,6 +127,11 @@ test-race: ## the same under the race detector
 .PHONY: test-report
 test-report: ## open the functions' report in headless Chromium
 	CHROMIUM="$$(scripts/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
+
+# Not among the others: the race detector's own builds would come on top of the two of a release.
+.PHONY: test-release
+test-release: ## make this machine's archives twice, and compare
+	go test -count=1 -timeout 15m ./scripts/release
 
 .PHONY: test-functions
 test-functions: build vault auth-aws build-functions sam ## run both functions under Lambda's emulator, with a real Vault
