@@ -69,7 +69,7 @@ func TestVaultPoliciesPermitWhatTheySayAndNothingElse(t *testing.T) {
 		{http.MethodPut, "/sys/mounts/" + m.path + "/tune", map[string]any{"max_lease_ttl": "24h"}, nil},
 		{http.MethodPut, "/sys/leases/revoke-prefix/" + m.path + "/creds/none", nil, []string{operator}},
 		{http.MethodPut, "/sys/leases/revoke-prefix/secret", nil, nil},
-		{http.MethodGet, "/sys/policies/acl/root", nil, nil},
+		{http.MethodPut, "/sys/policies/acl/" + m.path, map[string]any{"policy": "path \"*\" { capabilities = [\"read\"] }"}, nil},
 		{http.MethodPut, "/auth/token/create", nil, nil},
 		{http.MethodPut, "/auth/token/revoke-self", nil, []string{functions}}, // last: it ends the token
 	}
