@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -93,20 +94,20 @@ func (w *world) addKeys() {
 	w.foreign = w.account.AddKey(cloudsim.KeySpec{User: "app", Created: now.AddDate(0, 0, -400)}).AccessKey
 }
 
-// writePolicy writes what docs/functions.md tells an operator to write.
+// writePolicy writes what docs/examples/policies tells an operator to write, but for one path,
+// and what a sync needs besides that tunes the mount.
 func (w *world) writePolicy(without string) {
 	w.t.Helper()
-	policy := ""
-	for path, capabilities := range map[string]string{
-		"config": `"list"`, "config/*": `"read"`, "info": `"read"`, "keys": `"list"`, "creds/functions-*": `"read"`,
-		"roles": `"list"`, "roles/*": `"read"`, "static-roles": `"list"`, "static-roles/*": `"read"`, "policy/*": `"update"`,
-	} {
-		if path != without {
-			policy += fmt.Sprintf("path %q { capabilities = [%s] }\n", w.name+"/"+path, capabilities)
+	text, err := os.ReadFile("../../docs/examples/policies/vault-functions.hcl")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	policy := fmt.Sprintf("path %q { capabilities = [\"update\"] }\n", "sys/mounts/"+w.name+"/tune")
+	for line := range strings.Lines(string(text)) {
+		if without == "" || !strings.HasPrefix(line, fmt.Sprintf("path %q", "outscale/"+without)) {
+			policy += strings.ReplaceAll(line, "outscale/", w.name+"/")
 		}
 	}
-	policy += fmt.Sprintf("path %q { capabilities = [\"read\", \"update\"] }\n", "sys/mounts/"+w.name+"/tune")
-	policy += `path "auth/token/revoke-self" { capabilities = ["update"] }`
 	w.write("sys/policies/acl/"+w.name, "policy="+policy)
 }
 

@@ -209,3 +209,9 @@ func mustHide(t *testing.T, err error, secrets ...string) {
 func later(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
 
 func readable(body string) io.ReadCloser { return io.NopCloser(strings.NewReader(body)) }
+
+// justMade has the client know a user's id without asking, as it does of users that it makes.
+func (c *Client) justMade(name, id string) {
+	c.names.put(name, id)
+	c.recent.add(id)
+}

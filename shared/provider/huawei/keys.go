@@ -54,6 +54,7 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 	if err != nil {
 		return provider.IssuedKey{}, &provider.Error{Kind: provider.KindInvalid, Op: opCreateKey, Err: err}
 	}
+	c.doubt(spec.User)
 	var made provider.IssuedKey
 	err = c.forUser(ctx, opCreateKey, spec.User, func(id string) (err error) {
 		made, err = c.createKey(ctx, id, spec.User, description)

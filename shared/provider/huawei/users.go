@@ -150,6 +150,15 @@ func (c *Client) forUser(ctx context.Context, op, name string, call func(id stri
 	}
 }
 
+// doubt forgets the id of a name before a key is made with it. The user may have been renamed
+// and the name given to another since; the API would make the key all the same, and tells the
+// id in its answer but not the name. What this client has just made, lists may not show yet.
+func (c *Client) doubt(name string) {
+	if id := c.names.get(name); id != "" && !c.recent.has(id) {
+		c.names.forget(name)
+	}
+}
+
 // mayBeOfTheID tells refusals that a call with the id of a user who is gone could get. Which
 // of them it gets is not documented (a create: 400, 401, 403 and 500).
 func mayBeOfTheID(err error) bool {

@@ -90,25 +90,25 @@ func TestARefusedIDIsLookedUpAnewWhateverTheRefusal(t *testing.T) {
 	users := func(id string) exchange {
 		return exchange{status: 200, body: `{"users":[{"id":"` + id + `","name":"deploy","enabled":true}]}`}
 	}
-	spec := provider.KeySpec{User: "deploy", Label: ours, Expires: due}
+	none := exchange{status: 200, body: `{"credentials":[]}`}
 	for name, refusal := range map[string]exchange{
 		"an invalid parameter": {status: 400, body: `{"error_code":"IAM.0011","error_msg":"Request parameter user_id is invalid."}`},
 		"no permission":        {status: 403, body: `{"error":{"message":"You have no permission.","code":403}}`},
 		"not found":            {status: 404, body: `{"error":{"message":"Could not find user: 1a.","code":404}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, server := serve(t, refusal, users(wireUserID), exchange{status: 201, body: madeKey})
+			client, server := serve(t, refusal, users(wireUserID), none)
 			client.names.put("deploy", "1a")
-			_, err := client.CreateKey(t.Context(), spec)
+			_, err := client.ListKeys(t.Context(), "deploy")
 			mustDo(t, err)
 			if client.names.get("deploy") != wireUserID || server.count() != 3 {
 				t.Errorf("sent %+v", server.requests)
 			}
 		})
 		t.Run(name+", and it is the same user still", func(t *testing.T) {
-			client, server := serve(t, refusal, users(wireUserID), exchange{status: 201, body: madeKey})
+			client, server := serve(t, refusal, users(wireUserID), none)
 			client.names.put("deploy", wireUserID)
-			_, err := client.CreateKey(t.Context(), spec)
+			_, err := client.ListKeys(t.Context(), "deploy")
 			if err == nil || server.count() != 2 {
 				t.Errorf("got %v, sent %+v", err, server.requests)
 			}
@@ -117,16 +117,16 @@ func TestARefusedIDIsLookedUpAnewWhateverTheRefusal(t *testing.T) {
 	t.Run("a key that may not list users either hears what it may not", func(t *testing.T) {
 		client, _ := serve(t, exchange{status: 403, body: `{"error":{"message":"Not this.","code":403}}`}, exchange{status: 403, body: `{"error":{"message":"Nor that.","code":403}}`})
 		client.names.put("deploy", "1a")
-		_, err := client.CreateKey(t.Context(), spec)
+		_, err := client.ListKeys(t.Context(), "deploy")
 		mustBeKind(t, err, provider.KindDenied)
-		if !strings.Contains(err.Error(), opCreateKey) {
+		if !strings.Contains(err.Error(), opListKeys) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("a quota is the user's own", func(t *testing.T) {
 		client, server := serve(t, exchange{status: 400, body: `{"error":{"message":"akSkNumExceed","code":400}}`})
-		client.names.put("deploy", wireUserID)
-		_, err := client.CreateKey(t.Context(), spec)
+		client.justMade("deploy", wireUserID)
+		_, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy", Label: ours, Expires: due})
 		mustBeKind(t, err, provider.KindQuota)
 		server.sent(t)
 	})
@@ -208,4 +208,20 @@ func TestNamesThatTheCloudWouldRefuse(t *testing.T) {
 			t.Errorf("group %q: %v", group, err)
 		}
 	}
+}
+
+// A key must never be made for who had the name a moment ago.
+func TestAKeyIsMadeForWhoHasTheNameNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		_, err := w.client.ListKeys(t.Context(), testUser) // remembers the id
+		mustDo(t, err)
+		w.domain.RenameUser(testUser, "former")
+		heir := w.domain.AddUser(testUser)
+		made, err := w.client.CreateKey(t.Context(), w.spec())
+		mustDo(t, err)
+		if key, _ := w.domain.Key(made.ID); key.UserID != heir {
+			t.Errorf("the key is of user %s, who is now called %q", key.UserID, key.User)
+		}
+	})
 }

@@ -143,7 +143,7 @@ func TestCallsAsTheyGoOverTheWire(t *testing.T) {
 	for name, test := range wireCalls() {
 		t.Run(name, func(t *testing.T) {
 			client, server := serve(t, test.answer)
-			client.names.put("deploy", wireUserID)
+			client.justMade("deploy", wireUserID)
 			mustDo(t, test.do(t.Context(), client))
 			got := server.sent(t)
 			if got.target != test.target || got.body != test.body {
@@ -179,7 +179,7 @@ func TestOnlyTheOneStatusIsASuccess(t *testing.T) {
 					answer.body = ""
 				}
 				client, server := serve(t, answer)
-				client.names.put("deploy", wireUserID)
+				client.justMade("deploy", wireUserID)
 				if err := test.do(t.Context(), client); err == nil {
 					t.Errorf("%d passed for a success", status)
 				} else {
@@ -195,7 +195,7 @@ func TestOnlyTheOneStatusIsASuccess(t *testing.T) {
 func TestAnAnswerCutAnywhereShowsNoSecret(t *testing.T) {
 	for cut := range len(madeKey) {
 		client, server := serve(t, exchange{status: 201, body: madeKey[:cut]})
-		client.names.put("deploy", wireUserID)
+		client.justMade("deploy", wireUserID)
 		key, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy", Label: ours, Expires: due})
 		mustBeKind(t, err, provider.KindAmbiguous)
 		mustHide(t, err, madeSecret, wireSecret)
@@ -221,7 +221,7 @@ func TestAnAnswerToACreateIsHeldAgainstTheRequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := serve(t, exchange{status: 201, body: body})
-			client.names.put("deploy", wireUserID)
+			client.justMade("deploy", wireUserID)
 			_, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy", Label: ours, Expires: due})
 			mustBeKind(t, err, provider.KindAmbiguous)
 			mustHide(t, err, madeSecret, wireSecret)
@@ -253,7 +253,7 @@ func TestAnAnswerToAChangeIsHeldAgainstTheRequest(t *testing.T) {
 
 func TestTheCreatedKeyIsReadWhole(t *testing.T) {
 	client, _ := serve(t, exchange{status: 201, body: madeKey})
-	client.names.put("deploy", wireUserID)
+	client.justMade("deploy", wireUserID)
 	key, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy", Label: ours, Expires: due})
 	mustDo(t, err)
 	want := provider.IssuedKey{Key: provider.Key{

@@ -1,0 +1,1 @@
+path "outscale/creds/deploy" { capabilities = ["read"] }

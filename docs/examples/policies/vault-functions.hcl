@@ -1,0 +1,12 @@
+path "outscale/config"            { capabilities = ["list"] }
+path "outscale/config/*"          { capabilities = ["read"] }
+path "outscale/info"              { capabilities = ["read"] }
+path "outscale/keys"              { capabilities = ["list"] }
+path "outscale/creds/functions-*" { capabilities = ["read"] }
+path "outscale/roles"             { capabilities = ["list"] }
+path "outscale/roles/*"           { capabilities = ["read"] }
+path "outscale/static-roles"      { capabilities = ["list"] }
+path "outscale/static-roles/*"    { capabilities = ["read"] }
+path "outscale/policy/*"          { capabilities = ["update"] }
+path "sys/mounts/outscale/tune"   { capabilities = ["read"] }
+path "auth/token/revoke-self"     { capabilities = ["update"] }

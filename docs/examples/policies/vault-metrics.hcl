@@ -1,0 +1,1 @@
+path "outscale/metrics" { capabilities = ["read"] }

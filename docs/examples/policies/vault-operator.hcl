@@ -1,0 +1,17 @@
+path "outscale/config/*"       { capabilities = ["create", "read", "update", "patch", "delete"] }
+path "outscale/config"         { capabilities = ["list"] }
+path "outscale/roles/*"        { capabilities = ["create", "read", "update", "patch", "delete"] }
+path "outscale/roles"          { capabilities = ["list"] }
+path "outscale/static-roles/*" { capabilities = ["create", "read", "update", "patch", "delete"] }
+path "outscale/static-roles"   { capabilities = ["list"] }
+path "outscale/keys/*"         { capabilities = ["read", "delete"] }
+path "outscale/keys"           { capabilities = ["list"] }
+path "outscale/rotate-root/*"  { capabilities = ["update"] }
+path "outscale/rotate-role/*"  { capabilities = ["update"] }
+path "outscale/policy/*"       { capabilities = ["read", "update"] }
+path "outscale/check/*"        { capabilities = ["read"] }
+path "outscale/tidy"           { capabilities = ["update"] }
+path "outscale/tidy-status"    { capabilities = ["read"] }
+path "outscale/info"           { capabilities = ["read"] }
+path "outscale/metrics"        { capabilities = ["read"] }
+path "sys/leases/revoke-prefix/outscale/*" { capabilities = ["sudo", "update"] }

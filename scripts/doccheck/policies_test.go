@@ -1,0 +1,108 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package doccheck
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const policyFiles = root + "/docs/examples/policies/"
+
+// statement is what of a policy both clouds have.
+type statement struct {
+	Effect   string
+	Action   []string
+	Resource []string
+}
+
+// TestPoliciesOfThePagesAreTheFiles: what a page shows is what the files say, which the other
+// tests try.
+func TestPoliciesOfThePagesAreTheFiles(t *testing.T) {
+	shown := map[string][]string{ // files by the note of a page's block
+		"engine":           {"outscale-engine.json"},
+		"builder":          {"outscale-engine.json", "outscale-engine-users.json"},
+		"functions":        {"outscale-functions.json"},
+		"huawei":           {"huawei-engine.json"},
+		"huawei-functions": {"huawei-functions.json"},
+	}
+	var used []string
+	for _, page := range pages(t) {
+		for _, block := range page.Blocks {
+			name, is := strings.CutPrefix(block.Note, "policy ")
+			if !is {
+				continue
+			}
+			var files []string
+			for _, file := range shown[name] {
+				used = append(used, file)
+				files = append(files, rightsIn(t, policyFile(t, file))...)
+			}
+			if got := rightsIn(t, block.Text); !slices.Equal(got, files) {
+				t.Errorf("%s:%d shows %v, and the files %v say %v", page.Name, block.Line, got, shown[name], files)
+			}
+		}
+		for file, text := range vaultPolicies(page.Text) {
+			used = append(used, file)
+			if want := policyFile(t, file); text != want {
+				t.Errorf("%s shows as %s:\n%s\nwhich says:\n%s", page.Name, file, text, want)
+			}
+		}
+	}
+	files, err := filepath.Glob(policyFiles + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !slices.Contains(used, filepath.Base(file)) {
+			t.Errorf("no page shows %s", file)
+		}
+	}
+}
+
+// vaultPolicies are the policies that a page writes into Vault after it has linked to their
+// files, by file.
+func vaultPolicies(page string) map[string]string {
+	policies := map[string]string{}
+	linked := regexp.MustCompile(`(?s)\(examples/policies/(vault-\w+\.hcl)\).*?<<'(\w+)'\n(.*?)\n *(END|POLICY)\n`)
+	for _, match := range linked.FindAllStringSubmatch(page, -1) {
+		var lines []string
+		for line := range strings.Lines(match[3] + "\n") {
+			lines = append(lines, strings.TrimLeft(line, " "))
+		}
+		policies[match[1]] = strings.Join(lines, "")
+	}
+	return policies
+}
+
+func policyFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(policyFiles + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// rightsIn are the actions of a policy's statements, each of which allows them everywhere.
+func rightsIn(t *testing.T, text string) []string {
+	t.Helper()
+	var policy struct{ Statement []statement }
+	if err := json.Unmarshal([]byte(text), &policy); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	var rights []string
+	for _, s := range policy.Statement {
+		if s.Effect != "Allow" || len(s.Resource) > 0 && !slices.Equal(s.Resource, []string{"*"}) {
+			t.Errorf("a statement of another kind: %+v", s)
+		}
+		rights = append(rights, s.Action...)
+	}
+	return rights
+}
