@@ -148,6 +148,13 @@ func (c *accountConfig) sameTarget(other *accountConfig) bool {
 		c.signature() == other.signature()
 }
 
+// isOf tells whether a configuration is of the cloud account of another that was identified.
+// One without an account id, a performance secondary's whose primary did not verify it, is if
+// it has the same key.
+func (c *accountConfig) isOf(identified *accountConfig) bool {
+	return c.AccountID == identified.AccountID || c.AccountID == "" && c.sameTarget(identified)
+}
+
 // account is a configured cloud account with the client that speaks to it.
 type account struct {
 	name   string

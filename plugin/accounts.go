@@ -87,6 +87,7 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	b.accounts.Remove(name)
+	delete(b.givenUp, name) // whoever looks from here on sees what is written
 	if config == nil {
 		b.due.drop(name)
 		return remove(ctx, s, configPrefix+name)
@@ -103,13 +104,29 @@ func (b *backend) rememberAccount(a *account) *account {
 	return a
 }
 
-// isCurrent tells whether an account's configuration is the one in storage for certain:
-// whoever writes another forgets the account first.
-func (b *backend) isCurrent(a *account) bool {
+// giveUp keeps keys from being begun for an account until it is stored, or kept. Its caller,
+// who holds the account's lock, then looks at what needs the account: a request puts its WAL
+// entry first and looks here after, so that one of the two sees the other.
+func (b *backend) giveUp(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	current, open := b.accounts.Peek(a.name)
-	return open && current == a
+	b.givenUp[name] = true
+}
+
+// keep ends giveUp where nothing was stored.
+func (b *backend) keep(name string) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	delete(b.givenUp, name)
+}
+
+// standing tells whether an account's configuration is the one in storage for certain, since
+// whoever writes another forgets the account first, and whether it is being given up.
+func (b *backend) standing(a *account) (current, givenUp bool) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	open, ok := b.accounts.Peek(a.name)
+	return ok && open == a, b.givenUp[a.name]
 }
 
 // forgetAccount drops the client of an account whose configuration another node

@@ -49,6 +49,7 @@ type backend struct {
 
 	accountsLock sync.Mutex
 	accounts     *simplelru.LRU[string, *account]
+	givenUp      map[string]bool // accounts that no key is begun for; guarded by accountsLock, see giveUp
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
@@ -95,7 +96,7 @@ func newBackend(build Build, open opener) *backend {
 	active := newActiveKeys()
 	b := &backend{
 		build: build, open: open,
-		accounts: newAccounts(), locks: map[string]*pathLock{},
+		accounts: newAccounts(), givenUp: map[string]bool{}, locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
 		active: active, full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(active.knows), hung: newHungRequests(),
 		metrics: newMetrics(),

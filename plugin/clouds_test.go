@@ -69,7 +69,8 @@ func inBothClouds(t *testing.T, tests map[string]func(t *testing.T, v *testVault
 	inHuawei(t, tests)
 }
 
-// openSimulated is the opener of the shipped plugin, but for the network.
+// openSimulated is the opener of the shipped plugin, but for the network. Without a base it is
+// the shipped one.
 func (v *testVault) openSimulated(c *accountConfig) (provider.Cloud, error) {
 	if v.base == nil {
 		return openCloud("test")(c)

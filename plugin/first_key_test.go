@@ -185,6 +185,16 @@ func TestFirstKey(t *testing.T) {
 			}
 			v.mustHaveNoFirstKeys()
 		},
+		"it turns one that is not used": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			other := v.sim.AddAccount("999999999999")
+			other.SetLogin("other@example.com", testPassword)
+			v.write("config/default", "login=other@example.com", "password="+testPassword)
+			if id := v.accountConfig().AccountID; id != "999999999999" {
+				t.Errorf("account %s", id)
+			}
+			v.mustHaveNoFirstKeys()
+		},
 		"a key that does not work is deleted with the login": func(t *testing.T, v *testVault) {
 			v.sim.Order(cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.Refuse, Status: 500})
 			resp, err := v.try(logical.UpdateOperation, "config/default", v.signInFields()...)

@@ -54,6 +54,14 @@ func TestAFleetOfAccounts(t *testing.T) {
 				t.Errorf("%d storage calls for %d accounts", n, fleet)
 			}
 		},
+		"the metrics read no configuration that is in memory": func(t *testing.T, v *testVault) {
+			v.mustTick()
+			reads := v.countStorage(configPrefix)
+			v.scrape()
+			if n := reads(); n > 1 {
+				t.Errorf("%d storage calls", n)
+			}
+		},
 		"static roles are read once a tick for all accounts": func(t *testing.T, v *testVault) {
 			const roles = 50
 			for i := range roles {

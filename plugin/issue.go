@@ -124,12 +124,17 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 // stillConfigured looks at the account once more now that the WAL entry keeps it from being
 // deleted or pointed elsewhere: what was done just before would strand the key.
 func (b *backend) stillConfigured(ctx context.Context, i issuance, key recordedKey) error {
-	if b.isCurrent(i.account) {
+	current, givenUp := b.standing(i.account)
+	if current && !givenUp {
 		return nil
 	}
-	config, err := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
-	if err == nil && config != nil && (config.AccountID == key.entry.AccountID || config.AccountID == "") {
-		return nil
+	var err error
+	if !givenUp {
+		var config *accountConfig
+		config, err = load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
+		if err == nil && config != nil && config.isOf(i.account.config) {
+			return nil
+		}
 	}
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()

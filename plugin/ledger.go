@@ -247,8 +247,13 @@ func identityPaths(ctx context.Context, s logical.Storage, account, user string)
 
 // accountInUse tells whether anything in the ledger or the WAL needs an account as
 // it is configured: its keys could not be found, and so not revoked, through
-// another one.
-func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account string) (string, error) {
+// another one. What has the label of made is left out. The WAL is read first: a key is in
+// the ledger before it leaves the WAL.
+func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
+	pending, err := pendingKeys(ctx, s)
+	if err != nil {
+		return "", err
+	}
 	leased := 0
 	for _, err := range leasedKeys(ctx, s, account) {
 		if err != nil {
@@ -266,11 +271,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account s
 	if len(static) > 0 {
 		return fmt.Sprintf("%d static roles", len(static)), nil
 	}
-	pending, err := pendingKeys(ctx, s)
-	if err != nil {
-		return "", err
-	}
-	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account }) {
+	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account && p.Label != made }) {
 		return "requests whose keys are still being cleaned up", nil
 	}
 	return "", nil

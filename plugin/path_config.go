@@ -134,6 +134,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return nil, err
 	}
 	defer unlock()
+	defer b.keep(name)
 	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return append(warnings, more...), err
 	}
 	if before == nil || !before.sameTarget(config) {
-		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "an unverified key or endpoint may belong to another cloud account: leave out verify=false"); err != nil {
+		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud account: leave out verify=false"); err != nil {
 			return nil, err
 		}
 		config.AccountID, config.Identity = "", provider.Identity{}
@@ -191,11 +192,11 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 		return a, nil, nil
 	}
 	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
-	if err := b.refuseIfUsed(ctx, s, name, before, why); err != nil {
-		return nil, nil, err
-	}
 	if config.KeyLabel == before.KeyLabel {
-		config.KeyLabel = ""
+		config.KeyLabel = "" // else it is a first key's
+	}
+	if err := b.refuseIfUsed(ctx, s, name, before, config.KeyLabel, why); err != nil {
+		return nil, nil, err
 	}
 	config.Previous, config.Retired = nil, nil
 	return a, before.leftBehind(), forgetOwnKeys(ctx, s, name)
@@ -210,12 +211,18 @@ func (b *backend) storeJudged(ctx context.Context, s logical.Storage, a *account
 }
 
 // refuseIfUsed fails where keys of the account are still to be revoked: they could
-// not be found, let alone deleted, through another cloud account.
-func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name string, before *accountConfig, why string) error {
+// not be found, let alone deleted, through another cloud account. Where it does not fail the
+// account is given up: the caller stores it, or keeps it. made is the label of the first key
+// that the change itself has made, if any.
+func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name string, before *accountConfig, made, why string) error {
 	if before == nil {
 		return nil
 	}
-	use, err := b.accountInUse(ctx, s, name)
+	use, err := b.accountInUse(ctx, s, name, made)
+	if err == nil && use == "" { // and no request that has begun meanwhile needs it, nor will one
+		b.giveUp(name)
+		use, err = b.accountInUse(ctx, s, name, made)
+	}
 	if err != nil {
 		return err
 	}
@@ -232,11 +239,12 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 		return nil, err
 	}
 	defer unlock()
+	defer b.keep(name)
 	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
 	if err != nil || before == nil {
 		return nil, err
 	}
-	if err := b.refuseIfUsed(ctx, req.Storage, name, before, "without it their keys cannot be revoked"); err != nil {
+	if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "without it their keys cannot be revoked"); err != nil {
 		return respond(err)
 	}
 	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {

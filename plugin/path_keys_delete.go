@@ -43,7 +43,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 	if err := entry.refuseKept(); err != nil {
 		return err
 	}
-	a, err := b.account(ctx, s, entry.Account)
+	a, err := b.identified(ctx, s, entry.Account)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ type accountMetric struct {
 	censusView
 }
 
-// accountMetrics reads the configurations, which are few.
+// accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
 func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]accountMetric, error) {
 	names, err := accountNames(ctx, s)
 	if err != nil {
@@ -72,7 +72,7 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 	}
 	var accounts []accountMetric
 	for _, name := range names {
-		config, err := load[accountConfig](ctx, s, configPrefix+name)
+		config, err := b.accountConfig(ctx, s, name)
 		if err != nil {
 			return nil, err
 		}

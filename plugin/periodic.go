@@ -114,6 +114,9 @@ func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error
 			b.due.note(entry) // renewed since
 		default:
 			tried = true
+			if a, err = b.identified(ctx, s, a.name); err != nil {
+				return errors.Join(walked, err)
+			}
 			if err := b.reapKey(ctx, s, a, entry); err != nil {
 				return errors.Join(walked, err)
 			}

@@ -201,6 +201,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	// The removal of a dead key can wait for the reaper, and a storm of late revokes needs no
 	// cloud call.
 	if a.isDead(entry, time.Now()) {
+		b.revokedBefore.Delete(lease.AccessKey) // the reaper may have come before the last attempt failed
 		return nil
 	}
 	if _, failed := b.revokedBefore.Load(lease.AccessKey); failed {
@@ -216,7 +217,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 // leaseAccount returns the account of a lease, provided that it still is the cloud
 // account that the key was made in.
 func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*account, error) {
-	a, err := b.account(ctx, s, lease.Account)
+	a, err := b.identified(ctx, s, lease.Account)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -85,18 +86,17 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 	if pending.kind() == keylabel.KindRoot {
 		b.forgetAccount(pending.Account) // whether a rotation got as far as storing its key is in storage
 	}
-	a, err := b.account(ctx, req.Storage, pending.Account)
+	a, err := b.identified(ctx, req.Storage, pending.Account)
 	if err != nil {
 		return err
 	}
 	if a.config.AccountID != pending.AccountID {
 		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
 	}
+	looked := a.searches.count(pending.Label)
 	removed, err := b.rollbackLabelled(ctx, req.Storage, a, pending)
-	if err != nil && ctx.Err() != nil {
-		b.hung.note(pending.Label)
-	}
 	if err != nil {
+		b.noteHung(ctx, pending, a.searches.count(pending.Label) > looked)
 		return err
 	}
 	b.hung.forget(pending.Label)
@@ -107,6 +107,18 @@ func (b *backend) rollback(ctx context.Context, req *logical.Request, kind strin
 		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
 	}
 	return nil
+}
+
+// noteHung has an entry that has used its time up let others go first. A search that came
+// further does not hang: it goes on soon, however many ticks it takes.
+func (b *backend) noteHung(ctx context.Context, pending pendingKey, cameFurther bool) {
+	if timeLeft(ctx) > time.Second { // the pacer does not wait for a turn that comes too late
+		return
+	}
+	if cameFurther {
+		b.hung.forget(pending.Label)
+	}
+	b.hung.note(pending.Label)
 }
 
 // rollbackLabelled removes what carries the entry's label. A static role is held meanwhile:
@@ -164,6 +176,11 @@ func removeLabelledUsers(ctx context.Context, s logical.Storage, a *account, pen
 }
 
 func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
+	defer func() {
+		if err == nil {
+			a.searches.end(pending.Label)
+		}
+	}()
 	owner := pending.User // by its name of today: the ledger knows the former one
 	keys, err := a.cloud.ListKeys(ctx, owner)
 	if provider.KindOf(err) == provider.KindNotFound && owner != "" {

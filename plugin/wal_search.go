@@ -19,18 +19,17 @@ type searches struct {
 	looked map[string]map[string]bool
 }
 
-// begin makes sure, once a search, that the account that is asked is the key's. Finding out
-// whose key signs may itself take dozens of calls.
+// begin makes sure, once a search, that the account that is asked is the key's.
 func (s *searches) begin(ctx context.Context, a *account, pending pendingKey, cause error) error {
 	if s.has(pending.Label, "") {
 		return nil
 	}
-	who, err := a.cloud.WhoAmI(ctx)
+	account, err := a.cloud.AccountID(ctx)
 	if err != nil {
 		return err
 	}
-	if who.AccountID != pending.AccountID {
-		return fmt.Errorf("the configured key is of another account (%s): %w", who.AccountID, cause)
+	if account != pending.AccountID {
+		return fmt.Errorf("the configured key is of another account (%s): %w", account, cause)
 	}
 	s.add(pending.Label, "")
 	return nil
@@ -52,6 +51,13 @@ func (s *searches) add(label, user string) {
 		s.looked[label] = map[string]bool{}
 	}
 	s.looked[label][user] = true
+}
+
+// count grows as a search comes further.
+func (s *searches) count(label string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.looked[label])
 }
 
 func (s *searches) end(label string) {
@@ -87,7 +93,6 @@ func userRenamed(ctx context.Context, a *account, pending pendingKey, cause erro
 		}
 		a.searches.add(pending.Label, name)
 	}
-	a.searches.end(pending.Label)
 	return "", nil, nil
 }
 

@@ -52,6 +52,10 @@ type Relabeler interface {
 type Caller interface {
 	WhoAmI(ctx context.Context) (Whoami, error)
 
+	// AccountID is the part of WhoAmI that costs one call: on a large account the identity
+	// takes dozens.
+	AccountID(ctx context.Context) (string, error)
+
 	// OwnKey is the signing key as the cloud lists it: one call, which also proves
 	// that the key works.
 	OwnKey(ctx context.Context) (Key, error)

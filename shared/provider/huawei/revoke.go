@@ -80,7 +80,7 @@ func (c *Client) confirmGone(ctx context.Context, ref provider.KeyRef, cause err
 	if c.recent.has(ref.ID) {
 		return notYetKnown(opShowKey, cause)
 	}
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return fmt.Errorf("access key %s was not found, but whether it is gone cannot be confirmed: %w", ref.ID, err)
 	}

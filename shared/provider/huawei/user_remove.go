@@ -110,7 +110,7 @@ func (c *Client) confirmUserRemoved(ctx context.Context, ref provider.UserRef) e
 	if c.recent.has(ref.ID) || c.recent.has(ref.Label) {
 		return notYetKnown(opListUsers, fmt.Errorf("user %s was not found", ref.Name))
 	}
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return fmt.Errorf("user %s was not found, but whether it is gone cannot be confirmed: %w", ref.Name, err)
 	}

@@ -17,7 +17,7 @@ const opListDomains = "KeystoneListAuthDomains"
 // WhoAmI implements provider.Caller: the signing key tells its user's id, and the user
 // its name. A user needs no permission for its own key, but may lack one for itself.
 func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
 	}
@@ -41,7 +41,7 @@ func (c *Client) session() provider.Key { return provider.Key{ID: c.accessKey, A
 // OwnKey implements provider.Caller.
 func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 	if c.temporary {
-		_, err := c.accountID(ctx) // proves that the key works
+		_, err := c.AccountID(ctx) // proves that the key works
 		return c.session(), err
 	}
 	own, err := c.showKey(ctx, c.accessKey)
@@ -97,13 +97,13 @@ func (c *Client) domainID(ctx context.Context) (string, error) {
 	if c.configuredDomain != "" {
 		return c.configuredDomain, nil
 	}
-	return c.domain.get(ctx, func() (string, error) { return c.accountID(ctx) })
+	return c.domain.get(ctx, func() (string, error) { return c.AccountID(ctx) })
 }
 
-// accountID is the account that the cloud says the key belongs to, asked anew: what is
+// AccountID implements provider.Caller: the account that the cloud says the key belongs to, asked anew: what is
 // configured or remembered proves nothing. Configuration stands in for an answer only
 // where the key may see neither its account nor its own user.
-func (c *Client) accountID(ctx context.Context) (string, error) {
+func (c *Client) AccountID(ctx context.Context) (string, error) {
 	told, err := c.askDomain(ctx)
 	switch {
 	case err != nil:

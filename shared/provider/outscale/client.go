@@ -48,7 +48,7 @@ type Config struct {
 	// know. It must not block.
 	Observe func(provider.Kind)
 
-	// Base replaces the network, in tests.
+	// Base sends, with TLS settings of its own; nil: one is made with TLS.
 	Base http.RoundTripper
 }
 

@@ -79,7 +79,7 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 
 // confirmUserRemoved believes that a user is gone where the right account says so.
 func (c *Client) confirmUserRemoved(ctx context.Context, ref provider.UserRef) error {
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return fmt.Errorf("user %s was not found, but whether it is gone cannot be confirmed: %w", ref.Name, err)
 	}

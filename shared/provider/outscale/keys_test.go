@@ -21,7 +21,7 @@ func TestAKeyIsMadeListedMovedAndRevoked(t *testing.T) {
 			if made.User != user || made.Label != spec.Label || !made.Expires.Equal(spec.Expires) || !made.LiveAt(time.Now()) || made.Created.IsZero() {
 				t.Errorf("got %v, want what was asked for: %v", made, spec)
 			}
-			_, err = w.as(t, cloudsim.Credentials{AccessKey: made.ID, SecretKey: made.Secret.Reveal()}).accountID(t.Context())
+			_, err = w.as(t, cloudsim.Credentials{AccessKey: made.ID, SecretKey: made.Secret.Reveal()}).AccountID(t.Context())
 			if user == "" {
 				mustDo(t, err) // signs for the root user
 			} else {

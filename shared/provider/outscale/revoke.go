@@ -109,7 +109,7 @@ func (c *Client) deactivateUntil(ctx context.Context, ref provider.KeyRef, expir
 // alone does not say so: OUTSCALE answers 4000 when the key that signs the call
 // is the one that is gone, and another account knows none of our keys.
 func (c *Client) confirmGone(ctx context.Context, ref provider.KeyRef, cause error) error {
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return fmt.Errorf("access key %s was not found, but whether it is gone cannot be confirmed: %w", ref.ID, err)
 	}

@@ -21,7 +21,7 @@ const maxUsersAsked = 50
 // comes from ReadAccounts, and the owner of the key is the EIM user whose list
 // of keys has it; the root user where none has.
 func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
-	account, err := c.accountID(ctx)
+	account, err := c.AccountID(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
 	}
@@ -48,8 +48,8 @@ func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 	return own[0], nil
 }
 
-// accountID reads the 12 digits of the account that the key belongs to.
-func (c *Client) accountID(ctx context.Context) (string, error) {
+// AccountID implements provider.Caller. It reads the 12 digits of the account that the key belongs to.
+func (c *Client) AccountID(ctx context.Context) (string, error) {
 	const op = "ReadAccounts"
 	answer, resp, err := c.api.readAccounts(ctx, osc.ReadAccountsRequest{})
 	if err := c.fault(op, resp, err); err != nil {

@@ -1,0 +1,149 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestIssueWhileAnAccountIsGivenUp lets a whole request for a key run between any two storage
+// calls of a change that would strand its key: one of them has to give way.
+func TestIssueWhileAnAccountIsGivenUp(t *testing.T) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for name, change := range map[string]func(v *testVault) (*logical.Response, error){
+		"deleted": func(v *testVault) (*logical.Response, error) { return v.try(logical.DeleteOperation, "config/default") },
+		"pointed at another cloud account": func(v *testVault) (*logical.Response, error) {
+			v.root = v.sim.AddAccount("999999999999").RootKey()
+			return v.try(logical.UpdateOperation, "config/default", v.accountFields()...)
+		},
+		"pointed anywhere, unverified": func(v *testVault) (*logical.Response, error) {
+			v.root = v.sim.AddAccount("999999999999").RootKey()
+			return v.try(logical.UpdateOperation, "config/default", append(v.accountFields(), "verify=false")...)
+		},
+	} {
+		for step := range 16 {
+			tests[fmt.Sprintf("%s, after step %d", name, step)] = func(t *testing.T, v *testVault) {
+				v.configure("ttl=1m")
+				v.mustRevoke(v.lease("app"))
+				calls, issued := 0, false
+				v.storage.around = func(op, key string, do func() error) error {
+					err := do()
+					if key == "config/default" && op != "get" {
+						return err // under the lock that a request waits for
+					}
+					if calls++; calls == step+1 {
+						_, issueErr := v.tryLease(t.Context(), "app")
+						issued = issueErr == nil
+					}
+					return err
+				}
+				resp, err := change(v)
+				v.storage.around = nil
+				if given := failure(resp, err) == nil; given && issued && len(v.liveKeys()) > 0 {
+					t.Error("the key that was issued meanwhile is stranded")
+				}
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+func TestIssueBesideTheDeletionOfItsAccount(t *testing.T) {
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a key that goes from the WAL to the ledger between the looks at both is seen": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			v.mustRevoke(v.lease("app"))
+			recorded, goOn, issued := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			looks := map[string]int{}
+			v.storage.around = func(op, key string, do func() error) error {
+				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
+					close(recorded)
+					<-goOn
+				}
+				err := do()
+				if op != "list" {
+					return err
+				}
+				switch looks[key]++; {
+				case key == firstKeyPrefix && looks[key] == 1: // the first look has found nothing
+					go func() {
+						_, err := v.tryLease(t.Context(), "app")
+						issued <- err
+					}()
+					<-recorded
+				case looks[firstKeyPrefix] == 1 && (key == ledgerAccountPrefix("default") || key == "wal/") && goOn != nil:
+					close(goOn)
+					if err := <-issued; err != nil {
+						t.Errorf("the lease failed: %v", err)
+					}
+					goOn = nil
+				}
+				return err
+			}
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.storage.around = nil
+			if failure(resp, err) == nil {
+				t.Error("the account is deleted, and the lease's key stranded")
+			}
+		},
+		"an account that was refused to be deleted goes on leasing": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			v.lease("app")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use")
+			v.lease("app")
+		},
+		"a request that an unverified key overtakes makes no key": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1m")
+			v.mustRevoke(v.lease("app"))
+			v.storage.after = func(_, key string) error {
+				if strings.HasPrefix(key, "wal/") {
+					config := *v.accountConfig()
+					config.AccessKey, config.AccountID = v.sim.AddAccount("999999999999").RootKey().AccessKey, ""
+					return v.backend.storeAccount(v.t.Context(), v.storage.Storage, "default", &config)
+				}
+				return nil
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "was changed while the request ran")
+			v.storage.after = nil
+			v.mustHaveNoWAL()
+			v.mustHaveLive(0)
+		},
+	})
+}
+
+// TestASecondaryWhosePrimaryDidNotVerify has the configuration without what the cloud says
+// of it, and finds that out for what it must end, not only for new keys.
+func TestASecondaryWhosePrimaryDidNotVerify(t *testing.T) {
+	begin := func(v *testVault) {
+		v.configure("ttl=10m")
+		v.lease("app")
+		v.leaveInWAL()
+		v.replaceConfig(func(c *accountConfig) { c.AccountID = "" })
+		v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+		v.restart()
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"revokes after a restart": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.mustRevoke(v.leases[0])
+		},
+		"rolls back after a restart": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.settle(walMinAge + 3*rollbackPeriod)
+			v.mustHaveNoWAL()
+		},
+		"reaps after a restart": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.leases = nil
+			v.settle(time.Hour)
+			v.mustHaveLedger(0)
+		},
+	})
+}
