@@ -48,3 +48,11 @@ func TestFiguresThatCannotBeReadAreAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestOfAFailureTheFailedIsShown(t *testing.T) {
+	const output = "=== RUN   TestA\n    --- PASS: TestA/one (0.01s)\n    --- FAIL: TestA/two (0.01s)\n        a_test.go:1: lost\n=== CONT  TestA\nFAIL\n"
+	const want = "    --- FAIL: TestA/two (0.01s)\n        a_test.go:1: lost\nFAIL\n"
+	if got := string(withoutPasses([]byte(output))); got != want {
+		t.Errorf("got %q", got)
+	}
+}

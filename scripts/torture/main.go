@@ -100,7 +100,8 @@ func torture(ctx context.Context, out io.Writer, bin, only string, limit time.Du
 				if err != nil {
 					verdict = "FAILED"
 					problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
-					fmt.Fprintf(out, "%s\n", output[max(0, len(output)-shownOfFailure):])
+					shown := withoutPasses(output)
+					fmt.Fprintf(out, "%s\n", shown[max(0, len(shown)-shownOfFailure):])
 				}
 				fmt.Fprintf(out, "%-26s %8s   %s\n", s.name, verdict, time.Since(begun).Round(time.Second))
 				lock.Unlock()
@@ -142,4 +143,17 @@ func (s step) play(ctx context.Context, bin, file string, limit time.Duration) (
 		return nil, nil, err
 	}
 	return own, output.Bytes(), errors.Join(ran, own.read(bytes.NewReader(reported)))
+}
+
+// withoutPasses leaves out what go test -v says of tests that run and pass: among tens of
+// thousands, the one that failed would not be found.
+func withoutPasses(output []byte) []byte {
+	var kept []byte
+	for line := range bytes.Lines(output) {
+		start := bytes.TrimSpace(line)
+		if !bytes.HasPrefix(start, []byte("=== ")) && !bytes.HasPrefix(start, []byte("--- PASS")) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
