@@ -152,17 +152,6 @@ bench-functions: build vault auth-aws build-functions sam ## size, start, peak m
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
 	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
-# OpenBao was forked from Vault 1.14. 1.14.2 is the newest that builds with a published sdk.
-# It has no tag minimal, and takes too long for make test; its Azure plugins, which would
-# take longest, are left out.
-$(BIN)/vault-1.14: scripts/vault-1.14/go.mod scripts/vault-1.14/go.sum
-	CGO_ENABLED=0 go -C scripts/vault-1.14 build -trimpath -o '$(CURDIR)/$@' github.com/hashicorp/vault
-	@touch $@
-
-.PHONY: test-older-server
-test-older-server: $(BIN)/vault-1.14 ## run the acceptance tests against Vault 1.14, from which OpenBao comes
-	$(MAKE) test-acceptance VAULT_BIN='$(CURDIR)/$(BIN)/vault-1.14'
-
 .PHONY: test-integrations
 test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk ## run Vault Agent and the clouds' tools and SDKs with leased keys
 	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
