@@ -54,7 +54,8 @@ func (m *mount) untilOnly(kept []*lease) {
 			m.t.Error(problem)
 		}
 	}()
-	untilEvery(m.t, settlePause, settling, "no key is left but those of leases", func() bool {
+	// Vault tries a revocation that failed again after pauses of its own, up to minutes long.
+	untilEvery(m.t, settlePause, 2*settling, "no key is left but those of leases", func() bool {
 		own := m.ownKeys(instance)
 		ids, err := m.leaseIDs()
 		if len(own) != len(kept) || len(ids) != len(kept) {
