@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"os"
 	"testing"
-)
 
-// tortureVariable names the file that make torture sums its table from. Where it is set,
-// the tests run at full size.
-const tortureVariable = "CLOUDKEYS_TORTURE"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
+)
 
 // The figures of that table.
 const (
@@ -24,7 +22,8 @@ const (
 	figureSecrets     = "secrets_leaked"
 )
 
-func atFullSize() bool { return os.Getenv(tortureVariable) != "" }
+// atFullSize tells whether make torture runs, which sums its table from a file.
+func atFullSize() bool { return os.Getenv(faulttest.TotalsVariable) != "" }
 
 // atSize is the small number in the ordinary suite, and the full one in make torture.
 func atSize[T any](small, full T) T {
@@ -39,17 +38,7 @@ func figure(t *testing.T, name string, n int) {
 	t.Helper()
 	line := fmt.Sprintf("torture: %s=%d", name, n)
 	t.Log(line)
-	path := os.Getenv(tortureVariable)
-	if path == "" {
-		return
-	}
-	// One write a line, at the file's end: several tests, and test binaries, add to it.
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := fmt.Fprintln(file, line); err != nil {
+	if err := faulttest.Figures(line); err != nil {
 		t.Fatal(err)
 	}
 }

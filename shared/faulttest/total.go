@@ -15,6 +15,12 @@ const TotalsVariable = "CLOUDKEYS_TORTURE"
 
 // Total adds a line with how many schedules were played and how many faults struck.
 func Total(schedules, faults int) error {
+	return Figures(fmt.Sprintf("schedules=%d faults=%d", schedules, faults))
+}
+
+// Figures adds a line "name=number ..." to the file. It is one write at the file's end: several
+// tests, and test binaries, add to it.
+func Figures(line string) error {
 	path := os.Getenv(TotalsVariable)
 	if path == "" {
 		return nil
@@ -23,7 +29,7 @@ func Total(schedules, faults int) error {
 	if err != nil {
 		return fmt.Errorf("opening the file of totals: %w", err)
 	}
-	if _, err := fmt.Fprintf(file, "schedules=%d faults=%d\n", schedules, faults); err != nil {
+	if _, err := fmt.Fprintln(file, line); err != nil {
 		_ = file.Close()
 		return fmt.Errorf("writing the totals: %w", err)
 	}

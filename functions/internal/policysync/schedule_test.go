@@ -5,10 +5,6 @@ package policysync
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,32 +151,5 @@ func playSync(t *testing.T, point, fault string) (trail []string, struck int) {
 // loosened, and the run after it ends what was begun.
 func TestPolicySchedules(t *testing.T) {
 	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
-	wanted := os.Getenv(policySchedulesVariable)
-	if wanted != "" && wanted != "all" {
-		point, fault, _ := strings.Cut(wanted, " = ")
-		playSync(t, point, fault)
-		return
-	}
-	trail, _ := playSync(t, "", "")
-	var played, struck atomic.Int64
-	i := 0
-	for _, point := range trail {
-		for _, fault := range faulttest.FaultsAt(point) {
-			if i++; wanted == "" && i%sampledSyncs != 0 {
-				continue
-			}
-			t.Run(point+" = "+fault, func(t *testing.T) {
-				_, n := playSync(t, point, fault)
-				played.Add(1)
-				struck.Add(int64(n))
-				if t.Failed() {
-					t.Logf("replay it: %s='%s = %s' go test ./functions/internal/policysync -run '^TestPolicySchedules$' -count=1", policySchedulesVariable, point, fault)
-				}
-			})
-		}
-	}
-	fmt.Printf("fault schedules of the policy sync: %d, %d faults injected\n", played.Load(), struck.Load())
-	if err := faulttest.Total(int(played.Load()), int(struck.Load())); err != nil {
-		t.Error(err)
-	}
+	faulttest.Schedules{Variable: policySchedulesVariable, Sampled: sampledSyncs, Package: "./functions/internal/policysync", Play: playSync}.Run(t)
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"log/slog"
 	"maps"
 	"time"
 )
@@ -17,15 +16,8 @@ import (
 // changed. It fails like Run, and its result must be closed like Run's. It is Partial where
 // time ran out: the same plan can be applied again, keys that are done are left alone.
 func Apply(ctx context.Context, job Job, planned iter.Seq2[Finding, error]) (Result, error) {
-	if job.Log == nil {
-		job.Log = slog.New(slog.DiscardHandler)
-	}
-	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now()}
-	var err error
-	if result.done, err = newSpool(job.Dir); err != nil {
-		return result, err
-	}
-	if result.kept, err = newSpool(job.Dir); err != nil {
+	result, err := job.begin()
+	if err != nil {
 		return result, err
 	}
 	failed := &FailedError{}

@@ -59,19 +59,25 @@ func (e *FailedError) Error() string {
 // Unwrap returns what made it give the accounts up.
 func (e *FailedError) Unwrap() error { return e.Err }
 
+// begin opens the result of a run, and gives the job a log where it has none.
+func (j *Job) begin() (result Result, err error) {
+	if j.Log == nil {
+		j.Log = slog.New(slog.DiscardHandler)
+	}
+	result = Result{Mode: j.Settings.Mode, ModeWhy: j.Settings.ModeWhy, Started: time.Now()}
+	if result.done, err = newSpool(j.Dir); err != nil {
+		return result, err
+	}
+	result.kept, err = newSpool(j.Dir)
+	return result, err
+}
+
 // Run sweeps every account of the job, one after the other. It fails with a *FailedError
 // where an account was given up or a key could not be changed; the result tells all that
 // was done even then, and must be closed in any case.
 func Run(ctx context.Context, job Job) (Result, error) {
-	if job.Log == nil {
-		job.Log = slog.New(slog.DiscardHandler)
-	}
-	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now()}
-	var err error
-	if result.done, err = newSpool(job.Dir); err != nil {
-		return result, err
-	}
-	if result.kept, err = newSpool(job.Dir); err != nil {
+	result, err := job.begin()
+	if err != nil {
 		return result, err
 	}
 	failed := &FailedError{}

@@ -5,10 +5,6 @@ package sweep
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,32 +144,5 @@ func playSweep(t *testing.T, point, fault string) (trail []string, struck int) {
 // that must stay, and the runs after it do what is left to do.
 func TestSweepSchedules(t *testing.T) {
 	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
-	wanted := os.Getenv(sweepSchedulesVariable)
-	if wanted != "" && wanted != "all" {
-		point, fault, _ := strings.Cut(wanted, " = ")
-		playSweep(t, point, fault)
-		return
-	}
-	trail, _ := playSweep(t, "", "")
-	var played, struck atomic.Int64
-	i := 0
-	for _, point := range trail {
-		for _, fault := range faulttest.FaultsAt(point) {
-			if i++; wanted == "" && i%sampledSweeps != 0 {
-				continue
-			}
-			t.Run(point+" = "+fault, func(t *testing.T) {
-				_, n := playSweep(t, point, fault)
-				played.Add(1)
-				struck.Add(int64(n))
-				if t.Failed() {
-					t.Logf("replay it: %s='%s = %s' go test ./functions/internal/sweep -run '^TestSweepSchedules$' -count=1", sweepSchedulesVariable, point, fault)
-				}
-			})
-		}
-	}
-	fmt.Printf("fault schedules of the sweep: %d, %d faults injected\n", played.Load(), struck.Load())
-	if err := faulttest.Total(int(played.Load()), int(struck.Load())); err != nil {
-		t.Error(err)
-	}
+	faulttest.Schedules{Variable: sweepSchedulesVariable, Sampled: sampledSweeps, Package: "./functions/internal/sweep", Play: playSweep}.Run(t)
 }
