@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 const redacted = "[redacted]"
@@ -35,3 +36,15 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText hides the value from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Redactor returns a function that hides secrets in what a cloud says. An empty one is left
+// out: it would be found between any two characters.
+func Redactor(secrets ...Secret) func(string) string {
+	var pairs []string
+	for _, secret := range secrets {
+		if secret != "" {
+			pairs = append(pairs, secret.Reveal(), redacted)
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
+}

@@ -58,6 +58,14 @@ func New(o Options) http.RoundTripper {
 	return newRetrier(breaker, o.Retryable, o.MaxRetries)
 }
 
+// InFlightAt is a MaxInFlight for a pace, in calls a second. A key that somebody deletes is refused
+// once for each call under way, and clouds lock an account (OUTSCALE, at four refusals in a row) or
+// a key (Huawei Cloud, above five, APIGW.0301): two, and the one that is tried again, do not. An account
+// whose pace was raised gets what it takes to keep that pace with answers that take 0.4 s.
+func InFlightAt(perSecond float64) int {
+	return max(2, int(perSecond*0.4))
+}
+
 // inFlight bounds how many calls are under way at once.
 type inFlight struct {
 	next  http.RoundTripper

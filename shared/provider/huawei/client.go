@@ -9,7 +9,6 @@ package huawei
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -115,32 +114,13 @@ func New(c Config) (*Client, error) {
 				Timeout:    c.Timeout,
 				MaxRetries: c.MaxRetries,
 
-				MaxInFlight: inFlight(c.PerSecond),
+				MaxInFlight: transport.InFlightAt(c.PerSecond),
 			}),
 		},
 		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,
-		redact:           redactor(c.SecretKey, c.SecurityToken),
+		redact:           provider.Redactor(c.SecretKey, c.SecurityToken),
 		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey),
 	}, nil
-}
-
-// redactor takes secrets out of a text.
-func redactor(secrets ...provider.Secret) func(string) string {
-	var pairs []string
-	for _, secret := range secrets {
-		if secret != "" {
-			pairs = append(pairs, secret.Reveal(), secret.String())
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace
-}
-
-// inFlight is how many calls may be under way at once. A key that somebody deletes is
-// refused once for each, and more than five refusals in a row lock it for five minutes
-// (APIGW.0301): two, and the one that is tried again, do not. An account whose pace was
-// raised gets what it takes to keep that pace with answers that take 0.4 s.
-func inFlight(perSecond float64) int {
-	return max(2, int(perSecond*0.4))
 }
 
 // KeyQuota implements provider.Cloud.

@@ -43,16 +43,6 @@ func TestNewRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
-// More than five refusals in a row lock a key: two calls, the one that is tried again, and the
-// two of a try that was under way.
-func TestFewCallsAreUnderWayAtOnce(t *testing.T) {
-	for perSecond, want := range map[float64]int{0.5: 2, 5: 2, 10: 4, 50: 20} {
-		if got := inFlight(perSecond); got != want {
-			t.Errorf("%v calls a second: %d at once, want %d", perSecond, got, want)
-		}
-	}
-}
-
 func TestTheCloudsBounds(t *testing.T) {
 	client := newWorld(t).client
 	if client.KeyQuota() != 2 || client.ExpiresKeys() {

@@ -4,15 +4,12 @@
 package huawei
 
 import (
+	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"regexp"
 	"strings"
-)
 
-// regionName is how the family's clouds write their regions: cn-north-4, eu-west-101.
-var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
 
 // defaultEndpoint serves the accounts of the Chinese and of the international site.
 const defaultEndpoint = "https://iam.myhuaweicloud.com"
@@ -30,7 +27,7 @@ var endpoints = map[string]string{
 // Endpoint returns the address of the IAM API: the one given, or the public one of the
 // region's cloud. Plain http is for tests on the same machine only.
 func Endpoint(region, endpoint string) (string, error) {
-	if !regionName.MatchString(region) {
+	if !transport.IsRegion(region) {
 		return "", fmt.Errorf("region %q is not a region of Huawei Cloud: give one such as ap-southeast-1, cn-north-4 or eu-west-101", region)
 	}
 	if endpoint == "" {
@@ -39,34 +36,15 @@ func Endpoint(region, endpoint string) (string, error) {
 		}
 		return defaultEndpoint, nil
 	}
-	if strings.Contains(endpoint, "@") {
-		return "", fmt.Errorf("endpoint holds a user name or password: leave them out") // and do not repeat them
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Hostname() == "" {
-		return "", malformed(endpoint, "it is not a URL with a host")
-	}
-	switch {
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return "", malformed(endpoint, "plain http is accepted on loopback addresses only")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return "", malformed(endpoint, "its scheme is not https")
-	case strings.ContainsAny(endpoint, "?#"): // also empty ones: the call's path is appended
-		return "", malformed(endpoint, "it has a query or a fragment")
-	case strings.Trim(u.Path, "/") != "":
-		return "", malformed(endpoint, "it has a path, such as the /v3 of an OpenStack address; the API's versions are added by themselves")
+	if err := transport.CheckEndpoint(endpoint, "https://iam.eu-de.otc.t-systems.com", checkPath); err != nil {
+		return "", err
 	}
 	return strings.TrimRight(endpoint, "/"), nil
 }
 
-func malformed(endpoint, why string) error {
-	return fmt.Errorf("endpoint %q cannot be used: %s; give one such as https://iam.eu-de.otc.t-systems.com", endpoint, why)
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
+func checkPath(path string) error {
+	if strings.Trim(path, "/") != "" {
+		return errors.New("it has a path, such as the /v3 of an OpenStack address; the API's versions are added by themselves")
 	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return nil
 }

@@ -5,12 +5,10 @@ package huawei
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
-	"sync"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -105,7 +103,7 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 		}
 		calls = append(calls, func() error { return about("group "+group, c.joinGroup(ctx, user.ID, id)) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 // groupIDs are the ids of all groups by their names: one call, however many are needed.
@@ -150,18 +148,6 @@ func (c *Client) joinGroup(ctx context.Context, user, group string) error {
 	return c.onceKnown(ctx, user, opJoinGroup, func() error {
 		return c.do(ctx, call{op: opJoinGroup, method: http.MethodPut, path: memberPath, ids: []string{group, user}, want: http.StatusNoContent}, nil)
 	})
-}
-
-// together makes the calls at the same time and joins their errors. All run to their
-// end: one that is cut off might still be carried out after the clean-up.
-func together(calls ...func() error) error {
-	errs := make([]error, len(calls))
-	var group sync.WaitGroup
-	for i, call := range calls {
-		group.Go(func() { errs[i] = call() })
-	}
-	group.Wait()
-	return errors.Join(errs...)
 }
 
 // about says what an error is about.

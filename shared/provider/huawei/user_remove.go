@@ -131,7 +131,7 @@ func (c *Client) removeKeys(ctx context.Context, user provider.User) error {
 	for _, key := range keys {
 		calls = append(calls, func() error { return ignoreGone(c.remove(ctx, key.Ref(""))) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 func (c *Client) leaveGroups(ctx context.Context, user provider.User) error {
@@ -144,7 +144,7 @@ func (c *Client) leaveGroups(ctx context.Context, user provider.User) error {
 		leave := call{op: opLeaveGroup, method: http.MethodDelete, path: memberPath, ids: []string{group.ID, user.ID}, want: http.StatusNoContent}
 		calls = append(calls, func() error { return ignoreGone(c.do(ctx, leave, nil)) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 // ignoreGone passes over what somebody else has removed meanwhile. What the cloud only

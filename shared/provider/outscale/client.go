@@ -9,7 +9,6 @@ package outscale
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
@@ -106,12 +105,12 @@ func New(c Config) (*Client, error) {
 			Clock:      clock,
 			Observe:    observe(c.Observe),
 
-			MaxInFlight: inFlight(c.PerSecond),
+			MaxInFlight: transport.InFlightAt(c.PerSecond),
 		}),
 	}
 	return &Client{
 		api: callsOf(osc.NewAPIClient(cfg)), base: base, accessKey: c.AccessKey, clock: clock,
-		redact: redactor(c.SecretKey, c.Password, c.Login),
+		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}, nil
 }
 
@@ -130,26 +129,6 @@ func (c Config) signer() (transport.Signer, error) {
 	default:
 		return sign(c.AccessKey, c.SecretKey, c.Region), nil
 	}
-}
-
-// redactor hides secrets in what the cloud says. An empty one is left out: it would
-// be found between any two characters.
-func redactor(secrets ...provider.Secret) func(string) string {
-	var pairs []string
-	for _, secret := range secrets {
-		if secret != "" {
-			pairs = append(pairs, secret.Reveal(), secret.String())
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace
-}
-
-// inFlight is how many calls may be under way at once. A key that somebody deletes is
-// refused once for each, and four refusals in a row lock the account: two, and the one
-// that is tried again, do not. An account whose pace was raised gets what it takes to keep
-// that pace with answers that take 0.4 s.
-func inFlight(perSecond float64) int {
-	return max(2, int(perSecond*0.4))
 }
 
 // KeyQuota implements provider.Cloud.

@@ -5,11 +5,9 @@ package outscale
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -102,7 +100,7 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 	for _, group := range rights.Groups {
 		calls = append(calls, func() error { return named("group "+group, c.joinGroup(ctx, user, group)) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 func (c *Client) linkPolicy(ctx context.Context, user provider.User, orn string) error {
@@ -133,18 +131,6 @@ func listedUser(u osc.User) provider.User {
 		user.Label = label.String()
 	}
 	return user
-}
-
-// together makes the calls at the same time and joins their errors. All run to their
-// end: one that is cut off might still be carried out after the clean-up.
-func together(calls ...func() error) error {
-	errs := make([]error, len(calls))
-	var group sync.WaitGroup
-	for i, call := range calls {
-		group.Go(func() { errs[i] = call() })
-	}
-	group.Wait()
-	return errors.Join(errs...)
 }
 
 // named says what an error is about.

@@ -100,14 +100,14 @@ func (c *Client) removeKeys(ctx context.Context, user provider.User) error {
 		ref := provider.KeyRef{User: user.Name, ID: key.ID, Expires: key.Expires}
 		calls = append(calls, func() error { return ignoreGone(c.remove(ctx, ref)) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 // takeRights takes away all that DeleteUser would be refused for.
 func (c *Client) takeRights(ctx context.Context, user provider.User) error {
 	var inline, linked []string
 	var groups []osc.UserGroup
-	err := together(
+	err := provider.Together(
 		func() (err error) { inline, err = c.inlinePolicies(ctx, user); return err },
 		func() (err error) { linked, err = c.linkedPolicies(ctx, user); return err },
 		func() (err error) { groups, err = c.groupsOf(ctx, user); return err },
@@ -125,7 +125,7 @@ func (c *Client) takeRights(ctx context.Context, user provider.User) error {
 	for _, group := range groups {
 		calls = append(calls, func() error { return ignoreGone(c.leaveGroup(ctx, user, group)) })
 	}
-	return together(calls...)
+	return provider.Together(calls...)
 }
 
 // ignoreGone passes over what somebody else has removed meanwhile. It believes "not
