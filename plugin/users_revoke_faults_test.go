@@ -1,0 +1,108 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+)
+
+// TestUserRevokeFaults fails each call of a removal: the revoke is an error, and Vault's
+// next attempt ends it.
+func TestUserRevokeFaults(t *testing.T) {
+	tests := failedUserRevokes(userRemovals)
+	inHuawei(t, failedUserRevokes(huaweiUserRemovals))
+	tests["with the engine's own key dead no revoke reports success"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		l := v.lease("job")
+		v.deleteKey(v.root.AccessKey)
+		for range 8 {
+			if err := v.revoke(l); err == nil {
+				t.Fatal("reported as revoked")
+			}
+			<-time.After(time.Minute)
+		}
+		if v.locked() {
+			t.Error("the account is locked")
+		}
+		v.mustHaveUsers(1)
+	}
+	tests["a user that was moved to another path is left alone, and the revoke says so"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		l := v.lease("job")
+		v.account.MoveUser(v.leasedUser(l).Name, "/people/")
+		err := v.revoke(l)
+		if err == nil {
+			t.Fatal("reported as revoked")
+		}
+		mustHold(t, err.Error(), "/people/", "label", "by hand")
+		v.mustHaveLive(0)
+		v.deleteUser(l.Data["user_name"].(string))
+		v.mustRevoke(l)
+	}
+	tests["a lease damaged in storage is refused in a sentence or revoked, never a panic and never another's user"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		bystander := v.lease("job")
+		for _, field := range []string{"account", "account_id", "user_name", "access_key", "label", "role", "role_ttl", "role_max_ttl", "issued", "expires"} {
+			for _, value := range []any{nil, 7.0, "", "x", bystander.Secret.InternalData[field]} {
+				l := v.lease("job")
+				l.Secret.InternalData[field] = value
+				_ = v.renew(l, 0)
+				_ = v.revoke(l)
+				v.leases = []*testLease{bystander}
+				if field != "access_key" {
+					v.leasedUser(bystander)
+				}
+				v.invariant()
+			}
+			if field == "access_key" {
+				bystander = v.lease("job") // it was named, and revoked, as its lease said
+			}
+		}
+		v.advance(30 * time.Minute)
+		v.mustBeClean()
+	}
+	tests["an outage of hours leaves nothing behind once it is over"] = func(t *testing.T, v *testVault) {
+		v.configureUsers()
+		for range 3 {
+			v.lease("job")
+		}
+		cancel := v.order(cloudsim.Fault{Kind: cloudsim.Outage})
+		v.advance(3 * time.Hour)
+		cancel()
+		v.advance(2 * time.Hour)
+		v.mustBeClean()
+		for _, l := range v.leases {
+			if l.Irrevocable {
+				t.Error("a lease became irrevocable")
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+func failedUserRevokes(removals []string) map[string]func(t *testing.T, v *testVault) {
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, op := range removals {
+		for _, kind := range []cloudsim.FaultKind{cloudsim.Refuse, cloudsim.RefuseAfter, cloudsim.DropAnswer, cloudsim.DropRequest} {
+			tests[fmt.Sprintf("%s fails (%s)", op, kind)] = func(t *testing.T, v *testVault) {
+				v.configureUsers()
+				l := v.lease("job")
+				v.settleNew()
+				v.addKey(l.Data["user_name"].(string), "", time.Time{}) // so that no list is empty
+				v.order(cloudsim.Fault{Op: op, Kind: kind, Times: 1})
+				if err := v.revoke(l); err == nil {
+					t.Error("reported as revoked")
+				}
+				v.invariant()
+				v.mustRevoke(l)
+				v.mustBeClean()
+			}
+		}
+	}
+	return tests
+}
