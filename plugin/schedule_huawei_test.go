@@ -32,14 +32,14 @@ func faultyHuawei() *faultyCloud {
 		},
 		call: huaweiCall,
 		refusals: []refusal{
-			huaweiRefusal("denied", 403, "IAM.0002", false),
-			huaweiRefusal("invalid", 400, "IAM.0011", false),
-			huaweiRefusal("conflict", 409, "IAM.0006", false),
-			huaweiRefusal("not found", 404, "IAM.0004", true),
-			huaweiRefusal("the key is refused", 401, "APIGW.0301", true),
-			huaweiRefusal("throttled (429)", 429, "APIGW.0308", true),
-			huaweiRefusal("throttled (503)", 503, "APIGW.0308", true),
-			huaweiRefusal("a 500 of the API", 500, "IAM.0006", false),
+			huaweiRefusal("denied", 403, "IAM.0002"),
+			huaweiRefusal("invalid", 400, "IAM.0011"),
+			huaweiRefusal("conflict", 409, "IAM.0006"),
+			huaweiRefusal("not found", 404, "IAM.0004"),
+			huaweiRefusal("the key is refused", 401, "APIGW.0301"),
+			huaweiRefusal("throttled (429)", 429, "APIGW.0308"),
+			huaweiRefusal("throttled (503)", 503, "APIGW.0308"),
+			huaweiRefusal("a 500 of the API", 500, "IAM.0006"),
 		},
 		users:      (*testVault).userLabels,
 		operations: huaweiOperations(),
@@ -61,8 +61,8 @@ func faultyHuawei() *faultyCloud {
 	}
 }
 
-func huaweiRefusal(name string, status int, code string, slow bool) refusal {
-	return refusal{slow: slow, name: name, status: status, body: `{"error_msg":"injected","error_code":"` + code + `"}`}
+func huaweiRefusal(name string, status int, code string) refusal {
+	return refusal{name: name, status: status, body: `{"error_msg":"injected","error_code":"` + code + `"}`}
 }
 
 // huaweiCall names a call by method and path, without ids, which differ from run to run.

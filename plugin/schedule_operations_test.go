@@ -286,9 +286,7 @@ func kills(ctx context.Context, s *scene) {
 func leasedFrom(role string) func(*scene) {
 	return func(s *scene) {
 		s.lease(role)
-		if !s.cloud.inRealTime {
-			<-time.After(time.Minute)
-		}
+		<-time.After(time.Minute)
 	}
 }
 
