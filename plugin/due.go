@@ -103,6 +103,15 @@ func (d *dueKeys) putBehind(account, path string) {
 	d.of(account).paths[path] = time.Now()
 }
 
+// retryRead has an entry that storage did not give be looked at again. Until the next walk its key would live on, past its
+// date where the cloud does not end it; at once it would come before the others at each tick, and what cannot be read at all
+// would keep them from being reaped.
+func (d *dueKeys) retryRead(account, path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.of(account).paths[path] = time.Now().Add(reapRetryLive)
+}
+
 // now returns the entries of an account that are due, the longest overdue first.
 func (d *dueKeys) now(account string) []string {
 	d.mu.Lock()
@@ -168,8 +177,12 @@ func (d *dueKeys) step(ctx context.Context, s logical.Storage, account string, k
 	if err != nil && ctx.Err() != nil {
 		return err // nothing was learned of it
 	}
-	// One that cannot be read is left out, and does not keep the others from being seen.
+	// One that cannot be read does not keep the others from being seen.
+	path := known.keys[0]
 	known.keys = known.keys[1:]
+	if err != nil {
+		d.retryRead(account, path)
+	}
 	if entry != nil {
 		d.note(entry)
 		d.count(known, entry)

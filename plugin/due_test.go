@@ -164,8 +164,59 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 				t.Errorf("%d entries are left, want the unreadable one", n)
 			}
 		},
+		"an entry that can be read again is reaped within minutes, and not at the next walk": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.leases = nil
+			<-time.After(time.Hour) // while no node is active
+			v.restart()
+			v.failReads(ledgerPrefix)
+			_ = v.tick()
+			v.storage.before = nil
+			v.mustHaveLedger(1)
+			v.advance(reapRetryLive + 2*rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"nor does one that becomes unreadable keep the others from being reaped": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			unreadable := v.lease("app").AccessKey()
+			v.advance(time.Minute)
+			v.lease("app")
+			v.leases = nil
+			v.failReads(ledgerPath("default", "app", unreadable))
+			v.advance(15 * time.Minute)
+			v.mustHaveLedger(1)
+			v.storage.before = nil
+			v.advance(reapRetryLive + 2*rollbackPeriod)
+			v.mustHaveLedger(0)
+		},
+		"the engine's own key is not taken for one of a lease because its entry could not be read": func(t *testing.T, v *testVault) {
+			v.rootKeyWithDate(10 * time.Minute)
+			v.configure("ttl=1m")
+			v.write("config/default", "rotation_period=1h")
+			own := v.rotate()["access_key"].(string)
+			edit(v, ledgerPath("default", "", own), func(entry *ledgerEntry) { entry.Expires = time.Now() })
+			v.restart()
+			v.failReads(ledgerPrefix)
+			_ = v.tick()
+			v.storage.before = nil
+			v.advance(reapRetryLive + 2*rollbackPeriod)
+			if _, there := v.key(own); !there {
+				t.Error("it is gone")
+			}
+		},
 	}
 	inBubble(t, tests)
+}
+
+// failReads has the entries of a prefix be unreadable from now on.
+func (v *testVault) failReads(prefix string) {
+	v.storage.before = func(op, key string) error {
+		if op == "get" && strings.HasPrefix(key, prefix) {
+			return errInjected
+		}
+		return nil
+	}
 }
 
 // countLedgerReads counts from now on.

@@ -10,15 +10,14 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	gplugin "github.com/hashicorp/go-plugin"
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/hashicorp/vault/sdk/plugin"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 )
 
 // TestMain silences go-plugin, which logs the end of every connection.
@@ -27,76 +26,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serveOverGRPC serves the engine as its binary does and returns the server's side of
-// it: requests, leases and storage cross the wire, as JSON and protocol buffers.
-func serveOverGRPC(t *testing.T, factory logical.Factory) logical.Backend {
+// overGRPC runs a test on a mount that is configured, behind a plugin's wire.
+func overGRPC(t *testing.T, name string, test func(t *testing.T, v *testVault)) {
 	t.Helper()
-	client, _ := gplugin.TestPluginGRPCConn(t, false, map[string]gplugin.Plugin{
-		plugin.BackendPluginName: &plugin.GRPCBackendPlugin{Factory: factory},
+	contract.New(t)
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			v := newTestVault(t)
+			v.overGRPC = true
+			v.restart()
+			v.configure("ttl=10m", "max_ttl=1h")
+			test(t, v)
+		})
 	})
-	t.Cleanup(func() { _ = client.Close() })
-	raw, err := client.Dispense(plugin.BackendPluginName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw.(logical.Backend)
-}
-
-func newTestVaultOverGRPC(t *testing.T) *testVault {
-	t.Helper()
-	v := newTestVault(t)
-	v.overGRPC = true
-	v.restart()
-	v.configure("ttl=10m", "max_ttl=1h")
-	return v
-}
-
-// age puts what waits for a date into the past: no fake time reaches through a socket.
-func (v *testVault) age() {
-	v.t.Helper()
-	v.ageWAL()
-	v.ageLedger()
-}
-
-func (v *testVault) ageWAL() {
-	v.t.Helper()
-	ids, err := framework.ListWAL(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, id := range ids {
-		entry, err := load[map[string]any](v.t.Context(), v.storage, framework.WALPrefix+id)
-		if err != nil {
-			v.t.Fatal(err)
-		}
-		(*entry)["created_at"] = time.Now().Add(-2 * walMinAge).Unix()
-		if err := save(v.t.Context(), v.storage, framework.WALPrefix+id, entry); err != nil {
-			v.t.Fatal(err)
-		}
-	}
-}
-
-func (v *testVault) ageLedger() {
-	v.t.Helper()
-	paths, err := allLedgerPaths(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, p := range paths {
-		entry, err := load[ledgerEntry](v.t.Context(), v.storage, p)
-		if err != nil {
-			v.t.Fatal(err)
-		}
-		entry.Expires = time.Now().Add(-time.Hour)
-		if err := save(v.t.Context(), v.storage, p, entry); err != nil {
-			v.t.Fatal(err)
-		}
-	}
 }
 
 func TestOverGRPC(t *testing.T) {
-	t.Run("a lease is issued, renewed and revoked", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a lease is issued, renewed and revoked", func(t *testing.T, v *testVault) {
 		l := v.lease("app")
 		v.mustFit(l, time.Minute)
 		before, _ := v.account.Key(l.AccessKey())
@@ -119,8 +65,7 @@ func TestOverGRPC(t *testing.T) {
 		v.mustHaveLive(0)
 		v.mustHaveLedger(0)
 	})
-	t.Run("numbers in a lease's data come back as something else and are refused, not trusted", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "numbers in a lease's data come back as something else and are refused, not trusted", func(t *testing.T, v *testVault) {
 		l := v.lease("app")
 		l.Secret.InternalData["issued"] = json.Number("7")
 		if err := v.renew(l, 0); err == nil {
@@ -129,8 +74,7 @@ func TestOverGRPC(t *testing.T) {
 			mustHold(t, err.Error(), "lease's data cannot be read", "issued")
 		}
 	})
-	t.Run("what can be mended is a 400, what cannot is a Go error", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "what can be mended is a 400, what cannot is a Go error", func(t *testing.T, v *testVault) {
 		v.mustRefuse(logical.ReadOperation, "creds/nope", nil, "does not exist")
 		defer v.sim.Order(cloudsim.Fault{Kind: cloudsim.DropRequest})()
 		if _, err := v.try(logical.ReadOperation, "creds/app"); err == nil {
@@ -138,8 +82,7 @@ func TestOverGRPC(t *testing.T) {
 		}
 	})
 	for _, kind := range []cloudsim.FaultKind{cloudsim.DropAnswer, cloudsim.EmptyAnswer, cloudsim.RubbishAnswer, cloudsim.RefuseAfter} {
-		t.Run("a create whose answer is lost ("+string(kind)+") leaves one good key", func(t *testing.T) {
-			v := newTestVaultOverGRPC(t)
+		overGRPC(t, "a create whose answer is lost ("+string(kind)+") leaves one good key", func(t *testing.T, v *testVault) {
 			defer v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: kind, Times: 1})()
 			l := v.lease("app")
 			v.mustFit(l, time.Minute)
@@ -148,18 +91,15 @@ func TestOverGRPC(t *testing.T) {
 			v.mustHaveLive(0)
 		})
 	}
-	t.Run("a death at any step of an issue is cleaned up", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a death at any step of an issue is cleaned up", func(t *testing.T, v *testVault) {
 		v.mustRevoke(v.lease("app"))
 		step := 0
 		for ; v.dieAt(step, func(ctx context.Context) { _, _ = v.tryLease(ctx, "app") }); step++ {
 			v.leases = nil
 			v.restart()
 			v.invariant()
-			v.age()
-			if err := v.tick(); err != nil {
-				t.Fatal(err)
-			}
+			v.advance(walMinAge + 2*rollbackPeriod)
+			v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
 			v.mustHaveLive(0)
 			v.mustHaveLedger(0)
 			v.mustHaveNoWAL()
@@ -168,8 +108,7 @@ func TestOverGRPC(t *testing.T) {
 			t.Errorf("only %d steps", step)
 		}
 	})
-	t.Run("a death at any step of a revoke is finished by the next attempt", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a death at any step of a revoke is finished by the next attempt", func(t *testing.T, v *testVault) {
 		for step := 0; ; step++ {
 			l := v.lease("app")
 			if !v.dieAt(step, func(context.Context) { _ = v.revoke(l) }) {
@@ -181,8 +120,7 @@ func TestOverGRPC(t *testing.T) {
 			v.mustHaveLedger(0)
 		}
 	})
-	t.Run("a tidy goes on after its request, and its report survives a new process", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a tidy goes on after its request, and its report survives a new process", func(t *testing.T, v *testVault) {
 		l := v.lease("app")
 		id := v.orphan("app")
 		v.write("tidy")
@@ -196,8 +134,7 @@ func TestOverGRPC(t *testing.T) {
 		}
 		v.mustFit(l, time.Minute)
 	})
-	t.Run("an unmount ends a tidy that hangs", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "an unmount ends a tidy that hangs", func(t *testing.T, v *testVault) {
 		v.lease("app")
 		v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
 		v.write("tidy")
@@ -207,8 +144,7 @@ func TestOverGRPC(t *testing.T) {
 			t.Errorf("%v", status)
 		}
 	})
-	t.Run("null in a patch, the incident button and events cross the wire", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "null in a patch, the incident button and events cross the wire", func(t *testing.T, v *testVault) {
 		v.patch("roles/app", map[string]any{"max_ttl": nil, "max_active_keys": 2})
 		if role := v.read("roles/app"); role["max_ttl"] != json.Number("0") && role["max_ttl"] != 0.0 && role["max_ttl"] != int64(0) {
 			t.Errorf("%T %v", role["max_ttl"], role["max_ttl"])
@@ -217,14 +153,14 @@ func TestOverGRPC(t *testing.T) {
 		v.kill(l)
 		v.mustRevoke(l)
 		v.mustHaveLedger(0)
-		v.events.Lock() // the event of the lease may still be on its way
+		synctest.Wait()
+		v.events.Lock()
 		defer v.events.Unlock()
 		if !slices.ContainsFunc(v.events.Events, func(e logical.MockEvent) bool { return e.Type == "cloudkeys/key-delete" }) {
 			t.Errorf("%v", v.events.Events)
 		}
 	})
-	t.Run("a lease with a user of its own is renewed, survives a restart, and takes the user along", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a lease with a user of its own is renewed, survives a restart, and takes the user along", func(t *testing.T, v *testVault) {
 		v.configureUsers()
 		l := v.lease("job")
 		v.mustFit(l, time.Minute)
@@ -236,8 +172,7 @@ func TestOverGRPC(t *testing.T) {
 		v.mustRevoke(l)
 		v.mustBeClean()
 	})
-	t.Run("a client that hangs up leaves no key", func(t *testing.T) {
-		v := newTestVaultOverGRPC(t)
+	overGRPC(t, "a client that hangs up leaves no key", func(t *testing.T, v *testVault) {
 		ctx, hangUp := context.WithCancel(t.Context())
 		v.sim.OnAnswer(func(c cloudsim.Call) {
 			if c.Op == "CreateAccessKey" {
@@ -245,13 +180,10 @@ func TestOverGRPC(t *testing.T) {
 			}
 		})
 		_, _ = v.tryLease(ctx, "app")
+		synctest.Wait() // the plugin works on when the server has given the request up
 		v.leases = nil
 		v.invariant()
-		v.restart()
-		v.age()
-		if err := v.tick(); err != nil {
-			t.Fatal(err)
-		}
+		v.advance(walMinAge + 2*rollbackPeriod)
 		v.mustHaveLive(0)
 	})
 }

@@ -135,9 +135,10 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsOverGRPC(t *testing.T) {
-	v := newTestVaultOverGRPC(t)
-	v.lease("app")
-	mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
+	overGRPC(t, "the metrics cross the wire", func(t *testing.T, v *testVault) {
+		v.lease("app")
+		mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
+	})
 }
 
 func TestRolesBeyondTheBoundAreAddedUp(t *testing.T) {

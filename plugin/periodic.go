@@ -107,8 +107,9 @@ func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error
 		entry, err := load[ledgerEntry](ctx, s, path)
 		switch {
 		case err != nil:
+			b.due.retryRead(a.name, path)
 			return errors.Join(walked, err)
-		case entry == nil:
+		case entry == nil || !entry.leased(): // a walk that could not read an entry does not know whose it is
 			b.due.forget(a.name, path)
 		case time.Now().Before(entry.due()):
 			b.due.note(entry) // renewed since

@@ -296,12 +296,10 @@ func (b *backend) deleteReplacedKeys(ctx context.Context, s logical.Storage, a *
 			left = append(left, previous)
 			continue
 		}
-		if err := b.deleteReplaced(ctx, a, previous); err != nil {
+		if err := b.deleteReplaced(ctx, s, a, previous); err != nil {
 			left = append(left, previous)
 			problems = append(problems, fmt.Errorf("deleting the replaced key %s: %w", previous.ID, err))
-			continue
 		}
-		problems = append(problems, b.strike(ctx, s, &ledgerEntry{Account: a.name, AccessKey: previous.ID}))
 	}
 	if len(left) == len(config.Previous) {
 		return errors.Join(problems...)
@@ -310,7 +308,9 @@ func (b *backend) deleteReplacedKeys(ctx context.Context, s logical.Storage, a *
 	return errors.Join(append(problems, b.storeAccount(ctx, s, a.name, &config))...)
 }
 
-func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previousKey) error {
+// deleteReplaced deletes a key from cloud and ledger. Where the ledger fails, the key stays one
+// of the replaced ones: nobody else looks for it there, the reaper least of all.
+func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *account, previous previousKey) error {
 	if previous.AccountID != a.config.AccountID {
 		return fmt.Errorf("it belongs to cloud account %s, and account %q is now %s: delete it there", previous.AccountID, a.name, a.config.AccountID)
 	}
@@ -321,7 +321,7 @@ func (b *backend) deleteReplaced(ctx context.Context, a *account, previous previ
 	if err := a.cloud.RevokeKey(ctx, previous.ref(a.config.AccountID, user)); err != nil {
 		return explain(a.name, err)
 	}
-	return nil
+	return b.strike(ctx, s, &ledgerEntry{Account: a.name, AccessKey: previous.ID})
 }
 
 // keyEnds says when the engine's own key ends.

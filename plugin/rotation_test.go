@@ -177,6 +177,24 @@ func TestRotateRoot(t *testing.T) {
 			}
 			v.mustRevoke(v.lease("app"))
 		},
+		"its entry leaves the ledger also where storage fails at first": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.rotate()
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.rotate()
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, ledgerPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+			v.mustHaveLedger(2)
+			v.storage.before = nil
+			v.settle(2 * rollbackPeriod)
+			v.mustHaveLedger(1)
+		},
 		"so it is when the new key belongs to another user": func(t *testing.T, v *testVault) {
 			v.account.AddUser("vault", "api:*")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})

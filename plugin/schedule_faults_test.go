@@ -23,7 +23,6 @@ type refusal struct {
 	name   string
 	status int
 	body   string
-	slow   bool // the engine waits, and asks again
 }
 
 func (r refusal) answer(req *http.Request) *http.Response {
@@ -57,7 +56,6 @@ func (c cloudCall) instead(status int, body string) (*http.Response, error) {
 type cloudFault struct {
 	name   string
 	strike func(c cloudCall) (*http.Response, error)
-	slow   bool // waits, which takes fake time to be bearable
 }
 
 // cloudFaults are those of every cloud, beside its own refusals.
@@ -67,7 +65,7 @@ var cloudFaults = []cloudFault{
 	}},
 	{name: "a 500 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(500, "{}") }},
 	{name: "a gateway's 502 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
-	{name: "a gateway's 503 after the work", slow: true, strike: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
+	{name: "a gateway's 503 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
 	{name: "the answer is lost", strike: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		return nil, io.ErrUnexpectedEOF
@@ -75,14 +73,14 @@ var cloudFaults = []cloudFault{
 	{name: "the connection is reset", strike: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	}},
-	{name: "the connection is refused", slow: true, strike: func(cloudCall) (*http.Response, error) {
+	{name: "the connection is refused", strike: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}},
-	{name: "no answer in time, and no work", slow: true, strike: func(c cloudCall) (*http.Response, error) {
+	{name: "no answer in time, and no work", strike: func(c cloudCall) (*http.Response, error) {
 		<-c.req.Context().Done()
 		return nil, c.req.Context().Err()
 	}},
-	{name: "an answer past the deadline", slow: true, strike: func(c cloudCall) (*http.Response, error) {
+	{name: "an answer past the deadline", strike: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		<-c.req.Context().Done()
 		return nil, c.req.Context().Err()
@@ -189,14 +187,10 @@ func (c *faultyCloud) faultsAt(point string) (names []string) {
 		return names
 	}
 	for _, refusal := range c.refusals {
-		if !refusal.slow || !c.inRealTime {
-			names = append(names, refusal.name)
-		}
+		names = append(names, refusal.name)
 	}
 	for _, fault := range cloudFaults {
-		if !fault.slow || !c.inRealTime {
-			names = append(names, fault.name)
-		}
+		names = append(names, fault.name)
 	}
 	return names
 }

@@ -4,10 +4,9 @@
 package cloudkeys
 
 import (
-	"net/http"
 	"slices"
-	"strings"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
@@ -30,16 +29,16 @@ func faultyHuawei() *faultyCloud {
 			s.write("roles/app", "user_names=app,app-2", "ttl="+sceneTTL.String(), "max_ttl=1h")
 			s.write("roles/long", "user_names=long", "ttl=3h")
 		},
-		call: huaweiCall,
+		call: faulttest.HuaweiCall,
 		refusals: []refusal{
-			huaweiRefusal("denied", 403, "IAM.0002", false),
-			huaweiRefusal("invalid", 400, "IAM.0011", false),
-			huaweiRefusal("conflict", 409, "IAM.0006", false),
-			huaweiRefusal("not found", 404, "IAM.0004", true),
-			huaweiRefusal("the key is refused", 401, "APIGW.0301", true),
-			huaweiRefusal("throttled (429)", 429, "APIGW.0308", true),
-			huaweiRefusal("throttled (503)", 503, "APIGW.0308", true),
-			huaweiRefusal("a 500 of the API", 500, "IAM.0006", false),
+			huaweiRefusal("denied", 403, "IAM.0002"),
+			huaweiRefusal("invalid", 400, "IAM.0011"),
+			huaweiRefusal("conflict", 409, "IAM.0006"),
+			huaweiRefusal("not found", 404, "IAM.0004"),
+			huaweiRefusal("the key is refused", 401, "APIGW.0301"),
+			huaweiRefusal("throttled (429)", 429, "APIGW.0308"),
+			huaweiRefusal("throttled (503)", 503, "APIGW.0308"),
+			huaweiRefusal("a 500 of the API", 500, "IAM.0006"),
 		},
 		users:      (*testVault).userLabels,
 		operations: huaweiOperations(),
@@ -61,17 +60,6 @@ func faultyHuawei() *faultyCloud {
 	}
 }
 
-func huaweiRefusal(name string, status int, code string, slow bool) refusal {
-	return refusal{slow: slow, name: name, status: status, body: `{"error_msg":"injected","error_code":"` + code + `"}`}
-}
-
-// huaweiCall names a call by method and path, without ids, which differ from run to run.
-func huaweiCall(req *http.Request) string {
-	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
-	for i := 1; i < len(parts); i++ {
-		if parts[i-1] == "credentials" || parts[i-1] == "users" || parts[i-1] == "groups" || parts[i-1] == "domains" {
-			parts[i] = "*"
-		}
-	}
-	return req.Method + ":" + strings.Join(parts, "/")
+func huaweiRefusal(name string, status int, code string) refusal {
+	return refusal{name: name, status: status, body: `{"error_msg":"injected","error_code":"` + code + `"}`}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -32,17 +33,17 @@ func (s *scene) knows() knowledge {
 		named: map[string]bool{}, ledger: map[string]*ledgerEntry{}, labels: map[string]bool{}, wal: map[string]bool{}, leases: map[string]*testLease{},
 	}
 	for _, path := range s.under(configPrefix) {
-		for _, id := range stored[accountConfig](s, path).ownKeys() {
+		for _, id := range stored[accountConfig](s.testVault, path).ownKeys() {
 			k.named[id] = true
 		}
 	}
 	for _, path := range s.under(staticCredsPrefix) {
-		for _, id := range stored[staticCreds](s, path).ids() {
+		for _, id := range stored[staticCreds](s.testVault, path).ids() {
 			k.named[id] = true
 		}
 	}
 	for _, path := range s.under(ledgerPrefix) {
-		entry := stored[ledgerEntry](s, path)
+		entry := stored[ledgerEntry](s.testVault, path)
 		k.ledger[entry.AccessKey], k.labels[entry.Label] = entry, true
 	}
 	pending, err := pendingKeys(context.Background(), s.storage.Storage)
@@ -70,11 +71,11 @@ func (s *scene) under(prefix string) []string {
 }
 
 // stored loads an entry that is there.
-func stored[T any](s *scene, path string) *T {
-	s.t.Helper()
-	entry, err := load[T](context.Background(), s.storage.Storage, path)
+func stored[T any](v *testVault, path string) *T {
+	v.t.Helper()
+	entry, err := load[T](context.Background(), v.storage.Storage, path)
 	if err != nil || entry == nil {
-		s.t.Fatalf("%s: %v, %v", path, entry, err)
+		v.t.Fatalf("%s: %v, %v", path, entry, err)
 	}
 	return entry
 }
@@ -83,6 +84,7 @@ func stored[T any](s *scene, path string) *T {
 // was handed out works.
 func (s *scene) check(when string) {
 	s.t.Helper()
+	synctest.Wait() // the engine works on behind a client that has hung up
 	known, now := s.knows(), time.Now()
 	live := map[string]provider.Key{}
 	for _, key := range s.cloud.keys(s.testVault) {
@@ -109,7 +111,7 @@ func (s *scene) check(when string) {
 		s.checkLease(when, known, l, live[id])
 	}
 	for _, path := range s.under(configPrefix) {
-		if config := stored[accountConfig](s, path); live[config.AccessKey].ID == "" {
+		if config := stored[accountConfig](s.testVault, path); live[config.AccessKey].ID == "" {
 			s.t.Errorf("%s: %s names the key %s, which does not work", when, path, config.AccessKey)
 		}
 	}
@@ -168,7 +170,7 @@ func (s *scene) checkLease(when string, known knowledge, l *testLease, key provi
 func (s *scene) checkStaticRoles(when string, live map[string]provider.Key) {
 	s.t.Helper()
 	for _, path := range s.under(staticCredsPrefix) {
-		creds := stored[staticCreds](s, path)
+		creds := stored[staticCreds](s.testVault, path)
 		role, err := load[staticRole](context.Background(), s.storage.Storage, staticRolePrefix+strings.TrimPrefix(path, staticCredsPrefix))
 		if err != nil || role == nil || s.ended[path] {
 			continue
@@ -227,11 +229,8 @@ func (s *scene) mustEndClean() {
 	if len(s.planted) > 0 {
 		s.tidy()
 	}
-	if s.cloud.inRealTime {
-		s.settleAtOnce()
-	} else {
-		s.pass(4 * time.Minute) // the reaper comes back to what it could not remove
-	}
+	// The reaper comes back to what it could not remove.
+	s.pass(4 * time.Minute)
 	if len(s.under(firstKeyPrefix)) > 0 { // of a name that stays without a configuration
 		<-time.After(firstKeyLife + firstKeyPatience)
 		s.pass(firstKeyPause)

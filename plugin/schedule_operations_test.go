@@ -128,6 +128,13 @@ func rotationOperations() []operation {
 			s.rotate()
 			<-time.After(rotationOverlap + time.Second)
 		}, run: ticks},
+		{name: "delete a replaced key that the engine had made", prepare: func(s *scene) {
+			s.rotate()
+			<-time.After(rotationOverlap + time.Second)
+			_ = s.tick()
+			s.rotate()
+			<-time.After(rotationOverlap + time.Second)
+		}, run: ticks},
 	}
 }
 
@@ -174,7 +181,7 @@ func staticOperations() []operation {
 		{name: "rotate-role", prepare: staticRoleDB, run: asks(logical.UpdateOperation, "rotate-role/db")},
 		{name: "rotate a static role by itself", prepare: func(s *scene) {
 			staticRoleDB(s)
-			edit(s, "static-creds/db", func(creds *staticCreds) { creds.LastRotation = time.Now().Add(-day) })
+			edit(s.testVault, "static-creds/db", func(creds *staticCreds) { creds.LastRotation = time.Now().Add(-day) })
 		}, run: ticks},
 		{name: "delete the replaced key of a static role", prepare: func(s *scene) {
 			staticRoleDB(s)
@@ -215,7 +222,7 @@ func staticOperations() []operation {
 // endStaticRole notes that somebody has ordered the end of the role's keys.
 func (s *scene) endStaticRole() {
 	s.ended["static-creds/db"] = true
-	for _, id := range stored[staticCreds](s, "static-creds/db").ids() {
+	for _, id := range stored[staticCreds](s.testVault, "static-creds/db").ids() {
 		s.ended[id] = true
 	}
 }
@@ -223,7 +230,7 @@ func (s *scene) endStaticRole() {
 // handsOver gives the keys of the static role to its operator.
 func handsOver(ctx context.Context, s *scene) {
 	s.ended["static-creds/db"] = true
-	ids := stored[staticCreds](s, "static-creds/db").ids()
+	ids := stored[staticCreds](s.testVault, "static-creds/db").ids()
 	resp, err := s.request(ctx, logical.DeleteOperation, "static-roles/db", "keep_key=true")
 	if failure(resp, err) != nil || s.process.dead.Load() {
 		return
@@ -286,9 +293,7 @@ func kills(ctx context.Context, s *scene) {
 func leasedFrom(role string) func(*scene) {
 	return func(s *scene) {
 		s.lease(role)
-		if !s.cloud.inRealTime {
-			<-time.After(time.Minute)
-		}
+		<-time.After(time.Minute)
 	}
 }
 
@@ -351,7 +356,7 @@ func orphans(s *scene) {
 		s.planted[id] = true
 	}
 	s.leases = slices.DeleteFunc(s.leases, func(l *testLease) bool { return l == lost })
-	if err := s.storage.Storage.Delete(s.t.Context(), stored[ledgerEntry](s, ledgerUsersPrefix("default")+lost.AccessKey()).path()); err != nil {
+	if err := s.storage.Storage.Delete(s.t.Context(), stored[ledgerEntry](s.testVault, ledgerUsersPrefix("default")+lost.AccessKey()).path()); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -372,11 +377,11 @@ func (s *scene) storeReconciliation(next time.Time) {
 }
 
 // edit changes an entry in storage.
-func edit[T any](s *scene, path string, change func(*T)) {
-	s.t.Helper()
-	entry := stored[T](s, path)
+func edit[T any](v *testVault, path string, change func(*T)) {
+	v.t.Helper()
+	entry := stored[T](v, path)
 	change(entry)
-	if err := save(s.t.Context(), s.storage.Storage, path, entry); err != nil {
-		s.t.Fatal(err)
+	if err := save(v.t.Context(), v.storage.Storage, path, entry); err != nil {
+		v.t.Fatal(err)
 	}
 }

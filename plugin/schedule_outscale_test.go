@@ -25,7 +25,6 @@ type faultyCloud struct {
 	sign       func(s *scene, data map[string]any) error // nil where it knows the leased key
 	neverEnds  bool                                      // its keys work past their date, until they are deleted
 	operations []operation
-	inRealTime bool
 }
 
 // faultyClouds are those that the schedules run on.
@@ -38,7 +37,7 @@ func faultyClouds() []*faultyCloud {
 func (c *faultyCloud) overGRPC() *faultyCloud {
 	wired := *c
 	wired.name += " over gRPC"
-	wired.inRealTime, wired.operations = true, wireOperations(slices.Clone(c.operations))
+	wired.operations = wireOperations(slices.Clone(c.operations))
 	wired.mount = func(t *testing.T) *testVault {
 		v := c.mount(t)
 		v.overGRPC = true
@@ -104,6 +103,5 @@ func faultyOutscale() *faultyCloud {
 }
 
 func outscaleRefusal(name string, status int, errorType, code string) refusal {
-	slow := slices.Contains([]string{"1", "4120", "24", "6"}, code)
-	return refusal{slow: slow, name: name, status: status, body: `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code + `"}],"ResponseContext":{"RequestId":"injected"}}`}
+	return refusal{name: name, status: status, body: `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code + `"}],"ResponseContext":{"RequestId":"injected"}}`}
 }

@@ -79,13 +79,6 @@ func (s *saboteur) broken() (cloud, storage bool) {
 	return s.cloud, s.storage
 }
 
-// end ends an outage at once.
-func (s *saboteur) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cloud, s.storage = false, false
-}
-
 // repair ends what has been down for a while.
 func (s *saboteur) repair() {
 	s.mu.Lock()

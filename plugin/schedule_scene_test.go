@@ -75,20 +75,14 @@ func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 	if len(sch.strikes) == 0 {
 		trail = slices.Clone(s.saboteur.trail)
 	}
-	if s.cloud.inRealTime {
-		s.saboteur.arm(false)
-		s.settleAtOnce()
-		s.mustWork()
-	} else {
-		s.pass(aftermath)
-		s.saboteur.arm(false)
-		if len(sch.strikes) > 0 {
-			trail = s.saboteur.trail
-		}
-		s.pass(outageLength) // what a second fault has begun ends
-		s.mustWork()
-		s.pass(5 * time.Minute)
+	s.pass(aftermath)
+	s.saboteur.arm(false)
+	if len(sch.strikes) > 0 {
+		trail = s.saboteur.trail
 	}
+	s.pass(outageLength) // what a second fault has begun ends
+	s.mustWork()
+	s.pass(5 * time.Minute)
 	s.mustEndClean()
 	if s.saboteur.struck < min(1, len(sch.strikes)) {
 		t.Error("the fault never struck: the calls before it differ from run to run")
@@ -147,34 +141,6 @@ func (s *scene) pass(d time.Duration) {
 		s.act(func(ctx context.Context, s *scene) { _ = s.tickIn(ctx) })
 		s.check("after a tick")
 	}
-}
-
-// settleAtOnce lets the rollback manager do in no time what it would in minutes.
-func (s *scene) settleAtOnce() {
-	s.t.Helper()
-	s.saboteur.end()
-	s.ageWAL()
-	for path, entry := range s.unleased() {
-		entry.Expires, entry.RetryAt = time.Now().Add(-time.Hour), time.Time{}
-		if err := save(s.t.Context(), s.storage.Storage, path, entry); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	if err := s.tick(); err != nil {
-		s.t.Error(err)
-	}
-}
-
-// unleased are the ledger's entries of leases that Vault does not know.
-func (s *scene) unleased() map[string]*ledgerEntry {
-	s.t.Helper()
-	entries, known := map[string]*ledgerEntry{}, s.knows()
-	for _, path := range s.under(ledgerPrefix) {
-		if entry := stored[ledgerEntry](s, path); entry.leased() && known.leases[entry.AccessKey] == nil {
-			entries[path] = entry
-		}
-	}
-	return entries
 }
 
 // expireDue revokes the leases that have ended, as Vault does.

@@ -101,8 +101,6 @@ func TestSchedules(t *testing.T) {
 // pairs is how many pairs of faults strike the operation: in the sample, one at every third of its.
 func (c *faultyCloud) pairs(all bool, operation int) int {
 	switch {
-	case c.inRealTime:
-		return 0
 	case all:
 		return pairsOfAll
 	case operation%(3*sampledOperations) == 0:
@@ -141,18 +139,9 @@ func (s schedule) run(t *testing.T) (faults int) {
 				t.Logf("replay it: %s='%s' go test ./plugin -run '^TestSchedules$' -count=1", schedulesVariable, s)
 			}
 		}()
-		s.inItsTime(t, func(t *testing.T) { _, faults = s.play(t) })
+		synctest.Test(t, func(t *testing.T) { _, faults = s.play(t) })
 	})
 	return faults
-}
-
-// inItsTime runs in fake time where the cloud can: no bubble reaches through a socket.
-func (s schedule) inItsTime(t *testing.T, run func(t *testing.T)) {
-	if s.cloud.inRealTime {
-		run(t)
-		return
-	}
-	synctest.Test(t, run)
 }
 
 func (s schedule) strikesText() string {
@@ -194,7 +183,7 @@ func pairFrom(t *testing.T, first schedule, random *rand.Rand) (schedule, bool) 
 func (s schedule) scout(t *testing.T) (points []string) {
 	t.Helper()
 	t.Run("scout "+s.strikesText(), func(t *testing.T) {
-		s.inItsTime(t, func(t *testing.T) { points, _ = s.play(t) })
+		synctest.Test(t, func(t *testing.T) { points, _ = s.play(t) })
 	})
 	return points
 }

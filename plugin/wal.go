@@ -184,9 +184,7 @@ func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pend
 	owner := pending.User // by its name of today: the ledger knows the former one
 	keys, err := a.cloud.ListKeys(ctx, owner)
 	if provider.KindOf(err) == provider.KindNotFound && owner != "" {
-		if owner, keys, err = userRenamed(ctx, a, pending, err); err == nil && len(keys) == 0 {
-			return 0, nil
-		}
+		owner, keys, err = userRenamed(ctx, a, pending, err) // no keys where the user is gone: the ledger may still have one
 	}
 	if err != nil {
 		return 0, fmt.Errorf("looking for a key to clean up: %w", err)

@@ -5,8 +5,11 @@ package cloudkeys
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 )
@@ -48,6 +51,22 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			v.deleteUser("app")
 			v.settle(walMinAge + 3*rollbackPeriod)
 			v.mustHaveNoWAL()
+		},
+		"so it does for the key of a static role, which the reaper does not look for in the ledger": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, staticCredsPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			_, _ = v.try(logical.UpdateOperation, "static-roles/db", "user_name=app", "rotation_period=24h")
+			v.storage.before = nil
+			v.mustHaveLedger(1)
+			v.deleteUser("app")
+			v.settle(walMinAge + 3*rollbackPeriod)
+			v.mustHaveNoWAL()
+			v.mustHaveLedger(0)
 		},
 		"one that is there is not taken for gone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

@@ -53,8 +53,8 @@ func main() {
 // lanes are the steps, one lane beside the other. Schedules and fake time need a processor,
 // and the others wait for the cloud's limit, ticks and the ends of leases.
 func lanes() [][]step {
-	inProcess := func(name, dir, test string) step {
-		return step{name: name, dir: dir, tests: []string{test}, env: []string{"CLOUDKEYS_SCHEDULES=all"}, nice: true}
+	inProcess := func(name, dir string, tests ...string) step {
+		return step{name: name, dir: dir, tests: tests, env: []string{"CLOUDKEYS_SCHEDULES=all"}, nice: true}
 	}
 	onServers := func(name string, tests ...string) step {
 		return step{name: name, dir: "plugin/acceptance", tests: tests}
@@ -62,7 +62,7 @@ func lanes() [][]step {
 	return [][]step{
 		{
 			inProcess("schedules of the engine", "plugin", "TestSchedules"),
-			inProcess("schedules of the sweep", "functions/internal/sweep", "TestSweepSchedules"),
+			inProcess("schedules of the sweep", "functions/internal/sweep", "TestSweepSchedules", "TestSweepSchedulesOnHuaweiCloud"),
 			inProcess("schedules of the sync", "functions/internal/policysync", "TestPolicySchedules"),
 			inProcess("storms in fake time", "plugin", "TestStormAtTheDefaultPace"),
 		},

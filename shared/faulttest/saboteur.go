@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ var ErrInjected = errors.New("injected fault")
 // pass through Do.
 type Saboteur struct {
 	Cloud  http.RoundTripper
+	Huawei bool               // the cloud is Huawei's; else OUTSCALE, which names and refuses calls its own way
 	HangUp context.CancelFunc // of the run in progress
 
 	mu     sync.Mutex // never held while waiting
@@ -93,7 +95,7 @@ func (s *Saboteur) pass(name string) (fault string, dead bool) {
 
 // RoundTrip implements http.RoundTripper.
 func (s *Saboteur) RoundTrip(req *http.Request) (*http.Response, error) {
-	fault, dead := s.pass("cloud " + path.Base(req.URL.Path))
+	fault, dead := s.pass("cloud " + s.name(req))
 	switch {
 	case dead:
 		return nil, ErrDead
@@ -106,6 +108,25 @@ func (s *Saboteur) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, fmt.Errorf("there is no fault %q of a cloud", fault)
+}
+
+func (s *Saboteur) name(req *http.Request) string {
+	if s.Huawei {
+		return HuaweiCall(req)
+	}
+	return path.Base(req.URL.Path)
+}
+
+// HuaweiCall names a call of Huawei Cloud by method and path, without ids, which differ from
+// run to run.
+func HuaweiCall(req *http.Request) string {
+	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
+	for i := 1; i < len(parts); i++ {
+		if slices.Contains([]string{"credentials", "users", "groups", "domains"}, parts[i-1]) {
+			parts[i] = "*"
+		}
+	}
+	return req.Method + ":" + strings.Join(parts, "/")
 }
 
 // Do makes a call to Vault or to the archive of a function.
@@ -162,9 +183,19 @@ func instead(status int, body string) func(*Saboteur, *http.Request) (*http.Resp
 	}
 }
 
-func refusal(status int, errorType, code string) func(*Saboteur, *http.Request) (*http.Response, error) {
-	return func(_ *Saboteur, req *http.Request) (*http.Response, error) {
-		return answer(req, status, `{"Errors":[{"Type":"`+errorType+`","Details":"","Code":"`+code+`"}],"ResponseContext":{"RequestId":"injected"}}`)
+// said is how a cloud says no.
+type said struct {
+	status int
+	code   string
+}
+
+// refusal says no as the present cloud does. errorType is a part of OUTSCALE's answers.
+func refusal(errorType string, outscale, huawei said) func(*Saboteur, *http.Request) (*http.Response, error) {
+	return func(s *Saboteur, req *http.Request) (*http.Response, error) {
+		if s.Huawei {
+			return answer(req, huawei.status, `{"error_msg":"injected","error_code":"`+huawei.code+`"}`)
+		}
+		return answer(req, outscale.status, `{"Errors":[{"Type":"`+errorType+`","Details":"","Code":"`+outscale.code+`"}],"ResponseContext":{"RequestId":"injected"}}`)
 	}
 }
 
@@ -172,11 +203,11 @@ var cloudFaults = []struct {
 	name   string
 	strike func(*Saboteur, *http.Request) (*http.Response, error)
 }{
-	{"denied", refusal(401, "AccessDenied", "7")},
-	{"invalid", refusal(400, "InvalidParameterValue", "4110")},
-	{"the key is refused", refusal(401, "AccessDenied", "1")},
-	{"throttled (429)", refusal(429, "AccessDenied", "24")},
-	{"throttled (503)", refusal(503, "ServiceUnavailable", "6")},
+	{"denied", refusal("AccessDenied", said{401, "7"}, said{403, "IAM.0002"})},
+	{"invalid", refusal("InvalidParameterValue", said{400, "4110"}, said{400, "IAM.0011"})},
+	{"the key is refused", refusal("AccessDenied", said{401, "1"}, said{401, "APIGW.0301"})},
+	{"throttled (429)", refusal("AccessDenied", said{429, "24"}, said{429, "APIGW.0308"})},
+	{"throttled (503)", refusal("ServiceUnavailable", said{503, "6"}, said{503, "APIGW.0308"})},
 	{"a 500 before the work", func(_ *Saboteur, req *http.Request) (*http.Response, error) { return answer(req, 500, "{}") }},
 	{"a 500 after the work", instead(500, "{}")},
 	{"the answer is lost", func(s *Saboteur, req *http.Request) (*http.Response, error) {

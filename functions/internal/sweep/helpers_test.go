@@ -73,6 +73,7 @@ func (m *memory) Save(_ context.Context, account string, state State) error {
 type world struct {
 	cloud   *cloudsim.Cloud
 	account *cloudsim.Account
+	domain  *cloudsim.Domain // of Huawei Cloud; nil: the account is in OUTSCALE
 	ledger  *memory
 	job     Job
 }
@@ -131,7 +132,26 @@ func (w *world) add(spec cloudsim.KeySpec) string {
 	if spec.Created.IsZero() {
 		spec.Created = time.Now().Add(-2 * dayLong)
 	}
-	return w.account.AddKey(spec).AccessKey
+	if w.domain == nil {
+		return w.account.AddKey(spec).AccessKey
+	}
+	description := spec.Tag
+	if !spec.Expires.IsZero() {
+		description += "/until/" + spec.Expires.Format(time.RFC3339)
+	}
+	return w.domain.AddKey(cloudsim.IAMKeySpec{User: spec.User, Description: description, Created: spec.Created, Inactive: spec.Inactive}).AccessKey
+}
+
+// state is what a key is in the cloud, and "deleted" where it is not there.
+func (w *world) state(id string) string {
+	if w.domain != nil {
+		if key, there := w.domain.Key(id); there {
+			return key.State
+		}
+	} else if key, there := w.account.Key(id); there {
+		return key.State
+	}
+	return "deleted"
 }
 
 // orphan makes a key of the engine that the ledger does not know. Another is in the
@@ -190,12 +210,8 @@ func findings(t *testing.T, result Result) map[string]Finding {
 
 func (w *world) mustBe(t *testing.T, id, state string) {
 	t.Helper()
-	key, ok := w.account.Key(id)
-	if !ok {
-		key.State = "deleted"
-	}
-	if key.State != state {
-		t.Errorf("access key %s is %s, want %s", id, key.State, state)
+	if is := w.state(id); is != state {
+		t.Errorf("access key %s is %s, want %s", id, is, state)
 	}
 }
 

@@ -5,6 +5,7 @@ package sweep
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
@@ -51,28 +53,53 @@ func (s sabotaged) Save(ctx context.Context, account string, state State) error 
 type sweepScene struct {
 	*world
 	saboteur     *faulttest.Saboteur
+	own          string // the key that signs
 	doomed, kept []string
 }
 
-func newSweepScene(t *testing.T) *sweepScene {
-	t.Helper()
-	s := &sweepScene{world: &world{cloud: cloudsim.New()}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
-	s.saboteur.Strike("", "")
+// inOutscale makes the account one of OUTSCALE.
+func (s *sweepScene) inOutscale(t *testing.T) {
 	s.saboteur.Cloud = contract.New(t).Wrap(s.cloud.Transport())
 	s.build(t, s.saboteur, "")
-	s.job.Settings.Workers, s.job.Settings.MaxKeys = 1, 4 // the whole plan: one more would be refused
-	s.job.Ledger, s.job.Store = sabotaged{s.ledger, s.saboteur}, sabotaged{s.ledger, s.saboteur}
+	root := s.account.RootKey()
+	s.own = root.AccessKey
 	s.job.Connect = func(context.Context, Account) (Cloud, func(), error) {
-		root := s.account.RootKey()
 		client, err := outscale.New(outscale.Config{
 			AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2",
 			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
 		})
 		return client, client.Close, err
 	}
+}
+
+// inHuawei makes the account one of Huawei Cloud.
+func (s *sweepScene) inHuawei(t *testing.T) {
+	s.saboteur.Cloud, s.saboteur.Huawei = s.cloud.Transport(), true
+	s.build(t, s.saboteur, "")
+	s.domain = s.cloud.AddDomain("acme")
+	s.domain.AddUser("functions", cloudsim.SecurityAdministrator)
+	key := s.domain.AddKey(cloudsim.IAMKeySpec{User: "functions"})
+	s.own = key.AccessKey
+	s.job.Accounts[0].Provider, s.job.Accounts[0].AccountID = huawei.Name, s.domain.ID()
+	s.job.Connect = func(context.Context, Account) (Cloud, func(), error) {
+		client, err := huawei.New(huawei.Config{
+			AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
+			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
+		})
+		return client, client.Close, err
+	}
+}
+
+func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepScene {
+	t.Helper()
+	s := &sweepScene{world: &world{cloud: cloudsim.New()}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
+	s.saboteur.Strike("", "")
+	in(s, t)
+	s.job.Settings.Workers, s.job.Settings.MaxKeys = 1, 4 // the whole plan: one more would be refused
+	s.job.Ledger, s.job.Store = sabotaged{s.ledger, s.saboteur}, sabotaged{s.ledger, s.saboteur}
 	ourLabel := ours(keylabel.KindLease)
 	s.kept = []string{
-		s.account.RootKey().AccessKey,
+		s.own,
 		s.lease("leaseholder"), s.lease("deploy"),
 		s.add(cloudsim.KeySpec{User: "deploy"}), // somebody else's
 		s.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindRoot), Expires: ahead(30 * dayLong)}),
@@ -112,17 +139,17 @@ func (s *sweepScene) sweep(t *testing.T, point, fault string) {
 func (s *sweepScene) mustHaveKept(t *testing.T) {
 	t.Helper()
 	for _, id := range s.kept {
-		if key, there := s.account.Key(id); !there || key.State != cloudsim.Active {
-			t.Errorf("access key %s must stay, and is %q", id, key.State)
+		if is := s.state(id); !strings.EqualFold(is, cloudsim.Active) {
+			t.Errorf("access key %s must stay, and is %s", id, is)
 		}
 	}
 }
 
-// play lets a fault strike the first run, and expects the next ones to end what it began.
-func playSweep(t *testing.T, point, fault string) (trail []string, struck int) {
+// playSweep lets a fault strike the first run, and expects the next ones to end what it began.
+func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault string) (trail []string, struck int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSweepScene(t)
+		s := newSweepScene(t, in)
 		s.sweep(t, point, fault)
 		if trail, struck = s.saboteur.Trail(), s.saboteur.Struck(); point != "" && struck != 1 {
 			t.Error("the fault never struck: the calls before it differ from run to run")
@@ -142,7 +169,16 @@ func playSweep(t *testing.T, point, fault string) (trail []string, struck int) {
 // TestSweepSchedules lets every fault strike at every call of an enforcing run: to the cloud, to
 // Vault and to the archive, the end of the process included. Whatever happens, no key is touched
 // that must stay, and the runs after it do what is left to do.
-func TestSweepSchedules(t *testing.T) {
+func TestSweepSchedules(t *testing.T) { sweepSchedules(t, (*sweepScene).inOutscale) }
+
+// TestSweepSchedulesOnHuaweiCloud is the same where keys have no date of their own.
+func TestSweepSchedulesOnHuaweiCloud(t *testing.T) { sweepSchedules(t, (*sweepScene).inHuawei) }
+
+func sweepSchedules(t *testing.T, in func(s *sweepScene, t *testing.T)) {
+	t.Helper()
 	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
-	faulttest.Schedules{Variable: sweepSchedulesVariable, Sampled: sampledSweeps, Package: "./functions/internal/sweep", Play: playSweep}.Run(t)
+	faulttest.Schedules{
+		Variable: sweepSchedulesVariable, Sampled: sampledSweeps, Package: "./functions/internal/sweep",
+		Play: func(t *testing.T, point, fault string) ([]string, int) { return playSweep(t, in, point, fault) },
+	}.Run(t)
 }
