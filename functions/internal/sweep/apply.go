@@ -28,7 +28,7 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 		batch = batch[:0]
 		return w.note(results, done)
 	}
-	for f, err := range w.plan.read(0) {
+	for f, err := range w.plan.read() {
 		if err != nil {
 			return false, err
 		}

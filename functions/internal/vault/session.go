@@ -31,6 +31,9 @@ type Session struct {
 	leases []string // of a token that is not ours to revoke
 }
 
+// connections is how many are kept open to Vault: one for each of the most WORKERS.
+const connections = 32
+
 // Open logs in.
 func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error) {
 	settings := api.DefaultConfig() // reads VAULT_ADDR and the like
@@ -65,6 +68,7 @@ func harden(settings *api.Config) error {
 	}
 	base.TLSClientConfig.InsecureSkipVerify = false
 	base.TLSClientConfig.MinVersion = tls.VersionTLS12
+	base.MaxIdleConnsPerHost = connections // the default is a few: the other workers would shake hands for each request
 	settings.DisableRedirects = true
 	settings.HttpClient.Transport = guard{base}
 	return nil
