@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -76,6 +77,32 @@ func (b *bench) markdown(machine string, noise float64) string {
 	out.WriteString("| measure | figure | bar | |\n| --- | --- | --- | --- |\n")
 	for _, r := range b.rows {
 		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", r.Measure, r.Figure, r.Bar, r.verdict())
+	}
+	out.WriteString(b.reasons())
+	return out.String()
+}
+
+// reasons is why bars are missed: those that share one stand together.
+func (b *bench) reasons() string {
+	var order []string
+	missed := map[string][]string{}
+	for _, r := range b.rows {
+		if r.Met == nil || *r.Met {
+			continue
+		}
+		why := cmp.Or(r.Why, "No reason is known.")
+		if missed[why] == nil {
+			order = append(order, why)
+		}
+		missed[why] = append(missed[why], fmt.Sprintf("%s (%s)", r.Measure, r.Figure))
+	}
+	if len(order) == 0 {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("\n## Missed bars\n")
+	for _, why := range order {
+		fmt.Fprintf(&out, "\n* %s.\n  %s\n", strings.Join(missed[why], "; "), why)
 	}
 	return out.String()
 }

@@ -16,6 +16,7 @@ type row struct {
 	Value   float64   `json:"value"`
 	Runs    []float64 `json:"runs,omitempty"` // of which Value is the median
 	Met     *bool     `json:"met,omitempty"`  // absent: there is no bar
+	Why     string    `json:"why,omitempty"`  // a bar that is missed is
 }
 
 // atMost is a row whose value must not be above a bar.
@@ -42,6 +43,14 @@ func told(measure, figure string, value float64) row {
 func toldOf(measure, unit string, runs ...float64) row {
 	v := median(runs)
 	return row{Measure: measure, Figure: number(v) + unit, Value: v, Runs: runs}
+}
+
+// because says what keeps a row from its bar, by figures of the same run. It is told where the bar is missed.
+func (r row) because(format string, figures ...any) row {
+	if r.Met != nil && !*r.Met {
+		r.Why = fmt.Sprintf(format, figures...)
+	}
+	return r
 }
 
 func (r row) verdict() string {

@@ -69,7 +69,7 @@ func (b *bench) latencies(ctx context.Context, s *stage, storage string) error {
 	if err := s.warmUp(ctx); err != nil {
 		return err
 	}
-	var writes, trips []float64
+	var writes, trips, alone []float64
 	over, taken := map[engine][]float64{}, map[engine][]float64{}
 	for range b.runs {
 		floor, err := s.keyValues(ctx, 1, oneClient)
@@ -82,7 +82,11 @@ func (b *bench) latencies(ctx context.Context, s *stage, storage string) error {
 			return err
 		}
 		kv, trip := milliseconds(floor.percentile(50)), milliseconds(bare.percentile(50))
-		writes, trips = append(writes, kv), append(trips, trip)
+		bareIssue, err := withoutServer(ctx, latency)
+		if err != nil {
+			return err
+		}
+		writes, trips, alone = append(writes, kv), append(trips, trip), append(alone, milliseconds(bareIssue)/(trip+kv))
 		for _, e := range []engine{accessKeys, iamUsers, awsUsers, noCloud, noCloudRecorded} {
 			s.setLatency(latency)
 			ids, l, err := s.leases(ctx, e, 1, oneClient)
@@ -101,11 +105,15 @@ func (b *bench) latencies(ctx context.Context, s *stage, storage string) error {
 		}
 	}
 	where := ", 20 ms cloud, 1 client, p50, storage " + storage
-	b.add(atMost("access_key issue over one call and a kv write"+where, 1.15, " x", over[accessKeys]...))
-	b.add(atMost("iam_user issue over three calls and a kv write"+where, 1.15, " x", over[iamUsers]...))
+	const why = "The engine alone, in one process, takes %.2f x; what the client waits longer is the way through server and plugin. " +
+		"An engine without a cloud that makes two durable writes, as any must that loses no key, takes %.2f x with one call added. " +
+		"Ours makes a third before it answers, which takes the WAL entry back: the rollback may then remove within minutes whatever nobody was given."
+	b.add(atMost("access_key issue over one call and a kv write"+where, 1.15, " x", over[accessKeys]...).because(why, median(alone), median(over[noCloudRecorded])))
+	b.add(atMost("iam_user issue over three calls and a kv write"+where, 1.15, " x", over[iamUsers]...).because(why, median(alone), median(over[noCloudRecorded])))
 	b.add(toldOf("AWS iam_user issue over its three calls and a kv write"+where, " x", over[awsUsers]...))
 	b.add(toldOf("a lease of an engine without a cloud, one call added, over the same"+where, " x", over[noCloud]...))
 	b.add(toldOf("the same with two storage writes, which any engine needs that loses no key"+where, " x", over[noCloudRecorded]...))
+	b.add(toldOf("an access_key issue by the engine alone, without a server, over the same, 20 ms cloud", " x", alone...))
 	for _, e := range []engine{accessKeys, iamUsers, awsUsers, noCloud, noCloudRecorded} {
 		b.add(toldOf(e.name+" issue"+where, " ms", taken[e]...))
 	}
@@ -153,9 +161,12 @@ func (b *bench) throughput(ctx context.Context, s *stage, storage string) error 
 }
 
 func (b *bench) compare(ctx context.Context, s *stage, latency time.Duration, clients int, storage string) error {
-	n := oneClient
-	if clients > 1 {
-		n = manyClients
+	n := manyClients
+	if clients == 1 {
+		n = oneClient
+		if latency > 50*time.Millisecond { // a user's revoke is eight calls or more, one after the other
+			n /= 4
+		}
 	}
 	engines := []engine{accessKeys, iamUsers, awsUsers}
 	if clients == 64 {
@@ -192,7 +203,9 @@ func (b *bench) compare(ctx context.Context, s *stage, latency time.Duration, cl
 		})
 	}
 	if clients == 64 {
-		b.add(atLeast("leases/s over the AWS engine's, access_key, "+where, 2.5, " x", ratio(rates[accessKeys], rates[awsUsers])...))
+		b.add(atLeast("leases/s over the AWS engine's, access_key, "+where, 2.5, " x", ratio(rates[accessKeys], rates[awsUsers])...).because(
+			"Clients, server, plugins and clouds share the machine's processors, so that the work of a lease decides here and not its calls. "+
+				"An engine without a cloud that makes two writes a lease reaches %.2f x; ours makes a third, a call, and an event.", median(ratio(rates[noCloudRecorded], rates[awsUsers]))))
 		b.add(atLeast("leases/s over the AWS engine's, iam_user, "+where, 1.2, " x", ratio(rates[iamUsers], rates[awsUsers])...))
 		b.add(toldOf("leases/s over the AWS engine's, of one without a cloud and with two writes, "+where, " x", ratio(rates[noCloudRecorded], rates[awsUsers])...))
 	}

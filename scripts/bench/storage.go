@@ -16,7 +16,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 )
 
@@ -40,50 +39,6 @@ func (c *countingStorage) Delete(ctx context.Context, key string) error {
 func (c *countingStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
 	c.reads.Add(1)
 	return c.Storage.Get(ctx, key)
-}
-
-// inProcess is the engine without a server around it, where its storage can be watched.
-type inProcess struct {
-	backend logical.Backend
-	storage *countingStorage
-}
-
-func newInProcess(ctx context.Context, sim *cloudsim.Cloud, endpoint string) (*inProcess, error) {
-	storage := &countingStorage{Storage: &logical.InmemStorage{}}
-	backend, err := cloudkeys.Factory(cloudkeys.Build{})(ctx, &logical.BackendConfig{
-		StorageView: storage,
-		System:      &logical.StaticSystemView{DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour, PluginEnvironment: &logical.PluginEnvironment{}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	p := &inProcess{backend: backend, storage: storage}
-	account := sim.AddAccount("123456789012")
-	account.AddUser("app", "api:*")
-	root := account.RootKey()
-	for path, data := range map[string]map[string]any{
-		"config/default": {
-			"provider": "outscale", "region": "eu-west-2", "endpoint": endpoint + "/api/v1", "max_requests_per_second": fast,
-			"access_key": root.AccessKey, "secret_key": root.SecretKey,
-		},
-	} {
-		if _, err := p.ask(ctx, logical.CreateOperation, path, data); err != nil {
-			return nil, err
-		}
-	}
-	_, err = p.ask(ctx, logical.CreateOperation, "roles/app", map[string]any{"user_names": "app"})
-	return p, err
-}
-
-func (p *inProcess) ask(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
-	resp, err := p.backend.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: p.storage})
-	if err == nil && resp != nil {
-		err = resp.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", op, path, err)
-	}
-	return resp, nil
 }
 
 // storageRows count writes, and time the periodic work over a large ledger.

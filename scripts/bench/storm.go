@@ -42,10 +42,11 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 	b.add(told(fmt.Sprintf("plugin memory, idle after %d leases", first), number(idle)+" MB", idle))
 	var held []string
 	for _, n := range []int{1000, manyHeld} {
-		ids, _, err := s.leases(ctx, manyKeys, 16, n-len(held))
+		ids, each, err := s.grow(ctx, p, n-len(held))
 		if err != nil {
 			return err
 		}
+		b.add(told(fmt.Sprintf("plugin CPU per 1,000 leases, from %d to %d held", len(held), n), number(each)+" s", each))
 		held = append(held, ids...)
 		s.sim.ResetCalls()
 		size, err := p.memory()
@@ -60,6 +61,19 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 	}
 	s.held = held // for the storm, or to go with the server
 	return nil
+}
+
+// grow has n more leases held, and tells the plugin's CPU time for each, in milliseconds.
+func (s *stage) grow(ctx context.Context, p process, n int) (ids []string, each float64, err error) {
+	before, err := p.cpu()
+	if err != nil {
+		return nil, 0, err
+	}
+	if ids, _, err = s.leases(ctx, manyKeys, 16, n); err != nil {
+		return nil, 0, err
+	}
+	after, err := p.cpu()
+	return ids, milliseconds(after-before) / float64(n), err
 }
 
 // storm revokes many leases at once on a cloud that takes few calls.
