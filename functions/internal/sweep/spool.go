@@ -59,8 +59,8 @@ func (s *spool) read() iter.Seq2[Finding, error] {
 		}
 		in := bufio.NewReaderSize(io.NewSectionReader(s.file, 0, end), 64<<10)
 		var line []byte
+		var f Finding
 		for {
-			var f Finding
 			line, err = readLine(in, line)
 			if errors.Is(err, io.EOF) {
 				return
