@@ -4,6 +4,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -80,33 +81,24 @@ func (w *walk) applyBatch(ctx context.Context, batch [][]Finding, stop bool) ([]
 	each(w.job.Settings.Workers, len(batch), func(i int) {
 		failures[i] = w.applyUser(ctx, batch[i], &givenUp)
 	})
-	return slices.Concat(batch...), first(failures)
-}
-
-func first(errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return slices.Concat(batch...), cmp.Or(failures...)
 }
 
 // applyUser reads a user's keys again, and then acts on those of them that were planned, one
 // right after the other. It writes the outcomes into planned. The error is one that makes the
 // whole account be given up.
 func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic.Bool) (failure error) {
-	var now look
+	var now *look
 	for i := range planned {
 		f := &planned[i]
 		if givenUp.Load() || w.late(ctx) {
 			f.Outcome, f.Detail = OutcomeNotReached, "time ran out, or the account was given up"
 			continue
 		}
-		if i == 0 {
-			now = w.again(ctx, planned)
+		if now == nil {
+			now = new(w.again(ctx, planned))
 		}
-		outcome, detail, err := w.applyOne(ctx, *f, now)
+		outcome, detail, err := w.applyOne(ctx, *f, *now)
 		f.Outcome, f.Detail = outcome, MaskIn(detail, f.AccessKey, w.rules.own)
 		if err != nil {
 			givenUp.Store(true)
@@ -128,7 +120,7 @@ func (w *walk) again(ctx context.Context, planned []Finding) look {
 		return !slices.ContainsFunc(planned, func(f Finding) bool { return f.AccessKey == key.ID })
 	})
 	looks := []look{w.lookUp(ctx, user, keys)}
-	err = w.judge(ctx, looks)
+	_, err = w.judge(ctx, looks)
 	looks[0].err = err
 	return looks[0]
 }

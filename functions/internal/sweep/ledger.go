@@ -51,9 +51,7 @@ func (w *walk) lookUpOwn(ctx context.Context, looks []look) (record, error) {
 	if !lacking {
 		return record{}, nil
 	}
-	own, err := w.readLedger(ctx, "")
-	w.ownKeys = max(w.ownKeys, own.size)
-	return own, err
+	return w.readLedger(ctx, "")
 }
 
 func (w *walk) readLedger(ctx context.Context, user string) (record, error) {

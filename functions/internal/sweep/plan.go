@@ -112,9 +112,11 @@ func (w *walk) batch(ctx context.Context, users []string) error {
 	}
 	looks := make([]look, len(users))
 	each(w.job.Settings.Workers, len(users), func(i int) { looks[i] = w.look(ctx, users[i]) })
-	if err := w.judge(ctx, looks); err != nil {
+	own, err := w.judge(ctx, looks)
+	if err != nil {
 		return err
 	}
+	w.ownKeys = max(w.ownKeys, own)
 	for _, l := range looks {
 		if err := w.record(l); err != nil {
 			return err
@@ -137,24 +139,25 @@ func (w *walk) look(ctx context.Context, user string) look {
 }
 
 // judge decides on the keys of some users. What their parts of the ledger lack is looked for
-// in the part of the engine's own identity, once for all of them.
-func (w *walk) judge(ctx context.Context, looks []look) error {
+// in the part of the engine's own identity, once for all of them; ownKeys is how many keys
+// that has, 0 where nobody looked.
+func (w *walk) judge(ctx context.Context, looks []look) (ownKeys int, err error) {
 	for _, l := range looks {
 		if l.err != nil {
-			return l.failed()
+			return 0, l.failed()
 		}
 	}
 	own, err := w.lookUpOwn(ctx, looks)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	each(w.job.Settings.Workers, len(looks), func(i int) { w.decide(ctx, &looks[i], own) })
 	for _, l := range looks {
 		if l.err != nil {
-			return l.failed()
+			return 0, l.failed()
 		}
 	}
-	return nil
+	return own.size, nil
 }
 
 func (l look) failed() error {
@@ -211,9 +214,11 @@ func (w *walk) release(ctx context.Context) error {
 	if ctx.Err() == nil && (w.identity.Kind == provider.IdentityRoot || w.whole()) {
 		// record takes out of held what it writes down.
 		looks := []look{w.lookUp(ctx, "", slices.Clone(w.held))}
-		if err := w.judge(ctx, looks); err != nil {
+		own, err := w.judge(ctx, looks)
+		if err != nil {
 			return err
 		}
+		w.ownKeys = max(w.ownKeys, own)
 		return w.record(looks[0])
 	}
 	for _, key := range w.held {
