@@ -88,6 +88,7 @@ func BenchmarkSweep(b *testing.B) {
 				calls := w.callsByOp()
 				b.ReportMetric(float64(answer.Accounts[0].Seen)/took.Seconds(), "keys/s")
 				b.ReportMetric(function.peakMemory()/1e6, "MB-peak")
+				b.ReportMetric(float64(mustCPU(b, function.child()).Microseconds())/float64(all), "CPU-µs/key")
 				// Besides the users that were filled in, there are the account itself, "app" and "functions".
 				b.ReportMetric(float64(calls["ReadAccessKeys"])/float64(users+3), "calls/identity")
 			}

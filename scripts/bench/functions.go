@@ -43,6 +43,7 @@ func (b *bench) functionRows(file string) error {
 		peaks[keys] = sweep["MB-peak"]
 		what := fmt.Sprintf("sweep of %d keys: ", keys)
 		b.add(toldOf(what+"keys/s", "", sweep["keys/s"]))
+		b.add(toldOf(what+"CPU time of the function, for 1,000 keys", " ms", sweep["CPU-µs/key"]))
 		b.add(atMost(what+"peak memory", 128, " MB", sweep["MB-peak"]))
 		// Some are the function's own, whose part of a small account is larger.
 		if each := what + "cloud calls an identity, besides those that list the identities"; keys == 1000 {

@@ -298,10 +298,10 @@ func TestTheLongestKeysOfAnAccount(t *testing.T) {
 	}
 }
 
-func TestEveryWorkerKeepsItsConnection(t *testing.T) {
+func TestEveryWorkerKeepsItsConnectionUntilTheEnd(t *testing.T) {
 	const workers, rounds = 16, 5
 	s := newServer(t)
-	var opened atomic.Int64
+	var opened, closed atomic.Int64
 	var underWay sync.WaitGroup
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/keys") { // all of a round are under way at once
@@ -311,8 +311,11 @@ func TestEveryWorkerKeepsItsConnection(t *testing.T) {
 		s.ServeHTTP(w, r)
 	}))
 	front.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+		switch state {
+		case http.StateNew:
 			opened.Add(1)
+		case http.StateClosed:
+			closed.Add(1)
 		}
 	}
 	front.Start()
@@ -333,5 +336,17 @@ func TestEveryWorkerKeepsItsConnection(t *testing.T) {
 	}
 	if n := opened.Load(); n > 2*workers {
 		t.Errorf("%d requests opened %d connections, want one for each of the %d workers", rounds*workers, n, workers)
+	}
+	if err := session.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond) // the server hears of it a little later
+	defer tick.Stop()
+	for limit := time.After(30 * time.Second); closed.Load() < opened.Load(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d of %d connections are open after the session", opened.Load()-closed.Load(), opened.Load())
+		}
 	}
 }
