@@ -139,7 +139,7 @@ test-functions: build vault auth-aws build-functions sam ## run both functions u
 		go test -race -count=1 -timeout 15m ./functions/acceptance
 
 .PHONY: bench-functions
-bench-functions: build vault auth-aws build-functions sam ## size, start, peak memory and calls of the functions (bars: 20 MB, 100 ms, 128 MB)
+bench-functions: build vault auth-aws build-functions sam ## size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
 	@rm -f .cache/functions/bench.txt
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
 		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance" \

@@ -75,7 +75,7 @@ func BenchmarkSweep(b *testing.B) {
 			w.withAWS()
 			w.withSink()
 			w.write(w.name+"/config/default", "max_requests_per_second=10000")
-			w.fill(users, keys)
+			w.fill(users, keys, 1)
 			for b.Loop() {
 				w.sim.ResetCalls()
 				function := w.start(revokeFunction, "MODE=report", "WORKERS=16", "AWS_LAMBDA_FUNCTION_TIMEOUT=900", "ALLOW_EMPTY_LEDGER=true")
@@ -88,6 +88,7 @@ func BenchmarkSweep(b *testing.B) {
 				calls := w.callsByOp()
 				b.ReportMetric(float64(answer.Accounts[0].Seen)/took.Seconds(), "keys/s")
 				b.ReportMetric(function.peakMemory()/1e6, "MB-peak")
+				b.ReportMetric(float64(mustCPU(b, function.child()).Microseconds())/float64(all), "CPU-µs/key")
 				// Besides the users that were filled in, there are the account itself, "app" and "functions".
 				b.ReportMetric(float64(calls["ReadAccessKeys"])/float64(users+3), "calls/identity")
 			}
@@ -95,25 +96,29 @@ func BenchmarkSweep(b *testing.B) {
 	}
 }
 
-// BenchmarkSweepThatDeletes counts the calls that deletions take.
+// BenchmarkSweepThatDeletes counts the calls that deletions take, where so many of each user's eight keys are orphans.
 func BenchmarkSweepThatDeletes(b *testing.B) {
 	const users, keys = 100, 8
-	for b.Loop() {
-		w := newWorld(b)
-		w.withAWS()
-		w.withSink()
-		w.write(w.name+"/config/default", "max_requests_per_second=10000")
-		w.fill(users, keys)
-		w.sim.ResetCalls()
-		function := w.start(revokeFunction, "MODE=enforce", "MAX_KEYS=1000", "AWS_LAMBDA_FUNCTION_TIMEOUT=900", "ALLOW_EMPTY_LEDGER=true")
-		answer := decode[task.SweepAnswer](b, function.invoke(`{}`))
-		if len(answer.Accounts) != 1 || answer.Accounts[0].Deleted < users || answer.Accounts[0].Failed > 0 {
-			b.Fatalf("got %+v", answer)
-		}
-		calls, deleted := w.callsByOp(), float64(answer.Accounts[0].Deleted)
-		changes := float64(calls["UpdateAccessKey"] + calls["DeleteAccessKey"])
-		b.ReportMetric(changes/deleted, "changes/deletion")
-		b.ReportMetric((changes+float64(calls["ReadAccessKeys"]-users-3))/deleted, "calls/deletion")
+	for _, orphans := range []int{1, 4} {
+		b.Run(strconv.Itoa(orphans), func(b *testing.B) {
+			for b.Loop() {
+				w := newWorld(b)
+				w.withAWS()
+				w.withSink()
+				w.write(w.name+"/config/default", "max_requests_per_second=10000")
+				w.fill(users, keys, orphans)
+				w.sim.ResetCalls()
+				function := w.start(revokeFunction, "MODE=enforce", "MAX_KEYS=1000", "AWS_LAMBDA_FUNCTION_TIMEOUT=900", "ALLOW_EMPTY_LEDGER=true")
+				answer := decode[task.SweepAnswer](b, function.invoke(`{}`))
+				if len(answer.Accounts) != 1 || answer.Accounts[0].Deleted < users*orphans || answer.Accounts[0].Failed > 0 {
+					b.Fatalf("got %+v", answer)
+				}
+				calls, deleted := w.callsByOp(), float64(answer.Accounts[0].Deleted)
+				changes := float64(calls["UpdateAccessKey"] + calls["DeleteAccessKey"])
+				b.ReportMetric(changes/deleted, "changes/deletion")
+				b.ReportMetric((changes+float64(calls["ReadAccessKeys"]-users-3))/deleted, "calls/deletion")
+			}
+		})
 	}
 }
 
@@ -131,16 +136,18 @@ func (w *world) withSink() {
 	w.env["REPORT_BUCKET"], w.env["AWS_ENDPOINT_URL_S3"] = w.name, sink.URL
 }
 
-// fill adds users with so many keys each. One of each user's is an orphan.
-func (w *world) fill(users, keys int) {
+// fill adds users with so many keys each, of which so many are orphans.
+func (w *world) fill(users, keys, orphans int) {
 	w.t.Helper()
 	instance := w.read(w.name + "/info")["instance_id"].(string)
 	now := time.Now()
 	for i := range users {
 		user := fmt.Sprintf("user-%06d", i)
 		w.account.AddUser(user)
-		w.account.AddKey(cloudsim.KeySpec{User: user, Tag: keylabel.New(instance, keylabel.KindLease).String(), Created: now.Add(-2 * time.Hour)})
-		for k := range keys - 1 {
+		for range orphans {
+			w.account.AddKey(cloudsim.KeySpec{User: user, Tag: keylabel.New(instance, keylabel.KindLease).String(), Created: now.Add(-2 * time.Hour)})
+		}
+		for k := range keys - orphans {
 			w.account.AddKey(cloudsim.KeySpec{User: user, Created: now.AddDate(0, 0, -30*k-1)})
 		}
 	}

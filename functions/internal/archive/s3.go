@@ -9,11 +9,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
+
+// putTimeout bounds the storing of a file that is written: reports and states are also stored
+// after a cancelled run.
+const putTimeout = 20 * time.Second
 
 // Bucket is an archive in S3.
 type Bucket struct {
@@ -60,6 +65,8 @@ func (b *Bucket) Put(ctx context.Context, name, contentType string, write func(i
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return "", fmt.Errorf("writing %s: %w", name, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
 	_, err = b.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.name, Key: &name, ContentType: &contentType, Body: file})
 	if err != nil {
 		return "", fmt.Errorf("storing %s in the bucket %s: %w", name, b.name, err)

@@ -5,6 +5,7 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -107,16 +108,20 @@ func SweepJSON(w io.Writer, about About, result sweep.Result) error {
 	out.Write(opening[:len(opening)-1]) // a bufio.Writer keeps its error until Flush
 	out.WriteString(",\"keys\":[")
 	separator := "\n"
+	var key keyJSON // and its line are used again: there may be a million
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
 	for f, err := range result.Findings() {
 		if err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
-		line, err := json.Marshal(showKey(f, result.Started))
-		if err != nil {
+		key = showKey(f, result.Started)
+		line.Reset()
+		if err := encoder.Encode(&key); err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
 		out.WriteString(separator)
-		out.Write(line)
+		out.Write(bytes.TrimSpace(line.Bytes()))
 		separator = ",\n"
 	}
 	out.WriteString("\n]}\n")

@@ -4,6 +4,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // what has begun can end; the error is what made it give up the account.
 func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error) {
 	size := chunk(w.job.Settings.Workers)
-	batch := make([]Finding, 0, size)
+	var batch [][]Finding // of a user each
 	var givenUp error
 	flush := func() error {
 		results, err := w.applyBatch(ctx, batch, givenUp != nil)
@@ -28,15 +29,21 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 		batch = batch[:0]
 		return w.note(results, done)
 	}
-	for f, err := range w.plan.read(0) {
+	for f, err := range w.plan.read() {
 		if err != nil {
 			return false, err
 		}
-		if batch = append(batch, f); len(batch) == size {
+		last := len(batch) - 1
+		if last >= 0 && batch[last][0].User == f.User {
+			batch[last] = append(batch[last], f)
+			continue
+		}
+		if len(batch) == size {
 			if err := flush(); err != nil {
 				return false, err
 			}
 		}
+		batch = append(batch, []Finding{f})
 	}
 	if err := flush(); err != nil {
 		return false, err
@@ -65,38 +72,67 @@ func (w *walk) late(ctx context.Context) bool {
 	return ctx.Err() != nil || !w.until.IsZero() && !time.Now().Before(w.until)
 }
 
-// applyBatch works on some planned keys at once. Keys that come after one that made the
-// account be given up are not touched.
-func (w *walk) applyBatch(ctx context.Context, batch []Finding, stop bool) ([]Finding, error) {
-	results := slices.Clone(batch)
+// applyBatch works on the planned keys of some users at once. Keys that come after one that
+// made the account be given up are not touched.
+func (w *walk) applyBatch(ctx context.Context, batch [][]Finding, stop bool) ([]Finding, error) {
 	failures := make([]error, len(batch))
 	var givenUp atomic.Bool
+	givenUp.Store(stop)
 	each(w.job.Settings.Workers, len(batch), func(i int) {
-		if stop || givenUp.Load() || w.late(ctx) {
-			results[i].Outcome, results[i].Detail = OutcomeNotReached, "time ran out, or the account was given up"
-			return
-		}
-		results[i].Outcome, results[i].Detail, failures[i] = w.applyOne(ctx, batch[i])
-		givenUp.CompareAndSwap(false, failures[i] != nil)
-		results[i].Detail = MaskIn(results[i].Detail, batch[i].AccessKey, w.rules.own)
+		failures[i] = w.applyUser(ctx, batch[i], &givenUp)
 	})
-	for i, err := range failures {
-		if err != nil {
-			return results, fmt.Errorf("access key %s: %w", Mask(batch[i].AccessKey), err)
-		}
-	}
-	return results, nil
+	return slices.Concat(batch...), cmp.Or(failures...)
 }
 
-// applyOne reads the key again, decides again, and acts if nothing has changed. The error
-// is one that makes the whole account be given up.
-func (w *walk) applyOne(ctx context.Context, planned Finding) (Outcome, string, error) {
-	now, why, err := w.again(ctx, planned)
-	if err != nil {
-		return OutcomeNotReached, err.Error(), err
+// applyUser reads a user's keys again, and then acts on those of them that were planned, one
+// right after the other. It writes the outcomes into planned. The error is one that makes the
+// whole account be given up.
+func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic.Bool) (failure error) {
+	var now *look
+	for i := range planned {
+		f := &planned[i]
+		if givenUp.Load() || w.late(ctx) {
+			f.Outcome, f.Detail = OutcomeNotReached, "time ran out, or the account was given up"
+			continue
+		}
+		if now == nil {
+			now = new(w.again(ctx, planned))
+		}
+		outcome, detail, err := w.applyOne(ctx, *f, *now)
+		f.Outcome, f.Detail = outcome, MaskIn(detail, f.AccessKey, w.rules.own)
+		if err != nil {
+			givenUp.Store(true)
+			failure = fmt.Errorf("access key %s: %w", Mask(f.AccessKey), err)
+		}
 	}
-	if now != "" {
-		return now, why, nil
+	return failure
+}
+
+// again looks at a user's planned keys as they are now, in the cloud first and in the ledger
+// second: one list for all of them, since a user has few keys.
+func (w *walk) again(ctx context.Context, planned []Finding) look {
+	user := planned[0].User
+	keys, err := w.cloud.ListKeys(ctx, user)
+	if err != nil && !isGone(err) {
+		return look{err: fmt.Errorf("reading it again: %w", err)}
+	}
+	keys = slices.DeleteFunc(keys, func(key provider.Key) bool {
+		return !slices.ContainsFunc(planned, func(f Finding) bool { return f.AccessKey == key.ID })
+	})
+	looks := []look{w.lookUp(ctx, user, keys)}
+	_, err = w.judge(ctx, looks)
+	looks[0].err = err
+	return looks[0]
+}
+
+// applyOne compares a key with what it is now, and acts if nothing has changed. The error is
+// one that makes the whole account be given up.
+func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome, string, error) {
+	if now.err != nil {
+		return OutcomeNotReached, now.err.Error(), now.err
+	}
+	if outcome, why := planned.since(now); outcome != "" {
+		return outcome, why, nil
 	}
 	outcome, err := w.act(ctx, planned)
 	if err == nil {
@@ -111,34 +147,26 @@ func (w *walk) applyOne(ctx context.Context, planned Finding) (Outcome, string, 
 	}
 }
 
-// again looks whether a planned key is as it was, in the cloud first and in the ledger
-// second. One that is only switched off since is taken for what an attempt that was cut off
-// has left: the first half of what is to be done. It returns an outcome where nothing is to be done.
-func (w *walk) again(ctx context.Context, planned Finding) (Outcome, string, error) {
-	keys, err := w.cloud.ListKeys(ctx, planned.User)
-	if err != nil && !isGone(err) {
-		return "", "", fmt.Errorf("reading it again: %w", err)
-	}
-	i := slices.IndexFunc(keys, func(key provider.Key) bool { return key.ID == planned.AccessKey })
+// since tells what has become of a planned key since the plan: an outcome where nothing is to
+// be done. One that is only switched off since is taken for what an attempt that was cut off
+// has left: the first half of what is to be done.
+func (f Finding) since(now look) (Outcome, string) {
+	i := slices.IndexFunc(now.keys, func(key provider.Key) bool { return key.ID == f.AccessKey })
 	if i < 0 {
-		return OutcomeGone, "", nil
+		return OutcomeGone, ""
 	}
-	switchedOff := planned.switchedOff(keys[i])
-	if !planned.listedAs(keys[i]) && !switchedOff {
-		return OutcomeDrifted, "it has changed since the plan was made", nil
+	key, d := now.keys[i], now.decisions[i]
+	switchedOff := f.switchedOff(key)
+	switch {
+	case !f.listedAs(key) && !switchedOff:
+		return OutcomeDrifted, "it has changed since the plan was made"
+	case switchedOff && f.Action == ActionDeactivate && d.class == f.Class:
+		return OutcomeDeactivated, "it was switched off already"
+	case d.class != f.Class || d.action != f.Action:
+		return OutcomeDrifted, "it is to be treated otherwise than when the plan was made: " + d.reason
+	default:
+		return "", ""
 	}
-	l := w.judge(ctx, planned.User, keys[i:i+1])
-	if l.err != nil {
-		return "", "", l.err
-	}
-	d := l.decisions[0]
-	if switchedOff && planned.Action == ActionDeactivate && d.class == planned.Class {
-		return OutcomeDeactivated, "it was switched off already", nil
-	}
-	if d.class != planned.Class || d.action != planned.Action {
-		return OutcomeDrifted, "it is to be treated otherwise than when the plan was made: " + d.reason, nil
-	}
-	return "", "", nil
 }
 
 // act carries an action out. The outcome beside an error is what the error leaves.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
@@ -16,11 +17,10 @@ import (
 // leastLedger is how many keys a ledger must have had before its shrinking means anything.
 const leastLedger = 10
 
-// record is what the ledger knows of one user's keys.
+// record is what the ledger knows of one user's keys, or of the engine's own identity.
 type record struct {
 	keys map[string]LedgerKey
-	size int // keys recorded for the user itself
-	own  int // keys recorded for the engine's own identity; 0 where nobody looked
+	size int
 }
 
 func (r record) of(key provider.Key) *LedgerKey {
@@ -33,57 +33,47 @@ func (r record) of(key provider.Key) *LedgerKey {
 
 // lookUp asks the ledger for a user's keys. It must be called after the cloud was listed:
 // the other way round, a key issued in between would look like an orphan. The ledger calls
-// the engine's own identity by no name, whoever that is to us, so what the user's own
-// part lacks is looked for there as well.
-func (w *walk) lookUp(ctx context.Context, user string, keys []provider.Key) (record, error) {
-	r := record{keys: map[string]LedgerKey{}}
-	if w.job.Ledger == nil || !w.concernsLedger(keys) {
-		return r, nil
+// the engine's own identity by no name, whoever that is to us: see lookUpOwn.
+func (w *walk) lookUp(ctx context.Context, user string, keys []provider.Key) look {
+	l := look{user: user, keys: keys}
+	if user != "" && slices.ContainsFunc(keys, w.concernsLedger) {
+		l.known, l.err = w.readLedger(ctx, user)
 	}
-	size, err := w.readLedger(ctx, user, r.keys)
-	if err != nil {
-		return record{}, err
-	}
-	if user == "" {
-		r.own = size
-		return r, nil
-	}
-	r.size = size
-	if lacksAny(r, keys) {
-		r.own, err = w.readLedger(ctx, "", r.keys)
-	}
-	return r, err
+	return l
 }
 
-func (w *walk) readLedger(ctx context.Context, user string, into map[string]LedgerKey) (int, error) {
+// lookUpOwn asks the ledger for the keys of the engine's own identity, where some keys that
+// it could tell something of are in none of their users' parts.
+func (w *walk) lookUpOwn(ctx context.Context, looks []look) (record, error) {
+	lacking := slices.ContainsFunc(looks, func(l look) bool {
+		return slices.ContainsFunc(l.keys, func(key provider.Key) bool { return l.known.of(key) == nil && w.concernsLedger(key) })
+	})
+	if !lacking {
+		return record{}, nil
+	}
+	return w.readLedger(ctx, "")
+}
+
+func (w *walk) readLedger(ctx context.Context, user string) (record, error) {
 	entries, err := w.job.Ledger.Keys(ctx, w.rules.account.Name, user)
 	if err != nil {
-		return 0, fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan: %w", err)
+		return record{}, fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan: %w", err)
 	}
+	r := record{keys: make(map[string]LedgerKey, len(entries)), size: len(entries)}
 	for _, entry := range entries {
-		into[entry.AccessKey] = entry
+		r.keys[entry.AccessKey] = entry
 	}
-	return len(entries), nil
+	return r, nil
 }
 
-// concernsLedger tells whether the ledger could make a difference: for keys with a label
-// and for those that would be changed. A key may have lost its label and be leased still.
-func (w *walk) concernsLedger(keys []provider.Key) bool {
-	for _, key := range keys {
-		if _, err := keylabel.Parse(key.Label); err == nil || w.rules.decide(key, nil).action.Changes() {
-			return true
-		}
+// concernsLedger tells whether the ledger could make a difference: for a key with a label,
+// and for one that would be changed. A key may have lost its label and be leased still.
+func (w *walk) concernsLedger(key provider.Key) bool {
+	if w.job.Ledger == nil {
+		return false
 	}
-	return false
-}
-
-func lacksAny(r record, keys []provider.Key) bool {
-	for _, key := range keys {
-		if r.of(key) == nil {
-			return true
-		}
-	}
-	return false
+	_, err := keylabel.Parse(key.Label)
+	return err == nil || w.rules.decide(key, nil).action.Changes()
 }
 
 // doubtful refuses a ledger that would make orphans by being empty, or by having lost more
@@ -117,8 +107,8 @@ func (w *walk) vouched(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("listing the account's users: %w", err)
 		}
-		if n, err := w.readLedger(ctx, user.Name, map[string]LedgerKey{}); n > 0 || err != nil {
-			return n > 0, err
+		if known, err := w.readLedger(ctx, user.Name); known.size > 0 || err != nil {
+			return known.size > 0, err
 		}
 	}
 	return false, nil

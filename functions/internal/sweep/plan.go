@@ -4,6 +4,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,9 +96,10 @@ func (w *walk) users(ctx context.Context) error {
 
 // look is what was found for one user.
 type look struct {
+	user      string
 	keys      []provider.Key
+	known     record
 	decisions []decision
-	size, own int
 	err       error
 }
 
@@ -110,50 +112,76 @@ func (w *walk) batch(ctx context.Context, users []string) error {
 	}
 	looks := make([]look, len(users))
 	each(w.job.Settings.Workers, len(users), func(i int) { looks[i] = w.look(ctx, users[i]) })
-	for i, l := range looks {
-		if l.err != nil {
-			return fmt.Errorf("user %q: %w", users[i], l.err)
-		}
+	own, err := w.judge(ctx, looks)
+	if err != nil {
+		return err
+	}
+	w.ownKeys = max(w.ownKeys, own)
+	for _, l := range looks {
 		if err := w.record(l); err != nil {
 			return err
 		}
-		w.reached = users[i]
+		w.reached = l.user
 	}
 	return nil
 }
 
-// look lists a user's keys and decides on each: the cloud first, the ledger second.
+// look lists a user's keys, and asks the ledger for them: the cloud first, the ledger second.
 func (w *walk) look(ctx context.Context, user string) look {
 	keys, err := w.cloud.ListKeys(ctx, user)
 	if isGone(err) {
-		return look{} // removed since it was listed, and its keys with it
+		return look{user: user} // removed since it was listed, and its keys with it
 	}
 	if err != nil {
-		return look{err: fmt.Errorf("listing its keys: %w", err)}
+		return look{user: user, err: fmt.Errorf("listing its keys: %w", err)}
 	}
-	return w.judge(ctx, user, keys)
+	return w.lookUp(ctx, user, keys)
 }
 
-func (w *walk) judge(ctx context.Context, user string, keys []provider.Key) look {
-	known, err := w.lookUp(ctx, user, keys)
-	if err != nil {
-		return look{err: err}
+// judge decides on the keys of some users. What their parts of the ledger lack is looked for
+// in the part of the engine's own identity, once for all of them; ownKeys is how many keys
+// that has, 0 where nobody looked.
+func (w *walk) judge(ctx context.Context, looks []look) (ownKeys int, err error) {
+	for _, l := range looks {
+		if l.err != nil {
+			return 0, l.failed()
+		}
 	}
-	l := look{keys: keys, size: known.size, own: known.own}
-	for _, key := range keys {
-		d, err := w.usedSince(ctx, key, w.rules.decide(key, known.of(key)))
+	own, err := w.lookUpOwn(ctx, looks)
+	if err != nil {
+		return 0, err
+	}
+	each(w.job.Settings.Workers, len(looks), func(i int) { w.decide(ctx, &looks[i], own) })
+	for _, l := range looks {
+		if l.err != nil {
+			return 0, l.failed()
+		}
+	}
+	return own.size, nil
+}
+
+func (l look) failed() error {
+	if l.user == "" {
+		return l.err
+	}
+	return fmt.Errorf("user %q: %w", l.user, l.err)
+}
+
+func (w *walk) decide(ctx context.Context, l *look, own record) {
+	for _, key := range l.keys {
+		entry := cmp.Or(l.known.of(key), own.of(key))
+		d, err := w.usedSince(ctx, key, w.rules.decide(key, entry))
 		if err != nil {
-			return look{err: err}
+			l.err = err
+			return
 		}
 		l.decisions = append(l.decisions, d)
 	}
-	return l
 }
 
 // record writes down what was found for a user.
 func (w *walk) record(l look) error {
-	w.ledgerKeys += l.size
-	w.ownKeys = max(w.ownKeys, l.own)
+	w.ledgerKeys += l.known.size
 	for i, key := range l.keys {
 		w.held = slices.DeleteFunc(w.held, func(own provider.Key) bool { return own.ID == key.ID })
 		if err := w.add(w.rules.finding(key, l.decisions[i])); err != nil {
@@ -184,11 +212,14 @@ func (w *walk) add(f Finding) error {
 // known to be the account itself, they may belong to a user that this walk did not reach.
 func (w *walk) release(ctx context.Context) error {
 	if ctx.Err() == nil && (w.identity.Kind == provider.IdentityRoot || w.whole()) {
-		l := w.judge(ctx, "", w.held)
-		if l.err != nil {
-			return l.err
+		// record takes out of held what it writes down.
+		looks := []look{w.lookUp(ctx, "", slices.Clone(w.held))}
+		own, err := w.judge(ctx, looks)
+		if err != nil {
+			return err
 		}
-		return w.record(look{keys: slices.Clone(l.keys), decisions: l.decisions, size: l.size, own: l.own})
+		w.ownKeys = max(w.ownKeys, own)
+		return w.record(looks[0])
 	}
 	for _, key := range w.held {
 		d := decision{ClassUnclear, "whose key it is shows when one run reaches all users", ActionKeep}

@@ -215,7 +215,7 @@ func (job Job) sweep(ctx context.Context, account Account, result *Result, r *Ac
 
 // settle writes the plan down with an outcome that changed nothing.
 func (w *walk) settle(done *spool, outcome Outcome) error {
-	for f, err := range w.plan.read(0) {
+	for f, err := range w.plan.read() {
 		if err != nil {
 			return err
 		}
@@ -287,7 +287,7 @@ func (r Result) Findings() iter.Seq2[Finding, error] {
 			if s == nil {
 				continue
 			}
-			for f, err := range s.read(0) {
+			for f, err := range s.read() {
 				if !yield(f, err) {
 					return
 				}

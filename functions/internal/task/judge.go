@@ -54,12 +54,9 @@ type judged struct {
 
 // judge looks at the plans of all accounts together, and writes down those to be applied.
 func (s Surroundings) judge(ctx context.Context, event settings.SweepEvent) (*Verdict, error) {
-	if err := s.needsRun(); err != nil {
-		return nil, err
-	}
-	config, err := settings.ReadSweep(s.Getenv, event)
+	config, err := s.inStates(event)
 	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
+		return nil, err
 	}
 	text, err := s.Archive.Get(ctx, s.inRun("accounts.json"))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
@@ -88,16 +89,21 @@ func (s Surroundings) planName(account string, part int) string {
 	return s.inRun("plans/" + url.PathEscape(account) + "/" + strconv.Itoa(part) + ".json")
 }
 
-// needsRun refuses a phase that has nowhere to leave its work.
-func (s Surroundings) needsRun() error {
+// inStates reads the settings of a state machine's step. It refuses one that has nowhere to
+// leave its work.
+func (s Surroundings) inStates(event settings.SweepEvent) (config settings.Sweep, err error) {
 	switch {
 	case s.Archive == nil:
-		return &settings.SettingsRefusedError{Err: errors.New("REPORT_BUCKET is empty, and a state machine's run keeps its plans there")}
+		err = errors.New("REPORT_BUCKET is empty, and a state machine's run keeps its plans there")
 	case s.RunID == "":
-		return &settings.SettingsRefusedError{Err: errors.New("the event has no run_id, and a state machine's run keeps its plans by that name")}
+		err = errors.New("the event has no run_id, and a state machine's run keeps its plans by that name")
 	default:
-		return nil
+		config, err = settings.ReadSweep(s.Getenv, event)
 	}
+	if err != nil {
+		return settings.Sweep{}, &settings.SettingsRefusedError{Err: err}
+	}
+	return config, nil
 }
 
 func (s Surroundings) putJSON(ctx context.Context, name string, value any) error {
@@ -107,12 +113,9 @@ func (s Surroundings) putJSON(ctx context.Context, name string, value any) error
 
 // listAccounts writes down an event for each account.
 func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
-	if err := s.needsRun(); err != nil {
-		return nil, err
-	}
-	config, err := settings.ReadSweep(s.Getenv, event)
+	config, err := s.inStates(event)
 	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
+		return nil, err
 	}
 	orders, err := s.orders(ctx, event, settings.PhasePlan)
 	if err != nil {
@@ -127,12 +130,9 @@ func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEven
 
 // plan plans one account, from the cursor on and as far as time allows.
 func (s Surroundings) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
-	if err := s.needsRun(); err != nil {
-		return nil, err
-	}
-	config, err := settings.ReadSweep(s.Getenv, event)
+	config, err := s.inStates(event)
 	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
+		return nil, err
 	}
 	about, err := s.about(config)
 	if err != nil {
@@ -143,14 +143,19 @@ func (s Surroundings) plan(ctx context.Context, event settings.SweepEvent) (*Ste
 	}
 	result, runErr := s.sweep(ctx, config, event.Resume)
 	defer func() { _ = result.Close() }()
-	if result.Started.IsZero() {
-		return nil, runErr
-	}
-	_, keepErr := s.tell(ctx, about, result)
-	if err := first(runErr, keepErr); err != nil {
+	if err := s.told(ctx, about, result, runErr); err != nil {
 		return nil, err
 	}
 	return s.keepPlan(ctx, event, result)
+}
+
+// told tells of a step's sweep, and returns why the step has failed, if it has.
+func (s Surroundings) told(ctx context.Context, about report.About, result sweep.Result, runErr error) error {
+	if result.Started.IsZero() {
+		return runErr // there was no run
+	}
+	_, keepErr := s.tell(ctx, about, result)
+	return first(runErr, keepErr)
 }
 
 // keepPlan stores what was planned. A plan that a cap stopped has no keys: it is not to be
@@ -187,12 +192,9 @@ func (s Surroundings) keepPlan(ctx context.Context, event settings.SweepEvent, r
 
 // apply changes what one part of a plan names.
 func (s Surroundings) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
-	if err := s.needsRun(); err != nil {
-		return nil, err
-	}
-	config, err := settings.ReadSweep(s.Getenv, event)
+	config, err := s.inStates(event)
 	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
+		return nil, err
 	}
 	if config.Mode != settings.Enforce {
 		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("the mode is %s, and the phase apply changes keys", config.Mode)}
@@ -211,11 +213,7 @@ func (s Surroundings) apply(ctx context.Context, event settings.SweepEvent) (*St
 	}
 	result, runErr := s.applyPlan(ctx, config, text)
 	defer func() { _ = result.Close() }()
-	if result.Started.IsZero() {
-		return nil, runErr
-	}
-	_, keepErr := s.tell(ctx, about, result)
-	if err := first(runErr, keepErr); err != nil {
+	if err := s.told(ctx, about, result, runErr); err != nil {
 		return nil, err
 	}
 	return s.applied(event, result.Accounts[0])

@@ -21,9 +21,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
 
-// reportTimeout bounds the storing of reports, which also happens after a cancelled run.
-const reportTimeout = 20 * time.Second
-
 // Surroundings are where a run takes place.
 type Surroundings struct {
 	Getenv   func(string) string
@@ -81,13 +78,12 @@ type file struct {
 	write               func(io.Writer) error
 }
 
-// keep stores a report's files and returns where they stand.
+// keep stores a report's files, after a cancelled run too, and returns where they stand.
 func (s Surroundings) keep(ctx context.Context, started time.Time, files ...file) ([]string, error) {
 	if s.Archive == nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	var places []string
 	for _, f := range files {
 		place, err := s.Archive.Put(ctx, s.name(started)+f.suffix, f.contentType, f.write)

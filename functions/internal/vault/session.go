@@ -24,6 +24,7 @@ const closeTimeout = 5 * time.Second
 type Session struct {
 	config Config
 	client *api.Client
+	hangUp func() // closes the connections that are not in use
 	log    *slog.Logger
 
 	mu     sync.Mutex
@@ -31,13 +32,17 @@ type Session struct {
 	leases []string // of a token that is not ours to revoke
 }
 
+// connections is how many are kept open to Vault: one for each of the most WORKERS.
+const connections = 32
+
 // Open logs in.
 func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error) {
 	settings := api.DefaultConfig() // reads VAULT_ADDR and the like
 	if settings.Error != nil {
 		return nil, fmt.Errorf("reading Vault's settings from the environment: %w", settings.Error)
 	}
-	if err := harden(settings); err != nil {
+	base, err := harden(settings)
+	if err != nil {
 		return nil, err
 	}
 	client, err := api.NewClient(settings)
@@ -45,7 +50,7 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 		return nil, fmt.Errorf("making a client of Vault: %w", err)
 	}
 	client.ClearToken() // one that the client may have found in the environment
-	s := &Session{config: config, client: client, log: log}
+	s := &Session{config: config, client: client, hangUp: base.CloseIdleConnections, log: log}
 	if config.Auth == AuthToken {
 		client.SetToken(config.Token.Reveal())
 		return s, nil
@@ -58,16 +63,17 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 
 // harden takes from the environment what could weaken the connection (VAULT_SKIP_VERIFY), and
 // puts the guard before it.
-func harden(settings *api.Config) error {
+func harden(settings *api.Config) (*http.Transport, error) {
 	base, ok := settings.HttpClient.Transport.(*http.Transport)
 	if !ok || base.TLSClientConfig == nil {
-		return errors.New("making a client of Vault: its transport is not the one that is known to verify certificates")
+		return nil, errors.New("making a client of Vault: its transport is not the one that is known to verify certificates")
 	}
 	base.TLSClientConfig.InsecureSkipVerify = false
 	base.TLSClientConfig.MinVersion = tls.VersionTLS12
+	base.MaxIdleConnsPerHost = connections // the default is a few: the other workers would shake hands for each request
 	settings.DisableRedirects = true
 	settings.HttpClient.Transport = guard{base}
-	return nil
+	return base, nil
 }
 
 // login takes a new token.
@@ -126,8 +132,10 @@ func (s *Session) renew(ctx context.Context, used string) bool {
 }
 
 // Close revokes the session's tokens, and with them the keys that were leased. It heeds no
-// cancellation of ctx, since it is what a cancelled run must still do.
+// cancellation of ctx, since it is what a cancelled run must still do. No connection is left
+// open: Lambda freezes the process between invocations, and Vault would be left with them.
 func (s *Session) Close(ctx context.Context) error {
+	defer s.hangUp()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	s.mu.Lock()

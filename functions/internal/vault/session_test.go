@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -293,5 +295,58 @@ func TestTheLongestKeysOfAnAccount(t *testing.T) {
 	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_schedule":"0 3 * * *"}}`)
 	if longest, err = mustOpen(t).LongestKeys(t.Context(), accounts); err != nil || longest["c"] != 0 {
 		t.Errorf("with a schedule: got %v and error %v", longest, err)
+	}
+}
+
+func TestEveryWorkerKeepsItsConnectionUntilTheEnd(t *testing.T) {
+	const workers, rounds = 16, 5
+	s := newServer(t)
+	var opened, closed atomic.Int64
+	var underWay sync.WaitGroup
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/keys") { // all of a round are under way at once
+			underWay.Done()
+			underWay.Wait()
+		}
+		s.ServeHTTP(w, r)
+	}))
+	front.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			opened.Add(1)
+		case http.StateClosed:
+			closed.Add(1)
+		}
+	}
+	front.Start()
+	t.Cleanup(front.Close)
+	t.Setenv("VAULT_ADDR", front.URL)
+	session := mustOpen(t)
+	for range rounds {
+		underWay.Add(workers)
+		var round sync.WaitGroup
+		for range workers {
+			round.Go(func() {
+				if _, err := session.Keys(t.Context(), "default", "app"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		round.Wait()
+	}
+	if n := opened.Load(); n > 2*workers {
+		t.Errorf("%d requests opened %d connections, want one for each of the %d workers", rounds*workers, n, workers)
+	}
+	if err := session.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond) // the server hears of it a little later
+	defer tick.Stop()
+	for limit := time.After(30 * time.Second); closed.Load() < opened.Load(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d of %d connections are open after the session", opened.Load()-closed.Load(), opened.Load())
+		}
 	}
 }
