@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"reflect"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -121,5 +123,33 @@ func BenchmarkPlan(b *testing.B) {
 				b.ReportMetric(float64(sweepCrowd(b, keys))/(1<<20), "live-MiB")
 			}
 		})
+	}
+}
+
+func TestASpoolGivesBackWhatItWasGiven(t *testing.T) {
+	s, err := newSpool(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	want := []Finding{
+		{Account: "default", AccessKey: "AK", User: "u", Active: true, Created: time.Unix(1, 0).UTC(), Class: ClassOwn, Outcome: OutcomeGone, Detail: "é"},
+		{},
+		{User: strings.Repeat("u", 100_000)},
+	}
+	for _, f := range want {
+		if err := s.add(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []Finding
+	for f, err := range s.read() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, f)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
 	}
 }
