@@ -99,7 +99,9 @@ func rootExpiry(now time.Time, policy, period time.Duration) time.Time {
 //	(5) store the configuration {current: new, previous: old}
 //	    → crash: the configuration names the new key, so the rollback leaves it
 //	(6) delete the WAL entry
-//	(7) at a later tick: delete the old key, store the configuration without it
+//	(7) at a later tick: delete the old key, in the cloud and in the ledger → store the
+//	    configuration without it
+//	    → crash, or failure: the configuration still names it, and the next tick begins anew
 //
 // A failure up to (4) deletes the new key at once. One at (5) does not: the write may
 // have been stored all the same, and a configuration whose key is deleted would lock the

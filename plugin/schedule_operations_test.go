@@ -196,7 +196,7 @@ func staticOperations() []operation {
 			staticRoleDB(s)
 			s.write("rotate-role/db")
 		}, run: handsOver},
-		{name: "roll back a rotation whose keys are handed over meanwhile", prepare: func(s *scene) {
+		{name: "roll back a rotation whose keys are handed over meanwhile", races: true, prepare: func(s *scene) {
 			staticRoleDB(s)
 			s.storage.before = func(op, key string) error {
 				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {

@@ -47,6 +47,7 @@ type operation struct {
 	name    string
 	prepare func(s *scene)
 	run     func(ctx context.Context, s *scene)
+	races   bool // two requests at a time: which calls there are depends on who comes first
 }
 
 // play runs the operation with the schedule's faults, lets time pass, and holds the
@@ -84,7 +85,7 @@ func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 	s.mustWork()
 	s.pass(5 * time.Minute)
 	s.mustEndClean()
-	if s.saboteur.struck < min(1, len(sch.strikes)) {
+	if s.saboteur.struck < min(1, len(sch.strikes)) && !sch.operation.races {
 		t.Error("the fault never struck: the calls before it differ from run to run")
 	}
 	return trail, s.saboteur.struck
