@@ -18,6 +18,7 @@ require (
 	github.com/outscale/osc-sdk-go/v2 v2.35.0
 	golang.org/x/net v0.52.0
 	golang.org/x/time v0.16.0
+	google.golang.org/grpc v1.79.3
 	gopkg.in/yaml.v3 v3.0.1
 )
 
@@ -129,6 +130,5 @@ require (
 	golang.org/x/text v0.35.0 // indirect
 	google.golang.org/api v0.271.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260330182312-d5a96adf58d8 // indirect
-	google.golang.org/grpc v1.79.3 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
 )
