@@ -206,7 +206,9 @@ func (b *bench) compare(ctx context.Context, s *stage, latency time.Duration, cl
 		b.add(atLeast("leases/s over the AWS engine's, access_key, "+where, 2.5, " x", ratio(rates[accessKeys], rates[awsUsers])...).because(
 			"Clients, server, plugins and clouds share the machine's processors, so that the work of a lease decides here and not its calls. "+
 				"An engine without a cloud that makes two writes a lease reaches %.2f x; ours makes a third, a call, and an event.", median(ratio(rates[noCloudRecorded], rates[awsUsers]))))
-		b.add(atLeast("leases/s over the AWS engine's, iam_user, "+where, 1.2, " x", ratio(rates[iamUsers], rates[awsUsers])...))
+		b.add(atLeast("leases/s over the AWS engine's, iam_user, "+where, 1.2, " x", ratio(rates[iamUsers], rates[awsUsers])...).because(
+			"Both engines make three calls one after the other, which are most of a lease where the cloud is slow. " +
+				"Of storage ours makes three writes a lease, and the AWS engine two: it has a WAL entry and no ledger."))
 		b.add(toldOf("leases/s over the AWS engine's, of one without a cloud and with two writes, "+where, " x", ratio(rates[noCloudRecorded], rates[awsUsers])...))
 	}
 	return nil
@@ -256,6 +258,7 @@ func (b *bench) processor(ctx context.Context, s *stage) error {
 	for _, e := range compared {
 		b.add(told("plugin CPU per 1,000 leases, "+e.name, number(median(costs[e]))+" s", median(costs[e])))
 	}
-	b.add(atMost("plugin CPU per 1,000 leases over the AWS engine's, access_key", 0.5, " x", ratio(costs[accessKeys], costs[awsUsers])...))
+	b.add(atMost("plugin CPU per 1,000 leases over the AWS engine's, access_key", 0.5, " x", ratio(costs[accessKeys], costs[awsUsers])...).because(
+		"An engine without a cloud that makes two writes a lease takes %.2f x: that much is Vault's plugin protocol.", median(costs[noCloudRecorded])/median(costs[awsUsers])))
 	return nil
 }
