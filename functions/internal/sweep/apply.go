@@ -84,21 +84,27 @@ func (w *walk) applyBatch(ctx context.Context, batch [][]Finding, stop bool) ([]
 	return slices.Concat(batch...), cmp.Or(failures...)
 }
 
+// lookLife is how long a user's keys are taken for what they were last seen to be. Changes take
+// tenths of a second, and minutes where the cloud throttles.
+const lookLife = 30 * time.Second
+
 // applyUser reads a user's keys again, and then acts on those of them that were planned, one
 // right after the other. It writes the outcomes into planned. The error is one that makes the
 // whole account be given up.
 func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic.Bool) (failure error) {
-	var now *look
+	var now look
+	var seen time.Time
 	for i := range planned {
 		f := &planned[i]
 		if givenUp.Load() || w.late(ctx) {
 			f.Outcome, f.Detail = OutcomeNotReached, "time ran out, or the account was given up"
 			continue
 		}
-		if now == nil {
-			now = new(w.again(ctx, planned))
+		if time.Since(seen) > lookLife {
+			seen = time.Now()
+			now = w.again(ctx, planned)
 		}
-		outcome, detail, err := w.applyOne(ctx, *f, *now)
+		outcome, detail, err := w.applyOne(ctx, *f, now)
 		f.Outcome, f.Detail = outcome, MaskIn(detail, f.AccessKey, w.rules.own)
 		if err != nil {
 			givenUp.Store(true)

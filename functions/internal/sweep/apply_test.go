@@ -84,6 +84,25 @@ func TestAUsersKeysAreReadAgainOnceForAllOfThem(t *testing.T) {
 	}
 }
 
+func TestAUsersKeysAreReadOnceMoreWhereTheCloudIsSlow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var orphans []LedgerKey
+		for range 5 {
+			orphans = append(orphans, LedgerKey{AccessKey: w.orphan("deploy", ahead(dayLong)), User: "deploy"})
+		}
+		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Delay, Delay: lookLife/3 + time.Second})
+		w.cloud.OnCall(func(call cloudsim.Call) {
+			if call.Op == "UpdateAccessKey" && len(w.changes()) == 1 {
+				w.ledger.entries = append(w.ledger.entries, orphans...) // all of them are leased now
+			}
+		})
+		result, _ := w.mustRun(t)
+		if total := result.Total(); total.Deactivated != 3 || total.Drifted != 2 || len(w.changes()) != 3 {
+			t.Errorf("got %+v and %d changes", total, len(w.changes()))
+		}
+	})
+}
+
 func TestAKeyThatChangesAfterThePlanIsLeftAlone(t *testing.T) {
 	cases := map[string]struct {
 		change func(w *world, id string)
