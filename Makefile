@@ -21,7 +21,7 @@ WITH_SERVER := VAULT_BIN='$(SERVER)' CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN
 FAULTY := faultyplugin
 
 # Packages whose tests run a server process.
-ACCEPTANCE := ./plugin/acceptance/... ./scripts/devserver ./scripts/docrun
+ACCEPTANCE := ./plugin/acceptance/... ./test/devserver ./scripts/docrun
 
 # The clouds' own tools, which the tests of integrations run with leased keys.
 CLIENTS := .cache/clients
@@ -35,7 +35,7 @@ LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.no
 LAMBDA_ARCH ?= arm64
 
 # Packages whose tests need nothing but Go.
-UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /scripts/devserver -e /scripts/docrun -e /scripts/release -e /report/browser)
+UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docrun -e /scripts/release -e /report/browser)
 
 .PHONY: help
 help: ## list the targets
@@ -179,7 +179,7 @@ $(BIN)/huaweisdk: $(HUAWEI_SDK)/go.mod $(HUAWEI_SDK)/go.sum $(HUAWEI_SDK)/main.g
 
 .PHONY: build-faulty
 build-faulty:
-	CGO_ENABLED=0 go build -o $(BIN)/$(FAULTY) ./plugin/acceptance/faultyplugin
+	CGO_ENABLED=0 go build -o $(BIN)/$(FAULTY) ./test/faultyplugin
 
 # Vault's own AWS engine, from the pinned Vault module, is what the engine is measured beside.
 $(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum
@@ -219,7 +219,7 @@ torture: build build-faulty vault ## try to lose a key: all fault schedules, kil
 
 .PHONY: race
 race: ## run the plugin's tests, and what they rest on, three times under the race detector
-	go test -race -count=3 -timeout 15m ./plugin ./shared/...
+	go test -race -count=3 -timeout 15m ./plugin ./shared/... ./test/...
 
 FUZZTIME := 1m
 

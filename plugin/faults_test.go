@@ -13,7 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 // TestLostAnswers runs every way in which the answer of a create can be lost. The

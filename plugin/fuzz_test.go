@@ -16,8 +16,8 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/errutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
 
 // fuzzMount is a mount with one lease and one static role, which nothing that a fuzzer

@@ -9,8 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 func TestReconcile(t *testing.T) {

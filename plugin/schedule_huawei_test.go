@@ -6,9 +6,9 @@ package cloudkeys
 import (
 	"slices"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/faulttest"
 )
 
 // huaweiOperations are all that the engine does on Huawei Cloud.

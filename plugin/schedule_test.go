@@ -13,8 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/faulttest"
 )
 
 // schedulesVariable chooses the schedules that TestSchedules runs: empty, a sample that

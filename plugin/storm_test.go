@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 // revokeWorkers is how many revocations Vault has under way at once (vault/expiration.go).

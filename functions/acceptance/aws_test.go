@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 // motoServer is moto as IAM, STS, S3, SQS and Step Functions. It verifies no signature: the signer has a test

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 // tick is how often Vault has the engine do its periodic work. A new leader's first tick

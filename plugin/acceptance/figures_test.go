@@ -8,7 +8,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/faulttest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/faulttest"
 )
 
 // The figures of that table.

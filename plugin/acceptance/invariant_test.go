@@ -14,9 +14,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 // newServer starts a server for one test, which may kill it.

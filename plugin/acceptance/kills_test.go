@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 // seedVariable replays the kills of a run that failed: it prints its seed. What runs beside

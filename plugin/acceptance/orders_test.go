@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 // writeFault is an order to the faulty plugin, for the write after so many others. The

@@ -20,9 +20,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/devserver"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docpage"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 const (

@@ -100,7 +100,7 @@ func TestEveryAssumptionIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, structure := range map[string]string{"cloud.go": "Rules", "huawei_rules.go": "HuaweiRules"} {
-		for _, field := range fieldsOf(t, root+"/shared/cloudsim/"+file, structure) {
+		for _, field := range fieldsOf(t, root+"/test/cloudsim/"+file, structure) {
 			if !strings.Contains(string(text), "`"+structure+"."+field+"`") {
 				t.Errorf("verified.md does not name %s.%s", structure, field)
 			}
@@ -108,7 +108,7 @@ func TestEveryAssumptionIsListed(t *testing.T) {
 	}
 	for _, match := range regexp.MustCompile("`((?:Huawei)?Rules)\\.(\\w+)`").FindAllStringSubmatch(string(text), -1) {
 		file := map[string]string{"Rules": "cloud.go", "HuaweiRules": "huawei_rules.go"}[match[1]]
-		if !slices.Contains(fieldsOf(t, root+"/shared/cloudsim/"+file, match[1]), match[2]) {
+		if !slices.Contains(fieldsOf(t, root+"/test/cloudsim/"+file, match[1]), match[2]) {
 			t.Errorf("verified.md names %s.%s, which cloudsim does not have", match[1], match[2])
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // conformance is what the engine relies on of its own client, tried on the real cloud: the part of the suite in
-// shared/provider/providertest that needs no faults to order.
+// test/providertest that needs no faults to order.
 func (s *session) conformance() question {
 	return question{text: "The engine's client makes, finds, prolongs, switches off and removes a key", assumed: "yes", observed: s.conforms}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 func TestACloudOfTheOTCFamilyIsSignedForItsOwnWay(t *testing.T) {

@@ -6,9 +6,9 @@ package huawei
 import (
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/providertest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/providertest"
 )
 
 // What is only assumed of the cloud must make no difference.

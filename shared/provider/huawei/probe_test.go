@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 func TestPermissionsToReadAreTriedAndNoOthers(t *testing.T) {

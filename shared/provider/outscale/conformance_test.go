@@ -6,10 +6,10 @@ package outscale
 import (
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/cloudsim/contract"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/providertest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/providertest"
 )
 
 func TestConformance(t *testing.T) {
