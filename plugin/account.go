@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -192,4 +193,111 @@ func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
 		return false, err
 	}
 	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == a.config.AccessKey }), nil
+}
+
+// checkOwnIdentity guards the engine's own identity from roles: leases on it can
+// extend themselves, and delete the engine's key.
+func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []string) error {
+	if a.config.AllowRootIdentity && a.vendor.leasesItself {
+		return nil
+	}
+	if len(users) == 0 {
+		return mendable("a role without user_names leases keys of the engine's own identity, which account %q does not allow: "+
+			"name the users whose keys it leases, or set allow_root_identity=true in config/%s", a.name, a.name)
+	}
+	for _, user := range users {
+		own, err := a.owns(ctx, user)
+		if err != nil {
+			return err
+		}
+		if own {
+			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. Name another user%s",
+				user, a.orAllowIt())
+		}
+	}
+	return nil
+}
+
+// orAllowIt is the other way out of a refusal, where the cloud leaves one.
+func (a *account) orAllowIt() string {
+	if !a.vendor.leasesItself {
+		return ""
+	}
+	return ", or set allow_root_identity=true in config/" + a.name
+}
+
+// warnings tell the operator what will surprise them later.
+func (a *account) warnings(view *policyView) []string {
+	config := a.config
+	var warnings []string
+	if view.None && config.MaxTTL == 0 {
+		warnings = append(warnings, fmt.Sprintf("%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, which bounds every lease of the account", a.vendor.title))
+	}
+	if !config.KeyExpires.IsZero() {
+		next := config.nextRotation()
+		warnings = append(warnings, fmt.Sprintf("the engine's own access key ends at %s. It is replaced by itself from %s on: "+
+			"Vault must not be down or sealed for as long as %s", showTime(config.KeyExpires), showTime(next), config.KeyExpires.Sub(next).Round(time.Second)))
+	}
+	if config.Identity.Kind == provider.IdentityUnknown {
+		warnings = append(warnings, "the cloud does not let the engine's key find out which user it belongs to: "+
+			"each role's users are checked when the role is written")
+	}
+	if config.AllowRootIdentity {
+		warnings = append(warnings, "allow_root_identity: a lease on the engine's own identity can extend itself and delete the engine's key")
+	}
+	if view.Problem != "" {
+		warnings = append(warnings, "the account's access policy is unknown: "+view.Problem)
+	}
+	if view != nil && view.unbounded() {
+		warnings = append(warnings, unboundedPolicy)
+	}
+	return warnings
+}
+
+// unboundedPolicy tells of a policy of 0.
+const unboundedPolicy = "the cloud account's access policy sets no longest life for access keys (MaxAccessKeyExpirationSeconds is 0): " +
+	"nothing but max_ttl here bounds a lease, and keys made elsewhere may live for ever"
+
+// A key's date means two things. OUTSCALE refuses the key from then on, whatever becomes of
+// Vault. Huawei Cloud knows no such date: it stands in the key's description, moves with the
+// lease, and only tells from when on the key should be gone. What follows from that for the
+// engine is decided here, and nowhere else.
+
+// reapRetryLive is the longest pause before the reaper tries again to delete a key that works
+// until it is deleted.
+const reapRetryLive = 5 * time.Minute
+
+// endsKeys tells whether the cloud itself ends a key at its date.
+func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
+
+// isDead tells whether a key has ended by its date, so that its removal can wait.
+func (a *account) isDead(e *ledgerEntry, now time.Time) bool {
+	return a.endsKeys() && now.After(e.Expires.Add(clockMargin))
+}
+
+// retryReap is the pause after so many failures to remove a key that is past its date.
+func (a *account) retryReap(failures int) time.Duration {
+	longest := reapRetryMax
+	if !a.endsKeys() {
+		longest = reapRetryLive
+	}
+	return min(longest, time.Minute<<min(failures, 6))
+}
+
+// lastingEnd is the date of a key that is replaced on time, the engine's own or a static
+// role's: none where the cloud would not end it. Whoever enforced such a date in the cloud's
+// place would lock the engine or the application out.
+func (a *account) lastingEnd(date time.Time) time.Time {
+	if !a.endsKeys() {
+		return time.Time{}
+	}
+	return date
+}
+
+// worksUntil says how long a key that could not be removed may still be used.
+func (a *account) worksUntil(e *ledgerEntry) string {
+	if !a.endsKeys() || e.Expires.IsZero() {
+		return "works until it is deleted"
+	}
+	return fmt.Sprintf("may work until %s", showTime(e.Expires))
 }

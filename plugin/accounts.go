@@ -169,3 +169,84 @@ func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[st
 	}
 	return ids, nil
 }
+
+// accountInUse tells whether anything in the ledger or the WAL needs an account as
+// it is configured: its keys could not be found, and so not revoked, through
+// another one. What has the label of made is left out. The WAL is read first: a key is in
+// the ledger before it leaves the WAL.
+func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
+	pending, err := pendingKeys(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	leased := 0
+	for _, err := range leasedKeys(ctx, s, account) {
+		if err != nil {
+			return "", err
+		}
+		leased++
+	}
+	if leased > 0 {
+		return fmt.Sprintf("%d leased access keys", leased), nil
+	}
+	static, err := staticRolesOf(ctx, s, account)
+	if err != nil {
+		return "", err
+	}
+	if len(static) > 0 {
+		return fmt.Sprintf("%d static roles", len(static)), nil
+	}
+	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account && p.Label != made }) {
+		return "requests whose keys are still being cleaned up", nil
+	}
+	return "", nil
+}
+
+// verified asks the cloud whose key a configuration holds, and fills that in.
+func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (*account, error) {
+	config.AccountID = "" // of the key before: a client that knew it would not ask
+	a, err := b.openAccount(name, config)
+	if err != nil {
+		return nil, mendable("%s", err)
+	}
+	who, err := a.cloud.WhoAmI(ctx)
+	if err != nil {
+		return nil, explain(name, err)
+	}
+	if config.DomainID != "" && config.DomainID != who.AccountID {
+		return nil, mendable("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
+			config.DomainID, who.AccountID)
+	}
+	config.AccountID, config.Identity = who.AccountID, who.Identity
+	config.KeyCreated, config.KeyExpires = who.Key.Created, who.Key.Expires
+	return a, nil
+}
+
+// identified returns an account whose cloud account is known. One that was written
+// with verify=false is asked for it now: without it no key could ever be believed
+// gone.
+func (b *backend) identified(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	a, err := b.account(ctx, s, name)
+	if err != nil || a.config.AccountID != "" {
+		return a, err
+	}
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if a, err = b.account(ctx, s, name); err != nil {
+		return nil, err
+	}
+	config := *a.config
+	if a, err = b.verified(ctx, name, &config); err != nil {
+		return nil, err
+	}
+	if !b.WriteSafeReplicationState() {
+		return b.rememberAccount(a), nil
+	}
+	if err := b.storeAccount(ctx, s, name, &config); err != nil {
+		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)
+	}
+	return b.account(ctx, s, name)
+}

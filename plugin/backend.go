@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,3 +164,31 @@ get one. The key carries a date in the cloud that follows its lease: OUTSCALE en
 it then, even if Vault does not return. On Huawei Cloud it works until Vault deletes
 it, at the end of its lease.
 `
+
+// facts are what the release and the Go toolchain stamped into the binary.
+func (b Build) facts() (commit, goVersion, sdk string) {
+	commit = b.Commit
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return commit, "", ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && commit == "" {
+			commit = setting.Value
+		}
+	}
+	for _, module := range info.Deps {
+		if module.Path == "github.com/hashicorp/vault/sdk" {
+			sdk = module.Version
+		}
+	}
+	return commit, info.GoVersion, sdk
+}
+
+// userAgent names the plugin to the clouds.
+func userAgent(build Build) string {
+	if build.Version == "" {
+		return "vault-plugin-secrets-cloudkeys/dev"
+	}
+	return "vault-plugin-secrets-cloudkeys/" + build.Version
+}

@@ -317,3 +317,172 @@ func roleUsers(ctx context.Context, s logical.Storage, account string) (map[stri
 	}
 	return users, nil
 }
+
+const (
+	// nearlyFull is how many free slots of an identity are few enough to warn of, where it
+	// has many.
+	nearlyFull = 2
+
+	// fewSlots is a quota at which a full identity is nothing to warn of: a pool spreads its
+	// leases over users that are full in turn (Huawei Cloud gives each of them two slots).
+	fewSlots = 2 * nearlyFull
+)
+
+// checkSlots warns of an identity whose slots run out, or, where it has few of them, of one
+// that has keys which this mount did not make.
+func (c *checkup) checkSlots(user string, count keyCount) {
+	foreign := c.foreign[user]
+	switch {
+	case count.quota > fewSlots:
+		if count.free() <= nearlyFull {
+			c.warning(fmt.Sprintf("%s has %s access keys", identityName(user), count),
+				"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
+		}
+	case user != "" && len(foreign) > 0:
+		c.warning(fmt.Sprintf("%s has %s access keys, and those that this mount did not issue%s take slots from its leases", identityName(user), count, inBrackets(foreign)),
+			"delete keys that nobody uses, or name other users in user_names")
+	}
+}
+
+// checkOwnSlots looks whether the engine's next key has a slot. Without one a key that ends
+// locks the engine out; one that does not end just grows old.
+func (c *checkup) checkOwnSlots() {
+	count, counted := c.counts[""]
+	if !counted || count.free() > 0 || len(c.foreign[""]) == 0 {
+		return
+	}
+	report := c.warning
+	if !c.own.Expires.IsZero() {
+		report = c.failure
+	}
+	report(fmt.Sprintf("the engine's own key cannot be rotated, since keys that this mount did not make%s take the slots of its identity: %s",
+		inBrackets(c.foreign[""]), count), "delete one that nobody uses")
+}
+
+// checkStaticRoles finds the static roles whose next key has no slot. Their own previous key
+// makes room, other keys do not.
+func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage) error {
+	stored := context.WithoutCancel(ctx) // what storage says is told also where the time is up
+	roles, err := staticRolesOf(stored, s, c.account.name)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		creds, err := load[staticCreds](stored, s, staticCredsPrefix+name)
+		if err != nil {
+			return err
+		}
+		if creds == nil || c.lost || c.outOfTime(ctx) {
+			continue
+		}
+		if err := c.checkStaticUser(ctx, name, roles[name].UserName, creds.ids()); err != nil {
+			c.failed(ctx, err)
+		}
+	}
+	return nil
+}
+
+func (c *checkup) checkStaticUser(ctx context.Context, role, user string, ids []string) error {
+	keys, err := c.account.cloud.ListKeys(ctx, user)
+	if provider.KindOf(err) == provider.KindNotFound {
+		c.failure(fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role), "create it, or delete the static role")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, key := range keys {
+		if !slices.Contains(ids, key.ID) {
+			others = append(others, key.ID)
+		}
+	}
+	if quota := c.account.cloud.KeyQuota(); len(others)+2 > quota {
+		c.failure(fmt.Sprintf("static role %q cannot be rotated: %s has %d other access keys%s, and its key and the next one need 2 of %d slots",
+			role, identityName(user), len(others), inBrackets(others), quota), "delete those that nobody uses")
+	}
+	return nil
+}
+
+// checkPastDate finds leased keys that are past their date and still work, since the cloud
+// ends none by itself and the engine could not delete them.
+func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage) error {
+	for entry, err := range leasedKeys(context.WithoutCancel(ctx), s, c.account.name) {
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if entry.Problem != "" && now.After(entry.Expires.Add(clockMargin)) && !c.account.isDead(entry, now) {
+			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
+				entry.AccessKey, identityName(entry.User), showTime(entry.Expires), entry.Problem), "mend that, or delete the key in the cloud's console")
+		}
+	}
+	return nil
+}
+
+// checkPermissions asks whether the engine's key may make the calls that the account's
+// roles need, where the cloud tells that without making them.
+func (c *checkup) checkPermissions(ctx context.Context, s logical.Storage) error {
+	prober, ok := c.account.cloud.(provider.PermissionProber)
+	if !ok || c.lost || c.outOfTime(ctx) {
+		return nil
+	}
+	uses, err := usesOf(ctx, s, c.account.name)
+	if err != nil {
+		return err
+	}
+	for _, problem := range prober.ProbePermissions(ctx, uses...) {
+		c.failed(ctx, problem)
+	}
+	return nil
+}
+
+// usesOf is what the roles of an account need its key for.
+func usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.Use, error) {
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	needed := map[provider.Use]bool{provider.UseKeys: true}
+	for _, name := range names {
+		role, err := load[roleEntry](ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role == nil || role.Account != account || role.CredentialType != credentialIAMUser {
+			continue
+		}
+		needed[provider.UseUsers] = true
+		needed[provider.UseInlinePolicies] = needed[provider.UseInlinePolicies] || role.PolicyDocument != ""
+		needed[provider.UseManagedPolicies] = needed[provider.UseManagedPolicies] || len(role.PolicyORNs) > 0
+		needed[provider.UseGroups] = needed[provider.UseGroups] || len(role.Groups) > 0
+	}
+	var uses []provider.Use
+	for _, use := range []provider.Use{
+		provider.UseKeys, provider.UseUsers, provider.UseInlinePolicies, provider.UseManagedPolicies, provider.UseGroups,
+	} {
+		if needed[use] {
+			uses = append(uses, use)
+		}
+	}
+	return uses, nil
+}
+
+// checkClock compares the clocks by the answers that came so far. A key's date counts by
+// the cloud's clock, a lease's end by this machine's.
+func (c *checkup) checkClock() {
+	clock, ok := c.account.cloud.(provider.ClockSkew)
+	if !ok {
+		return
+	}
+	skew, known := clock.ClockSkew()
+	if c.skew = skew; !known || skew.Abs() <= clockMargin {
+		return
+	}
+	side := "behind"
+	if skew < 0 {
+		side = "ahead of"
+	}
+	c.warning(fmt.Sprintf("this machine's clock is %s %s the cloud's, and leases allow for %s", skew.Abs().Round(time.Second), side, clockMargin),
+		"set it by NTP, or keys end before their leases, dates are refused, and signatures too in the end")
+}

@@ -230,3 +230,87 @@ var errLeftToRollback = fmt.Errorf("the request failed and its clean-up is left 
 func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupBudget)
 }
+
+// destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
+func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
+	if e.AccessKey != "" {
+		if err := a.cloud.RevokeKey(ctx, e.ref()); err != nil {
+			return err
+		}
+	}
+	if e.Kind != keylabel.KindUser {
+		return nil
+	}
+	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label, Made: e.Made})
+}
+
+// tryTwice makes a key, and tries a second time in three cases: the cloud refused the
+// date because the access policy was changed, it lost the answer and what it had made is
+// removed again, or the name of a new user is taken.
+func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePlan, error), attempt func(issuePlan) (recordedKey, error)) (recordedKey, issuePlan, error) {
+	p, err := plan()
+	if err != nil {
+		return recordedKey{}, issuePlan{}, err
+	}
+	key, err := attempt(p)
+	switch provider.KindOf(err) {
+	case provider.KindInvalid:
+		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
+		if refreshErr != nil || !changed {
+			return key, p, err
+		}
+	case provider.KindAmbiguous:
+		if errors.Is(err, errLeftToRollback) || ctx.Err() != nil {
+			return key, p, err
+		}
+	case provider.KindConflict:
+		if !errors.Is(err, errNameTaken) {
+			return key, p, err
+		}
+	default:
+		return key, p, err
+	}
+	if p, err = plan(); err != nil {
+		return recordedKey{}, issuePlan{}, err
+	}
+	key, err = attempt(p)
+	return key, p, err
+}
+
+func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
+	if role.CredentialType == credentialIAMUser {
+		return b.issueWithUser(ctx, i, role, plan)
+	}
+	if err := b.refuseOwnIdentity(i.account, role); err != nil {
+		return recordedKey{}, issuePlan{}, err
+	}
+	return b.issueFromPool(ctx, i, role.UserNames, plan)
+}
+
+// refuseOwnIdentity compares names once more at issue: the account may have got
+// another key since the role was written.
+func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
+	if a.config.AllowRootIdentity && a.vendor.leasesItself {
+		return nil
+	}
+	for _, user := range role.UserNames {
+		if a.isOwnIdentity(user) {
+			return mendable("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
+		}
+	}
+	if len(role.UserNames) == 0 {
+		return mendable("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
+	}
+	return nil
+}
+
+// takeBack deletes a key that came too late to be leased. Its ledger entry stays
+// until that has worked.
+func (b *backend) takeBack(ctx context.Context, i issuance, key recordedKey) error {
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	if err := i.account.destroy(ctx, key.entry); err != nil {
+		return explain(i.account.name, err)
+	}
+	return b.strike(ctx, i.storage, key.entry)
+}

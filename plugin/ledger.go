@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -101,19 +100,6 @@ func (e *ledgerEntry) keySpec() provider.KeySpec {
 // ref names the key to the cloud.
 func (e *ledgerEntry) ref() provider.KeyRef {
 	return provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires, Made: e.Made}
-}
-
-// destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
-func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
-	if e.AccessKey != "" {
-		if err := a.cloud.RevokeKey(ctx, e.ref()); err != nil {
-			return err
-		}
-	}
-	if e.Kind != keylabel.KindUser {
-		return nil
-	}
-	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label, Made: e.Made})
 }
 
 // strike takes a key out of the ledger once the cloud is known to have lost it, and out
@@ -243,36 +229,4 @@ func identityPaths(ctx context.Context, s logical.Storage, account, user string)
 			}
 		}
 	}
-}
-
-// accountInUse tells whether anything in the ledger or the WAL needs an account as
-// it is configured: its keys could not be found, and so not revoked, through
-// another one. What has the label of made is left out. The WAL is read first: a key is in
-// the ledger before it leaves the WAL.
-func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
-	pending, err := pendingKeys(ctx, s)
-	if err != nil {
-		return "", err
-	}
-	leased := 0
-	for _, err := range leasedKeys(ctx, s, account) {
-		if err != nil {
-			return "", err
-		}
-		leased++
-	}
-	if leased > 0 {
-		return fmt.Sprintf("%d leased access keys", leased), nil
-	}
-	static, err := staticRolesOf(ctx, s, account)
-	if err != nil {
-		return "", err
-	}
-	if len(static) > 0 {
-		return fmt.Sprintf("%d static roles", len(static)), nil
-	}
-	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account && p.Label != made }) {
-		return "requests whose keys are still being cleaned up", nil
-	}
-	return "", nil
 }

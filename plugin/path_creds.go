@@ -115,33 +115,6 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	return b.credentials(ctx, i, role, key, planned, requested)
 }
 
-func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
-	if role.CredentialType == credentialIAMUser {
-		return b.issueWithUser(ctx, i, role, plan)
-	}
-	if err := b.refuseOwnIdentity(i.account, role); err != nil {
-		return recordedKey{}, issuePlan{}, err
-	}
-	return b.issueFromPool(ctx, i, role.UserNames, plan)
-}
-
-// refuseOwnIdentity compares names once more at issue: the account may have got
-// another key since the role was written.
-func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
-	if a.config.AllowRootIdentity && a.vendor.leasesItself {
-		return nil
-	}
-	for _, user := range role.UserNames {
-		if a.isOwnIdentity(user) {
-			return mendable("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
-		}
-	}
-	if len(role.UserNames) == 0 {
-		return mendable("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
-	}
-	return nil
-}
-
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
 func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned issuePlan, requested time.Duration) (*logical.Response, error) {
@@ -162,15 +135,4 @@ func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, 
 		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + i.roleName + " for what limits it")
 	}
 	return resp, nil
-}
-
-// takeBack deletes a key that came too late to be leased. Its ledger entry stays
-// until that has worked.
-func (b *backend) takeBack(ctx context.Context, i issuance, key recordedKey) error {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	if err := i.account.destroy(ctx, key.entry); err != nil {
-		return explain(i.account.name, err)
-	}
-	return b.strike(ctx, i.storage, key.entry)
 }

@@ -5,8 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"net/http"
-	"runtime/debug"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -52,50 +50,4 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 		"providers":   vendorNames(),
 		"instance_id": stored.ID,
 	}}, nil
-}
-
-// facts are what the release and the Go toolchain stamped into the binary.
-func (b Build) facts() (commit, goVersion, sdk string) {
-	commit = b.Commit
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return commit, "", ""
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && commit == "" {
-			commit = setting.Value
-		}
-	}
-	for _, module := range info.Deps {
-		if module.Path == "github.com/hashicorp/vault/sdk" {
-			sdk = module.Version
-		}
-	}
-	return commit, info.GoVersion, sdk
-}
-
-// userAgent names the plugin to the clouds.
-func userAgent(build Build) string {
-	if build.Version == "" {
-		return "vault-plugin-secrets-cloudkeys/dev"
-	}
-	return "vault-plugin-secrets-cloudkeys/" + build.Version
-}
-
-// answers is the Responses schema of an operation that answers 200 with fields.
-func answers(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
-	return map[int][]framework.Response{http.StatusOK: {{Description: "OK", Fields: fields}}}
-}
-
-// answersNothing is that of an operation that answers 204, or 200 with warnings.
-func answersNothing() map[int][]framework.Response {
-	return map[int][]framework.Response{http.StatusNoContent: {{Description: "No Content"}}}
-}
-
-// answersList is that of a list.
-func answersList() map[int][]framework.Response {
-	return answers(map[string]*framework.FieldSchema{
-		"keys":     {Type: framework.TypeStringSlice, Description: "Names, in order; absent where there are none."},
-		"key_info": {Type: framework.TypeMap, Description: "What is known of each name."},
-	})
 }

@@ -6,13 +6,11 @@ package cloudkeys
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -183,53 +181,6 @@ func (b *backend) onlyReservedLeft(ctx context.Context, i issuance, user string)
 	return "", nil
 }
 
-// tryTwice makes a key, and tries a second time in three cases: the cloud refused the
-// date because the access policy was changed, it lost the answer and what it had made is
-// removed again, or the name of a new user is taken.
-func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePlan, error), attempt func(issuePlan) (recordedKey, error)) (recordedKey, issuePlan, error) {
-	p, err := plan()
-	if err != nil {
-		return recordedKey{}, issuePlan{}, err
-	}
-	key, err := attempt(p)
-	switch provider.KindOf(err) {
-	case provider.KindInvalid:
-		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
-		if refreshErr != nil || !changed {
-			return key, p, err
-		}
-	case provider.KindAmbiguous:
-		if errors.Is(err, errLeftToRollback) || ctx.Err() != nil {
-			return key, p, err
-		}
-	case provider.KindConflict:
-		if !errors.Is(err, errNameTaken) {
-			return key, p, err
-		}
-	default:
-		return key, p, err
-	}
-	if p, err = plan(); err != nil {
-		return recordedKey{}, issuePlan{}, err
-	}
-	key, err = attempt(p)
-	return key, p, err
-}
-
-// policyChanged reads the access policy anew after the cloud refused a request as
-// invalid: which codes it uses for a date beyond the policy is not documented.
-func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *account) (bool, error) {
-	before, err := storedPolicy(ctx, s, a)
-	if err != nil || before.None {
-		return false, err
-	}
-	after, err := b.refreshPolicy(ctx, s, a)
-	if err != nil {
-		return false, err
-	}
-	return after.known() && after.Policy != before.Policy, nil
-}
-
 // explainQuota says whose keys fill a user's slots.
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
 	keys, err := i.account.cloud.ListKeys(ctx, user)
@@ -276,15 +227,71 @@ func inBrackets(ids []string) string {
 	}
 }
 
-// requestedLease is the TTL that a new lease is to have before any maximum cuts it.
-func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *account) time.Duration {
-	return b.wantedLease(requested, role.TTL, a.config.TTL)
+// fullFor is how long a user without a free slot is not asked again, so that a crash
+// loop does not become a storm of creates and lists.
+const fullFor = 30 * time.Second
+
+// fullUsers remembers the users whose slots were all taken, with what was said of it, and
+// how many slots of each user the keys of others take.
+type fullUsers struct {
+	mu      sync.Mutex
+	users   map[string]fullUser // by ledger prefix
+	foreign map[string]int      // by ledger prefix, as last listed
 }
 
-// wantedLease is the first of the TTLs that is set, or the mount's. That one is a call to the server.
-func (b *backend) wantedLease(ttls ...time.Duration) time.Duration {
-	if ttl := firstSet(ttls...); ttl > 0 {
-		return ttl
+type fullUser struct {
+	refusal string
+	until   time.Time
+}
+
+func newFullUsers() *fullUsers {
+	return &fullUsers{users: map[string]fullUser{}, foreign: map[string]int{}}
+}
+
+func (f *fullUsers) remember(account, user, refusal string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users[ledgerIdentityPrefix(account, user)] = fullUser{refusal: refusal, until: time.Now().Add(fullFor)}
+}
+
+// recall returns the refusal of a user that was full a moment ago.
+func (f *fullUsers) recall(account, user string) (refusal string, full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	prefix := ledgerIdentityPrefix(account, user)
+	known, full := f.users[prefix]
+	if full && !time.Now().Before(known.until) {
+		delete(f.users, prefix)
+		return "", false
 	}
-	return b.System().DefaultLeaseTTL()
+	return known.refusal, full
+}
+
+// forget is called when a slot has become free.
+func (f *fullUsers) forget(account, user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.users, ledgerIdentityPrefix(account, user))
+}
+
+// learn keeps the count of foreign keys from a list that was made anyway.
+func (f *fullUsers) learn(account, user string, foreign int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.foreign[ledgerIdentityPrefix(account, user)] = foreign
+}
+
+// foreignKeys is that count; known is false where the user was never listed.
+func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	count, known = f.foreign[ledgerIdentityPrefix(account, user)]
+	return count, known
+}
+
+// unlearn drops a count that has proved wrong.
+func (f *fullUsers) unlearn(account, user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.foreign, ledgerIdentityPrefix(account, user))
 }

@@ -7,13 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -26,9 +23,6 @@ const (
 	// rotationLead is the least time before a key's own date at which it is replaced: a few
 	// ticks, for a cloud that cannot be reached at the first of them.
 	rotationLead = 3 * time.Minute
-
-	// maxRetired bounds the memory of replaced keys.
-	maxRetired = 50
 )
 
 // previousKey is a key that was replaced and is still to be deleted.
@@ -89,188 +83,10 @@ func rootExpiry(now time.Time, policy, period time.Duration) time.Time {
 	}
 }
 
-// rotateRoot replaces the engine's own key:
-//
-//	(1) WAL entry → (2) create → (3) ledger entry
-//	    → crash: the rollback finds the key by its label. The configuration does not
-//	      name it, so it is deleted
-//	(4) verify the new key with a call of its own
-//	    → crash: the same
-//	(5) store the configuration {current: new, previous: old}
-//	    → crash: the configuration names the new key, so the rollback leaves it
-//	(6) delete the WAL entry
-//	(7) at a later tick: delete the old key, in the cloud and in the ledger → store the
-//	    configuration without it
-//	    → crash, or failure: the configuration still names it, and the next tick begins anew
-//
-// A failure up to (4) deletes the new key at once. One at (5) does not: the write may
-// have been stored all the same, and a configuration whose key is deleted would lock the
-// engine out. The rollback decides by what is stored then. Requests under way keep the
-// client, and so the key, that they began with.
-func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string) (config *accountConfig, err error) {
-	if _, err := b.identified(ctx, s, name); err != nil {
-		return nil, err
-	}
-	ctx = urgently(ctx)
-	defer func() {
-		b.announceRotation(ctx, eventRotateRoot, name, "rotate-root/"+name, configPrefix+name, err)
-	}()
-	unlock, err := b.lock(ctx, configPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	a, err := b.account(ctx, s, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.refuseSharedKey(ctx, s, a); err != nil {
-		return nil, err
-	}
-	instance, err := b.instanceID(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
-	if err != nil {
-		return nil, err
-	}
-	if a, err = b.makeRoom(ctx, s, a); err != nil {
-		return nil, err
-	}
-
-	now := time.Now()
-	i := issuance{storage: s, account: a, instance: instance}
-	key, err := b.makeRecordedKey(ctx, i, keyOrder{
-		kind: keylabel.KindRoot, issued: now,
-		expires: a.lastingEnd(rootExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
-	})
-	if provider.KindOf(err) == provider.KindQuota {
-		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
-			name, b.explainQuota(ctx, i, "", err), b.nameForeign(ctx, i, ""))
-	}
-	if err != nil {
-		return nil, explain(name, err)
-	}
-	config, err = b.verifiedSuccessor(ctx, a, key)
-	if err != nil {
-		b.undoKey(ctx, i, key)
-		return nil, fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
-	}
-	if err := b.storeAccount(ctx, s, name, config); err != nil {
-		return nil, fmt.Errorf("storing the new key of account %q: %w", name, err)
-	}
-	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
-		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "account", name, "error", err)
-	}
-	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
-	return config, nil
-}
-
-// refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
-func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
-	names, err := accountNames(ctx, s)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		other, err := b.accountConfig(ctx, s, name)
-		if err != nil {
-			return err
-		}
-		if name != a.name && other != nil && other.AccessKey == a.config.AccessKey {
-			return mendable("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of its own", a.name, name, name)
-		}
-	}
-	return nil
-}
-
 // urgently puts the calls of a rotation before all others: a storm of revokes must not
 // keep the key that they need from being replaced.
 func urgently(ctx context.Context) context.Context {
 	return transport.WithNext(transport.WithClass(ctx, transport.ClassIssue))
-}
-
-// verifiedSuccessor is the configuration with the new key, once the cloud has accepted a
-// call that it signs.
-func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recordedKey) (*accountConfig, error) {
-	config := *a.config
-	config.AccessKey, config.SecretKey = key.ID, key.Secret.Reveal()
-	own, err := b.tryNewKey(ctx, a.vendor, &config)
-	if err != nil {
-		return nil, err
-	}
-	config.KeyCreated, config.KeyExpires, config.KeyLabel = own.Created, own.Expires, key.Label
-	config.Retired = append(slices.Clone(config.Retired), a.config.AccessKey)
-	if extra := len(config.Retired) - maxRetired; extra > 0 {
-		config.Retired = config.Retired[extra:]
-	}
-	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(time.Now()))
-	return &config, nil
-}
-
-// tryNewKey has a new key sign a call. Where the cloud does not know it everywhere at once, it is
-// tried a few times, each time by a client of its own: the one before remembers the refusal.
-func (b *backend) tryNewKey(ctx context.Context, v vendor, config *accountConfig) (own provider.Key, err error) {
-	for _, pause := range append([]time.Duration{0}, v.settling...) {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return provider.Key{}, errors.Join(err, ctx.Err())
-		}
-		own, err = b.ownKey(ctx, config)
-		switch provider.KindOf(err) {
-		case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindNotFound:
-		default:
-			return own, err
-		}
-	}
-	return own, err
-}
-
-func (b *backend) ownKey(ctx context.Context, config *accountConfig) (provider.Key, error) {
-	a, err := b.openAccount("", config)
-	if err != nil {
-		return provider.Key{}, err
-	}
-	return a.cloud.OwnKey(ctx)
-}
-
-// makeRoom deletes the replaced keys whose overlap is over where they leave no slot for the
-// next one. One that requests may still use is waited for.
-func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (*account, error) {
-	if len(a.config.previousHere())+1 < a.cloud.KeyQuota() {
-		return a, nil
-	}
-	problem := b.deleteReplacedKeys(ctx, s, a)
-	a, err := b.account(ctx, s, a.name)
-	if err != nil {
-		return nil, errors.Join(problem, err)
-	}
-	previous := a.config.previousHere()
-	switch {
-	case len(previous)+1 < a.cloud.KeyQuota():
-		return a, nil
-	case problem != nil:
-		return nil, fmt.Errorf("the engine's own key of account %q cannot be rotated before the one that it replaced is deleted: %w", a.name, problem)
-	default:
-		return nil, mendable("the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and %s, which was replaced, "+
-			"works until %s, so that requests under way can end. Try again then",
-			a.name, a.cloud.KeyQuota(), previous[0].ID, showTime(previous[0].DeleteAfter))
-	}
-}
-
-// previousHere are the replaced keys that take slots of the present key's identity.
-func (c *accountConfig) previousHere() []previousKey {
-	return slices.DeleteFunc(slices.Clone(c.Previous), func(p previousKey) bool { return p.AccountID != c.AccountID || p.Identity != c.Identity })
-}
-
-// asPrevious is the current key as one that is being replaced.
-func (c *accountConfig) asPrevious(now time.Time) previousKey {
-	return previousKey{
-		ID: c.AccessKey, AccountID: c.AccountID, Label: c.KeyLabel, Identity: c.Identity,
-		Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap),
-	}
 }
 
 // deletePrevious deletes the replaced keys whose overlap has passed, with the current
@@ -324,37 +140,4 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *acco
 		return explain(a.name, err)
 	}
 	return b.strike(ctx, s, &ledgerEntry{Account: a.name, AccessKey: previous.ID})
-}
-
-// keyEnds says when the engine's own key ends.
-func (c *accountConfig) keyEnds() string {
-	if c.KeyExpires.IsZero() {
-		return "has no end"
-	}
-	return "ends at " + showTime(c.KeyExpires)
-}
-
-// rotateIfDue is the automatic rotation, where this node may write the configuration. It
-// needs no Rotation Manager, which Vault Community and OpenBao do not have.
-func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
-	if !b.WriteSafeReplicationState() {
-		return nil
-	}
-	now := time.Now()
-	if slices.ContainsFunc(a.config.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
-		if err := b.deletePrevious(ctx, s, a.name); err != nil {
-			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
-		}
-	}
-	next := nextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
-	if next.IsZero() || now.Before(next) {
-		return nil
-	}
-	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.vendor.settlingTime())
-	defer cancel()
-	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
-		return fmt.Errorf("rotating the engine's own key of account %q, which %s: %w", a.name, a.config.keyEnds(), err)
-	}
-	return nil
 }

@@ -4,10 +4,18 @@
 package cloudkeys
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/rotation"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -195,4 +203,328 @@ func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 		Identity: provider.Identity{Kind: provider.IdentityUser, User: r.UserName},
 		Expires:  c.Expires, DeleteAfter: now.Add(r.Grace),
 	}
+}
+
+// rotateStatic replaces a static role's key, or makes the first one:
+//
+//	(1) WAL entry → (2) create → (3) ledger entry
+//	    → crash: the rollback finds the key by its label. The role's entry does not name
+//	      it, so it is deleted
+//	(4) store the role's entry {current: new, previous: old until the grace is over}
+//	    → crash: the entry names the new key, so the rollback leaves it
+//	(5) delete the WAL entry
+//	(6) at a later tick, past the grace: delete the old key, store the entry without it
+//
+// A failure at (4) deletes nothing: the write may have been stored all the same. The
+// rollback decides by what is stored then. At the quota the role's own previous key makes
+// room, never a foreign one.
+func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (creds *staticCreds, err error) {
+	ctx = urgently(ctx)
+	defer func() {
+		b.announceRotation(ctx, eventRotate, name, "rotate-role/"+name, staticCredsPrefix+name, err)
+	}()
+	a, err := b.identified(ctx, s, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if a.isOwnIdentity(role.UserName) {
+		return nil, mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+	}
+	before, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if before == nil {
+		before = &staticCreds{AccountID: a.config.AccountID}
+	}
+	key, err := b.makeStaticKey(ctx, s, a, name, role, before)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	next := &staticCreds{
+		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
+		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(before.Previous), LastRotation: now,
+	}
+	if before.AccessKey != "" {
+		next.Previous = append(next.Previous, before.asPrevious(role, now))
+	}
+	if err := save(ctx, s, staticCredsPrefix+name, next); err != nil {
+		return nil, fmt.Errorf("storing the new key of static role %q: %w", name, err)
+	}
+	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
+		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "static_role", name, "error", err)
+	}
+	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", before.AccessKey)
+	return next, nil
+}
+
+// makeStaticKey is steps (1) to (3), a second time where the role's own previous keys had
+// to make room. They are taken out of creds as they go.
+func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole, creds *staticCreds) (recordedKey, error) {
+	instance, err := b.instanceID(ctx, s)
+	if err != nil {
+		return recordedKey{}, err
+	}
+	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
+	if err != nil {
+		return recordedKey{}, err
+	}
+	now := time.Now()
+	expires, err := role.keyExpiry(now, view.Policy.MaxKeyLifetime)
+	if err != nil {
+		return recordedKey{}, err
+	}
+	i := issuance{storage: s, account: a, roleName: name, instance: instance}
+	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: a.lastingEnd(expires)}
+	key, err := b.makeRecordedKey(ctx, i, order)
+	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
+		for _, previous := range slices.Clone(creds.Previous) {
+			if err := b.deleteStaticKey(ctx, s, a, previous); err != nil {
+				return recordedKey{}, err
+			}
+			creds.Previous = creds.Previous[1:]
+		}
+		key, err = b.makeRecordedKey(ctx, i, order)
+	}
+	switch kind := provider.KindOf(err); {
+	case err == nil:
+		return key, nil
+	case kind == provider.KindQuota:
+		return recordedKey{}, mendable("static role %q cannot be rotated: %s. Delete a key that is not used%s",
+			name, b.explainQuota(ctx, i, role.UserName, err), b.nameForeign(ctx, i, role.UserName))
+	case kind == provider.KindNotFound:
+		return recordedKey{}, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
+	default:
+		return recordedKey{}, explain(a.name, err)
+	}
+}
+
+// deleteStaticKey deletes a key of a static role from cloud and ledger.
+func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
+	if err := a.cloud.RevokeKey(ctx, key.ref(a.config.AccountID, key.Identity.User)); err != nil {
+		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
+	}
+	return b.strike(ctx, s, &ledgerEntry{Account: a.name, User: key.Identity.User, AccessKey: key.ID})
+}
+
+// tendStaticRoles rotates what is due of an account, and deletes what is past its grace.
+// The schedule is in storage: a restart or a failover changes nothing.
+func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, account string, all staticRoles) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	roles, err := all()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(roles[account])) {
+		if ctx.Err() != nil {
+			break // the next tick goes on
+		}
+		if err := b.tendStaticRole(ctx, s, name); err != nil {
+			problems = append(problems, fmt.Errorf("static role %q: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil || role == nil {
+		return err
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if creds == nil { // a crash between the role and its first key
+		_, err := b.rotateStatic(ctx, s, name, role)
+		return err
+	}
+	if err := b.deletePreviousStatic(ctx, s, name, role, creds, now); err != nil {
+		b.Logger().Warn("a replaced key cannot be deleted yet", "static_role", name, "error", err)
+	}
+	due, err := role.scheduled(creds, now)
+	if err != nil || now.Before(due) {
+		return err
+	}
+	_, err = b.rotateStatic(ctx, s, name, role)
+	return err
+}
+
+func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time) error {
+	if !slices.ContainsFunc(creds.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
+		return nil
+	}
+	a, err := b.staticAccount(ctx, s, role, creds)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	creds.Previous = slices.DeleteFunc(creds.Previous, func(p previousKey) bool {
+		if now.Before(p.DeleteAfter) {
+			return false
+		}
+		err := b.deleteStaticKey(ctx, s, a, p)
+		problems = append(problems, err)
+		return err == nil
+	})
+	return errors.Join(append(problems, save(ctx, s, staticCredsPrefix+name, creds))...)
+}
+
+// staticRolesByAccount are all static roles, by account and name.
+func staticRolesByAccount(ctx context.Context, s logical.Storage) (map[string]map[string]*staticRole, error) {
+	names, err := s.List(ctx, staticRolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing static roles: %w", err)
+	}
+	roles := map[string]map[string]*staticRole{}
+	for _, name := range names {
+		role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role == nil {
+			continue // deleted since it was listed
+		}
+		if roles[role.Account] == nil {
+			roles[role.Account] = map[string]*staticRole{}
+		}
+		roles[role.Account][name] = role
+	}
+	return roles, nil
+}
+
+// staticRolesOf are the static roles of an account.
+func staticRolesOf(ctx context.Context, s logical.Storage, account string) (map[string]*staticRole, error) {
+	roles, err := staticRolesByAccount(ctx, s)
+	return roles[account], err
+}
+
+// staticAccount returns a static role's account, provided that it still is the cloud
+// account that the key was made in.
+func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *staticRole, creds *staticCreds) (*account, error) {
+	a, err := b.account(ctx, s, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	if a.config.AccountID != creds.AccountID {
+		return nil, fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", creds.AccessKey, creds.AccountID, a.name, a.config.AccountID)
+	}
+	return a, nil
+}
+
+func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool))
+	if err != nil {
+		return respond(err)
+	}
+	return warn(warnings), nil
+}
+
+// deleteStaticRole ends a static role:
+//
+//	(1) cloud: delete the keys, or write on each that it is handed over
+//	(2) ledger: remove them
+//	    → crash or failure: the role is still there, names its keys, and rotates them;
+//	      deleting it again goes on, with keep_key or without
+//	(3) delete the role's keys from storage, then the role
+//	    → crash between the two: the next tick makes the role a key, since it is still
+//	      there; deleting it again ends that
+//
+// A key that is handed over does not carry this mount's label any more, so that neither
+// tidy, nor a rollback, nor the functions take it for an orphan, whatever was done by then.
+func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name string, keepKeys bool) (warnings []string, err error) {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	role, creds, err := b.staticRole(ctx, s, name)
+	if err != nil || role == nil {
+		return nil, err
+	}
+	if creds.AccessKey != "" {
+		a, err := b.staticAccount(ctx, s, role, creds)
+		if err != nil {
+			return nil, err
+		}
+		keys := append(creds.Previous, creds.asPrevious(role, time.Now()))
+		if keepKeys {
+			warnings, err = b.handOver(ctx, s, a, role, keys)
+		} else {
+			err = b.deleteStaticKeys(ctx, s, a, keys)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := remove(ctx, s, staticCredsPrefix+name); err != nil {
+		return nil, err
+	}
+	return warnings, remove(ctx, s, staticRolePrefix+name)
+}
+
+func (b *backend) deleteStaticKeys(ctx context.Context, s logical.Storage, a *account, keys []previousKey) error {
+	for _, key := range keys {
+		if err := b.deleteStaticKey(ctx, s, a, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handOver gives up those of a role's keys that work, and deletes the others.
+func (b *backend) handOver(ctx context.Context, s logical.Storage, a *account, role *staticRole, keys []previousKey) (warnings []string, err error) {
+	cloud, ok := a.cloud.(provider.Relabeler)
+	if !ok {
+		return nil, mendable("the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: leave out keep_key", a.name)
+	}
+	listed, err := a.cloud.ListKeys(ctx, role.UserName)
+	if provider.KindOf(err) == provider.KindNotFound { // a user that is gone has no keys: what is to be kept is not deleted on one word
+		_, err = otherUsers(ctx, a, role.UserName)
+	}
+	if err != nil {
+		return nil, explain(a.name, err)
+	}
+	now := time.Now()
+	for _, kept := range keys {
+		found := slices.IndexFunc(listed, func(key provider.Key) bool { return key.ID == kept.ID })
+		if found < 0 || !listed[found].LiveAt(now) {
+			if err := b.deleteStaticKey(ctx, s, a, kept); err != nil {
+				return nil, err
+			}
+			warnings = append(warnings, fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID))
+			continue
+		}
+		key := listed[found]
+		ref := key.Ref(a.config.AccountID)
+		ref.Label = keylabel.HandedOver(key.Label)
+		if err := cloud.RelabelKey(ctx, ref); err != nil {
+			return nil, fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
+		}
+		if err := b.strike(ctx, s, &ledgerEntry{Account: a.name, User: role.UserName, AccessKey: key.ID}); err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, role.UserName, ends(key)))
+	}
+	return warnings, nil
+}
+
+// ends says when a key ends by itself.
+func ends(key provider.Key) string {
+	if key.End().IsZero() {
+		return "you delete it"
+	}
+	return showTime(key.End())
 }

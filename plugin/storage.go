@@ -7,8 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // load reads a JSON entry from storage; nil where there is none.
@@ -45,4 +49,132 @@ func remove(ctx context.Context, s logical.Storage, path string) error {
 		return fmt.Errorf("deleting %s from storage: %w", path, err)
 	}
 	return nil
+}
+
+// cache keeps entries of storage that every lease needs and few requests change: each read is a call to the server, which
+// takes it as long as a write in memory does. Who writes or removes an entry drops it here afterwards, whether that worked
+// or not; what another node writes is dropped by backend.invalidate.
+type cache[T any] struct {
+	mu      sync.Mutex // never held across a storage call
+	entries map[string]*T
+	drops   int
+}
+
+func newCache[T any]() *cache[T] { return &cache[T]{entries: map[string]*T{}} }
+
+// load reads an entry, from storage at its first use; nil where there is none. The entry is shared and must not be changed.
+func (c *cache[T]) load(ctx context.Context, s logical.Storage, path string) (*T, error) {
+	c.mu.Lock()
+	entry, known := c.entries[path]
+	drops := c.drops
+	c.mu.Unlock()
+	if known {
+		return entry, nil
+	}
+	entry, err := load[T](ctx, s, path)
+	if err != nil || entry == nil { // names of what is not there come from requests, and would fill the memory
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drops == drops { // else the entry may be older than what was written meanwhile
+		c.entries[path] = entry
+	}
+	return entry, nil
+}
+
+// drop forgets an entry that has changed.
+func (c *cache[T]) drop(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drops++
+	delete(c.entries, path)
+}
+
+// lock lets one change of a storage entry run at a time: a rotation would otherwise
+// overwrite what an operator writes meanwhile. Locks are channels, so that waiting ends with
+// the context, and fake time in tests sees it. Where several are held, they are taken in this
+// order: static role, its user, account.
+func (b *backend) lock(ctx context.Context, path string) (unlock func(), err error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	held := b.wantLock(path)
+	select {
+	case held.turn <- struct{}{}:
+		return func() {
+			<-held.turn
+			b.leaveLock(path, held)
+		}, nil
+	case <-ctx.Done():
+		b.leaveLock(path, held)
+		return nil, fmt.Errorf("another change of %s takes too long: %w", path, ctx.Err())
+	}
+}
+
+// pathLock is the lock of one path. It is kept as long as somebody wants it: names come
+// from requests, and those that are not there must not stay in memory either.
+type pathLock struct {
+	turn   chan struct{}
+	wanted int // guarded by locksLock
+}
+
+func (b *backend) wantLock(path string) *pathLock {
+	b.locksLock.Lock()
+	defer b.locksLock.Unlock()
+	held, ok := b.locks[path]
+	if !ok {
+		held = &pathLock{turn: make(chan struct{}, 1)}
+		b.locks[path] = held
+	}
+	held.wanted++
+	return held
+}
+
+func (b *backend) leaveLock(path string, held *pathLock) {
+	b.locksLock.Lock()
+	defer b.locksLock.Unlock()
+	if held.wanted--; held.wanted == 0 {
+		delete(b.locks, path)
+	}
+}
+
+// instancePath holds the id of this instance of the engine, in local storage: a
+// performance secondary is an instance of its own.
+const (
+	instancePrefix = "instance/"
+	instancePath   = instancePrefix + "id"
+)
+
+type instance struct {
+	ID string `json:"id"`
+}
+
+// instanceID returns the id that stands in the label of every key this engine
+// makes. It is made once and never changes: clean-up recognises its own keys by
+// it, and never touches those of another mount, another Vault or a person.
+func (b *backend) instanceID(ctx context.Context, s logical.Storage) (string, error) {
+	b.instanceLock.Lock()
+	defer b.instanceLock.Unlock()
+	if b.instance != "" {
+		return b.instance, nil
+	}
+	stored, err := load[instance](ctx, s, instancePath)
+	if err != nil {
+		return "", err
+	}
+	if stored == nil {
+		stored = &instance{ID: keylabel.NewID()}
+		if err := save(ctx, s, instancePath, stored); err != nil {
+			return "", fmt.Errorf("storing the instance id: %w", err)
+		}
+	}
+	b.instance = stored.ID
+	return b.instance, nil
+}
+
+// isOurs tells whether a key was made by the instance.
+func isOurs(key provider.Key, instance string) bool {
+	label, err := keylabel.Parse(key.Label)
+	return err == nil && label.Instance == instance
 }

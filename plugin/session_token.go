@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 // maxSessionName is how long the name of a session may be.
@@ -114,4 +116,86 @@ func explainSession(o sessionOrder, err error) error {
 	default:
 		return explain(o.account.name, err)
 	}
+}
+
+const (
+	// credentialSession leases temporary keys, which end by themselves.
+	credentialSession = "session_token"
+
+	// What Huawei Cloud gives, the one cloud that has sessions.
+	minSession = huawei.MinSession
+	maxSession = huawei.MaxSession
+)
+
+// validateSession refuses what a session cannot have.
+func (r *roleEntry) validateSession() error {
+	switch {
+	case r.CredentialType != credentialSession:
+		return nil
+	case r.MaxActiveKeys > 0:
+		return mendable("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make room for the next. Set it to 0",
+			credentialSession)
+	case r.TTL > 0 && r.TTL < minSession:
+		return mendable("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
+	case r.MaxTTL > 0 && r.MaxTTL < minSession:
+		return mendable("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
+	case r.AgencyDomain != "" && r.AgencyName == "":
+		return mendable("agency_domain goes with agency_name: name the agency")
+	}
+	if err := huawei.CheckSession(minSession, r.SessionPolicy); err != nil {
+		return mendable("session_policy: %s", err)
+	}
+	return nil
+}
+
+// sessionWarnings tell what a session_token role does not do.
+func (r *roleEntry) sessionWarnings() []string {
+	if r.CredentialType != credentialSession || r.SessionPolicy == "" {
+		return nil
+	}
+	return []string{"Huawei Cloud's OBS alone honours a session_policy: on every other service the sessions have all the rights of the agency"}
+}
+
+// checkSession keeps a role from handing out the engine's own rights.
+func (a *account) checkSession(r *roleEntry) error {
+	if r.AgencyName != "" || a.config.AllowRootIdentity {
+		return nil
+	}
+	return mendable("a role without agency_name leases sessions with the rights of the engine's own key, which account %q does not allow: "+
+		"name an agency, or set allow_root_identity=true in config/%s", a.name, a.name)
+}
+
+// secretSessionType stands in the leases of sessions. It must never be renamed.
+const secretSessionType = "cloudkeys_session_token"
+
+// sessionSecret is the lease of a session. Without Renew, Vault does not offer to renew it.
+func (b *backend) sessionSecret() *framework.Secret {
+	sensitive := &framework.DisplayAttributes{Sensitive: true}
+	return &framework.Secret{
+		Type: secretSessionType,
+		Fields: map[string]*framework.FieldSchema{
+			"access_key":     {Type: framework.TypeString, Description: "ID of the temporary access key."},
+			"secret_key":     {Type: framework.TypeString, Description: "Its secret.", DisplayAttrs: sensitive},
+			"security_token": {Type: framework.TypeString, Description: "Token that goes with every request.", DisplayAttrs: sensitive},
+		},
+		Revoke: b.revokeSession,
+	}
+}
+
+// sessionData is what the lease of a session carries: strings, as in every lease.
+func sessionData(account, accessKey string, expires time.Time) map[string]any {
+	return map[string]any{"account": account, "access_key": accessKey, "expires": expires.UTC().Format(time.RFC3339Nano)}
+}
+
+// revokeSession has nothing to do: the cloud takes no session back, and at its end the session
+// is over with its lease, give or take the part of a second that no TTL has. It needs no
+// account, and cannot fail for long.
+func (b *backend) revokeSession(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	r := leaseReader{data: req.Secret.InternalData}
+	account, accessKey, expires := r.text("account"), r.text("access_key"), r.time("expires")
+	if r.err == nil && time.Now().Add(clockMargin).Before(expires) {
+		b.Logger().Warn("a lease was revoked whose session works on: the cloud cannot take it back before its end",
+			"account", account, "access_key", accessKey, "expiration", showTime(expires))
+	}
+	return nil, nil
 }

@@ -6,12 +6,40 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
+
+// policyChanged reads the access policy anew after the cloud refused a request as
+// invalid: which codes it uses for a date beyond the policy is not documented.
+func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *account) (bool, error) {
+	before, err := storedPolicy(ctx, s, a)
+	if err != nil || before.None {
+		return false, err
+	}
+	after, err := b.refreshPolicy(ctx, s, a)
+	if err != nil {
+		return false, err
+	}
+	return after.known() && after.Policy != before.Policy, nil
+}
+
+// requestedLease is the TTL that a new lease is to have before any maximum cuts it.
+func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *account) time.Duration {
+	return b.wantedLease(requested, role.TTL, a.config.TTL)
+}
+
+// wantedLease is the first of the TTLs that is set, or the mount's. That one is a call to the server.
+func (b *backend) wantedLease(ttls ...time.Duration) time.Duration {
+	if ttl := firstSet(ttls...); ttl > 0 {
+		return ttl
+	}
+	return b.System().DefaultLeaseTTL()
+}
 
 const (
 	policyPrefix = "policy/"
@@ -154,4 +182,32 @@ func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *
 		return fmt.Errorf("account %q: refreshing the access policy: %w", a.name, err)
 	}
 	return nil
+}
+
+// mountLimitFor is how long the mount's longest TTL is taken for what it was. A mount is tuned rarely,
+// and the server itself cuts a lease that is longer than what it has been tuned to.
+const mountLimitFor = 5 * time.Second
+
+// mountLimit is the mount's longest TTL, which new leases would else ask the server for each time.
+type mountLimit struct {
+	mu    sync.Mutex // never held while the server is asked
+	max   time.Duration
+	until time.Time
+}
+
+// maxTTL is zero where the server cannot be asked.
+func (m *mountLimit) maxTTL(system logical.SystemView) time.Duration {
+	m.mu.Lock()
+	longest, fresh := m.max, time.Now().Before(m.until)
+	m.mu.Unlock()
+	if fresh {
+		return longest
+	}
+	longest = system.MaxLeaseTTL()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if longest > 0 {
+		m.max, m.until = longest, time.Now().Add(mountLimitFor)
+	}
+	return longest
 }

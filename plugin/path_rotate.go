@@ -10,6 +10,32 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
+func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
+		return respond(err)
+	}
+	return b.staticRoleWritten(ctx, req, data)
+}
+
+func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	if role == nil {
+		return mendable("static role %q does not exist: write static-roles/%s first", name, name)
+	}
+	_, err = b.rotateStatic(ctx, s, name, role)
+	return err
+}
+
 func (b *backend) pathRotateRoot() []*framework.Path {
 	return []*framework.Path{{
 		Pattern:      "rotate-root/" + framework.GenericNameRegex("account"),
