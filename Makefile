@@ -3,7 +3,7 @@
 
 BIN := .cache/bin
 PLUGIN := vault-plugin-secrets-cloudkeys
-TOOL := go tool -modfile=scripts/tools/go.mod
+TOOL := go tool -modfile=scripts/pins/tools/go.mod
 
 # The server that the demo and the acceptance tests run: VAULT_BIN where it is
 # set (a path or a name on PATH, of vault or bao), else the pinned Vault.
@@ -21,7 +21,7 @@ WITH_SERVER := VAULT_BIN='$(SERVER)' CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN
 FAULTY := faultyplugin
 
 # Packages whose tests run a server process.
-ACCEPTANCE := ./plugin/acceptance/... ./test/devserver ./scripts/docrun
+ACCEPTANCE := ./plugin/acceptance/... ./test/devserver ./scripts/docs/run
 
 # The clouds' own tools, which the tests of integrations run with leased keys.
 CLIENTS := .cache/clients
@@ -35,7 +35,7 @@ LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.no
 LAMBDA_ARCH ?= arm64
 
 # Packages whose tests need nothing but Go.
-UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docrun -e /scripts/release -e /report/browser)
+UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docs/run -e /scripts/release -e /report/browser)
 
 .PHONY: help
 help: ## list the targets
@@ -70,26 +70,26 @@ vault: $(if $(VAULT_BIN),,$(BIN)/vault) ## build the pinned Vault once (takes mi
 tools: vault ## the same as vault: the linters are built when they run
 
 # The tag leaves out the cloud and database plugins, and most of the build time.
-$(BIN)/vault: scripts/vault/go.mod scripts/vault/go.sum
-	CGO_ENABLED=0 go -C scripts/vault build -tags minimal -trimpath -o '$(CURDIR)/$@' github.com/hashicorp/vault
+$(BIN)/vault: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/pins/vault build -tags minimal -trimpath -o '$(CURDIR)/$@' github.com/hashicorp/vault
 	@touch $@
 
 .PHONY: auth-aws
 auth-aws: $(BIN)/vault-plugin-auth-aws ## build the pinned Vault's AWS auth method as a plugin
 
-$(BIN)/vault-plugin-auth-aws: scripts/vault/go.mod scripts/vault/go.sum
-	CGO_ENABLED=0 go -C scripts/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/credential/aws/cmd/aws
+$(BIN)/vault-plugin-auth-aws: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/pins/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/credential/aws/cmd/aws
 	@touch $@
 
 .PHONY: sam
 sam: ## install the pinned aws-sam-cli, cfn-lint and moto into .cache
-	scripts/sam/install.sh
+	scripts/pins/sam/install.sh
 
 .PHONY: validate
 validate: sam ## check template.yaml with sam and with cfn-lint, and the state machine
 	AWS_DEFAULT_REGION=eu-west-3 SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam validate --lint
 	$(SAM_VENV)/bin/cfn-lint -t template.yaml -c I
-	$(SAM_VENV)/bin/python scripts/sam/states.py functions/revoke.asl.json
+	$(SAM_VENV)/bin/python scripts/pins/sam/states.py functions/revoke.asl.json
 
 .PHONY: sam-build
 sam-build: sam ## build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
@@ -126,7 +126,7 @@ test-race: ## the same under the race detector
 
 .PHONY: test-report
 test-report: ## open the functions' report in headless Chromium
-	CHROMIUM="$$(scripts/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
+	CHROMIUM="$$(scripts/pins/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
 
 # Not among the others: the race detector's own builds would come on top of the two of a release.
 .PHONY: test-release
@@ -164,8 +164,8 @@ test-terraform: build vault $(BIN)/terraform-provider-vault ## apply docs/exampl
 		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' \
 		go test -count=1 -timeout 5m -run '^TestTerraform' ./plugin/integrations
 
-$(BIN)/terraform-provider-vault: scripts/terraform-provider-vault/go.mod scripts/terraform-provider-vault/go.sum
-	CGO_ENABLED=0 go -C scripts/terraform-provider-vault build -trimpath -o '$(CURDIR)/$@' github.com/terraform-providers/terraform-provider-vault
+$(BIN)/terraform-provider-vault: scripts/pins/terraform-provider-vault/go.mod scripts/pins/terraform-provider-vault/go.sum
+	CGO_ENABLED=0 go -C scripts/pins/terraform-provider-vault build -trimpath -o '$(CURDIR)/$@' github.com/terraform-providers/terraform-provider-vault
 	@touch $@
 
 # requirements.in names the tools; pip-compile --generate-hashes --allow-unsafe makes requirements.txt of it.
@@ -182,8 +182,8 @@ build-faulty:
 	CGO_ENABLED=0 go build -o $(BIN)/$(FAULTY) ./test/faultyplugin
 
 # Vault's own AWS engine, from the pinned Vault module, is what the engine is measured beside.
-$(BIN)/vault-plugin-secrets-aws: scripts/vault/go.mod scripts/vault/go.sum
-	CGO_ENABLED=0 go -C scripts/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
+$(BIN)/vault-plugin-secrets-aws: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/pins/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
 	@touch $@
 
 # ONLY=latency,storm runs some of the groups alone (scripts/bench/main.go names them), and writes no page.
@@ -207,7 +207,7 @@ probe: ## ask a real account what the documentation leaves open (OSC_... or HUAW
 
 .PHONY: docs
 docs: ## write docs/reference.md from the engine itself
-	go run ./scripts/reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
+	go run ./scripts/docs reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture

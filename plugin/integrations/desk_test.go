@@ -20,7 +20,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docpage"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docs/markdown"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
@@ -152,7 +152,7 @@ func (d *desk) example(directory string) {
 // page runs the commands of a page that it tells to run on a server which is set up.
 func (d *desk) page(name string) {
 	d.t.Helper()
-	pages, err := docpage.All(repository)
+	pages, err := markdown.Pages(repository)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func browser(t *testing.T) string {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("this test needs Chromium: run scripts/chromium/install.sh, or set CHROMIUM to one: %v", err)
+		t.Fatalf("this test needs Chromium: run scripts/pins/chromium/install.sh, or set CHROMIUM to one: %v", err)
 	}
 	return path
 }

@@ -11,7 +11,7 @@ import (
 
 func TestTheReferenceIsWhatTheEngineSaysOfItself(t *testing.T) {
 	var want bytes.Buffer
-	if err := run(t.Context(), &want); err != nil {
+	if err := writeReference(t.Context(), &want); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile("../../docs/reference.md")

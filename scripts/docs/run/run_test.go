@@ -1,9 +1,9 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package docrun runs the commands of README and docs as they stand there, with the real command line against a real server, the
+// Package run runs the commands of README and docs as they stand there, with the real command line against a real server, the
 // real plugin and the simulated clouds. Nothing is changed in them but the endpoint of a cloud, which they leave to its default.
-package docrun
+package run
 
 import (
 	"context"
@@ -19,20 +19,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docpage"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docs/markdown"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
 const (
-	root       = "../.."
+	root       = "../../.."
 	pluginFile = "vault-plugin-secrets-cloudkeys"
 	login      = "owner@example.com"
 	password   = "Correct-Horse-1"
 )
 
 func TestCommandsOfThePagesRun(t *testing.T) {
-	pages, err := docpage.All(root)
+	pages, err := markdown.Pages(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestCommandsOfThePagesRun(t *testing.T) {
 
 // TestEveryRightIsNeeded takes the rights of the pages' policies away one by one: check/ must miss each.
 func TestEveryRightIsNeeded(t *testing.T) {
-	pages, err := docpage.All(root)
+	pages, err := markdown.Pages(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ LEAKED=$(VAULT_TOKEN=$(vault token create -policy=lost -field=token) vault read 
 `
 
 // policiesOf are the actions of each policy that the pages tell readers to give to the engine's users.
-func policiesOf(t *testing.T, pages []docpage.Page) map[string][]string {
+func policiesOf(t *testing.T, pages []markdown.Page) map[string][]string {
 	t.Helper()
 	policies := map[string][]string{}
 	for _, page := range pages {
@@ -237,7 +237,7 @@ func (d *desk) commandLine(bin string) string {
 }
 
 // run runs the blocks of a page in one shell, which ends at the first command that fails.
-func (d *desk) run(page, prelude string, blocks []docpage.Block) {
+func (d *desk) run(page, prelude string, blocks []markdown.Block) {
 	d.t.Helper()
 	script := "set -eu\n" + prelude
 	for _, block := range blocks {

@@ -6,11 +6,11 @@
 # environment below .cache/. The stamp is written last: an install that was cut off
 # is begun anew.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 
 venv=.cache/sam
 stamp=$venv/installed.txt
-wanted=scripts/sam/requirements.txt
+wanted=scripts/pins/sam/requirements.txt
 
 if cmp --silent "$wanted" "$stamp"; then
     exit 0

@@ -1,9 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package doccheck holds the documents to what they describe: the errors that the engine can say, the tests and the simulator's
-// switches that they name, their links, and the form of their commands.
-package doccheck
+package main
 
 import (
 	"bufio"
@@ -21,8 +19,8 @@ import (
 )
 
 const (
-	source = "../../plugin"
-	page   = "../../docs/troubleshooting.md"
+	source          = "../../plugin"
+	troubleshooting = "../../docs/troubleshooting.md"
 )
 
 func TestTroubleshootingIsComplete(t *testing.T) {
@@ -30,7 +28,7 @@ func TestTroubleshootingIsComplete(t *testing.T) {
 	t.Run("each sentence of the engine has a row", func(t *testing.T) {
 		for _, sentence := range slices.Sorted(maps.Keys(said)) {
 			if !told[sentence] {
-				t.Errorf("%s has no row for this sentence of %s:\n| `%s` | |", filepath.Base(page), said[sentence], sentence)
+				t.Errorf("%s has no row for this sentence of %s:\n| `%s` | |", filepath.Base(troubleshooting), said[sentence], sentence)
 			}
 		}
 	})
@@ -142,7 +140,7 @@ var row = regexp.MustCompile("^\\| `([^`]+)` \\|")
 
 func pageSentences(t *testing.T) map[string]bool {
 	t.Helper()
-	file, err := os.Open(page)
+	file, err := os.Open(troubleshooting)
 	if err != nil {
 		t.Fatal(err)
 	}

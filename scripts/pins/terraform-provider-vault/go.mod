@@ -1,4 +1,4 @@
-module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/terraform-provider-vault
+module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/pins/terraform-provider-vault
 
 go 1.26
 

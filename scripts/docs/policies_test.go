@@ -1,7 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package doccheck
+package main
 
 import (
 	"encoding/json"

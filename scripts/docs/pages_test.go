@@ -1,7 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package doccheck
+package main
 
 import (
 	"encoding/json"
@@ -17,15 +17,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docpage"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docs/markdown"
 )
 
 const root = "../.."
 
 // pages are README and its like, and everything in docs/.
-func pages(t *testing.T) []docpage.Page {
+func pages(t *testing.T) []markdown.Page {
 	t.Helper()
-	found, err := docpage.All(root)
+	found, err := markdown.Pages(root)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/vault
+module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/pins/vault
 
 go 1.26
 

@@ -1,4 +1,4 @@
-module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/tools
+module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/pins/tools
 
 go 1.26.0
 

@@ -1,14 +1,14 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package docpage reads the project's Markdown pages, so that tests can run what they tell readers to paste.
+// Package markdown reads the project's Markdown pages, so that tests can run what they tell readers to paste.
 //
 // A comment in the line before a block says more of it and is not rendered:
 //
-//	<!-- run -->            docrun's test runs the commands, in the order of the page, on a server where the plugin is registered
+//	<!-- run -->            scripts/docs/run runs the commands, in the order of the page, on a server where the plugin is registered
 //	<!-- run dev -->        the same, on a server that is set up like that of make dev
 //	<!-- policy NAME -->    a JSON policy: the test's user NAME gets these rights and no others
-package docpage
+package markdown
 
 import (
 	"fmt"
@@ -37,8 +37,8 @@ type Block struct {
 	Text     string
 }
 
-// All returns README.md, CONTRIBUTING.md, SECURITY.md and the pages of docs/ below root.
-func All(root string) ([]Page, error) {
+// Pages returns README.md, CONTRIBUTING.md, SECURITY.md and the pages of docs/ below root.
+func Pages(root string) ([]Page, error) {
 	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
 		return nil, err
