@@ -5,9 +5,7 @@ package cloudkeys
 
 import (
 	"context"
-	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -240,48 +238,4 @@ func TestFullUsers(t *testing.T) {
 			v.lease("app")
 		},
 	})
-}
-
-// pool makes so many EIM users and returns the role's field with them.
-func (v *testVault) pool(users int) string {
-	names := make([]string, users)
-	for i := range names {
-		names[i] = fmt.Sprintf("pool%d", i)
-		v.account.AddUser(names[i])
-	}
-	return "user_names=" + strings.Join(names, ",")
-}
-
-// storm reads creds/app so many times at once, and tells how many got a key and how many
-// an HTTP 400.
-func (v *testVault) storm(requests int) (given, refused int) {
-	v.t.Helper()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for range requests {
-		wg.Go(func() {
-			resp, err := v.try(logical.ReadOperation, "creds/app")
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-			case resp.IsError():
-				refused++
-			default:
-				given++
-			}
-		})
-	}
-	wg.Wait()
-	return given, refused
-}
-
-// failStorage fails a storage operation on a prefix until v.storage.before is reset.
-func (v *testVault) failStorage(op, prefix string) {
-	v.storage.before = func(o, key string) error {
-		if o == op && strings.HasPrefix(key, prefix) {
-			return errInjected
-		}
-		return nil
-	}
 }

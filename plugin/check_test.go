@@ -186,35 +186,3 @@ func TestCheck(t *testing.T) {
 		},
 	})
 }
-
-// makeHealthy configures an account that nothing can be said against: a policy of a day,
-// and a root key with a date.
-func (v *testVault) makeHealthy() {
-	v.t.Helper()
-	v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(day / time.Second)})
-	v.rootKeyWithDate(day)
-	v.configure("ttl=10m")
-	v.account.DeleteKey(v.account.RootKey().AccessKey)
-}
-
-// mustFind expects one finding that holds all the parts, and every finding to have its
-// severity and its remedy, and no secret.
-func (v *testVault) mustFind(check map[string]any, parts ...string) {
-	v.t.Helper()
-	findings := check["findings"].([]string)
-	found := false
-	for _, finding := range findings {
-		v.mustHideSecrets(finding)
-		if pieces := strings.Split(finding, ": "); len(pieces) < 3 || pieces[0] != "error" && pieces[0] != "warning" || pieces[len(pieces)-1] == "" {
-			v.t.Errorf("%q is not severity: what: remedy", finding)
-		}
-		holds := true
-		for _, part := range parts {
-			holds = holds && strings.Contains(finding, part)
-		}
-		found = found || holds
-	}
-	if !found {
-		v.t.Errorf("no finding says %q in %q", parts, findings)
-	}
-}

@@ -148,35 +148,3 @@ func TestClientsThatMisbehave(t *testing.T) {
 		},
 	})
 }
-
-// serveBeside lets many clients read creds/app in a loop for a while, during which another,
-// with a role of its own, must not wait for long.
-func (v *testVault) serveBeside(pace string, clients int, pause time.Duration) {
-	v.t.Helper()
-	v.account.AddUser("other")
-	v.write("config/default", pace)
-	v.write("roles/other", "user_names=other", "ttl=10m")
-	end := time.Now().Add(time.Minute)
-	var group sync.WaitGroup
-	for range clients {
-		group.Go(func() {
-			for time.Now().Before(end) {
-				_, _ = v.try(logical.ReadOperation, "creds/app")
-				<-time.After(pause)
-			}
-		})
-	}
-	for time.Now().Before(end) {
-		asked := time.Now()
-		l, err := v.tryLease(v.t.Context(), "other")
-		if err != nil {
-			v.t.Fatalf("beside the loop: %v", err)
-		}
-		v.mustRevoke(l)
-		if took := time.Since(asked); took > 10*time.Second {
-			v.t.Errorf("a lease and its revoke took %s beside the loop", took)
-		}
-		<-time.After(20 * time.Second)
-	}
-	group.Wait()
-}

@@ -4,7 +4,6 @@
 package cloudkeys
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -207,38 +206,4 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 		},
 	}
 	inBubble(t, tests)
-}
-
-// failReads has the entries of a prefix be unreadable from now on.
-func (v *testVault) failReads(prefix string) {
-	v.storage.before = func(op, key string) error {
-		if op == "get" && strings.HasPrefix(key, prefix) {
-			return errInjected
-		}
-		return nil
-	}
-}
-
-// countLedgerReads counts from now on.
-func (v *testVault) countLedgerReads() (reads func() int) {
-	n := 0
-	v.storage.before = func(op, key string) error {
-		if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
-			n++
-		}
-		return nil
-	}
-	return func() int { return n }
-}
-
-func (v *testVault) ledgerSize() int {
-	v.t.Helper()
-	n := 0
-	for _, err := range ledgerPaths(v.t.Context(), v.storage, "default") {
-		if err != nil {
-			v.t.Fatal(fmt.Errorf("walking the ledger: %w", err))
-		}
-		n++
-	}
-	return n
 }

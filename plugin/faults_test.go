@@ -7,7 +7,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -209,92 +208,6 @@ func TestCrashes(t *testing.T) {
 			}
 		},
 	})
-}
-
-// dieAt runs do and lets the process die before the given storage or cloud step: from
-// then on neither is reached. It tells whether there was such a step.
-func (v *testVault) dieAt(step int, do func(context.Context)) bool {
-	v.t.Helper()
-	count, dead := 0, false
-	var lock sync.Mutex // an issue makes calls at the same time
-	die := func() bool {
-		lock.Lock()
-		defer lock.Unlock()
-		dead = dead || count == step
-		count++
-		return dead
-	}
-	v.storage.before = func(string, string) error {
-		if die() {
-			return errInjected
-		}
-		return nil
-	}
-	live := v.base
-	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
-		if die() {
-			return nil, errInjected
-		}
-		return live.RoundTrip(req)
-	})
-	v.restart()
-	do(v.t.Context())
-	v.storage.before, v.base = nil, live
-	return dead
-}
-
-// failWrite runs do and fails the given one of its storage writes. It tells whether there
-// was such a write.
-func (v *testVault) failWrite(write int, do func()) bool {
-	v.t.Helper()
-	count := 0
-	v.storage.before = func(op, _ string) error {
-		if op != "put" && op != "delete" {
-			return nil
-		}
-		if count++; count == write+1 {
-			return errInjected
-		}
-		return nil
-	}
-	do()
-	v.storage.before = nil
-	return count > write
-}
-
-// mustHaveNoWAL expects that nothing is left to roll back.
-func (v *testVault) mustHaveNoWAL() {
-	v.t.Helper()
-	ids, err := framework.ListWAL(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if len(ids) != 0 {
-		v.t.Errorf("%d WAL entries are left", len(ids))
-	}
-}
-
-// mustHaveLedger expects so many keys in the ledger. It looks into the storage: a list
-// that has crossed the wire has another type.
-func (v *testVault) mustHaveLedger(want int) {
-	v.t.Helper()
-	keys, err := allLedgerPaths(v.t.Context(), v.storage.Storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if len(keys) != want {
-		v.t.Errorf("%d keys in the ledger, want %d", len(keys), want)
-	}
-}
-
-// mustHideSecrets expects none of the secrets that the cloud ever made in a text.
-func (v *testVault) mustHideSecrets(text string) {
-	v.t.Helper()
-	for _, secret := range v.sim.Secrets() {
-		if strings.Contains(text, secret) || strings.Contains(text, secret[:min(20, len(secret))]) {
-			v.t.Errorf("a secret shows in %q", text)
-		}
-	}
 }
 
 // roundTripper is a function as an http.RoundTripper.

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,44 +23,6 @@ const (
 	testLogin    = "owner-of-everything@example.com"
 	testPassword = "correct horse battery staple"
 )
-
-// signInFields write the account "default" with login and password.
-func (v *testVault) signInFields() []string {
-	v.account.SetLogin(testLogin, testPassword)
-	return []string{
-		"provider=outscale", "region=" + testRegion, "endpoint=" + testEndpoint, "max_requests_per_second=1000",
-		"login=" + testLogin, "password=" + testPassword,
-	}
-}
-
-// mustForget expects login and password nowhere in storage.
-func (v *testVault) mustForget() {
-	v.t.Helper()
-	ctx := context.WithoutCancel(v.t.Context())
-	err := logical.ScanView(ctx, v.storage.Storage, func(path string) {
-		entry, err := v.storage.Storage.Get(ctx, path)
-		if err != nil {
-			v.t.Fatal(err)
-		}
-		for _, secret := range []string{testLogin, testPassword} {
-			if entry != nil && strings.Contains(string(entry.Value), secret) {
-				v.t.Errorf("%s holds login or password", path)
-			}
-		}
-	})
-	if err != nil {
-		v.t.Fatal(err)
-	}
-}
-
-// mustHaveNoFirstKeys expects that no entry of a first key is left.
-func (v *testVault) mustHaveNoFirstKeys() {
-	v.t.Helper()
-	entries, err := firstKeys(v.t.Context(), v.storage.Storage)
-	if err != nil || len(entries) != 0 {
-		v.t.Errorf("%d first keys are left, %v", len(entries), err)
-	}
-}
 
 func TestFirstKey(t *testing.T) {
 	t.Parallel()
@@ -443,45 +404,4 @@ func TestFirstKey(t *testing.T) {
 			mustHold(t, strings.Join(v.read("tidy-status")["waiting"].([]string), " "), "first key labelled", `account "default"`)
 		},
 	})
-}
-
-// startOver takes account and keys away, for the next round.
-func (v *testVault) startOver() {
-	v.t.Helper()
-	resp, err := v.try(logical.DeleteOperation, "config/default")
-	v.mustSucceed("delete", resp, err)
-	for _, key := range v.account.Keys() {
-		if key.User == "" {
-			v.account.DeleteKey(key.ID)
-		}
-	}
-}
-
-// mustKnowOwnKeys expects each live key of the engine's own in the configuration, in the
-// ledger, in the WAL, or among the first keys; a first key has a near end.
-func (v *testVault) mustKnowOwnKeys(when string) {
-	v.t.Helper()
-	keys, labels := v.known()
-	config, err := load[accountConfig](context.WithoutCancel(v.t.Context()), v.storage.Storage, "config/default")
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, key := range v.liveKeys() {
-		configured := config != nil && slices.Contains(config.ownKeys(), key.ID)
-		switch {
-		case !configured && !keys[key.ID] && !labels[key.Tag]:
-			v.t.Errorf("%s: nobody knows access key %s", when, key.ID)
-		case config == nil && (key.Expires.IsZero() || time.Until(key.Expires) > firstKeyLife):
-			v.t.Errorf("%s: access key %s of nobody lives until %s", when, key.ID, key.Expires)
-		}
-	}
-}
-
-// mustWorkFor expects the key of an account to be in the cloud.
-func (v *testVault) mustWorkFor(account string) {
-	v.t.Helper()
-	id := v.read("config/" + account)["access_key"].(string)
-	if key, _ := v.account.Key(id); !key.Live(time.Now()) {
-		v.t.Errorf("the key %s of account %q does not work any more", id, account)
-	}
 }

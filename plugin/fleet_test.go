@@ -5,8 +5,6 @@ package cloudkeys
 
 import (
 	"fmt"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,7 +114,8 @@ func TestAFleetOfAccounts(t *testing.T) {
 	}
 }
 
-func fleetID(i int) string   { return fmt.Sprintf("%012d", i+1) }
+func fleetID(i int) string { return fmt.Sprintf("%012d", i+1) }
+
 func fleetName(i int) string { return fmt.Sprintf("a%04d", i) }
 
 // newFleet mounts the engine on many accounts.
@@ -132,26 +131,6 @@ func newFleet(t *testing.T, accounts int) *testVault {
 		v.write("config/"+fleetName(i), append(v.accountFields(), "verify=false")...)
 	}
 	return v
-}
-
-func (v *testVault) mustTick() {
-	v.t.Helper()
-	if err := v.tick(); err != nil {
-		v.t.Fatal(err)
-	}
-	<-time.After(rollbackPeriod)
-}
-
-// countStorage counts calls below a prefix from now on.
-func (v *testVault) countStorage(prefix string) (calls func() int64) {
-	n := new(atomic.Int64)
-	v.storage.before = func(_, key string) error {
-		if strings.HasPrefix(key, prefix) {
-			n.Add(1)
-		}
-		return nil
-	}
-	return n.Load
 }
 
 func TestAccountsWithTheSameCertificatesShareTheirConnections(t *testing.T) {

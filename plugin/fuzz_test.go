@@ -37,15 +37,6 @@ func fuzzMount(t *testing.T) *testVault {
 	return v
 }
 
-// mustBeUnharmed expects the lease and the static role of fuzzMount to work.
-func (v *testVault) mustBeUnharmed() {
-	v.t.Helper()
-	if key, there := v.account.Key(v.leases[0].AccessKey()); !there || !key.Live(time.Now()) {
-		v.t.Errorf("the key of a lease that has nothing to do with it is gone")
-	}
-	v.mustHaveLive(2)
-}
-
 // substitute puts this mount's own ids into an input, so that a fuzzer can find its way
 // past the checks that compare them.
 func (v *testVault) substitute(input string) string {
@@ -304,37 +295,8 @@ func (v *testVault) fuzzedRequests() []fuzzedRequest {
 	}
 }
 
-// mustBe400 expects that what is wrong with a request is the asker's to mend.
-func (v *testVault) mustBe400(what string, op logical.Operation, path string, data map[string]any) {
-	v.t.Helper()
-	resp, err := v.rawRequest(op, path, data)
-	if err != nil && !isBadRequest(err) {
-		v.t.Errorf("%s: %s %s: HTTP 500: %v", what, op, path, err)
-	}
-	if err == nil && resp != nil && resp.IsError() {
-		v.mustHideSecrets(resp.Error().Error())
-	}
-}
-
 var fuzzedOperations = []logical.Operation{
 	logical.UpdateOperation, logical.PatchOperation, logical.ReadOperation, logical.ListOperation, logical.DeleteOperation,
-}
-
-// rawRequest is a request as Vault's HTTP layer would make it.
-func (v *testVault) rawRequest(op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
-	v.t.Helper()
-	ctx := v.t.Context()
-	req := &logical.Request{Operation: op, Path: path, Storage: v.storage, Data: data, DisplayName: "token"}
-	if op == logical.UpdateOperation {
-		check, exists, err := v.engine.HandleExistenceCheck(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-		if check && !exists {
-			req.Operation = logical.CreateOperation
-		}
-	}
-	return v.engine.HandleRequest(ctx, req)
 }
 
 // isBadRequest tells the errors that Vault answers with an HTTP 4xx.

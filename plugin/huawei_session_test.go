@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,17 +15,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
-
-func (v *testVault) leaseJob(ctx context.Context) { _, _ = v.tryLease(ctx, "job") }
-
-// configureSessions writes the account and the role "job", whose sessions are of the agency
-// "deployers".
-func (v *testVault) configureSessions(role ...string) []string {
-	v.t.Helper()
-	v.domain.AddAgency("deployers", v.domain, "ecs:*")
-	v.write("config/default", v.accountFields()...)
-	return v.write("roles/job", append([]string{"credential_type=session_token", "agency_name=deployers"}, role...)...)
-}
 
 func TestSession(t *testing.T) {
 	t.Parallel()

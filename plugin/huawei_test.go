@@ -243,18 +243,6 @@ func TestHuaweiLease(t *testing.T) {
 	})
 }
 
-// mustRevokeAll revokes every lease.
-func (v *testVault) mustRevokeAll() {
-	v.t.Helper()
-	for len(v.leases) > 0 {
-		l := v.leases[0]
-		v.mustRevoke(l)
-		if len(v.leases) > 0 && v.leases[0] == l {
-			v.leases = v.leases[1:]
-		}
-	}
-}
-
 // TestHuaweiDelays lets what is new be unknown for a while, as the real cloud does.
 func TestHuaweiDelays(t *testing.T) {
 	t.Parallel()
@@ -326,10 +314,4 @@ func TestHuaweiDelays(t *testing.T) {
 			}
 		},
 	})
-}
-
-// mustHaveLedgerOfLive expects every live key in the ledger: no failed revoke has struck it.
-func (v *testVault) mustHaveLedgerOfLive() {
-	v.t.Helper()
-	v.mustHaveLedger(len(v.liveKeys()))
 }

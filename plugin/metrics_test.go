@@ -175,18 +175,6 @@ func TestTextFormat(t *testing.T) {
 	})
 }
 
-// scrape reads metrics, in whichever form the answer takes on its way.
-func (v *testVault) scrape() map[string]float64 {
-	v.t.Helper()
-	resp, err := v.rawRequest(logical.ReadOperation, "metrics", nil)
-	v.mustSucceed("read metrics", resp, err)
-	data := resp.Data
-	if data[logical.HTTPContentType] != metricsContentType || fmt.Sprint(data[logical.HTTPStatusCode]) != "200" {
-		v.t.Fatalf("answered %v as %v", data[logical.HTTPStatusCode], data[logical.HTTPContentType])
-	}
-	return parseMetrics(v.t, data[logical.HTTPRawBody].(string))
-}
-
 var (
 	commentLine = regexp.MustCompile(`^# (HELP|TYPE) ([a-z_]+) (.+)$`)
 	sampleLine  = regexp.MustCompile(`^([a-z_]+)(\{[a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*\})? (\S+)$`)

@@ -151,27 +151,3 @@ func TestConfig(t *testing.T) {
 		},
 	})
 }
-
-// leaveInWAL lets a request fail in such a way that its WAL entry waits for the rollback.
-func (v *testVault) leaveInWAL() {
-	v.t.Helper()
-	defer v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
-	defer v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})()
-	if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
-		v.t.Fatal("leased")
-	}
-}
-
-// replaceConfig changes the account in storage, as replication does.
-func (v *testVault) replaceConfig(change func(*accountConfig)) {
-	v.t.Helper()
-	config, err := load[accountConfig](v.t.Context(), v.storage, "config/default")
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	change(config)
-	if err := save(v.t.Context(), v.storage, "config/default", config); err != nil {
-		v.t.Fatal(err)
-	}
-	v.engine.InvalidateKey(v.t.Context(), "config/default")
-}

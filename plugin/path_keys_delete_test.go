@@ -145,10 +145,3 @@ func TestKillKey(t *testing.T) {
 		},
 	})
 }
-
-// kill deletes a lease's key by the ledger's path.
-func (v *testVault) kill(l *testLease) {
-	v.t.Helper()
-	resp, err := v.try(logical.DeleteOperation, "keys/"+l.AccessKey())
-	v.mustSucceed("delete key", resp, err)
-}

@@ -110,28 +110,3 @@ func TestPatch(t *testing.T) {
 		},
 	})
 }
-
-// patch sends a JSON merge patch and returns the warnings.
-func (v *testVault) patch(path string, fields map[string]any) []string {
-	v.t.Helper()
-	resp, err := v.send(v.t.Context(), logical.PatchOperation, path, fields)
-	v.mustSucceed("patch "+path, resp, err)
-	if resp == nil {
-		return nil
-	}
-	for field := range resp.Data {
-		if secretFields[field] {
-			v.t.Errorf("patch %s answers %s", path, field)
-		}
-	}
-	return resp.Warnings
-}
-
-func (v *testVault) mustRefusePatch(path string, fields map[string]any, parts ...string) {
-	v.t.Helper()
-	resp, err := v.send(v.t.Context(), logical.PatchOperation, path, fields)
-	if err != nil || !resp.IsError() {
-		v.t.Fatalf("patch %s: %v, %v: want an HTTP 400", path, resp, err)
-	}
-	mustHold(v.t, resp.Error().Error(), parts...)
-}

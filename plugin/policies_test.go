@@ -144,11 +144,6 @@ func mountAsIAMUser(t *testing.T, rights []string) *testVault {
 	return v
 }
 
-// ask is a step that is one request.
-func (v *testVault) ask(name string, op logical.Operation, path string, fields ...string) step {
-	return step{name, func() error { return failure(v.try(op, path, fields...)) }}
-}
-
 func (v *testVault) writeAccount() step {
 	fields := v.accountFields()
 	if v.domain != nil {

@@ -100,15 +100,3 @@ func leaseAndRevoke(v *testVault, random *rand.Rand) {
 		v.persistently(v.leases[random.IntN(len(v.leases))])
 	}
 }
-
-// persistently revokes as Vault does, with its attempts.
-func (v *testVault) persistently(l *testLease) {
-	v.t.Helper()
-	for range revokeAttempts {
-		if v.revoke(l) == nil {
-			return
-		}
-		<-time.After(retryBase)
-	}
-	v.t.Errorf("the lease of %s cannot be revoked", l.AccessKey())
-}

@@ -108,29 +108,6 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 	})
 }
 
-func (v *testVault) pendingOf(user string) (n int) {
-	v.t.Helper()
-	pending, err := pendingKeys(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, key := range pending {
-		if key.User == user {
-			n++
-		}
-	}
-	return n
-}
-
-// hangOver puts a network before the cloud in which every request whose body holds one of
-// some texts gets no answer. It starts with none.
-func (v *testVault) hangOver() (hang func(texts []string)) {
-	n := &hangingNetwork{next: v.base}
-	v.base = n
-	v.restart()
-	return func(texts []string) { n.texts = texts }
-}
-
 type hangingNetwork struct {
 	next  http.RoundTripper
 	texts []string

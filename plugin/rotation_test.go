@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -300,76 +299,4 @@ func TestAutomaticRotation(t *testing.T) {
 			}
 		},
 	})
-}
-
-// surviveUnder lets the engine run under a policy that ends its own keys too, and leases,
-// renews and revokes all the while.
-func (v *testVault) surviveUnder(policy int64, d, pause time.Duration) {
-	v.t.Helper()
-	v.deleteKey(v.account.RootKey().AccessKey)
-	v.rootKeyWithDate(time.Duration(policy)*time.Second - clockMargin)
-	v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: policy})
-	v.configure()
-	tick := rollbackPeriod
-	if policy > 600 {
-		tick *= 2 // every other tick must do
-	}
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		l, err := v.tryLease(v.t.Context(), "app")
-		if err != nil {
-			v.t.Fatalf("%s before the end: %v", time.Until(end), err)
-		}
-		v.settle(rollbackPeriod / 2)
-		if err := v.renew(l, 0); err != nil && policy > 600 {
-			v.t.Fatalf("%s before the end: renewing: %v", time.Until(end), err)
-		}
-		v.mustRevoke(l)
-		v.settleBy(tick, pause)
-	}
-	if v.locked() {
-		v.t.Error("the account is locked")
-	}
-	// The engine's own key, and those that it has just replaced.
-	if n := len(v.liveKeys()); n < 1 || n > 3 {
-		v.t.Errorf("%d of our keys live in the cloud", n)
-	}
-}
-
-func (v *testVault) rotate() map[string]any {
-	v.t.Helper()
-	resp, err := v.try(logical.UpdateOperation, "rotate-root/default")
-	v.mustSucceed("rotate-root", resp, err)
-	return resp.Data
-}
-
-// mustWork lets the clean-up run and expects one key of the engine's own that works.
-func (v *testVault) mustWork(when string) {
-	v.t.Helper()
-	v.settle(walMinAge + rotationOverlap + 3*rollbackPeriod)
-	l, err := v.tryLease(v.t.Context(), "app")
-	if err != nil {
-		v.t.Fatalf("%s: %v", when, err)
-	}
-	v.mustRevoke(l)
-	v.mustHaveNoWAL()
-	v.mustHaveOwnKeys(1)
-	if v.t.Failed() {
-		v.t.Fatal(when)
-	}
-}
-
-// mustHaveOwnKeys expects so many keys on the root identity, apart from those that tests
-// plant there; the first is the one that the configuration names.
-func (v *testVault) mustHaveOwnKeys(want int) {
-	v.t.Helper()
-	current := v.read("config/default")["access_key"].(string)
-	ids := []string{}
-	for _, key := range v.keys() {
-		if key.User == v.ownUser() {
-			ids = append(ids, key.ID)
-		}
-	}
-	if len(ids) != want || !slices.Contains(ids, current) {
-		v.t.Errorf("keys %v on the engine's identity, of which %s is configured; want %d", ids, current, want)
-	}
 }

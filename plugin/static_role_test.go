@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,20 +304,4 @@ func TestStaticRoleInput(t *testing.T) {
 			v.mustHaveLive(1)
 		}})
 	}
-}
-
-// mustHaveStatic lets the clean-up run and expects the role to have one key that works.
-func (v *testVault) mustHaveStatic(when string) {
-	v.t.Helper()
-	v.settle(walMinAge + 5*time.Minute + 3*rollbackPeriod)
-	creds := v.read("static-creds/db")
-	ids := []string{}
-	for _, key := range v.liveKeys() {
-		ids = append(ids, key.ID)
-	}
-	if len(ids) != 1 || !slices.Contains(ids, creds["access_key"].(string)) {
-		v.t.Fatalf("%s: live keys %v, of which %v is the role's", when, ids, creds["access_key"])
-	}
-	v.mustHaveNoWAL()
-	v.mustHaveLedger(1)
 }

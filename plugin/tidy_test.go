@@ -6,11 +6,8 @@ package cloudkeys
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -213,61 +210,4 @@ func TestTidy(t *testing.T) {
 			}
 		},
 	})
-}
-
-// label is one that this mount could have written.
-func (v *testVault) label() string {
-	v.t.Helper()
-	return keylabel.New(v.read("info")["instance_id"].(string), keylabel.KindLease).String()
-}
-
-// orphan plants a key with this mount's label that it does not know.
-func (v *testVault) orphan(user string) string {
-	v.t.Helper()
-	return v.addKey(user, v.label(), time.Now().Add(30*day)).AccessKey
-}
-
-// tidy runs a tidy to its end.
-func (v *testVault) tidy(fields ...string) {
-	v.t.Helper()
-	resp, err := v.try(logical.UpdateOperation, "tidy", fields...)
-	v.mustSucceed("write tidy", resp, err)
-	if resp.Data["state"] != tidyRunning {
-		v.t.Errorf("state %v at the start", resp.Data["state"])
-	}
-	synctest.Wait()
-	for range 100 {
-		if v.backend.tidying.current() == nil {
-			return
-		}
-		<-time.After(time.Second)
-	}
-	v.t.Fatal("it does not end")
-}
-
-// mustTidied holds the status against a state, fields, and pairs of a list and a part of
-// its text; an empty part expects an empty list.
-func (v *testVault) mustTidied(state string, fields map[string]any, lists ...string) {
-	v.t.Helper()
-	status := v.read("tidy-status")
-	fields = maps.Clone(fields)
-	if fields == nil {
-		fields = map[string]any{}
-	}
-	fields["state"] = state
-	for field, want := range fields {
-		if status[field] != want {
-			v.t.Errorf("%s: got %v, want %v", field, status[field], want)
-		}
-	}
-	for pair := range slices.Chunk(lists, 2) {
-		lines, _ := status[pair[0]].([]string)
-		if pair[1] == "" && len(lines) != 0 {
-			v.t.Errorf("%s: %v", pair[0], lines)
-		}
-		mustHold(v.t, strings.Join(lines, " "), pair[1])
-	}
-	if state == tidyDone && status["finished"] == "" || state != tidyFailed && len(status["errors"].([]string)) != 0 {
-		v.t.Errorf("%v", status)
-	}
 }

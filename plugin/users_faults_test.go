@@ -29,9 +29,6 @@ var (
 	}
 )
 
-// pastRollback lets the rollbacks of a failed request end.
-func (v *testVault) pastRollback() { v.advance(walMinAge + 3*rollbackPeriod) }
-
 // TestUserLostAnswers loses the answer of each call of an issue. The caller gets a good
 // key or one clear error, and nothing lives on that nobody knows.
 func TestUserLostAnswers(t *testing.T) {

@@ -18,74 +18,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-// configureUsers writes the account, and the role "job", whose leases have a user of
-// their own with three policies, an inline one and two groups.
-func (v *testVault) configureUsers(role ...string) {
-	v.t.Helper()
-	if v.domain != nil {
-		v.domain.AddGroup("readers")
-		v.domain.AddGroup("builders")
-		v.write("config/default", v.accountFields()...)
-		v.write("roles/job", append([]string{"credential_type=iam_user", "ttl=10m", "groups=readers,builders"}, role...)...)
-		return
-	}
-	orns := []string{v.account.AddPolicy("one", "api:ReadVms"), v.account.AddPolicy("two"), v.account.AddPolicy("three")}
-	v.account.AddGroup("/", "readers")
-	v.account.AddGroup("/ci/", "builders")
-	v.write("config/default", v.accountFields()...)
-	v.write("roles/job", append([]string{
-		"credential_type=iam_user", "ttl=10m", "user_path=/ci/", "policy_document=" + testDocument,
-		"policy_orns=" + strings.Join(orns, ","), "groups=readers,/ci/builders",
-	}, role...)...)
-}
-
-// mustHaveUsers expects so many users of ours, and live keys on them.
-func (v *testVault) mustHaveUsers(want int) {
-	v.t.Helper()
-	if users := v.ourUsers(); len(users) != want {
-		v.t.Errorf("%d users of ours are in the cloud, want %d: %+v", len(users), want, users)
-	}
-	v.mustHaveLive(want)
-}
-
-// mustBeClean expects nothing of ours in the cloud, nor in the ledger or the WAL.
-func (v *testVault) mustBeClean() {
-	v.t.Helper()
-	v.mustHaveUsers(0)
-	v.mustHaveLedger(0)
-	v.mustHaveNoWAL()
-	for _, key := range v.keys() {
-		if strings.HasPrefix(key.Tag, "cloudkeys-") {
-			v.t.Errorf("access key %s is left on %s", key.ID, key.User)
-		}
-	}
-}
-
-// leasedUser is the user in the cloud that a lease is of.
-func (v *testVault) leasedUser(l *testLease) cloudsim.User {
-	v.t.Helper()
-	if v.domain != nil {
-		user, there := v.domain.User(l.Data["user_name"].(string))
-		if !there {
-			v.t.Fatalf("user %v is not in the cloud", l.Data["user_name"])
-		}
-		return cloudsim.User{ID: user.ID, Name: user.Name, Keys: user.Keys, Groups: user.Groups}
-	}
-	user, there := v.account.User(l.Data["user_name"].(string))
-	if !there {
-		v.t.Fatalf("user %v is not in the cloud", l.Data["user_name"])
-	}
-	return user
-}
-
-// mustHaveRights expects what configureUsers gives a new user.
-func (v *testVault) mustHaveRights(user cloudsim.User) {
-	v.t.Helper()
-	if len(user.Groups) != 2 || v.domain == nil && (len(user.Linked) != 3 || len(user.Inline) != 1) {
-		v.t.Errorf("got %+v", user)
-	}
-}
-
 func TestUserLease(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
@@ -336,16 +268,6 @@ func TestUserLease(t *testing.T) {
 			}
 		},
 	})
-}
-
-// accountConfig is the stored configuration of the account "default".
-func (v *testVault) accountConfig() *accountConfig {
-	v.t.Helper()
-	config, err := load[accountConfig](v.t.Context(), v.storage, configPrefix+"default")
-	if err != nil || config == nil {
-		v.t.Fatalf("no account: %v", err)
-	}
-	return config
 }
 
 // userSpecOf is the user that a WAL entry was written for.
