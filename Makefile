@@ -146,7 +146,7 @@ bench-functions: build vault auth-aws build-functions sam ## size, start, peak m
 		> .cache/functions/bench.part || { cat .cache/functions/bench.part; exit 1; }
 	@cat .cache/functions/bench.part && mv .cache/functions/bench.part .cache/functions/bench.txt
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
-		go test -run '^$$' -bench OneMessage -benchtime 100x ./functions/acceptance
+		go test -run '^$$' -bench OneAccount -benchtime 100x ./functions/acceptance
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin

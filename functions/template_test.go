@@ -20,7 +20,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/queue"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
@@ -51,11 +50,10 @@ type template struct {
 			BuildMethod string `yaml:"BuildMethod"`
 		} `yaml:"Metadata"`
 		Properties struct {
-			Namespace         string `yaml:"Namespace"`
-			MetricName        string `yaml:"MetricName"`
-			TreatMissingData  string `yaml:"TreatMissingData"`
-			VisibilityTimeout int    `yaml:"VisibilityTimeout"`
-			DashboardBody     string `yaml:"DashboardBody"`
+			Namespace        string `yaml:"Namespace"`
+			MetricName       string `yaml:"MetricName"`
+			TreatMissingData string `yaml:"TreatMissingData"`
+			DashboardBody    string `yaml:"DashboardBody"`
 
 			DefinitionSubstitutions map[string]yaml.Node `yaml:"DefinitionSubstitutions"`
 
@@ -85,7 +83,7 @@ func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 	parsed, _ := read(t)
 	sweepNames, policyNames := settings.Names()
 	common := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), []string{"ALLOW_LOCAL_ENFORCE"})
-	for id, names := range map[string][]string{revokeID: slices.Concat(sweepNames, queue.Environment()), syncID: policyNames} {
+	for id, names := range map[string][]string{revokeID: sweepNames, syncID: policyNames} {
 		t.Run(id, func(t *testing.T) {
 			declared := slices.Collect(maps.Keys(parsed.Globals.Function.Environment.Variables))
 			declared = slices.AppendSeq(declared, maps.Keys(parsed.Resources[id].Properties.Environment.Variables))
@@ -109,13 +107,13 @@ func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 // TestTheNamedVariablesAreThoseThatAreRead keeps the lists of names honest.
 func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	sweepNames, policyNames := settings.Names()
-	named := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), queue.Environment(), sweepNames, policyNames,
+	named := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), sweepNames, policyNames,
 		[]string{
 			"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
-			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SQS",
+			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3",
 		})
 	for _, values := range []map[string]string{
-		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b", "REQUEST_QUEUE_URL": "https://sqs.example.com/q"},
+		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b"},
 		{"OSC_ACCESS_KEY": "AK", "MODE": "enforce", "AWS_SAM_LOCAL": "true"},
 		{"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_REGION": "ap-southeast-1"},
 	} {
@@ -131,7 +129,6 @@ func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 		_, _, _ = vault.ReadConfig(getenv)
 		_, _ = cloud.FromEnvironment(getenv)
 		_ = archive.FromEnvironment(getenv)
-		_ = queue.FromEnvironment(getenv)
 	}
 }
 
@@ -239,9 +236,6 @@ func TestEveryMetricOfTheDashboardExists(t *testing.T) {
 func TestTheTemplatesTimesFitTogether(t *testing.T) {
 	parsed, _ := read(t)
 	timeout := parsed.Globals.Function.Timeout
-	if queue := parsed.Resources["RequestQueue"].Properties.VisibilityTimeout; queue != 6*timeout {
-		t.Errorf("a message is hidden for %d s, and a function runs for %d s: Lambda advises six times that", queue, timeout)
-	}
 	config, err := settings.ReadSweep(parsed.getenv(revokeID), settings.SweepEvent{})
 	if err != nil || config.Reserve >= time.Duration(timeout)*time.Second/2 {
 		t.Errorf("the reserve is %s of %d s (%v)", config.Reserve, timeout, err)

@@ -17,13 +17,10 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-
-	"gopkg.in/yaml.v3"
 )
 
 // cloudOfFunctions is the AWS that a fleet's functions live in: moto as SQS, S3 and Step
@@ -65,7 +62,7 @@ func newCloudOfFunctions(t testing.TB, environments int, env map[string]string) 
 			t.Error(err)
 		}
 	})
-	c.env["AWS_ENDPOINT_URL_S3"], c.env["AWS_ENDPOINT_URL_SQS"] = "http://"+address, c.moto.url
+	c.env["AWS_ENDPOINT_URL_S3"] = "http://" + address
 	c.moto.bucket(t, "reports")
 	return c
 }
@@ -229,33 +226,6 @@ func (c *cloudOfFunctions) post(path string, in any) {
 	if answer.StatusCode >= http.StatusBadRequest {
 		c.t.Fatalf("moto answers %s with %d", path, answer.StatusCode)
 	}
-}
-
-// deployed is what a test takes from template.yaml.
-type deployed struct {
-	Resources struct {
-		RequestQueue struct {
-			Properties struct {
-				VisibilityTimeout int `yaml:"VisibilityTimeout"`
-				RedrivePolicy     struct {
-					MaxReceiveCount int `yaml:"maxReceiveCount"`
-				} `yaml:"RedrivePolicy"`
-			} `yaml:"Properties"`
-		} `yaml:"RequestQueue"`
-	} `yaml:"Resources"`
-}
-
-func template(t testing.TB) deployed {
-	t.Helper()
-	text, err := os.ReadFile("../../template.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d deployed
-	if err := yaml.Unmarshal(text, &d); err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 // queue makes a queue and returns its URL.

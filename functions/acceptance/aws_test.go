@@ -26,24 +26,12 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
 
-// motoServer is moto as IAM, STS, S3, SQS and Step Functions. It verifies no signature: the signer has a test
+// motoServer is moto as IAM, STS, S3, SQS (for approvals) and Step Functions. It verifies no signature: the signer has a test
 // with a vector of its own.
 type motoServer struct {
 	url     string
 	process *process
 }
-
-// quickMoto is moto_server with a quicker clock: whenever moto's SQS takes or gives a
-// message, it compares every other one with the time, which it has by way of calendar dates.
-// With 2,000 messages that takes minutes.
-const quickMoto = `
-import time
-import moto.core.utils as utils
-by_calendar = utils.unix_time
-utils.unix_time = lambda dt=None: by_calendar(dt) if dt else time.time()
-from moto.server import main
-main()
-`
 
 func startMoto(ctx context.Context, dir string, env ...string) (*motoServer, error) {
 	port, err := freePort()
@@ -55,7 +43,7 @@ func startMoto(ctx context.Context, dir string, env ...string) (*motoServer, err
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(os.Getenv("SAM_VENV"), "bin", "python"), "-c", quickMoto, "-H", "127.0.0.1", "-p", port)
+	cmd := exec.Command(filepath.Join(os.Getenv("SAM_VENV"), "bin", "python"), "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), env...)
 	m := &motoServer{url: "http://127.0.0.1:" + port}
 	if m.process, err = begin(cmd); err != nil {

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -24,7 +22,6 @@ import (
 type sample struct {
 	function string
 	lowers   bool // the event asks for report
-	batch    bool
 }
 
 var samples = map[string]sample{
@@ -33,7 +30,6 @@ var samples = map[string]sample{
 	"revoke-rule.json":        {function: revokeFunction},
 	"revoke-one-account.json": {function: revokeFunction},
 	"revoke-resume.json":      {function: revokeFunction},
-	"revoke-queue.json":       {function: revokeFunction, batch: true},
 	"sync-scheduled.json":     {function: syncFunction},
 	"sync-report.json":        {function: syncFunction, lowers: true},
 }
@@ -82,15 +78,7 @@ func (w *world) sweepWith(s sample, mode, event string) {
 		w.mustBeUnchanged(before)
 	}
 	w.mustHaveGivenBack()
-	reports := []string{}
-	if s.batch {
-		failed := decode[events.SQSEventResponse](w.t, text).BatchItemFailures
-		if len(failed) != 1 || failed[0].ItemIdentifier != "2e1424d4-f796-459a-8184-9c92662be6da" {
-			w.t.Errorf("got %s: the message with the unknown account alone is to be delivered again", text)
-		}
-	} else {
-		reports = w.mustReport(decode[task.SweepAnswer](w.t, text), event, changes)
-	}
+	reports := w.mustReport(decode[task.SweepAnswer](w.t, text), event, changes)
 	function.message("sweep done")
 	if function.metric("TargetsSwept") < 0 {
 		w.t.Error("no account was swept")

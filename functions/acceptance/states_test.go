@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -218,7 +220,7 @@ func (m *machine) mustAsk() question {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.After(5 * time.Minute); ; {
-		var answer struct{ Messages []message }
+		var answer struct{ Messages []struct{ Body string } }
 		m.call("sqs", "ReceiveMessage", map[string]any{"QueueUrl": m.approval}, &answer)
 		if len(answer.Messages) > 0 {
 			return decode[question](m.t, answer.Messages[0].Body)
@@ -271,4 +273,34 @@ func (f *fleet) killOnce(c *cloudOfFunctions, where map[*member]string) *atomic.
 		}
 	})
 	return kills
+}
+
+// TestALargeAccountIsPlannedInParts has more users than can be looked at in the time of one
+// invocation.
+func TestALargeAccountIsPlannedInParts(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2)
+	large := f.members[1]
+	var orphans []string
+	for i := range 60 {
+		user := fmt.Sprintf("user-%02d", i)
+		large.account.AddUser(user)
+		orphans = append(orphans, large.account.AddKey(cloudsim.KeySpec{
+			User: user, Tag: keylabel.New(fleetInstance, keylabel.KindLease).String(), Created: time.Now().Add(-3 * time.Hour),
+		}).AccessKey)
+	}
+	f.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Account: large.account.ID(), Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
+	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "11", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100"})
+	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
+		t.Fatalf("got %+v", got)
+	}
+	f.mustBeSwept(every)
+	for _, id := range orphans {
+		if _, left := large.account.Key(id); left {
+			t.Error("an orphan is left")
+		}
+	}
+	if second := m.moto.object(t, "s3://reports/runs/run-1/plans/"+large.name+"/1.json"); second == "" {
+		t.Error("the account was planned in one part")
+	}
 }

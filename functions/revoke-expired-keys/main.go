@@ -14,7 +14,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/handler"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/queue"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
 )
@@ -25,7 +24,7 @@ func main() {
 
 func run(ctx context.Context, event handler.Event[settings.SweepEvent]) (any, error) {
 	return task.Revoke(ctx, task.Surroundings{
-		Getenv: os.Getenv, Function: lambdacontext.FunctionName, Request: handler.RequestID(ctx), RunID: event.RunID, Queued: event.Queued,
-		Archive: archive.FromEnvironment(os.Getenv), Queue: queue.FromEnvironment(os.Getenv), Metrics: os.Stdout, Log: slog.Default(),
+		Getenv: os.Getenv, Function: lambdacontext.FunctionName, Request: handler.RequestID(ctx), RunID: event.RunID,
+		Archive: archive.FromEnvironment(os.Getenv), Metrics: os.Stdout, Log: slog.Default(),
 	}, event.Body)
 }

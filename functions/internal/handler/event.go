@@ -7,21 +7,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-
-	"github.com/aws/aws-lambda-go/events"
 )
 
 // Event is one order to a function.
 type Event[E any] struct {
-	RunID  string // the scheduled time, where there is one: the same for every attempt
-	Queued bool   // it is a message of a queue, which delivers it again where it fails
-	Body   E
+	RunID string // the scheduled time, where there is one: the same for every attempt
+	Body  E
 }
 
 // EventRefusedError tells that an invocation is none of those that the function knows.
 type EventRefusedError struct{ err error }
 
-// Error does not repeat the event: it ends up in queues and logs.
+// Error does not repeat the event: it ends up in logs.
 func (e *EventRefusedError) Error() string { return "the event is not understood: " + e.err.Error() }
 
 // Unwrap returns what is wrong with it.
@@ -29,10 +26,9 @@ func (e *EventRefusedError) Unwrap() error { return e.err }
 
 // shape is what tells invocations apart.
 type shape struct {
-	Records    []events.SQSMessage `json:"Records"`
-	DetailType string              `json:"detail-type"`
-	Detail     json.RawMessage     `json:"detail"`
-	Time       string              `json:"time"`
+	DetailType string          `json:"detail-type"`
+	Detail     json.RawMessage `json:"detail"`
+	Time       string          `json:"time"`
 }
 
 // decode reads an event that came directly or from a schedule of EventBridge Scheduler, which
@@ -76,13 +72,4 @@ func decodeBody[E any](payload json.RawMessage) (Event[E], error) {
 		return event, &EventRefusedError{err}
 	}
 	return event, nil
-}
-
-// batch returns the messages of an SQS invocation; nil for any other.
-func batch(payload json.RawMessage) []events.SQSMessage {
-	var s shape
-	if err := json.Unmarshal(payload, &s); err != nil {
-		return nil
-	}
-	return s.Records
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package handler is what both functions share of living in Lambda: which events start a
-// run, how a batch is answered, and that a SIGTERM ends a run in order.
+// run, and that a SIGTERM ends it in order.
 package handler
 
 import (
@@ -11,9 +11,7 @@ import (
 	"log/slog"
 	"os/signal"
 	"syscall"
-	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
@@ -33,12 +31,8 @@ func Start[E any](run Run[E]) {
 	}, lambda.WithContext(ctx), lambda.WithEnableSIGTERM())
 }
 
-// Handle runs one invocation. A batch is answered with the messages to be delivered again;
-// everything else with the run's own answer.
+// Handle runs one invocation, and returns the run's answer.
 func Handle[E any](ctx context.Context, payload json.RawMessage, run Run[E]) (any, error) {
-	if messages := batch(payload); len(messages) > 0 {
-		return handleBatch(ctx, messages, run), nil
-	}
 	event, err := decode[E](payload)
 	if err != nil {
 		slog.ErrorContext(ctx, "event refused", "problem", err.Error())
@@ -49,37 +43,6 @@ func Handle[E any](ctx context.Context, payload json.RawMessage, run Run[E]) (an
 		slog.ErrorContext(ctx, "run failed", "problem", err.Error())
 	}
 	return answer, err
-}
-
-// handleBatch runs one message after the other, each in its share of the time that is left.
-func handleBatch[E any](ctx context.Context, messages []events.SQSMessage, run Run[E]) events.SQSEventResponse {
-	answer := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-	for i, message := range messages {
-		err := handleMessage(ctx, message, len(messages)-i, run)
-		if err != nil {
-			slog.ErrorContext(ctx, "message failed, it will be delivered again", "message", message.MessageId, "problem", err.Error())
-			answer.BatchItemFailures = append(answer.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
-		}
-	}
-	return answer
-}
-
-func handleMessage[E any](ctx context.Context, message events.SQSMessage, left int, run Run[E]) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
-		defer cancel()
-	}
-	event, err := decode[E](json.RawMessage(message.Body))
-	if err != nil {
-		return err
-	}
-	event.Queued = true
-	_, err = run(ctx, event)
-	return err
 }
 
 // RequestID is the id of the invocation; empty outside Lambda.

@@ -9,10 +9,6 @@ import (
 	"errors"
 	"reflect"
 	"testing"
-	"testing/synctest"
-	"time"
-
-	"github.com/aws/aws-lambda-go/events"
 )
 
 // order is an event as a function may define one.
@@ -39,6 +35,7 @@ func TestWhatStartsARun(t *testing.T) {
 		"an unknown field in a rule":  {`{"detail-type":"x","detail":{"mod":"report"}}`, Event[order]{}, true},
 		"a rule without any detail":   {`{"detail-type":"x"}`, Event[order]{}, true},
 		"text that is no JSON at all": {`report`, Event[order]{}, true},
+		"messages of a queue":         {`{"Records":[{"messageId":"a","eventSource":"aws:sqs","body":"{}"}]}`, Event[order]{}, true},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -52,60 +49,5 @@ func TestWhatStartsARun(t *testing.T) {
 				t.Errorf("got %+v, answer %v and error %v", got, answer, err)
 			}
 		})
-	}
-}
-
-func queue(bodies ...string) json.RawMessage {
-	event := events.SQSEvent{}
-	for i, body := range bodies {
-		event.Records = append(event.Records, events.SQSMessage{MessageId: string(rune('a' + i)), Body: body})
-	}
-	payload, _ := json.Marshal(event) // it has nothing that could fail
-	return payload
-}
-
-func TestABatchAnswersWithWhatFailedAlone(t *testing.T) {
-	answer, err := Handle(t.Context(), queue(`{"mode":"fails"}`, `{}`, `{"mod":1}`), func(_ context.Context, event Event[order]) (any, error) {
-		if !event.Queued {
-			t.Error("the run does not know that it is a message's")
-		}
-		if event.Body.Mode == "fails" {
-			return nil, errors.New("it fails")
-		}
-		return nil, nil
-	})
-	want := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{{ItemIdentifier: "a"}, {ItemIdentifier: "c"}}}
-	if err != nil || !reflect.DeepEqual(answer, want) {
-		t.Errorf("got %+v and error %v", answer, err)
-	}
-}
-
-func TestABatchSharesItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-		defer cancel()
-		runs := 0
-		answer, err := Handle(ctx, queue(`{}`, `{}`, `{}`), func(ctx context.Context, _ Event[order]) (any, error) {
-			runs++
-			<-ctx.Done() // each takes all that it is given
-			return nil, ctx.Err()
-		})
-		if err != nil || runs != 3 || len(answer.(events.SQSEventResponse).BatchItemFailures) != 3 {
-			t.Errorf("%d runs, answer %v and error %v: the first has left nothing to the others", runs, answer, err)
-		}
-	})
-}
-
-func TestABatchThatIsCutOffIsDeliveredAgain(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	runs := 0
-	answer, err := Handle(ctx, queue(`{}`, `{}`), func(context.Context, Event[order]) (any, error) {
-		runs++
-		cancel()
-		return nil, nil
-	})
-	want := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{{ItemIdentifier: "b"}}}
-	if err != nil || runs != 1 || !reflect.DeepEqual(answer, want) {
-		t.Errorf("%d runs, answer %+v and error %v", runs, answer, err)
 	}
 }

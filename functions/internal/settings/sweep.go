@@ -36,13 +36,12 @@ type Sweep struct {
 	Concurrency   int  // accounts at once
 }
 
-// The phases of a run over many accounts. An event without phase sweeps its accounts.
+// The phases of a state machine's run over many accounts. An event without phase sweeps its accounts.
 const (
-	PhaseDispatch = "dispatch" // sends a message for each account
-	PhaseList     = "list"     // writes the accounts down, for a state machine
-	PhasePlan     = "plan"     // plans one account, or a part of it
-	PhaseJudge    = "judge"    // judges the plans of all accounts together
-	PhaseApply    = "apply"    // applies one part of one account's plan
+	PhaseList  = "list"  // writes the accounts down
+	PhasePlan  = "plan"  // plans one account, or a part of it
+	PhaseJudge = "judge" // judges the plans of all accounts together
+	PhaseApply = "apply" // applies one part of one account's plan
 )
 
 // SweepEvent is what an event may say to revoke-expired-keys.
@@ -77,7 +76,7 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 // check refuses a phase that nobody knows, and one of a single account that names none.
 func (e SweepEvent) check() error {
 	switch e.Phase {
-	case "", PhaseDispatch, PhaseList, PhaseJudge:
+	case "", PhaseList, PhaseJudge:
 		return nil
 	case PhasePlan:
 		if len(e.Accounts) != 1 || e.Part < 0 {
@@ -90,7 +89,7 @@ func (e SweepEvent) check() error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("the event's phase is %q: give %q or nothing; the others are a state machine's", e.Phase, PhaseDispatch)
+		return fmt.Errorf("the event's phase is %q: give none; a state machine's are list, plan, judge and apply", e.Phase)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
@@ -31,6 +32,28 @@ import (
 //
 // All of it stands in the archive below runs/<run>/. Answers name accounts and numbers, and
 // no key: they stay in the execution's history.
+
+// order is an event as the state machine passes it on.
+type order struct {
+	RunID string `json:"run_id,omitempty"`
+	settings.SweepEvent
+}
+
+// Revoke carries out one event of revoke-expired-keys.
+func Revoke(ctx context.Context, s Surroundings, event settings.SweepEvent) (any, error) {
+	switch event.Phase {
+	case settings.PhaseList:
+		return s.listAccounts(ctx, event)
+	case settings.PhasePlan:
+		return s.plan(ctx, event)
+	case settings.PhaseJudge:
+		return s.judge(ctx, event)
+	case settings.PhaseApply:
+		return s.apply(ctx, event)
+	default:
+		return Sweep(ctx, s, event) // which refuses a phase that nobody knows
+	}
+}
 
 // ListAnswer is what the phase list answers.
 type ListAnswer struct {
@@ -52,6 +75,15 @@ type StepAnswer struct {
 	Deactivated int    `json:"deactivated,omitempty"`
 	Deleted     int    `json:"deleted,omitempty"`
 	Tripped     string `json:"tripped,omitempty"`
+}
+
+// NoProgressError tells that the time of a whole invocation was too short for anything at
+// all. Repeated, the step would never end.
+type NoProgressError struct{ Account string }
+
+// Error is a sentence for an operator.
+func (e *NoProgressError) Error() string {
+	return fmt.Sprintf("account %q: the time ran out before the first users were looked at: give the function more time, or see how long the cloud takes to answer", e.Account)
 }
 
 // PlanChangedError tells that a plan is not the one that was judged. Nothing was changed.
@@ -111,15 +143,24 @@ func (s Surroundings) putJSON(ctx context.Context, name string, value any) error
 	return err
 }
 
-// listAccounts writes down an event for each account.
+// listAccounts writes down an event for each account. Each begins with the first user,
+// wherever an earlier run may have ended, so that an attempt made twice means the same.
 func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
 	config, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
-	orders, err := s.orders(ctx, event, settings.PhasePlan)
-	if err != nil {
-		return nil, err
+	names := config.Accounts
+	if len(names) == 0 {
+		if names, err = cloud.AccountNames(ctx, s.Getenv, s.userAgent(), s.Log); err != nil {
+			return nil, err
+		}
+	}
+	orders := make([]order, 0, len(names))
+	for _, name := range names {
+		orders = append(orders, order{RunID: s.RunID, SweepEvent: settings.SweepEvent{
+			Phase: settings.PhasePlan, Mode: event.Mode, Accounts: []string{name}, Resume: map[string]string{name: ""},
+		}})
 	}
 	answer := &ListAnswer{
 		Accounts: len(orders), Items: s.inRun("accounts.json"), Concurrency: config.Concurrency,
@@ -259,4 +300,8 @@ func (s Surroundings) applied(event settings.SweepEvent, account sweep.AccountRe
 		answer.Next = &order{RunID: s.RunID, SweepEvent: next}
 	}
 	return answer, nil
+}
+
+func changed(c sweep.Counts) bool {
+	return c.Deactivated+c.Deleted+c.Gone > 0
 }

@@ -56,9 +56,6 @@ func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*Swe
 		return nil, runErr // there was no run
 	}
 	places, keepErr := s.tell(ctx, about, result)
-	if s.Queued && keepErr == nil { // else it comes again, and would pass the rest on once more
-		runErr = s.passOn(ctx, event, result, runErr)
-	}
 	return answerSweep(result, places), first(runErr, keepErr)
 }
 

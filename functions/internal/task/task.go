@@ -16,7 +16,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/queue"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
@@ -27,9 +26,7 @@ type Surroundings struct {
 	Function string          // its name in metrics and reports
 	Request  string          // id of the invocation
 	RunID    string          // the scheduled time, where there is one
-	Queued   bool            // the event is a message, which comes again where it fails
 	Archive  archive.Archive // nil: no report is kept
-	Queue    queue.Queue     // nil: a run does not fan out
 	Metrics  io.Writer
 	Log      *slog.Logger
 }
@@ -95,8 +92,7 @@ func (s Surroundings) keep(ctx context.Context, started time.Time, files ...file
 	return places, nil
 }
 
-// name sorts reports by their time. The request tells two runs of one schedule apart: its
-// second attempt, or the messages of a batch.
+// name sorts reports by their time. The request tells two attempts of one schedule apart.
 func (s Surroundings) name(started time.Time) string {
 	at := started.UTC().Format("2006-01-02T15-04-05.000Z")
 	return strings.Join([]string{"reports", s.Function, at + "-" + cmp.Or(s.Request, "local")}, "/")

@@ -5,13 +5,12 @@ package task
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
-	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
@@ -19,35 +18,26 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
 
-// line is a queue that keeps what it is sent.
-type line struct {
-	bodies []string
-	err    error
-}
-
-func (l *line) Send(_ context.Context, bodies []string) error {
-	l.bodies = append(l.bodies, bodies...)
-	return l.err
-}
-
-func around(t *testing.T, env map[string]string) (Surroundings, *line) {
+func around(t *testing.T, env map[string]string) Surroundings {
 	t.Helper()
-	queue := &line{}
 	return Surroundings{
 		Getenv: func(name string) string { return env[name] }, Function: "f", RunID: "run-1", Archive: archive.Directory(t.TempDir()),
-		Queue: queue, Metrics: io.Discard, Log: slog.New(slog.DiscardHandler),
-	}, queue
+		Metrics: io.Discard, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
-func TestADispatchSendsEachAccountItsOwnMessage(t *testing.T) {
-	s, queue := around(t, map[string]string{"ACCOUNTS": "a,b"})
-	got, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDispatch, Mode: settings.Report})
-	want := []string{
-		`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":""}}`,
-		`{"run_id":"run-1","mode":"report","accounts":["b"],"resume":{"b":""}}`,
+func TestAListHasAnEventForEachAccount(t *testing.T) {
+	s := around(t, map[string]string{"ACCOUNTS": "a,b"})
+	got, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseList, Mode: settings.Report})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || !reflect.DeepEqual(got, &DispatchAnswer{Accounts: 2}) || !slices.Equal(queue.bodies, want) {
-		t.Errorf("got %+v, %q and error %v", got, queue.bodies, err)
+	list := got.(*ListAnswer)
+	text, err := s.Archive.Get(t.Context(), list.Items)
+	const want = `[{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":""},"phase":"plan"},` +
+		`{"run_id":"run-1","mode":"report","accounts":["b"],"resume":{"b":""},"phase":"plan"}]`
+	if err != nil || list.Accounts != 2 || strings.TrimSpace(string(text)) != want {
+		t.Errorf("got %+v, %s and error %v", list, text, err)
 	}
 }
 
@@ -58,7 +48,7 @@ func TestWhatIsRefusedBeforeAnything(t *testing.T) {
 		change func(*Surroundings)
 	}{
 		"a phase that nobody knows":      {settings.SweepEvent{Phase: "destroy"}, nil},
-		"a dispatch without a queue":     {settings.SweepEvent{Phase: settings.PhaseDispatch}, func(s *Surroundings) { s.Queue = nil }},
+		"a dispatch to a queue":          {settings.SweepEvent{Phase: "dispatch"}, nil},
 		"a list without a bucket":        {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.Archive = nil }},
 		"a list without a name":          {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.RunID = "" }},
 		"a plan of no account":           {settings.SweepEvent{Phase: settings.PhasePlan}, nil},
@@ -69,46 +59,14 @@ func TestWhatIsRefusedBeforeAnything(t *testing.T) {
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			s, queue := around(t, nil)
+			s := around(t, nil)
 			if test.change != nil {
 				test.change(&s)
 			}
 			_, err := Revoke(t.Context(), s, test.event)
 			var refused *settings.SettingsRefusedError
-			if !errors.As(err, &refused) || len(queue.bodies) > 0 {
+			if !errors.As(err, &refused) {
 				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
-func TestWhatIsLeftOfAnAccountIsSentOn(t *testing.T) {
-	event := settings.SweepEvent{Mode: settings.Report, Accounts: []string{"a"}, Resume: map[string]string{"a": "from"}}
-	keysFailed := &sweep.FailedError{Keys: 1, Err: errors.New("refused")}
-	cases := map[string]struct {
-		account sweep.AccountResult
-		runErr  error
-		sendErr error
-		sent    []string
-		fails   bool
-	}{
-		"a whole account":                    {sweep.AccountResult{}, nil, nil, nil, false},
-		"the rest after the cursor":          {sweep.AccountResult{Partial: true, Cursor: "to"}, nil, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, false},
-		"the same users where keys are left": {sweep.AccountResult{Partial: true, Cursor: "from", Counts: sweep.Counts{Deleted: 1}}, nil, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"from"}}`}, false},
-		"no progress at all":                 {sweep.AccountResult{Partial: true, Cursor: "from"}, nil, nil, nil, true},
-		"an account that was given up":       {sweep.AccountResult{Partial: true, Cursor: "to", Problem: "x"}, &sweep.FailedError{Accounts: []string{"a"}}, nil, nil, true},
-		"a key that failed in the last part": {sweep.AccountResult{}, keysFailed, nil, nil, true},
-		"a key that failed before the rest":  {sweep.AccountResult{Partial: true, Cursor: "to"}, keysFailed, nil, []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, false},
-		"a queue that fails":                 {sweep.AccountResult{Partial: true, Cursor: "to"}, nil, errors.New("down"), []string{`{"run_id":"run-1","mode":"report","accounts":["a"],"resume":{"a":"to"}}`}, true},
-	}
-	for name, test := range cases {
-		t.Run(name, func(t *testing.T) {
-			s, queue := around(t, nil)
-			queue.err = test.sendErr
-			test.account.Account = "a"
-			err := s.passOn(t.Context(), event, sweep.Result{Accounts: []sweep.AccountResult{test.account}}, test.runErr)
-			if (err != nil) != test.fails || !slices.Equal(queue.bodies, test.sent) {
-				t.Errorf("got %q and error %v", queue.bodies, err)
 			}
 		})
 	}
@@ -198,7 +156,7 @@ func TestAJudgement(t *testing.T) {
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			s, _ := around(t, test.env)
+			s := around(t, test.env)
 			plans(t, s, test.parts)
 			answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseJudge, Mode: test.mode})
 			if err != nil {
@@ -238,7 +196,7 @@ func changesOf(t *testing.T, s Surroundings) []string {
 }
 
 func TestAPlanThatWasChangedIsNotApplied(t *testing.T) {
-	s, _ := around(t, map[string]string{"MODE": "enforce"})
+	s := around(t, map[string]string{"MODE": "enforce"})
 	plans(t, s, map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}})
 	for name, account := range map[string]string{"changed": "a", "missing": "b"} {
 		t.Run(name, func(t *testing.T) {
@@ -252,7 +210,7 @@ func TestAPlanThatWasChangedIsNotApplied(t *testing.T) {
 }
 
 func TestChangesGoOnUntilTheLastPart(t *testing.T) {
-	s, _ := around(t, nil)
+	s := around(t, nil)
 	event := settings.SweepEvent{Phase: settings.PhaseApply, Accounts: []string{"a"}, Plans: []string{"x", "y"}}
 	for name, test := range map[string]struct {
 		part    int
