@@ -233,11 +233,12 @@ fuzz: ## fuzz each target for FUZZTIME (1m)
 	done
 
 .PHONY: lint
-lint: ## go vet, staticcheck, gofumpt
+lint: ## go vet, staticcheck, gofumpt, and the words to avoid
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
 		test -z "$$unformatted" || { echo "not formatted (make fmt does it): $$unformatted"; exit 1; }
+	go run ./scripts/docs words
 
 .PHONY: fmt
 fmt: ## format every Go file

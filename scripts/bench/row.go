@@ -34,8 +34,8 @@ func atLeast(measure string, bar float64, unit string, runs ...float64) row {
 	return r
 }
 
-// told is a row without a bar.
-func told(measure, figure string, value float64) row {
+// reported is a row without a bar.
+func reported(measure, figure string, value float64) row {
 	return row{Measure: measure, Figure: figure, Value: value}
 }
 

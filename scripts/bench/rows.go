@@ -56,7 +56,7 @@ func (b *bench) callsPerLease(ctx context.Context, s *stage) error {
 func (b *bench) calls(what string, calls int64, n int, bar float64) {
 	each := float64(calls) / float64(n)
 	if bar == 0 {
-		b.add(told("cloud calls: "+what, number(each), each))
+		b.add(reported("cloud calls: "+what, number(each), each))
 		return
 	}
 	b.add(atMost("cloud calls: "+what, bar, "", each))
@@ -256,7 +256,7 @@ func (b *bench) processor(ctx context.Context, s *stage) error {
 		}
 	}
 	for _, e := range compared {
-		b.add(told("plugin CPU per 1,000 leases, "+e.name, number(median(costs[e]))+" s", median(costs[e])))
+		b.add(reported("plugin CPU per 1,000 leases, "+e.name, number(median(costs[e]))+" s", median(costs[e])))
 	}
 	b.add(atMost("plugin CPU per 1,000 leases over the AWS engine's, access_key", 0.5, " x", ratio(costs[accessKeys], costs[awsUsers])...).because(
 		"An engine without a cloud that makes two writes a lease takes %.2f x: that much is Vault's plugin protocol. The rest is a signed call, a third write and an event.", median(costs[noCloudRecorded])/median(costs[awsUsers])))

@@ -39,14 +39,14 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	b.add(told(fmt.Sprintf("plugin memory, idle after %d leases", first), number(idle)+" MB", idle))
+	b.add(reported(fmt.Sprintf("plugin memory, idle after %d leases", first), number(idle)+" MB", idle))
 	var held []string
 	for _, n := range []int{1000, manyHeld} {
 		ids, each, err := s.grow(ctx, p, n-len(held))
 		if err != nil {
 			return err
 		}
-		b.add(told(fmt.Sprintf("plugin CPU per 1,000 leases, from %d to %d held", len(held), n), number(each)+" s", each))
+		b.add(reported(fmt.Sprintf("plugin CPU per 1,000 leases, from %d to %d held", len(held), n), number(each)+" s", each))
 		held = append(held, ids...)
 		s.sim.ResetCalls()
 		size, err := p.memory()
@@ -56,7 +56,7 @@ func (b *bench) memory(ctx context.Context, s *stage) error {
 		if n == manyHeld {
 			b.add(atMost(fmt.Sprintf("plugin memory at %d leases over idle", n), 10, " MB", size-idle))
 		} else {
-			b.add(told(fmt.Sprintf("plugin memory at %d leases over idle", n), number(size-idle)+" MB", size-idle))
+			b.add(reported(fmt.Sprintf("plugin memory at %d leases over idle", n), number(size-idle)+" MB", size-idle))
 		}
 	}
 	s.held = held // for the storm, or to go with the server
@@ -114,7 +114,7 @@ func (b *bench) storm(ctx context.Context, s *stage) error {
 	ideal := time.Duration(float64(2*len(ids)) / stormRate * float64(time.Second))
 	b.add(atMost(fmt.Sprintf("storm: %d leases revoked at %d calls/s, over the ideal %s", len(ids), stormRate, ideal), 1.1, " x", took.Seconds()/ideal.Seconds()))
 	b.add(atMost("storm: irrevocable leases", 0, "", float64(irrevocable)))
-	b.add(told("storm: cloud calls a lease", number(float64(calls)/float64(len(ids))), float64(calls)/float64(len(ids))))
+	b.add(reported("storm: cloud calls a lease", number(float64(calls)/float64(len(ids))), float64(calls)/float64(len(ids))))
 	return s.write(ctx, "outscale/config/default", map[string]any{"max_requests_per_second": fast})
 }
 

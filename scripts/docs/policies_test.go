@@ -25,7 +25,7 @@ type statement struct {
 // TestPoliciesOfThePagesAreTheFiles: what a page shows is what the files say, which the other
 // tests try.
 func TestPoliciesOfThePagesAreTheFiles(t *testing.T) {
-	shown := map[string][]string{ // files by the note of a page's block
+	filesOf := map[string][]string{ // files by the note of a page's block
 		"engine":           {"outscale-engine.json"},
 		"builder":          {"outscale-engine.json", "outscale-engine-users.json"},
 		"functions":        {"outscale-functions.json"},
@@ -40,12 +40,12 @@ func TestPoliciesOfThePagesAreTheFiles(t *testing.T) {
 				continue
 			}
 			var files []string
-			for _, file := range shown[name] {
+			for _, file := range filesOf[name] {
 				used = append(used, file)
 				files = append(files, rightsIn(t, policyFile(t, file))...)
 			}
 			if got := rightsIn(t, block.Text); !slices.Equal(got, files) {
-				t.Errorf("%s:%d shows %v, and the files %v say %v", page.Name, block.Line, got, shown[name], files)
+				t.Errorf("%s:%d shows %v, and the files %v say %v", page.Name, block.Line, got, filesOf[name], files)
 			}
 		}
 		for file, text := range vaultPolicies(page.Text) {

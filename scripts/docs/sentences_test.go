@@ -24,16 +24,16 @@ const (
 )
 
 func TestTroubleshootingIsComplete(t *testing.T) {
-	said, told := engineSentences(t), pageSentences(t)
+	said, documented := engineSentences(t), pageSentences(t)
 	t.Run("each sentence of the engine has a row", func(t *testing.T) {
 		for _, sentence := range slices.Sorted(maps.Keys(said)) {
-			if !told[sentence] {
+			if !documented[sentence] {
 				t.Errorf("%s has no row for this sentence of %s:\n| `%s` | |", filepath.Base(troubleshooting), said[sentence], sentence)
 			}
 		}
 	})
 	t.Run("no row is of a sentence that the engine does not say", func(t *testing.T) {
-		for _, sentence := range slices.Sorted(maps.Keys(told)) {
+		for _, sentence := range slices.Sorted(maps.Keys(documented)) {
 			if _, is := said[sentence]; !is {
 				t.Errorf("nothing in %s says: %s", source, sentence)
 			}
@@ -46,12 +46,12 @@ func TestSentencesOfTheSource(t *testing.T) {
 		call string
 		want string
 	}{
-		"a verb becomes a gap":                        {`mendable("ttl (%s) is longer than %d", a, b)`, "ttl (…) is longer than …"},
+		"a verb becomes a gap":                        {`userError("ttl (%s) is longer than %d", a, b)`, "ttl (…) is longer than …"},
 		"a quoted verb keeps its quotes":              {`fmt.Errorf("account %q: %w", a, b)`, `account "…": …`},
-		"parts are joined":                            {`mendable("one " + "two")`, "one two"},
+		"parts are joined":                            {`userError("one " + "two")`, "one two"},
 		"a part that is no literal becomes a gap":     {`errors.New("one " + two)`, "one …"},
-		"gaps side by side are one":                   {`mendable("one %s%s", a, b)`, "one …"},
-		"a call that says nothing of its own is none": {`mendable("%s", err)`, ""},
+		"gaps side by side are one":                   {`userError("one %s%s", a, b)`, "one …"},
+		"a call that says nothing of its own is none": {`userError("%s", err)`, ""},
 		"another function is none":                    {`fmt.Sprintf("one %s", a)`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func engineSentences(t *testing.T) map[string]string {
 }
 
 // errorMakers are the functions whose first argument is an error's text.
-var errorMakers = []string{"mendable", "logical.ErrorResponse", "fmt.Errorf", "errors.New"}
+var errorMakers = []string{"userError", "mendable", "logical.ErrorResponse", "fmt.Errorf", "errors.New"}
 
 // sentenceOf is the text of a call that makes an error, with a gap for each value in it.
 func sentenceOf(n ast.Node) (sentence string, ok bool) {

@@ -25,8 +25,8 @@ import (
 	"time"
 )
 
-// shownOfFailure is how much of a failed step's output is printed, in bytes: its end.
-const shownOfFailure = 16 << 10
+// endOfFailure is how much of a failed step's output is printed, in bytes: its end.
+const endOfFailure = 16 << 10
 
 // A step is one run of a test binary.
 type step struct {
@@ -100,8 +100,8 @@ func torture(ctx context.Context, out io.Writer, bin, only string, limit time.Du
 				if err != nil {
 					verdict = "FAILED"
 					problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
-					shown := withoutPasses(output)
-					fmt.Fprintf(out, "%s\n", shown[max(0, len(shown)-shownOfFailure):])
+					ending := withoutPasses(output)
+					fmt.Fprintf(out, "%s\n", ending[max(0, len(ending)-endOfFailure):])
 				}
 				fmt.Fprintf(out, "%-26s %8s   %s\n", s.name, verdict, time.Since(begun).Round(time.Second))
 				lock.Unlock()

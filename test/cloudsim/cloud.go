@@ -177,7 +177,7 @@ func (c *Cloud) CountCalls(op string) int {
 	return n
 }
 
-// OnCall has observe called with every request before its work is done and before any fault strikes. It runs in the
+// OnCall has observe called with every request before its work is done and before any fault hits. It runs in the
 // request's goroutine.
 func (c *Cloud) OnCall(observe func(Call)) {
 	c.mu.Lock()

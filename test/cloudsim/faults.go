@@ -42,7 +42,7 @@ const (
 	// worth, at least one call.
 	Throttle FaultKind = "throttle"
 	// Burst4120 answers as to an unknown key although the key is fine: OUTSCALE's 400 with code 4120, as the real cloud was
-	// seen to do under a burst of calls, Huawei's 401. It is no strike.
+	// seen to do under a burst of calls, Huawei's 401. It does not count towards the lock-out.
 	Burst4120 FaultKind = "burst_4120"
 	// Outage cuts the connection of every call, whatever Op and User say. Account counts.
 	Outage FaultKind = "outage"
@@ -58,9 +58,9 @@ func (k FaultKind) known() bool {
 	}
 }
 
-// Fault is an order to fail. It strikes calls of operation Op, account (or domain) Account and user User (empty: any), lets
-// Skip of them pass first and ends after Times strikes (0: when cancelled). Delay goes with every kind: it is spent before
-// the work by the kinds that strike before it, after the work by the others. A Body replaces the error's JSON in Refuse and
+// Fault is an order to fail. It hits calls of operation Op, account (or domain) Account and user User (empty: any), lets
+// Skip of them pass first and ends after Times hits (0: when cancelled). Delay goes with every kind: it is spent before
+// the work by the kinds that act before it, after the work by the others. A Body replaces the error's JSON in Refuse and
 // RefuseAfter.
 type Fault struct {
 	Op      string        `json:"op,omitempty"`
@@ -111,19 +111,19 @@ func (c *Cloud) cancelOrder(id int) bool {
 	return len(c.orders) < before
 }
 
-// strike is what the orders make of one call.
-type strike struct {
+// effect is what the orders make of one call.
+type effect struct {
 	before time.Duration
 	after  time.Duration
 	fault  Fault // Kind "" if only delays apply
 }
 
-// strikes consults the orders for a call.
-func (c *Cloud) strikes(call *Call) strike {
+// effectOn consults the orders for a call.
+func (c *Cloud) effectOn(call *Call) effect {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	var s strike
+	var s effect
 	now := time.Now()
 	for _, o := range slices.Clone(c.orders) {
 		if !o.matches(call) || !o.isDelay() && s.fault.Kind != "" || !o.fires(now) {
@@ -171,8 +171,8 @@ func (o *order) takeToken(now time.Time) bool {
 	return true
 }
 
-func (s *strike) add(f Fault) {
-	if f.strikesAfterWork() {
+func (s *effect) add(f Fault) {
+	if f.actsAfterWork() {
 		s.after += f.Delay
 	} else {
 		s.before += f.Delay
@@ -182,7 +182,7 @@ func (s *strike) add(f Fault) {
 	}
 }
 
-func (f Fault) strikesAfterWork() bool {
+func (f Fault) actsAfterWork() bool {
 	switch f.Kind {
 	case RefuseAfter, DropAnswer, DelayAnswer, EmptyAnswer, RubbishAnswer:
 		return true

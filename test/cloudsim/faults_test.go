@@ -111,7 +111,7 @@ func TestATruncatedAnswerContainsTheSecretAndIsMarked(t *testing.T) {
 	})
 }
 
-func TestAFaultStrikesTheCallsItIsMeantFor(t *testing.T) {
+func TestAFaultHitsTheCallsItIsMeantFor(t *testing.T) {
 	c, _, root := newCloud()
 	c.Order(Fault{Op: "ReadVms", Kind: Refuse, Skip: 1, Times: 2})
 
@@ -123,7 +123,7 @@ func TestAFaultStrikesTheCallsItIsMeantFor(t *testing.T) {
 	}
 }
 
-func TestACancelledFaultStrikesNoMore(t *testing.T) {
+func TestACancelledFaultHitsNoMore(t *testing.T) {
 	c, _, root := newCloud()
 	cancel := c.Order(Fault{Kind: Refuse})
 	root.mustRefuse(t, "ReadVms", "{}", 500, "0")
@@ -146,7 +146,7 @@ func TestDelaysAddUpAndGoWithAnotherFault(t *testing.T) {
 	})
 }
 
-func TestACallerThatGivesUpEndsTheDelay(t *testing.T) {
+func TestACallerThatCancelsEndsTheDelay(t *testing.T) {
 	for kind, keys := range map[FaultKind]int{Delay: 1, DelayAnswer: 2} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,7 @@ import "net/http"
 // listDomains names the caller's account. It is the way to learn the account's id from a key, and needs no id itself; for
 // users with few rights the list can be empty.
 func (c iamCaller) listDomains() (any, *iamError) {
-	type shown struct {
+	type view struct {
 		ID          string   `json:"id"`
 		Name        string   `json:"name"`
 		Description string   `json:"description"`
@@ -16,11 +16,11 @@ func (c iamCaller) listDomains() (any, *iamError) {
 		Links       selfLink `json:"links"`
 	}
 	out := struct {
-		Domains []shown  `json:"domains"`
+		Domains []view   `json:"domains"`
 		Links   selfLink `json:"links"`
-	}{[]shown{}, linkTo("auth", "domains")}
+	}{[]view{}, linkTo("auth", "domains")}
 	if c.who == nil || !c.who.noDomains {
-		out.Domains = append(out.Domains, shown{
+		out.Domains = append(out.Domains, view{
 			ID: c.domain.id, Name: c.domain.name, Enabled: true, Links: linkTo("domains", c.domain.id),
 		})
 	}
@@ -29,7 +29,7 @@ func (c iamCaller) listDomains() (any, *iamError) {
 
 // listProjects needs no permission: it is the harmless call for a leased key to sign.
 func (c iamCaller) listProjects() (any, *iamError) {
-	type shown struct {
+	type view struct {
 		ID          string   `json:"id"`
 		Name        string   `json:"name"`
 		DomainID    string   `json:"domain_id"`
@@ -40,10 +40,10 @@ func (c iamCaller) listProjects() (any, *iamError) {
 		Links       selfLink `json:"links"`
 	}
 	return struct {
-		Projects []shown  `json:"projects"`
+		Projects []view   `json:"projects"`
 		Links    selfLink `json:"links"`
 	}{
-		[]shown{{
+		[]view{{
 			ID: c.domain.project, Name: "eu-west-101", DomainID: c.domain.id, ParentID: c.domain.id, Enabled: true,
 			Links: linkTo("projects", c.domain.project),
 		}},

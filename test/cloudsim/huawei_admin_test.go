@@ -53,9 +53,9 @@ func TestTheAdminHandlerShowsAndChangesHuawei(t *testing.T) {
 	if got := admin(t, c, "DELETE", "/huawei/keys/"+planted.AccessKey, ""); got.Code != 404 {
 		t.Errorf("got %d", got.Code)
 	}
-	shown := mustAdmin(t, c, "GET", "/state", "") + mustAdmin(t, c, "GET", "/calls", "")
+	view := mustAdmin(t, c, "GET", "/state", "") + mustAdmin(t, c, "GET", "/calls", "")
 	for _, secret := range c.Secrets() {
-		if strings.Contains(shown, secret) {
+		if strings.Contains(view, secret) {
 			t.Error("the admin handler shows a secret")
 		}
 	}

@@ -31,14 +31,14 @@ func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 	now := time.Now()
 	auth, ok := parseSDKAuthorization(in.Header.Get("Authorization"))
 	if !ok {
-		return iamCaller{}, errGatewayAuth("x-auth-token not found") // nobody to hold a strike against
+		return iamCaller{}, errGatewayAuth("x-auth-token not found") // nobody to count it against
 	}
 	lock := c.lockOf(auth.accessKey)
 	if lock.locked(now) {
 		return iamCaller{}, errGatewayAuth("AK access failed to reach the limit,forbidden.")
 	}
 	signed, ok := sdkSignedAt(in.Request)
-	if !ok || now.Sub(signed).Abs() > maxClockSkew { // seen before the signature is: no strike
+	if !ok || now.Sub(signed).Abs() > maxClockSkew { // seen before the signature is: not counted
 		return iamCaller{}, gatewayRefusal(http.StatusUnauthorized, codeGatewayClock,
 			"Incorrect app authentication information: signature expired")
 	}
@@ -99,7 +99,7 @@ func (who *iamUser) refused() *iamError {
 }
 
 // inDomain refuses a call without the account's id in X-Domain-Id. What the real cloud answers is not known; it is no
-// strike, since the signature was good.
+// refusal, since the signature was good.
 func (c iamCaller) inDomain() *iamError {
 	switch c.request.Header.Get("X-Domain-Id") {
 	case c.domain.id:

@@ -31,7 +31,7 @@ type credentialAnswer struct {
 	Credential credential `json:"credential"`
 }
 
-func (k *iamKey) shown() credential {
+func (k *iamKey) view() credential {
 	return credential{
 		Access:      k.ID,
 		CreateTime:  formatIAMDate(k.Created),
@@ -71,9 +71,9 @@ func (c iamCaller) createKey(in createKeyRequest) (any, *iamError) {
 	k := c.cloud.newIAMKey(who, spec)
 	k.usableAt = now.Add(rules.ActivationDelay)
 	k.hidden = hidden{now.Add(rules.KeyDelay), rules.KeyReads}
-	shown := k.shown()
-	shown.Secret = k.secret
-	return credentialAnswer{shown}, nil
+	view := k.view()
+	view.Secret = k.secret
+	return credentialAnswer{view}, nil
 }
 
 func (c iamCaller) checkKeyDescription(text *string) *iamError {
@@ -98,7 +98,7 @@ func (c iamCaller) listKeys() (any, *iamError) {
 	}{[]credential{}}
 	for _, k := range who.keys {
 		if k.hidden.lookup(time.Now()) {
-			out.Credentials = append(out.Credentials, k.shown())
+			out.Credentials = append(out.Credentials, k.view())
 		}
 	}
 	return out, nil
@@ -146,12 +146,12 @@ func (c iamCaller) showKey() (any, *iamError) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	shown := k.shown()
-	shown.LastUseTime = shown.CreateTime
+	view := k.view()
+	view.LastUseTime = view.CreateTime
 	if !k.LastUsed.IsZero() {
-		shown.LastUseTime = formatIAMDate(k.LastUsed)
+		view.LastUseTime = formatIAMDate(k.LastUsed)
 	}
-	return credentialAnswer{shown}, nil
+	return credentialAnswer{view}, nil
 }
 
 type updateKeyRequest struct {
@@ -182,7 +182,7 @@ func (c iamCaller) updateKey(in updateKeyRequest) (any, *iamError) {
 	if description != nil {
 		k.Description = *description
 	}
-	return credentialAnswer{k.shown()}, nil
+	return credentialAnswer{k.view()}, nil
 }
 
 // deleteKey deletes a key whatever its status.

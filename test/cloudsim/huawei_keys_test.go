@@ -17,9 +17,9 @@ func TestAKeyIsCreatedShownChangedAndDeleted(t *testing.T) {
 	if len(made.Access) != 20 || len(made.Secret) != 40 || made.Status != "active" || made.UserID != id || made.Description != "a label" {
 		t.Errorf("created %+v", made)
 	}
-	shown := root.must(t, 200, showIAMKey+made.Access, "").Credential
-	if shown.Secret != "" || shown.LastUseTime != made.CreateTime || shown.UserID != id {
-		t.Errorf("shown %+v", shown)
+	view := root.must(t, 200, showIAMKey+made.Access, "").Credential
+	if view.Secret != "" || view.LastUseTime != made.CreateTime || view.UserID != id {
+		t.Errorf("returned %+v", view)
 	}
 	changed := root.must(t, 200, updateIAMKey+made.Access, `{"credential":{"description":"another","status":"inactive"}}`).Credential
 	if changed.Description != "another" || changed.Status != "inactive" || changed.Secret != "" {

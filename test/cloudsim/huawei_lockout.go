@@ -6,8 +6,8 @@ package cloudsim
 import "time"
 
 const (
-	akStrikesToLock = 5 // "more than five" says the vendor's page: the harsher reading
-	akLockTime      = 5 * time.Minute
+	akRefusalsToLock = 5 // "more than five" says the vendor's page: the harsher reading
+	akLockTime       = 5 * time.Minute
 )
 
 // akLock counts failed authentications in a row with one access key: the fifth locks the key, whether it exists or not, for
@@ -21,7 +21,7 @@ func (l *akLock) locked(now time.Time) bool { return now.Before(l.until) }
 
 func (l *akLock) fail(now time.Time) {
 	l.failures++
-	if l.failures == akStrikesToLock {
+	if l.failures == akRefusalsToLock {
 		*l = akLock{until: now.Add(akLockTime)}
 	}
 }

@@ -73,7 +73,7 @@ type osUserAnswer struct {
 	User osUser `json:"user"`
 }
 
-func (who *iamUser) shown() osUserAnswer {
+func (who *iamUser) view() osUserAnswer {
 	return osUserAnswer{osUser{
 		ID: who.id, Name: who.name, DomainID: who.domain.id, Enabled: !who.disabled, Description: who.description,
 		AccessMode: who.accessMode, IsDomainOwner: who == who.domain.owner, CreateTime: formatIAMDate(who.created),
@@ -108,7 +108,7 @@ func (c iamCaller) createUser(in createIAMUserRequest) (any, *iamError) {
 	}
 	who.disabled = in.User.Enabled != nil && !*in.User.Enabled
 	who.hidden = hidden{now.Add(rules.UserDelay), rules.UserReads}
-	return who.shown(), nil
+	return who.view(), nil
 }
 
 func (c iamCaller) checkNewUser(in createIAMUserRequest) *iamError {
@@ -144,7 +144,7 @@ func (c iamCaller) showUser() (any, *iamError) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	return who.shown(), nil
+	return who.view(), nil
 }
 
 // userInPath finds the user that the path's last variable names.

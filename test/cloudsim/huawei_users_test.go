@@ -27,8 +27,8 @@ func TestAUserIsCreatedShownListedAndDeletedWithItsKeys(t *testing.T) {
 		t.Errorf("created %v", made)
 	}
 	key := root.newKey(t, id)
-	if shown := root.must(t, 200, "GET "+osUsers+"/"+id, "").User; shown["name"] != "lease-1" || shown["is_domain_owner"] != false {
-		t.Errorf("shown %v", shown)
+	if view := root.must(t, 200, "GET "+osUsers+"/"+id, "").User; view["name"] != "lease-1" || view["is_domain_owner"] != false {
+		t.Errorf("returned %v", view)
 	}
 	if listed := root.must(t, 200, listIAMUsers+"?name=lease-1", "").Users; len(listed) != 1 || listed[0]["description"] != "a label" {
 		t.Errorf("listed %v", listed)

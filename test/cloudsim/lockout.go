@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	strikesToLock  = 4
+	refusalsToLock = 4
 	maxLockMinutes = 10
 )
 
@@ -25,8 +25,8 @@ func (l *lockout) locked(now time.Time) bool { return now.Before(l.until) }
 
 func (l *lockout) fail(now time.Time) {
 	l.failures++
-	if l.failures%strikesToLock == 0 {
-		minutes := min(l.failures/strikesToLock, maxLockMinutes)
+	if l.failures%refusalsToLock == 0 {
+		minutes := min(l.failures/refusalsToLock, maxLockMinutes)
 		l.until = now.Add(time.Duration(minutes) * time.Minute)
 	}
 }
@@ -42,5 +42,5 @@ func (l *lockout) refusal(now time.Time) *apiError {
 func (a *Account) Locked() bool {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
-	return a.strikes.locked(a.cloud.now())
+	return a.lock.locked(a.cloud.now())
 }

@@ -75,7 +75,7 @@ func TestAKeyThatNeverExistedLocksOnlyItself(t *testing.T) {
 	root.mustSucceed(t, "ReadVms", "{}")
 }
 
-func TestABurst4120IsNoStrike(t *testing.T) {
+func TestABurst4120DoesNotCountTowardsTheLockOut(t *testing.T) {
 	c, a, root := newCloud()
 	cancel := c.Order(Fault{Kind: Burst4120})
 	fail(t, root, 9, 400, "4120")

@@ -69,7 +69,7 @@ type Account struct {
 	policies   map[string]*managedPolicy // by ORN
 	groups     []*group
 	policy     Policy
-	strikes    lockout
+	lock       lockout
 }
 
 // identity is the root user or an EIM user.
@@ -98,7 +98,7 @@ type key struct {
 	visibleAt time.Time
 }
 
-// AddAccount makes an account with one undated root key. An id that exists already returns that account.
+// AddAccount makes an account with one root key that never expires. An id that exists already returns that account.
 func (c *Cloud) AddAccount(id string) *Account {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +117,7 @@ func (c *Cloud) AddAccount(id string) *Account {
 // ID returns the account's 12 digits.
 func (a *Account) ID() string { return a.id }
 
-// RootKey returns the undated root key made by AddAccount, whether it still exists or not.
+// RootKey returns the root key that never expires made by AddAccount, whether it still exists or not.
 func (a *Account) RootKey() Credentials { return a.root }
 
 // SetLogin gives the account's root user a login (an email address) and a password, which the calls on access keys and on

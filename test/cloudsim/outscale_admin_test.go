@@ -40,20 +40,20 @@ func TestTheAdminHandlerShowsAndChangesTheCloud(t *testing.T) {
 	mustAdmin(t, c, "POST", "/users", `{"account":"123456789012","name":"deploy","allow":["api:ReadVms"]}`)
 	root.as(a.AddKey(KeySpec{User: "deploy"})).mustSucceed(t, "ReadVms", "{}")
 
-	shown := mustAdmin(t, c, "GET", "/state", "")
+	view := mustAdmin(t, c, "GET", "/state", "")
 	var state State
-	if err := json.Unmarshal([]byte(shown), &state); err != nil {
+	if err := json.Unmarshal([]byte(view), &state); err != nil {
 		t.Fatal(err)
 	}
 	if len(state.Accounts) != 1 || len(state.Accounts[0].Keys) != 2 || state.Accounts[0].Users[0] != "deploy" || state.Calls != 1 {
-		t.Errorf("got %s", shown)
+		t.Errorf("got %s", view)
 	}
 	calls := mustAdmin(t, c, "GET", "/calls", "")
 	if !strings.Contains(calls, `"op":"ReadVms"`) {
 		t.Errorf("got %s", calls)
 	}
 	for _, secret := range c.Secrets() {
-		if strings.Contains(shown+calls, secret) {
+		if strings.Contains(view+calls, secret) {
 			t.Error("the admin handler shows a secret")
 		}
 	}

@@ -30,19 +30,19 @@ func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
 	now := c.now()
 	auth, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
-		return nil, errAuthentication() // nobody to hold a strike against
+		return nil, errAuthentication() // nobody to count it against
 	}
 
-	strikes := c.strikesOf(auth.accessKey)
-	if strikes.locked(now) {
-		return nil, strikes.refusal(now)
+	lock := c.lockoutOf(auth.accessKey)
+	if lock.locked(now) {
+		return nil, lock.refusal(now)
 	}
 	k, refusal := c.checkKey(auth, r, body, now)
 	if refusal != nil {
-		strikes.fail(now)
+		lock.fail(now)
 		return nil, refusal
 	}
-	strikes.succeed()
+	lock.succeed()
 	return k, nil
 }
 
@@ -66,14 +66,14 @@ func (c *Cloud) acceptsScope(region string) bool {
 	return c.rules.AnyScopeRegion || region == c.region || region == defaultRegion
 }
 
-// strikesOf returns the counter that a failure with this key id feeds: its account's, also once the key is deleted, or for
+// lockoutOf returns the counter that a failure with this key id feeds: its account's, also once the key is deleted, or for
 // an id that never existed its own.
-func (c *Cloud) strikesOf(accessKey string) *lockout {
+func (c *Cloud) lockoutOf(accessKey string) *lockout {
 	if k, ok := c.keys[accessKey]; ok {
-		return &k.account.strikes
+		return &k.account.lock
 	}
 	if a, ok := c.deleted[accessKey]; ok {
-		return &a.strikes
+		return &a.lock
 	}
 	if c.unknown[accessKey] == nil {
 		c.unknown[accessKey] = &lockout{}

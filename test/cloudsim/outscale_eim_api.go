@@ -189,10 +189,10 @@ func (c caller) eimCreateAccessKey(form url.Values) (any, *apiError) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	shown := made.eim()
-	shown.SecretAccessKey = made.secret
+	view := made.eim()
+	view.SecretAccessKey = made.secret
 	return struct {
 		XMLName   xml.Name `xml:"CreateAccessKeyResult"`
 		AccessKey eimKey
-	}{AccessKey: shown}, nil
+	}{AccessKey: view}, nil
 }

@@ -20,7 +20,7 @@ type accessKey struct {
 	Tag                  string `json:",omitempty"`
 }
 
-func (k *key) shown() accessKey {
+func (k *key) view() accessKey {
 	return accessKey{
 		AccessKeyId:          k.ID,
 		State:                k.State,
@@ -46,9 +46,9 @@ func (c caller) createAccessKey(in createAccessKeyRequest) (answerFields, *apiEr
 	if refusal != nil {
 		return nil, refusal
 	}
-	shown := k.shown()
-	shown.SecretKey = k.secret
-	return answerFields{"AccessKey": shown}, nil
+	view := k.view()
+	view.SecretKey = k.secret
+	return answerFields{"AccessKey": view}, nil
 }
 
 // makeKey makes a key as far as policy and quota allow.
@@ -106,7 +106,7 @@ func (c caller) readAccessKeys(in readAccessKeysRequest) (answerFields, *apiErro
 	keys := []accessKey{}
 	for _, k := range who.keys {
 		if in.matches(k) && !now.Before(k.visibleAt) {
-			keys = append(keys, k.shown())
+			keys = append(keys, k.view())
 		}
 	}
 	return answerFields{"AccessKeys": keys}, nil
@@ -165,7 +165,7 @@ func (c caller) updateAccessKey(in updateAccessKeyRequest) (answerFields, *apiEr
 	case in.Tag != nil:
 		k.Tag = *in.Tag
 	}
-	return answerFields{"AccessKey": k.shown()}, nil
+	return answerFields{"AccessKey": k.view()}, nil
 }
 
 func (c caller) newExpiration(k *key, in updateAccessKeyRequest, now time.Time) (time.Time, *apiError) {

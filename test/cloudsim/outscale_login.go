@@ -28,17 +28,17 @@ func (c *Cloud) signIn(op string, r *http.Request) (*Account, *apiError) {
 	login, password, _ := r.BasicAuth()
 	a := c.accountOf(r)
 	if a == nil {
-		return nil, errAuthentication() // nobody to hold a strike against
+		return nil, errAuthentication() // nobody to count it against
 	}
-	if a.strikes.locked(now) {
-		return nil, a.strikes.refusal(now)
+	if a.lock.locked(now) {
+		return nil, a.lock.refusal(now)
 	}
 	sentAt, err := time.Parse(loginDate, r.Header.Get("X-Osc-Date"))
 	if err != nil || now.Sub(sentAt).Abs() > maxClockSkew || login != a.login || password != a.password {
-		a.strikes.fail(now)
+		a.lock.fail(now)
 		return nil, errAuthentication()
 	}
-	a.strikes.succeed()
+	a.lock.succeed()
 	if !withLogin[op] {
 		return nil, accessDenied(codeMethod, "")
 	}

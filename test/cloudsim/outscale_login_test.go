@@ -42,7 +42,7 @@ func TestLogin(t *testing.T) {
 	tests := map[string]struct {
 		op, login, password string
 		skew                time.Duration
-		undated             bool
+		endless             bool
 		status              int
 		code                string
 	}{
@@ -59,7 +59,7 @@ func TestLogin(t *testing.T) {
 			_, a, c := newCloud()
 			a.SetLogin(login, password)
 			date := time.Now().Add(test.skew)
-			if test.undated {
+			if test.endless {
 				date = time.Time{}
 			}
 			if status, code := signInCall(t, c, test.op, test.login, test.password, date); status != test.status || code != test.code {
@@ -86,8 +86,8 @@ func TestRefusedPasswordsLockTheAccount(t *testing.T) {
 
 func TestTheAdminHandlerSetsALogin(t *testing.T) {
 	cloud, _, c := newCloud()
-	shown := mustAdmin(t, cloud, "POST", "/logins", `{"account":"123456789012","login":"owner@example.com","password":"a password"}`)
-	if strings.Contains(shown, "a password") {
+	view := mustAdmin(t, cloud, "POST", "/logins", `{"account":"123456789012","login":"owner@example.com","password":"a password"}`)
+	if strings.Contains(view, "a password") {
 		t.Error("it shows the password")
 	}
 	if status, _ := signInCall(t, c, "ReadAccessKeys", "owner@example.com", "a password", time.Now()); status != 200 {

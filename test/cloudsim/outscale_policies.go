@@ -55,8 +55,8 @@ func (c caller) createPolicy(in createPolicyRequest) (answerFields, *apiError) {
 		return nil, refusal
 	}
 	orn := c.account.newPolicy(*in.PolicyName, d)
-	shown := struct{ Orn, PolicyName, PolicyId string }{orn, *in.PolicyName, c.account.policies[orn].id}
-	return answerFields{"Policy": shown}, nil
+	view := struct{ Orn, PolicyName, PolicyId string }{orn, *in.PolicyName, c.account.policies[orn].id}
+	return answerFields{"Policy": view}, nil
 }
 
 type inlinePolicyRequest struct {

@@ -84,7 +84,7 @@ func operationOf(r *http.Request) (op string, ok bool) {
 // serve does one call's work as far as the faults let it, and tells the observers before and after.
 func (c *Cloud) serve(ctx context.Context, call *Call, d dialect, work func() *answer) (*answer, error) {
 	c.record(call)
-	s := c.strikes(call)
+	s := c.effectOn(call)
 	a, err := suffer(ctx, s, d, work)
 	if err != nil {
 		a = &answer{cut: true}
@@ -93,7 +93,7 @@ func (c *Cloud) serve(ctx context.Context, call *Call, d dialect, work func() *a
 	return a, err
 }
 
-func suffer(ctx context.Context, s strike, d dialect, work func() *answer) (*answer, error) {
+func suffer(ctx context.Context, s effect, d dialect, work func() *answer) (*answer, error) {
 	if err := wait(ctx, s.before); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type user struct {
 	OutscaleLoginAllowed bool
 }
 
-func (who *identity) shown() user {
+func (who *identity) view() user {
 	return user{
 		UserId:               who.id,
 		UserName:             who.name,
@@ -68,7 +68,7 @@ func (c caller) createUser(in createUserRequest) (answerFields, *apiError) {
 	if _, exists := c.account.identities[*in.UserName]; exists {
 		return nil, conflict("ResourceConflict", codeDuplicateUser)
 	}
-	return answerFields{"User": c.account.newUser(*in.UserName, path, email).shown()}, nil
+	return answerFields{"User": c.account.newUser(*in.UserName, path, email).view()}, nil
 }
 
 type readUsersRequest struct {
@@ -89,7 +89,7 @@ func (c caller) readUsers(in readUsersRequest) (answerFields, *apiError) {
 	}
 	page := []user{}
 	for _, who := range users[first:last] {
-		page = append(page, who.shown())
+		page = append(page, who.view())
 	}
 	fields["Users"] = page
 	return fields, nil

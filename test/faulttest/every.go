@@ -18,8 +18,8 @@ type Schedules struct {
 	Package  string // to replay a failure in
 
 	// Play runs the operation with a fault at a point, or with none where both are empty. It
-	// returns the points passed, and how many faults struck.
-	Play func(t *testing.T, point, fault string) (trail []string, struck int)
+	// returns the points passed, and how many faults were injected.
+	Play func(t *testing.T, point, fault string) (trail []string, injected int)
 }
 
 // Run runs the sample, all of them, or the one that Variable names.
@@ -32,7 +32,7 @@ func (s Schedules) Run(t *testing.T) {
 		return
 	}
 	trail, _ := s.Play(t, "", "")
-	var played, struck atomic.Int64
+	var played, injected atomic.Int64
 	i := 0
 	for _, point := range trail {
 		for _, fault := range FaultsAt(point) {
@@ -42,15 +42,15 @@ func (s Schedules) Run(t *testing.T) {
 			t.Run(point+" = "+fault, func(t *testing.T) {
 				_, n := s.Play(t, point, fault)
 				played.Add(1)
-				struck.Add(int64(n))
+				injected.Add(int64(n))
 				if t.Failed() {
 					t.Logf("replay it: %s='%s = %s' go test %s -run '^%s$' -count=1", s.Variable, point, fault, s.Package, strings.Split(t.Name(), "/")[0])
 				}
 			})
 		}
 	}
-	fmt.Printf("fault schedules of %s: %d, %d faults injected\n", s.Package, played.Load(), struck.Load())
-	if err := Total(int(played.Load()), int(struck.Load())); err != nil {
+	fmt.Printf("fault schedules of %s: %d, %d faults injected\n", s.Package, played.Load(), injected.Load())
+	if err := Total(int(played.Load()), int(injected.Load())); err != nil {
 		t.Error(err)
 	}
 }

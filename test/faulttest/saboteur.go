@@ -24,7 +24,7 @@ var ErrDead = errors.New("the process is dead")
 // ErrInjected is a failure of what is no cloud.
 var ErrInjected = errors.New("injected fault")
 
-// A Saboteur lets one fault strike at one point. A point is a call's name and how manieth of
+// A Saboteur lets one fault hit one point. A point is a call's name and the number of
 // that name it is. It is an http.RoundTripper before the cloud's own; calls of other kinds
 // pass through Do.
 type Saboteur struct {
@@ -32,37 +32,37 @@ type Saboteur struct {
 	Huawei bool               // the cloud is Huawei's; else OUTSCALE, which names and refuses calls its own way
 	HangUp context.CancelFunc // of the run in progress
 
-	mu     sync.Mutex // never held while waiting
-	point  string
-	fault  string
-	counts map[string]int
-	trail  []string
-	struck int
-	dead   bool
+	mu       sync.Mutex // never held while waiting
+	point    string
+	fault    string
+	counts   map[string]int
+	trail    []string
+	injected int
+	dead     bool
 }
 
-// Strike arms the saboteur for a new run; an empty point only counts.
-func (s *Saboteur) Strike(point, fault string) {
+// Arm arms the saboteur for a new run; an empty point only counts.
+func (s *Saboteur) Arm(point, fault string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.point, s.fault, s.counts, s.trail, s.dead = point, fault, map[string]int{}, nil, false
 }
 
-// Trail returns the points passed since Strike.
+// Trail returns the points passed since Arm.
 func (s *Saboteur) Trail() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trail
 }
 
-// Struck tells how many faults have struck.
-func (s *Saboteur) Struck() int {
+// Injected tells how many faults were injected.
+func (s *Saboteur) Injected() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.struck
+	return s.injected
 }
 
-// Dead tells whether the process has died since Strike.
+// Dead tells whether the process has died since Arm.
 func (s *Saboteur) Dead() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +76,7 @@ func (s *Saboteur) die() {
 	s.HangUp()
 }
 
-// pass notes a call and returns the fault that is to strike it; empty: none.
+// pass notes a call and returns the fault that is to hit it; empty: none.
 func (s *Saboteur) pass(name string) (fault string, dead bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *Saboteur) pass(name string) (fault string, dead bool) {
 	if point != s.point {
 		return "", false
 	}
-	s.struck++
+	s.injected++
 	return s.fault, false
 }
 
@@ -104,7 +104,7 @@ func (s *Saboteur) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for _, known := range cloudFaults {
 		if known.name == fault {
-			return known.strike(s, req)
+			return known.inject(s, req)
 		}
 	}
 	return nil, fmt.Errorf("there is no fault %q of a cloud", fault)
@@ -140,13 +140,13 @@ func (s *Saboteur) Do(ctx context.Context, name string, do func() error) error {
 	}
 	for _, known := range otherFaults {
 		if known.name == fault {
-			return known.strike(ctx, s, do)
+			return known.inject(ctx, s, do)
 		}
 	}
 	return fmt.Errorf("there is no fault %q of %s", fault, name)
 }
 
-// FaultsAt names the faults that can strike at a point.
+// FaultsAt names the faults that can hit a point.
 func FaultsAt(point string) (names []string) {
 	if strings.HasPrefix(point, "cloud ") {
 		for _, fault := range cloudFaults {
@@ -201,7 +201,7 @@ func refusal(errorType string, outscale, huawei said) func(*Saboteur, *http.Requ
 
 var cloudFaults = []struct {
 	name   string
-	strike func(*Saboteur, *http.Request) (*http.Response, error)
+	inject func(*Saboteur, *http.Request) (*http.Response, error)
 }{
 	{"denied", refusal("AccessDenied", said{401, "7"}, said{403, "IAM.0002"})},
 	{"invalid", refusal("InvalidParameterValue", said{400, "4110"}, said{400, "IAM.0011"})},
@@ -252,7 +252,7 @@ var cloudFaults = []struct {
 
 var otherFaults = []struct {
 	name   string
-	strike func(ctx context.Context, s *Saboteur, do func() error) error
+	inject func(ctx context.Context, s *Saboteur, do func() error) error
 }{
 	{"an error", func(context.Context, *Saboteur, func() error) error { return ErrInjected }},
 	{"an error of what is done all the same", func(_ context.Context, _ *Saboteur, do func() error) error { return errors.Join(ErrInjected, do()) }},

@@ -13,7 +13,7 @@ import (
 // `make torture` sums up. Empty: none.
 const TotalsVariable = "CLOUDKEYS_TORTURE"
 
-// Total adds a line with how many schedules were played and how many faults struck.
+// Total adds a line with how many schedules were played and how many faults were injected.
 func Total(schedules, faults int) error {
 	return Figures(fmt.Sprintf("schedules=%d faults=%d", schedules, faults))
 }

@@ -54,8 +54,8 @@ type Admin interface {
 
 	// As returns a client that signs with another key of the account.
 	As(t *testing.T, accessKey string, secret provider.Secret) provider.Cloud
-	// Stranger returns a client of another account.
-	Stranger(t *testing.T) provider.Cloud
+	// OtherAccount returns a client of another account.
+	OtherAccount(t *testing.T) provider.Cloud
 	// MayActAs gives a user the right to see and manage everything.
 	MayActAs(user string)
 
@@ -171,11 +171,11 @@ func (t test) exists(id string, want bool) {
 }
 
 // hidden searches what is shown for any part of any secret.
-func (t test) hidden(shown ...any) {
+func (t test) hidden(view ...any) {
 	t.Helper()
 	var text strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-		fmt.Fprintf(&text, strings.Repeat(verb+" ", len(shown)), shown...)
+		fmt.Fprintf(&text, strings.Repeat(verb+" ", len(view)), view...)
 	}
 	for _, secret := range t.Admin.Secrets() {
 		for i := 0; i+8 <= len(secret); i++ {

@@ -149,7 +149,7 @@ var revocationTests = map[string]func(test){
 	"another account is not believed that a key is gone": func(t test) {
 		made := t.key(t.User)
 		settle()
-		err := t.Admin.Stranger(t.T).RevokeKey(t.Context(), made.Ref(t.ID))
+		err := t.Admin.OtherAccount(t.T).RevokeKey(t.Context(), made.Ref(t.ID))
 		if err == nil || provider.KindOf(err) == provider.KindNotFound {
 			t.Errorf("got %v", err)
 		}

@@ -170,7 +170,7 @@ var userTests = map[string]func(test){
 	"another account is not believed that a user is gone": func(t test) {
 		l := t.lease()
 		settle()
-		if err := t.Admin.Stranger(t.T).RemoveUser(t.Context(), l.ref); err == nil || provider.KindOf(err) == provider.KindNotFound {
+		if err := t.Admin.OtherAccount(t.T).RemoveUser(t.Context(), l.ref); err == nil || provider.KindOf(err) == provider.KindNotFound {
 			t.Errorf("got %v", err)
 		}
 		t.userGone(false)

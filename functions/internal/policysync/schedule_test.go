@@ -96,7 +96,7 @@ func newSyncScene(t *testing.T) *syncScene {
 // sync is one process of the function.
 func (s *syncScene) sync(t *testing.T, point, fault string) error {
 	t.Helper()
-	s.saboteur.Strike(point, fault)
+	s.saboteur.Arm(point, fault)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	s.saboteur.HangUp = cancel
@@ -131,7 +131,7 @@ func playSync(t *testing.T, point, fault string) (trail []string, struck int) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSyncScene(t)
 		_ = s.sync(t, point, fault)
-		if trail, struck = s.saboteur.Trail(), s.saboteur.Struck(); point != "" && struck != 1 {
+		if trail, struck = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && struck != 1 {
 			t.Error("the fault never struck: the calls before it differ from run to run")
 		}
 		s.vault.refreshed = nil

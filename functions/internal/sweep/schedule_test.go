@@ -93,7 +93,7 @@ func (s *sweepScene) inHuawei(t *testing.T) {
 func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepScene {
 	t.Helper()
 	s := &sweepScene{world: &world{cloud: cloudsim.New()}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
-	s.saboteur.Strike("", "")
+	s.saboteur.Arm("", "")
 	in(s, t)
 	s.job.Settings.Workers, s.job.Settings.MaxKeys = 1, 4 // the whole plan: one more would be refused
 	s.job.Ledger, s.job.Store = sabotaged{s.ledger, s.saboteur}, sabotaged{s.ledger, s.saboteur}
@@ -119,7 +119,7 @@ func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepSce
 // sweep is one process of the function.
 func (s *sweepScene) sweep(t *testing.T, point, fault string) {
 	t.Helper()
-	s.saboteur.Strike(point, fault)
+	s.saboteur.Arm(point, fault)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	s.saboteur.HangUp = cancel
@@ -151,7 +151,7 @@ func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault 
 	synctest.Test(t, func(t *testing.T) {
 		s := newSweepScene(t, in)
 		s.sweep(t, point, fault)
-		if trail, struck = s.saboteur.Trail(), s.saboteur.Struck(); point != "" && struck != 1 {
+		if trail, struck = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && struck != 1 {
 			t.Error("the fault never struck: the calls before it differ from run to run")
 		}
 		for range 3 { // the quarantine is a week

@@ -80,7 +80,7 @@ func (w conformance) As(t *testing.T, accessKey string, secret provider.Secret) 
 	return w.as(t, cloudsim.Credentials{AccessKey: accessKey, SecretKey: secret.Reveal()})
 }
 
-func (w conformance) Stranger(t *testing.T) provider.Cloud {
+func (w conformance) OtherAccount(t *testing.T) provider.Cloud {
 	return w.as(t, w.cloud.AddDomain("stranger").RootKey(), func(c *Config) { c.DomainID = "" })
 }
 

@@ -57,19 +57,19 @@ func New(tb testing.TB) *Judge {
 
 // Wrap judges every request on its way to next and every answer on its way back, and changes neither. Answers that the
 // simulated cloud marks as distorted are let through.
-func (j *Judge) Wrap(next http.RoundTripper) http.RoundTripper { return judged{j, next} }
+func (j *Judge) Wrap(next http.RoundTripper) http.RoundTripper { return checked{j, next} }
 
-type judged struct {
-	judge *Judge
-	next  http.RoundTripper
+type checked struct {
+	spec *Judge
+	next http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t judged) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	op := path.Base(r.URL.Path)
-	operation := t.judge.operation(op)
+	operation := t.spec.operation(op)
 	if operation == nil {
-		t.judge.tb.Errorf("%s %s: the API has no such call", r.Method, r.URL.Path)
+		t.spec.tb.Errorf("%s %s: the API has no such call", r.Method, r.URL.Path)
 		return t.next.RoundTrip(r)
 	}
 
@@ -77,12 +77,12 @@ func (t judged) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.judge.request(op, operation, body)
+	t.spec.request(op, operation, body)
 	response, err := t.next.RoundTrip(sent)
 	if err != nil {
 		return nil, err
 	}
-	t.judge.response(op, operation, response)
+	t.spec.response(op, operation, response)
 	return response, nil
 }
 

@@ -29,8 +29,8 @@ func NewHuawei(tb testing.TB) *HuaweiJudge { return &HuaweiJudge{tb} }
 func (j *HuaweiJudge) Wrap(next http.RoundTripper) http.RoundTripper { return judgedHuawei{j, next} }
 
 type judgedHuawei struct {
-	judge *HuaweiJudge
-	next  http.RoundTripper
+	spec *HuaweiJudge
+	next http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -44,14 +44,14 @@ func (t judgedHuawei) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = call.checkRequest(r, body)
 	}
 	if err != nil {
-		t.judge.tb.Errorf("%s %s: the request breaks the documentation: %v", r.Method, r.URL.Path, err)
+		t.spec.tb.Errorf("%s %s: the request breaks the documentation: %v", r.Method, r.URL.Path, err)
 	}
 	response, err := t.next.RoundTrip(sent)
 	if err != nil {
 		return nil, err
 	}
 	if call != nil {
-		t.judge.response(call, r, response)
+		t.spec.response(call, r, response)
 	}
 	return response, nil
 }
