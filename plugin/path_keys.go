@@ -24,10 +24,11 @@ func (b *backend) pathKeys() []*framework.Path {
 			Fields:       keysFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.pathKeysList,
-					Summary:      "List the keys that this mount has given out.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:    answersList(),
+					Callback:                  b.pathKeysList,
+					Summary:                   "List the keys that this mount has given out.",
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:                 answersList(),
+					ForwardPerformanceStandby: true, // a standby's ledger lags behind
 				},
 			},
 			HelpSynopsis: "List the keys that this mount has given out.",
@@ -42,10 +43,11 @@ func (b *backend) pathKeys() []*framework.Path {
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.pathKeyRead,
-					Summary:      "Read who was given a key, and until when.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:    answers(keyAnswer()),
+					Callback:                  b.pathKeyRead,
+					Summary:                   "Read who was given a key, and until when.",
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
+					Responses:                 answers(keyAnswer()),
+					ForwardPerformanceStandby: true, // a standby's ledger lags behind
 				},
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                  b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete),

@@ -318,10 +318,11 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 			Fields:       name,
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
-					Callback:     b.pathStaticCredsRead,
-					Summary:      "Read the current key of a static role.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:    answers(staticCredsAnswer()),
+					Callback:                  b.pathStaticCredsRead,
+					Summary:                   "Read the current key of a static role.",
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
+					Responses:                 answers(staticCredsAnswer()),
+					ForwardPerformanceStandby: true, // a standby may still know the key that a rotation has replaced
 				},
 			},
 			HelpSynopsis:    "Read the current key of a static role.",

@@ -34,6 +34,16 @@ var shared = map[string]bool{
 	"tidy": false, "tidy-status": false, "info": false, "metrics": false,
 }
 
+// forwarded are the reads that a standby leaves to the active node: those that need the ledger, the cloud or what the active node
+// has in memory, and keys that a rotation may just have replaced. The other reads are of configuration, which every node has.
+var forwarded = map[string]bool{
+	"creds/" + framework.GenericNameRegex("role"):          true,
+	staticCredsPrefix + framework.GenericNameRegex("name"): true,
+	"keys/" + framework.GenericNameRegex("access_key_id"):  true,
+	"check/" + framework.GenericNameRegex("account"):       true,
+	"keys/?$": true, "tidy-status": true, "metrics": true,
+}
+
 // pathRules are what every path must have, each with what an operator or a client would
 // miss without it.
 var pathRules = map[string]func(p *framework.Path) error{
@@ -92,6 +102,15 @@ var pathRules = map[string]func(p *framework.Path) error{
 						return fmt.Errorf("%s: %w", op, err)
 					}
 				}
+			}
+		}
+		return nil
+	},
+	"the reads of a standby that are the active node's, and no others": func(p *framework.Path) error {
+		for op, handler := range p.Operations {
+			read := op == logical.ReadOperation || op == logical.ListOperation
+			if forwards := handler.Properties().ForwardPerformanceStandby; read && forwards != forwarded[p.Pattern] {
+				return fmt.Errorf("a standby forwards the %s: %t", op, forwards)
 			}
 		}
 		return nil

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
@@ -23,9 +22,6 @@ const reapRetryMax = time.Hour
 // one whose cloud hangs uses up the tick for itself alone.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	b.tickStarted.Store(time.Now().UnixNano())
-	if !b.tendsLocalStorage() {
-		return nil
-	}
 	b.active.dropRolledBack()
 	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), tickBudget)
 	defer cancel()
@@ -69,13 +65,6 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 		b.reap(ctx, s, a),
 		b.reconcileIfDue(ctx, s, a),
 	)
-}
-
-// tendsLocalStorage tells whether this node looks after ledger, WAL and policies:
-// the active one of each cluster, performance secondaries included.
-func (b *backend) tendsLocalStorage() bool {
-	state := b.System().ReplicationState()
-	return !state.HasState(consts.ReplicationPerformanceStandby | consts.ReplicationDRSecondary)
 }
 
 // restOfTick is the time that is left for rolling back a WAL entry. Vault takes entries
