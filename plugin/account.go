@@ -10,16 +10,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
 	configPrefix = "config/"
-
-	defaultMaxRequestsPerSecond = 5
-	defaultRequestTimeout       = 15 * time.Second
-	defaultMaxRetries           = 3
 
 	// Below the least no request would end within its budget.
 	minRequestsPerSecond = 0.1
@@ -65,29 +61,28 @@ type accountConfig struct {
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
 	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
 
-	signIn  *signIn             // in place of a key, until one is made; never stored
-	observe func(provider.Kind) // is told how each call ends; never stored
+	signIn *signIn // in place of a key, until one is made; never stored
 }
 
 // newAccountConfig has the defaults.
 func newAccountConfig() *accountConfig {
 	return &accountConfig{
 		ExpiryGrace:          defaultExpiryGrace,
-		MaxRequestsPerSecond: defaultMaxRequestsPerSecond,
-		RequestTimeout:       defaultRequestTimeout,
-		MaxRetries:           defaultMaxRetries,
+		MaxRequestsPerSecond: clouds.DefaultPerSecond,
+		RequestTimeout:       clouds.DefaultTimeout,
+		MaxRetries:           clouds.DefaultMaxRetries,
 	}
 }
 
 // validate refuses what could not work, one clear sentence each.
 func (c *accountConfig) validate() error {
-	v, err := vendorOf(c.Provider)
+	cloud, err := clouds.Of(c.Provider)
 	if err != nil {
-		return err
+		return asUserError(err)
 	}
 	switch {
 	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
-		return mendable("access_key and secret_key are both needed%s", v.orSignIn())
+		return mendable("access_key and secret_key are both needed%s", orSignIn(cloud))
 	case c.TTL < 0 || c.MaxTTL < 0:
 		return mendable("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
@@ -103,19 +98,16 @@ func (c *accountConfig) validate() error {
 	case c.MaxRetries < 0 || c.MaxRetries > 10:
 		return mendable("max_retries is %d: give a value from 0 to 10", c.MaxRetries)
 	}
-	if err := v.checkAccount(c); err != nil {
-		return err
+	if err := cloud.CheckAccount(c.access()); err != nil {
+		return asUserError(err)
 	}
-	if _, err := transport.Base(c.tls()); err != nil {
-		return mendable("%s", err)
-	}
-	return v.checkUsernameTemplate(c.usernameTemplate())
+	return checkUsernameTemplate(cloud, c.usernameTemplate())
 }
 
 // setDefaults fills in what depends on the cloud.
 func (c *accountConfig) setDefaults() {
-	if v, err := vendorOf(c.Provider); err == nil {
-		c.Region = cmp.Or(c.Region, v.region)
+	if cloud, err := clouds.Of(c.Provider); err == nil {
+		c.Region = cmp.Or(c.Region, cloud.Region)
 	}
 }
 
@@ -124,8 +116,43 @@ func (c *accountConfig) usernameTemplate() string {
 	return cmp.Or(c.UsernameTemplate, defaultUsernameTemplate)
 }
 
-func (c *accountConfig) tls() transport.TLS {
-	return transport.TLS{CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey}
+// access is what the cloud's client is made of.
+func (c *accountConfig) access() provider.Config {
+	config := provider.Config{
+		Provider: c.Provider, AccessKey: c.AccessKey, SecretKey: provider.Secret(c.SecretKey),
+		Region: c.Region, Endpoint: c.Endpoint, DomainID: c.domainID(), Signature: c.Signature,
+		TLS:     provider.TLS{CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
+		Timeout: c.RequestTimeout, MaxRetries: c.MaxRetries, PerSecond: c.MaxRequestsPerSecond,
+	}
+	if c.signIn != nil {
+		config.AccessKey, config.SecretKey = "", ""
+		config.Login, config.Password = c.signIn.login, c.signIn.password
+	}
+	return config
+}
+
+// domainID is the account's id, as given or as the cloud has told it, where requests name it.
+func (c *accountConfig) domainID() string {
+	if cloud, err := clouds.Of(c.Provider); err == nil && cloud.NamesAccount {
+		return cmp.Or(c.DomainID, c.AccountID)
+	}
+	return c.DomainID
+}
+
+// signature is how requests are signed; empty where the cloud knows one way alone.
+func (c *accountConfig) signature() string {
+	if cloud, err := clouds.Of(c.Provider); err == nil && cloud.Signature != "" {
+		return cmp.Or(c.Signature, cloud.Signature)
+	}
+	return ""
+}
+
+// orSignIn is the other way to a key, where the cloud has one.
+func orSignIn(cloud clouds.Cloud) string {
+	if !cloud.SignsIn {
+		return ""
+	}
+	return ", or login and password to make them"
 }
 
 // nextRotation is when the key is replaced by itself; zero: never.
@@ -160,7 +187,7 @@ func (c *accountConfig) isOf(identified *accountConfig) bool {
 type account struct {
 	name   string
 	config *accountConfig
-	vendor vendor
+	kind   clouds.Cloud // what is known of the cloud before it is called
 	cloud  provider.Cloud
 
 	next     nextLooks
@@ -198,7 +225,7 @@ func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
 // checkOwnIdentity guards the engine's own identity from roles: leases on it can
 // extend themselves, and delete the engine's key.
 func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []string) error {
-	if a.config.AllowRootIdentity && a.vendor.leasesItself {
+	if a.config.AllowRootIdentity && a.kind.LeasesOwnIdentity {
 		return nil
 	}
 	if len(users) == 0 {
@@ -220,7 +247,7 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []stri
 
 // orAllowIt is the other way out of a refusal, where the cloud leaves one.
 func (a *account) orAllowIt() string {
-	if !a.vendor.leasesItself {
+	if !a.kind.LeasesOwnIdentity {
 		return ""
 	}
 	return ", or set allow_root_identity=true in config/" + a.name
@@ -231,7 +258,7 @@ func (a *account) warnings(view *policyView) []string {
 	config := a.config
 	var warnings []string
 	if view.None && config.MaxTTL == 0 {
-		warnings = append(warnings, fmt.Sprintf("%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, which bounds every lease of the account", a.vendor.title))
+		warnings = append(warnings, fmt.Sprintf("%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, which bounds every lease of the account", a.kind.Title))
 	}
 	if !config.KeyExpires.IsZero() {
 		next := config.nextRotation()

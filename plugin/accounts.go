@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -27,7 +28,7 @@ func newAccounts() *simplelru.LRU[string, *account] {
 }
 
 // opener makes the client of an account.
-type opener func(*accountConfig) (provider.Cloud, error)
+type opener func(provider.Config) (provider.Cloud, error)
 
 // account returns the named account. Its client is made at first use and kept
 // until the configuration changes: it holds the account's pace and the memory
@@ -67,17 +68,17 @@ func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name str
 
 // openAccount makes the client of a configuration.
 func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
-	v, err := vendorOf(config.Provider)
+	kind, err := clouds.Of(config.Provider)
+	if err != nil {
+		return nil, asUserError(err)
+	}
+	access := config.access()
+	access.UserAgent, access.Observe = userAgent(b.build), b.metrics.observer(name)
+	cloud, err := b.open(access)
 	if err != nil {
 		return nil, err
 	}
-	watched := *config
-	watched.observe = b.metrics.observer(name)
-	cloud, err := b.open(&watched)
-	if err != nil {
-		return nil, err
-	}
-	return &account{name: name, config: config, vendor: v, cloud: cloud}, nil
+	return &account{name: name, config: config, kind: kind, cloud: cloud}, nil
 }
 
 // storeAccount writes a configuration and forgets the client made from the old

@@ -20,7 +20,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // operationPrefix begins every operation id in Vault's OpenAPI description.
@@ -79,7 +81,8 @@ type backend struct {
 
 // Factory returns a logical.Factory for a build.
 func Factory(build Build) logical.Factory {
-	return factory(build, openCloud(userAgent(build)))
+	shared := clouds.NewOpener()
+	return factory(build, func(c provider.Config) (provider.Cloud, error) { return shared.Open(c) })
 }
 
 // factory also takes the way to open a cloud, which tests replace.

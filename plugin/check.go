@@ -114,7 +114,7 @@ func (c *checkup) checkCaller(ctx context.Context) {
 			"write a key of the latter to config/"+c.account.name)
 	}
 	if who.Identity.Kind == provider.IdentityUnknown {
-		c.warning("the engine cannot find out which user its key belongs to", c.account.vendor.findsItself)
+		c.warning("the engine cannot find out which user its key belongs to", c.account.kind.FindsItself)
 	}
 }
 
@@ -137,7 +137,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 		c.warning("the account's access policy is unknown ("+c.policy.Problem+")", "permit the call ReadApiAccessPolicy to the engine's user, "+
 			"or leases may ask for more than the policy allows")
 	case c.policy.None && c.account.config.MaxTTL == 0:
-		c.warning(c.account.vendor.title+" sets no limit to the life of access keys, and ends none by itself",
+		c.warning(c.account.kind.Title+" sets no limit to the life of access keys, and ends none by itself",
 			"set max_ttl in config/"+c.account.name+", which bounds every lease of the account")
 	case c.policy.None:
 	case c.policy.Policy.MaxKeyLifetime == 0:
@@ -266,7 +266,7 @@ func (c *checkup) failed(ctx context.Context, err error) {
 	switch kind := refused.Kind; {
 	case kind == provider.KindDenied:
 		c.failure(fmt.Sprintf("permission missing: the engine's key may not call %s (%s)", refused.Op, err),
-			"permit "+c.account.vendor.permission(refused.Op)+" to its user, or check the account's API access rules")
+			"permit "+c.account.kind.Permission(refused.Op)+" to its user, or check the account's API access rules")
 	case kind == provider.KindKeyRefused, kind == provider.KindKeyUnclear:
 		c.lost = true
 		c.failure("the cloud does not accept the engine's own key ("+err.Error()+")",

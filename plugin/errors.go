@@ -25,6 +25,14 @@ func mendable(format string, args ...any) error {
 	return &mendableError{message: fmt.Sprintf(format, args...)}
 }
 
+// asUserError marks an error of what somebody has written, which names what to correct.
+func asUserError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &mendableError{message: err.Error()}
+}
+
 // respond turns an error into what Vault is to answer: a logical.ErrorResponse
 // for what can be mended, a Go error for the rest.
 func respond(err error) (*logical.Response, error) {

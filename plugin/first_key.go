@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 const (
@@ -51,13 +51,30 @@ func (c *accountConfig) takeSignIn(data *framework.FieldData) error {
 		return mendable("login and password are both needed")
 	case given("access_key") != "" || given("secret_key") != "":
 		return mendable("give either access_key and secret_key, or login and password with which the engine makes a key for itself")
-	case !signsIn(c.Provider):
+	case !c.signsIn():
 		return mendable("provider %q makes no key with login and password: give access_key and secret_key", c.Provider)
 	case !data.Get("verify").(bool):
 		return mendable("login and password make a key, which is always tried: leave out verify=false")
 	}
 	c.signIn = &signIn{login: provider.Secret(login), password: provider.Secret(password)}
 	return nil
+}
+
+// signsIn tells whether a login can make the engine's own key; a cloud that is not known is
+// refused elsewhere.
+func (c *accountConfig) signsIn() bool {
+	cloud, err := clouds.Of(c.Provider)
+	return err != nil || cloud.SignsIn
+}
+
+// endpoint is where the account is called.
+func (c *accountConfig) endpoint() (string, error) {
+	cloud, err := clouds.Of(c.Provider)
+	if err != nil {
+		return "", asUserError(err)
+	}
+	endpoint, err := cloud.Endpoint(c.Region, c.Endpoint)
+	return endpoint, asUserError(err)
 }
 
 // firstKey is the entry of a key that is being made with login and password. It holds
@@ -93,7 +110,7 @@ func (k firstKey) pending() pendingKey { return pendingKey{Account: k.Account, L
 // A failure up to (3) deletes the key at once, with login and password. One at (4) does
 // not: the write may have been stored all the same.
 func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
-	byLogin, err := b.open(config)
+	byLogin, err := b.open(config.access())
 	if err != nil {
 		return nil, mendable("%s", err)
 	}
@@ -105,9 +122,9 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := outscale.Endpoint(config.Region, config.Endpoint)
+	endpoint, err := config.endpoint()
 	if err != nil {
-		return nil, mendable("%s", err)
+		return nil, err
 	}
 	first := firstKey{Account: name, Endpoint: endpoint, Label: keylabel.New(instance, keylabel.KindRoot).String(), Started: time.Now(), Expires: expires}
 	if err := save(ctx, s, first.path(), first); err != nil {
@@ -317,10 +334,10 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 
 // mayList tells whether an account's key can list a first key, if both are of one identity.
 func (a *account) mayList(first firstKey) bool {
-	if !a.vendor.signsIn {
+	if !a.kind.SignsIn {
 		return false
 	}
-	endpoint, err := outscale.Endpoint(a.config.Region, a.config.Endpoint)
+	endpoint, err := a.config.endpoint()
 	return err == nil && endpoint == first.Endpoint
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -131,18 +130,4 @@ func newFleet(t *testing.T, accounts int) *testVault {
 		v.write("config/"+fleetName(i), append(v.accountFields(), "verify=false")...)
 	}
 	return v
-}
-
-func TestAccountsWithTheSameCertificatesShareTheirConnections(t *testing.T) {
-	pools := newConnectionPools()
-	one, err := pools.of(transport.TLS{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if another, _ := pools.of(transport.TLS{}); another != one {
-		t.Error("two pools for the same certificates")
-	}
-	if _, err := pools.of(transport.TLS{CACert: "no PEM"}); err == nil {
-		t.Error("a pool that trusts nothing that was said")
-	}
 }

@@ -52,7 +52,7 @@ func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry
 // (OUTSCALE may take 15 seconds more to apply them). A failure after (2) removes the user
 // at once; if that fails too, the WAL entry stays and the rollback tries again.
 func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan issuePlan) (recordedKey, error) {
-	name, err := i.account.vendor.makeUsername(i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
+	name, err := makeUsername(i.account.kind, i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
 	if err != nil {
 		return recordedKey{}, err
 	}

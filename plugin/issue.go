@@ -290,7 +290,7 @@ func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan f
 // refuseOwnIdentity compares names once more at issue: the account may have got
 // another key since the role was written.
 func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
-	if a.config.AllowRootIdentity && a.vendor.leasesItself {
+	if a.config.AllowRootIdentity && a.kind.LeasesOwnIdentity {
 		return nil
 	}
 	for _, user := range role.UserNames {

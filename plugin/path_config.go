@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -343,7 +344,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 // configFields are what config/<account> accepts.
 func configFields() map[string]*framework.FieldSchema {
 	var providers []any
-	for _, name := range vendorNames() {
+	for _, name := range clouds.Names() {
 		providers = append(providers, name)
 	}
 	return map[string]*framework.FieldSchema{
@@ -379,7 +380,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Id of the account (huawei), for a key that may not look it up. Default: what the cloud says.",
 		},
 		"signature": {
-			Type: framework.TypeString, AllowedValues: []any{signatureSDK, signatureOTC},
+			Type: framework.TypeString, AllowedValues: []any{clouds.SignatureSDK, clouds.SignatureOTC},
 			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the Open Telekom Cloud family. Default: sdk.",
 		},
 		"ca_cert":     {Type: framework.TypeString, Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's."},
@@ -398,14 +399,14 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "How long a key may outlive its lease in the cloud, as room for the revocation.",
 		},
 		"max_requests_per_second": {
-			Type: framework.TypeFloat, Default: float64(defaultMaxRequestsPerSecond),
+			Type: framework.TypeFloat, Default: float64(clouds.DefaultPerSecond),
 			Description: "Most calls a second to the cloud. It is lowered for a while when the cloud throttles.",
 		},
 		"request_timeout": {
-			Type: framework.TypeDurationSecond, Default: int(defaultRequestTimeout / time.Second),
+			Type: framework.TypeDurationSecond, Default: int(clouds.DefaultTimeout / time.Second),
 			Description: "Longest time that one attempt of a call may take.",
 		},
-		"max_retries": {Type: framework.TypeInt, Default: defaultMaxRetries, Description: "How often a call that the cloud surely did not carry out is tried again."},
+		"max_retries": {Type: framework.TypeInt, Default: clouds.DefaultMaxRetries, Description: "How often a call that the cloud surely did not carry out is tried again."},
 		"rotation_period": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 )
 
 func (b *backend) pathInfo() []*framework.Path {
@@ -47,7 +49,7 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 		"commit":      commit,
 		"go_version":  goVersion,
 		"vault_sdk":   sdk,
-		"providers":   vendorNames(),
+		"providers":   clouds.Names(),
 		"instance_id": stored.ID,
 	}}, nil
 }

@@ -103,7 +103,7 @@ func (b *backend) policyResponse(a *account, view *policyView) *logical.Response
 		"limited_by":                        view.limitedBy(by),
 	}}
 	if view.None {
-		resp.AddWarning(a.vendor.title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
+		resp.AddWarning(a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
 	}
 	return resp
 }

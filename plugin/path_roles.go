@@ -141,8 +141,8 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
-	if err := a.vendor.checkRoleOf(role); err != nil {
-		return nil, err
+	if err := a.kind.CheckRole(role.spec()); err != nil {
+		return nil, asUserError(err)
 	}
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (b *backend) checkUsers(ctx context.Context, a *account, name string, role 
 	case credentialSession:
 		return a.checkSession(role)
 	case credentialIAMUser:
-		_, err := a.vendor.makeUsername(a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
+		_, err := makeUsername(a.kind, a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
 		return err
 	default:
 		return b.checkOwnIdentity(ctx, a, role.UserNames)

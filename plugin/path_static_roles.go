@@ -281,8 +281,8 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err != nil {
 		return err
 	}
-	if err := a.vendor.checkUserName("user_name", role.UserName); err != nil {
-		return err
+	if err := a.kind.CheckUserName("user_name", role.UserName); err != nil {
+		return asUserError(err)
 	}
 	own, err := a.owns(ctx, role.UserName)
 	if err != nil {

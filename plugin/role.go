@@ -4,18 +4,15 @@
 package cloudkeys
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -26,7 +23,7 @@ const (
 	defaultAccount = "default"
 
 	// credentialAccessKey leases keys of identities that exist.
-	credentialAccessKey = "access_key"
+	credentialAccessKey = clouds.AccessKey
 )
 
 var credentialTypes = []string{credentialAccessKey, credentialIAMUser, credentialSession}
@@ -219,17 +216,22 @@ func limitSource(by limit) string {
 
 const (
 	// credentialIAMUser leases keys of users made for one lease each.
-	credentialIAMUser = "iam_user"
-
-	// maxPolicyDocument is in characters that are no white space. OUTSCALE documents it
-	// for managed policies (CreatePolicy).
-	maxPolicyDocument = 5120
+	credentialIAMUser = clouds.IAMUser
 
 	// maxRights bounds the cloud calls of an issue, which pass the account's pacer.
 	maxRights = 20
 
 	defaultUserPath = "/"
 )
+
+// spec is what the cloud must know of the role.
+func (r *roleEntry) spec() clouds.Role {
+	return clouds.Role{
+		CredentialType: r.CredentialType, UserNames: r.UserNames,
+		UserPath: r.UserPath, PolicyORNs: r.PolicyORNs, PolicyDocument: r.PolicyDocument, Groups: r.Groups,
+		AgencyName: r.AgencyName, SessionPolicy: r.SessionPolicy,
+	}
+}
 
 // rights are those of the role's users.
 func (r *roleEntry) rights() provider.Rights {
@@ -271,77 +273,6 @@ func (r *roleEntry) validateRights() error {
 		return mendable("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", n, maxRights)
 	}
 	return nil
-}
-
-func checkEach(field string, values []string, check func(string) error) error {
-	for i, value := range values {
-		if err := check(value); err != nil {
-			return mendable("%s: %s", field, err)
-		}
-		if slices.Contains(values[:i], value) {
-			return mendable("%s holds %q twice", field, value)
-		}
-	}
-	return nil
-}
-
-// policyStatement is a part of a policy document as OUTSCALE's guide describes it ("EIM
-// Policy Elements"). Its names are case sensitive, which encoding/json's are not.
-type policyStatement map[string]json.RawMessage
-
-// checkPolicyDocument holds a document against the guide. The document itself is kept as
-// it was given.
-func checkPolicyDocument(text string) error {
-	visible := 0
-	for _, r := range text {
-		if !unicode.IsSpace(r) {
-			visible++
-		}
-	}
-	if visible > maxPolicyDocument {
-		return fmt.Errorf("it has %d characters without white space, and OUTSCALE takes %d: use a managed policy and policy_orns", visible, maxPolicyDocument)
-	}
-	var document map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &document); err != nil || document == nil {
-		return errors.New(`it is not a JSON object, such as {"Statement": [{"Effect": "Allow", "Action": ["api:Read*"], "Resource": ["*"]}]}`)
-	}
-	var statements []policyStatement
-	if err := json.Unmarshal(document["Statement"], &statements); err != nil || len(statements) == 0 {
-		return errors.New("it has no list Statement with at least one statement")
-	}
-	for i, s := range statements {
-		if err := s.check(); err != nil {
-			return fmt.Errorf("statement %d %w", i+1, err)
-		}
-	}
-	return nil
-}
-
-func (s policyStatement) check() error {
-	if effect := string(bytes.TrimSpace(s["Effect"])); effect != `"Allow"` && effect != `"Deny"` {
-		return errors.New(`has no Effect, which is "Allow" or "Deny"`)
-	}
-	_, action := s["Action"]
-	_, notAction := s["NotAction"]
-	switch {
-	case action == notAction:
-		return errors.New("needs either Action or NotAction")
-	case action && !s.listsTexts("Action"):
-		return errors.New(`has an Action that is not a list of texts, such as ["api:Read*"]`)
-	case notAction && !s.listsTexts("NotAction"):
-		return errors.New(`has a NotAction that is not a list of texts, such as ["api:Read*"]`)
-	case !s.listsTexts("Resource"):
-		return errors.New(`has no Resource, which is a list of texts, such as ["*"]`)
-	}
-	return nil
-}
-
-func (s policyStatement) listsTexts(element string) bool {
-	var texts []string
-	if err := json.Unmarshal(s[element], &texts); err != nil || len(texts) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(texts, func(text string) bool { return strings.TrimSpace(text) == "" })
 }
 
 // powerless warns of a role whose users may do nothing.

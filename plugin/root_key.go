@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -118,7 +119,7 @@ func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *acc
 func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recordedKey) (*accountConfig, error) {
 	config := *a.config
 	config.AccessKey, config.SecretKey = key.ID, key.Secret.Reveal()
-	own, err := b.tryNewKey(ctx, a.vendor, &config)
+	own, err := b.tryNewKey(ctx, a.kind, &config)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +134,8 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 
 // tryNewKey has a new key sign a call. Where the cloud does not know it everywhere at once, it is
 // tried a few times, each time by a client of its own: the one before remembers the refusal.
-func (b *backend) tryNewKey(ctx context.Context, v vendor, config *accountConfig) (own provider.Key, err error) {
-	for _, pause := range append([]time.Duration{0}, v.settling...) {
+func (b *backend) tryNewKey(ctx context.Context, kind clouds.Cloud, config *accountConfig) (own provider.Key, err error) {
+	for _, pause := range append([]time.Duration{0}, kind.Settling...) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -220,7 +221,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return nil
 	}
 	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.vendor.settlingTime())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.kind.SettlingTime())
 	defer cancel()
 	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
 		return fmt.Errorf("rotating the engine's own key of account %q, which %s: %w", a.name, a.config.keyEnds(), err)

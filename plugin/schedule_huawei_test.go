@@ -6,8 +6,8 @@ package cloudkeys
 import (
 	"slices"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/faulttest"
 )
 
@@ -18,7 +18,7 @@ func huaweiOperations() []operation {
 
 func faultyHuawei() *faultyCloud {
 	return &faultyCloud{
-		name:      huawei.Name,
+		name:      clouds.Huawei,
 		mount:     newHuaweiVault,
 		neverEnds: true,
 		configure: func(s *scene) {
@@ -43,13 +43,13 @@ func faultyHuawei() *faultyCloud {
 		users:      (*testVault).userLabels,
 		operations: huaweiOperations(),
 		sign: func(s *scene, data map[string]any) error {
-			config := huaweiConfig(newAccountConfig(), "test", s.live)
+			config := s.liveAccess(clouds.Huawei)
 			config.Region, config.DomainID = "ap-southeast-1", s.domain.ID()
 			config.AccessKey, config.SecretKey = data["access_key"].(string), provider.Secret(data["secret_key"].(string))
 			if token, ok := data["security_token"].(string); ok {
 				config.SecurityToken = provider.Secret(token)
 			}
-			client, err := huawei.New(config)
+			client, err := clouds.Open(config)
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -88,10 +89,10 @@ func faultyOutscale() *faultyCloud {
 		users:      (*testVault).userLabels,
 		operations: outscaleOperations(),
 		sign: func(s *scene, data map[string]any) error {
-			config := outscaleConfig(newAccountConfig(), "test", s.live)
+			config := s.liveAccess(clouds.Outscale)
 			config.Region, config.Endpoint = testRegion, testEndpoint
 			config.AccessKey, config.SecretKey = data["access_key"].(string), provider.Secret(data["secret_key"].(string))
-			client, err := outscale.New(config)
+			client, err := clouds.Open(config)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 const (
@@ -176,4 +178,13 @@ func (s *scene) end(ctx context.Context, l *testLease) {
 func (s *scene) ask(ctx context.Context, op logical.Operation, path string, fields ...string) {
 	s.t.Helper()
 	_, _ = s.request(ctx, op, path, fields...)
+}
+
+// liveAccess calls a cloud past the faults.
+func (s *scene) liveAccess(cloud string) provider.Config {
+	config := newAccountConfig()
+	config.Provider = cloud
+	access := config.access()
+	access.Base = s.live
+	return access
 }

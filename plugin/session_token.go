@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 // maxSessionName is how long the name of a session may be.
@@ -58,7 +58,7 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 	}
 	cloud, ok := o.account.cloud.(provider.Sessions)
 	if !ok {
-		return nil, mendable("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name, o.account.vendor.title, o.roleName)
+		return nil, mendable("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name, o.account.kind.Title, o.roleName)
 	}
 	return cloud, nil
 }
@@ -76,7 +76,7 @@ func (b *backend) planSession(o sessionOrder) (issuePlan, error) {
 
 // sessionName is what the cloud's audit log shows: the role, and who asked.
 func (o sessionOrder) sessionName(displayName string) string {
-	name := o.account.vendor.users.other.ReplaceAllString("vault-"+o.roleName+"-"+displayName, "-")
+	name := o.account.kind.CleanName("vault-" + o.roleName + "-" + displayName)
 	return name[:min(len(name), maxSessionName)]
 }
 
@@ -120,11 +120,13 @@ func explainSession(o sessionOrder, err error) error {
 
 const (
 	// credentialSession leases temporary keys, which end by themselves.
-	credentialSession = "session_token"
+	credentialSession = clouds.SessionToken
+)
 
-	// What Huawei Cloud gives, the one cloud that has sessions.
-	minSession = huawei.MinSession
-	maxSession = huawei.MaxSession
+// What a cloud gives that has sessions. No role names its cloud, and only one has them.
+const (
+	minSession = clouds.MinSession
+	maxSession = clouds.MaxSession
 )
 
 // validateSession refuses what a session cannot have.
@@ -141,9 +143,6 @@ func (r *roleEntry) validateSession() error {
 		return mendable("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
 	case r.AgencyDomain != "" && r.AgencyName == "":
 		return mendable("agency_domain goes with agency_name: name the agency")
-	}
-	if err := huawei.CheckSession(minSession, r.SessionPolicy); err != nil {
-		return mendable("session_policy: %s", err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/helper/template"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 )
 
 // defaultUsernameTemplate makes names of 47 characters at most, which every cloud takes: a name
@@ -22,36 +24,36 @@ type usernameData struct {
 // makeUsername renders a template, and refuses what the cloud would. Display names of tokens
 // have other characters than it allows, after the mail address or path that somebody logged in
 // with.
-func (v vendor) makeUsername(text string, data usernameData) (string, error) {
+func makeUsername(cloud clouds.Cloud, text string, data usernameData) (string, error) {
 	parsed, err := template.NewTemplate(template.Template(text))
 	if err != nil {
 		return "", mendable("username_template cannot be read: %s", err)
 	}
-	data.RoleName = v.users.other.ReplaceAllString(data.RoleName, "-")
-	data.DisplayName = v.users.other.ReplaceAllString(data.DisplayName, "-")
+	data.RoleName = cloud.CleanName(data.RoleName)
+	data.DisplayName = cloud.CleanName(data.DisplayName)
 	name, err := parsed.Generate(data)
 	if err != nil {
 		return "", mendable("username_template cannot be used: %s", err)
 	}
-	if !v.users.pattern.MatchString(name) {
+	if cloud.CheckUserName("", name) != nil {
 		return "", mendable("username_template makes the user name %q of %d characters: %s are allowed. "+
-			"Shorten parts of it, as in {{ .DisplayName | truncate 20 }}", name, len(name), v.users.text)
+			"Shorten parts of it, as in {{ .DisplayName | truncate 20 }}", name, len(name), cloud.UserNameRule())
 	}
 	return name, nil
 }
 
 // checkUsernameTemplate tries a template twice. One that makes the same name again could
 // give out one key alone, and would take the second for somebody else's user.
-func (v vendor) checkUsernameTemplate(text string) error {
+func checkUsernameTemplate(cloud clouds.Cloud, text string) error {
 	if err := boundTemplate(text); err != nil {
 		return err
 	}
 	sample := usernameData{RoleName: "example", DisplayName: "token-example"}
-	first, err := v.makeUsername(text, sample)
+	first, err := makeUsername(cloud, text, sample)
 	if err != nil {
 		return err
 	}
-	second, err := v.makeUsername(text, sample)
+	second, err := makeUsername(cloud, text, sample)
 	if err != nil {
 		return err
 	}

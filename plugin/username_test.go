@@ -6,6 +6,8 @@ package cloudkeys
 import (
 	"strings"
 	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 )
 
 func TestMakeUsername(t *testing.T) {
@@ -14,7 +16,7 @@ func TestMakeUsername(t *testing.T) {
 	t.Run("the default fits however long the role's name is, and differs each time", func(t *testing.T) {
 		seen := map[string]bool{}
 		for range 100 {
-			name, err := outscaleVendor().makeUsername(defaultUsernameTemplate, data)
+			name, err := makeUsername(cloudNamed(t, clouds.Outscale), defaultUsernameTemplate, data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -26,14 +28,14 @@ func TestMakeUsername(t *testing.T) {
 	})
 
 	t.Run("characters of a display name that the cloud does not take become hyphens", func(t *testing.T) {
-		name, err := outscaleVendor().makeUsername("{{ .DisplayName | truncate 40 }}", data)
+		name, err := makeUsername(cloudNamed(t, clouds.Outscale), "{{ .DisplayName | truncate 40 }}", data)
 		if err != nil || name != "ldap-Jos--M-ller-ops" {
 			t.Errorf("got %q, %v", name, err)
 		}
 	})
 
 	t.Run("a name that is too long is refused and never cut", func(t *testing.T) {
-		_, err := outscaleVendor().makeUsername("{{ .RoleName }}-{{ random 20 }}", data)
+		_, err := makeUsername(cloudNamed(t, clouds.Outscale), "{{ .RoleName }}-{{ random 20 }}", data)
 		if err == nil {
 			t.Fatal("accepted")
 		}
@@ -65,7 +67,7 @@ func TestCheckUsernameTemplate(t *testing.T) {
 		"randomness in upper and lower alone": {"{{ .RoleName | uppercase }}", "twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := outscaleVendor().checkUsernameTemplate(test.template)
+			err := checkUsernameTemplate(cloudNamed(t, clouds.Outscale), test.template)
 			if test.says == "" {
 				if err != nil {
 					t.Error(err)

@@ -207,7 +207,7 @@ func TestUserRefusals(t *testing.T) {
 		if err != nil || len(pending) == 0 {
 			t.Fatalf("%d WAL entries, %v", len(pending), err)
 		}
-		cloud, err := v.backend.open(v.accountConfig())
+		cloud, err := v.backend.open(v.accountConfig().access())
 		if err != nil {
 			t.Fatal(err)
 		}

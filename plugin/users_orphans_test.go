@@ -18,7 +18,7 @@ import (
 func TestUserOrphans(t *testing.T) {
 	orphan := func(v *testVault, name, instance string) {
 		v.t.Helper()
-		cloud, err := v.backend.open(v.accountConfig())
+		cloud, err := v.backend.open(v.accountConfig().access())
 		if err != nil {
 			v.t.Fatal(err)
 		}

@@ -12,9 +12,9 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -57,9 +57,10 @@ func TestUserLease(t *testing.T) {
 		"the leased key may do what the policies allow and nothing else": func(t *testing.T, v *testVault) {
 			v.configureUsers()
 			l := v.lease("job")
-			config := outscaleConfig(v.accountConfig(), "test", v.base)
+			config := v.accountConfig().access()
+			config.Base = v.base
 			config.AccessKey, config.SecretKey = l.AccessKey(), provider.Secret(l.Data["secret_key"].(string))
-			client, err := outscale.New(config)
+			client, err := clouds.Open(config)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,10 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -71,14 +70,9 @@ func inBothClouds(t *testing.T, tests map[string]func(t *testing.T, v *testVault
 
 // openSimulated is the opener of the shipped plugin, but for the network. Without a base it is
 // the shipped one.
-func (v *testVault) openSimulated(c *accountConfig) (provider.Cloud, error) {
-	if v.base == nil {
-		return openCloud("test")(c)
-	}
-	if c.Provider == huawei.Name {
-		return huawei.New(huaweiConfig(c, "test", v.base))
-	}
-	return outscale.New(outscaleConfig(c, "test", v.base))
+func (v *testVault) openSimulated(c provider.Config) (provider.Cloud, error) {
+	c.Base = v.base
+	return clouds.Open(c)
 }
 
 // op is the present cloud's name of a call of OUTSCALE.
@@ -253,4 +247,14 @@ func without(t *testing.T, tests map[string]func(t *testing.T, v *testVault), na
 		delete(rest, name)
 	}
 	return rest
+}
+
+// cloudNamed is what is known of a cloud.
+func cloudNamed(t *testing.T, name string) clouds.Cloud {
+	t.Helper()
+	cloud, err := clouds.Of(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cloud
 }

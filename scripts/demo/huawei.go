@@ -13,8 +13,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
@@ -117,7 +117,8 @@ func (d *demo) leaseHuawei(ctx context.Context) error {
 
 // showOwn asks the cloud for the key that signs, as every user may.
 func (d *demo) showOwn(ctx context.Context, lease *api.Secret) error {
-	client, err := huawei.New(huawei.Config{
+	client, err := clouds.Open(provider.Config{
+		Provider:  clouds.Huawei,
 		AccessKey: fmt.Sprint(lease.Data["access_key"]), SecretKey: provider.Secret(fmt.Sprint(lease.Data["secret_key"])),
 		Region: huaweiRegion, Endpoint: d.cloud.base, DomainID: d.cloud.domain.ID(), Timeout: 15 * time.Second, PerSecond: 5,
 	})

@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 const hwKeys = "/v3.0/OS-CREDENTIAL/credentials"
@@ -19,29 +19,34 @@ const hwKeys = "/v3.0/OS-CREDENTIAL/credentials"
 // hwCloud makes the calls of Huawei's IAM.
 type hwCloud struct {
 	sender
-	config   huawei.Config
+	kind     clouds.Cloud
+	config   provider.Config
 	endpoint string
 	session  *session
 }
 
-func newHuawei(c huawei.Config) (*session, error) {
+func newHuawei(c provider.Config) (*session, error) {
 	if c.Region == "" {
 		return nil, errors.New("HUAWEICLOUD_SDK_REGION (or HW_REGION_NAME) is empty: name a region of the account, such as ap-southeast-1")
 	}
-	client, err := huawei.New(c)
+	kind, err := clouds.Of(c.Provider)
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := huawei.Endpoint(c.Region, c.Endpoint)
+	client, err := clouds.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := kind.Endpoint(c.Region, c.Endpoint)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{cloud: client, title: "Huawei Cloud"}
-	h := &hwCloud{sender: sender{base: c.Base, pace: 300 * time.Millisecond}, config: c, endpoint: endpoint, session: s}
+	h := &hwCloud{kind: kind, sender: sender{base: c.Base, pace: 300 * time.Millisecond}, config: c, endpoint: endpoint, session: s}
 	s.raw, s.questions = h, h.questions
 	s.otherwise = func() error {
-		c.Dialect = huawei.DialectCredential
-		other, err := huawei.New(c)
+		c.Signature = clouds.SignatureOTC
+		other, err := clouds.Open(c)
 		if err == nil {
 			h.config, s.cloud = c, other
 		}
@@ -51,19 +56,19 @@ func newHuawei(c huawei.Config) (*session, error) {
 }
 
 // with signs as another key, or otherwise.
-func (h *hwCloud) with(change func(*huawei.Config)) *hwCloud {
+func (h *hwCloud) with(change func(*provider.Config)) *hwCloud {
 	other := *h
 	change(&other.config)
 	return &other
 }
 
 func (h *hwCloud) as(k key) *hwCloud {
-	return h.with(func(c *huawei.Config) { c.AccessKey, c.SecretKey = k.id, k.secret })
+	return h.with(func(c *provider.Config) { c.AccessKey, c.SecretKey = k.id, k.secret })
 }
 
 // call makes one call in the account's name; an empty domain names none.
 func (h *hwCloud) call(ctx context.Context, domain, method, path string, body any) (answer, error) {
-	sign, err := huawei.Signer(h.config)
+	sign, err := h.kind.Signer(h.config)
 	if err != nil {
 		return answer{}, err
 	}

@@ -8,9 +8,9 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 // questions are those that Huawei Cloud's documentation leaves open.
@@ -116,17 +116,17 @@ func (h *hwCloud) withoutDomain(ctx context.Context) (string, error) {
 	return a.word(), err
 }
 
-func (h *hwCloud) dialect(ctx context.Context, d huawei.Dialect) (string, error) {
-	a, err := h.with(func(c *huawei.Config) { c.Dialect = d }).do(ctx, http.MethodGet, hwKeys+"?user_id="+h.session.user.ID, nil)
+func (h *hwCloud) dialect(ctx context.Context, signature string) (string, error) {
+	a, err := h.with(func(c *provider.Config) { c.Signature = signature }).do(ctx, http.MethodGet, hwKeys+"?user_id="+h.session.user.ID, nil)
 	return a.word(), err
 }
 
 func (h *hwCloud) newDialect(ctx context.Context) (string, error) {
-	return h.dialect(ctx, huawei.DialectAccess)
+	return h.dialect(ctx, clouds.SignatureSDK)
 }
 
 func (h *hwCloud) oldDialect(ctx context.Context) (string, error) {
-	return h.dialect(ctx, huawei.DialectCredential)
+	return h.dialect(ctx, clouds.SignatureOTC)
 }
 
 func (h *hwCloud) description(ctx context.Context) (string, error) {

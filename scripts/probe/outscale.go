@@ -12,34 +12,39 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 // oscCloud makes OUTSCALE's calls.
 type oscCloud struct {
 	sender
+	kind     clouds.Cloud
 	endpoint string
 	region   string
 	root     key
 	session  *session
 }
 
-func newOutscale(c outscale.Config) (*session, error) {
+func newOutscale(c provider.Config) (*session, error) {
 	if c.Region == "" {
 		return nil, errors.New("OSC_REGION is empty: name the account's region, such as eu-west-2")
 	}
-	client, err := outscale.New(c)
+	kind, err := clouds.Of(c.Provider)
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := outscale.Endpoint(c.Region, c.Endpoint)
+	client, err := clouds.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := kind.Endpoint(c.Region, c.Endpoint)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{cloud: client, title: "OUTSCALE"}
-	o := &oscCloud{sender: sender{base: c.Base, pace: 300 * time.Millisecond}, endpoint: endpoint, region: c.Region, root: key{id: c.AccessKey, secret: c.SecretKey}, session: s}
+	o := &oscCloud{kind: kind, sender: sender{base: c.Base, pace: 300 * time.Millisecond}, endpoint: endpoint, region: c.Region, root: key{id: c.AccessKey, secret: c.SecretKey}, session: s}
 	s.raw, s.questions = o, o.questions
 	return s, nil
 }
@@ -48,7 +53,11 @@ type fields map[string]any
 
 // call makes one call with a key, signed for a region.
 func (o *oscCloud) call(ctx context.Context, by key, region, op string, body fields) (answer, error) {
-	a, err := o.send(ctx, outscale.Signer(by.id, by.secret, region), http.MethodPost, o.endpoint+"/"+op, http.Header{}, body)
+	sign, err := o.kind.Signer(provider.Config{AccessKey: by.id, SecretKey: by.secret, Region: region})
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := o.send(ctx, sign, http.MethodPost, o.endpoint+"/"+op, http.Header{}, body)
 	if err != nil {
 		return answer{}, err
 	}

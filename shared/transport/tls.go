@@ -11,15 +11,12 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// TLS is the part of an account's configuration that decides whom it trusts and
-// how it presents itself. All fields are PEM.
-type TLS struct {
-	CACert     string // instead of the system's authorities
-	ClientCert string // OUTSCALE access rules can demand a client certificate
-	ClientKey  string
-}
+// TLS is whom a configuration trusts, and how it presents itself.
+type TLS = provider.TLS
 
 // connectTimeout bounds each of the steps to a connection.
 const connectTimeout = 5 * time.Second

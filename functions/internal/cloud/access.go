@@ -13,8 +13,8 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 )
 
 const (
@@ -159,7 +159,7 @@ func (a *Access) Connect(ctx context.Context, name string) (Client, func(), erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("account %q: %w", name, err)
 	}
-	if a.session != nil && account.Provider == huawei.Name && account.Token == "" && !knows(ctx, client) {
+	if a.session != nil && account.Provider == clouds.Huawei && account.Token == "" && !knows(ctx, client) {
 		client.Close() // after a refusal it would hold its calls back for minutes
 		wait(ctx, settling)
 		if client, err = Open(account); err != nil {
@@ -220,8 +220,8 @@ func leaseFor(ctx context.Context, cloud string) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		need = max(time.Until(deadline), 0) + leaseMargin
 	}
-	if cloud == huawei.Name {
-		return max(need, huawei.MinSession)
+	if cloud == clouds.Huawei {
+		return max(need, clouds.MinSession)
 	}
 	return need
 }

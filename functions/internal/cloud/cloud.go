@@ -6,26 +6,11 @@
 package cloud
 
 import (
-	"cmp"
-	"fmt"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
-
-// The pace of an account whose configuration names none, as the secrets engine's.
-const (
-	defaultPerSecond = 5
-	defaultTimeout   = 15 * time.Second
-	defaultRetries   = 3
-)
-
-// Huawei Cloud tells when a key was last used, which the sweep finds out by itself.
-var _ sweep.Usage = (*huawei.Client)(nil)
 
 // Account is what it takes to call a cloud account.
 type Account struct {
@@ -46,52 +31,14 @@ type Account struct {
 }
 
 // Client is what the functions need of a cloud account.
-type Client interface {
-	provider.Cloud
-	provider.Stages
-	Close()
-}
+type Client = clouds.Client
 
 // Open returns a client of the account. It makes no call.
 func Open(a Account) (Client, error) {
-	switch a.Provider {
-	case outscale.Name:
-		client, err := outscale.New(outscale.Config{
-			AccessKey: a.AccessKey, SecretKey: a.Secret, Region: a.Region, Endpoint: a.Endpoint,
-			TLS: transport.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
-			Timeout: cmp.Or(a.Timeout, defaultTimeout), MaxRetries: a.MaxRetries, PerSecond: cmp.Or(a.PerSecond, defaultPerSecond),
-		})
-		if err != nil {
-			return nil, err
-		}
-		return client, nil
-	case huawei.Name:
-		dialect, err := dialectOf(a.Signature)
-		if err != nil {
-			return nil, err
-		}
-		client, err := huawei.New(huawei.Config{
-			AccessKey: a.AccessKey, SecretKey: a.Secret, SecurityToken: a.Token, Region: a.Region, Endpoint: a.Endpoint, DomainID: a.DomainID, Dialect: dialect,
-			TLS: transport.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
-			Timeout: cmp.Or(a.Timeout, defaultTimeout), MaxRetries: a.MaxRetries, PerSecond: cmp.Or(a.PerSecond, defaultPerSecond),
-		})
-		if err != nil {
-			return nil, err
-		}
-		return client, nil
-	default:
-		return nil, fmt.Errorf("the provider %q is not known to this function", a.Provider)
-	}
-}
-
-// dialectOf is the way to sign that the secrets engine's field "signature" names.
-func dialectOf(signature string) (huawei.Dialect, error) {
-	switch signature {
-	case "", "sdk":
-		return huawei.DialectAccess, nil
-	case "otc":
-		return huawei.DialectCredential, nil
-	default:
-		return "", fmt.Errorf("the signature %q is not known to this function: it must be sdk, or otc for a cloud of the OTC family", signature)
-	}
+	return clouds.Open(provider.Config{
+		Provider: a.Provider, AccessKey: a.AccessKey, SecretKey: a.Secret, SecurityToken: a.Token,
+		Region: a.Region, Endpoint: a.Endpoint, DomainID: a.DomainID, Signature: a.Signature,
+		TLS: provider.TLS{CACert: a.CACert}, UserAgent: a.UserAgent,
+		Timeout: a.Timeout, MaxRetries: a.MaxRetries, PerSecond: a.PerSecond,
+	})
 }

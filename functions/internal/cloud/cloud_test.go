@@ -6,6 +6,8 @@ package cloud
 import (
 	"strings"
 	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 )
 
 func environment(pairs map[string]string) func(string) string {
@@ -26,11 +28,11 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 		says string // in the error; empty: accepted
 	}{
 		"one of OUTSCALE": {onOutscale, Account{
-			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", Secret: "SK", MaxRetries: defaultRetries,
+			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", Secret: "SK", MaxRetries: clouds.DefaultMaxRetries,
 		}, ""},
 		"one of Huawei Cloud, by a temporary key": {onHuawei, Account{
 			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", Secret: "SK", Token: "ST",
-			MaxRetries: defaultRetries,
+			MaxRetries: clouds.DefaultMaxRetries,
 		}, ""},
 		"none":                      {nil, Account{}, "HUAWEICLOUD_SDK_AK"},
 		"both":                      {map[string]string{"OSC_ACCESS_KEY": "AK", "HUAWEICLOUD_SDK_AK": "AK"}, Account{}, "leave one out"},

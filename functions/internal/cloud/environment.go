@@ -6,9 +6,8 @@ package cloud
 import (
 	"errors"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 )
 
 // Environment names what FromEnvironment reads: the variables of the clouds' own tools.
@@ -40,8 +39,8 @@ func FromEnvironment(getenv func(string) string) (Account, error) {
 
 func fromOutscale(getenv func(string) string) Account {
 	return Account{
-		Provider: outscale.Name, Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
-		AccessKey: getenv("OSC_ACCESS_KEY"), Secret: provider.Secret(getenv("OSC_SECRET_KEY")), MaxRetries: defaultRetries,
+		Provider: clouds.Outscale, Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
+		AccessKey: getenv("OSC_ACCESS_KEY"), Secret: provider.Secret(getenv("OSC_SECRET_KEY")), MaxRetries: clouds.DefaultMaxRetries,
 		Instance: getenv("ENGINE_INSTANCE"),
 	}
 }
@@ -50,9 +49,9 @@ func fromOutscale(getenv func(string) string) Account {
 // which of the family's clouds has the account.
 func fromHuawei(getenv func(string) string) Account {
 	return Account{
-		Provider: huawei.Name, Region: getenv("HUAWEICLOUD_SDK_REGION"), Endpoint: getenv("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
+		Provider: clouds.Huawei, Region: getenv("HUAWEICLOUD_SDK_REGION"), Endpoint: getenv("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
 		DomainID: getenv("HUAWEICLOUD_SDK_DOMAIN_ID"), AccessKey: getenv("HUAWEICLOUD_SDK_AK"), Secret: provider.Secret(getenv("HUAWEICLOUD_SDK_SK")),
-		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), Signature: getenv("HUAWEI_SIGNATURE"), MaxRetries: defaultRetries,
+		Token: provider.Secret(getenv("HUAWEICLOUD_SDK_SECURITY_TOKEN")), Signature: getenv("HUAWEI_SIGNATURE"), MaxRetries: clouds.DefaultMaxRetries,
 		Instance: getenv("ENGINE_INSTANCE"),
 	}
 }

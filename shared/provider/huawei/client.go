@@ -23,27 +23,7 @@ const Name = "huawei"
 const keyQuota = 2
 
 // Config is what it takes to call one account.
-type Config struct {
-	AccessKey     string
-	SecretKey     provider.Secret
-	SecurityToken provider.Secret // goes with a temporary key; empty: the key is permanent
-	Region        string
-	Endpoint      string  // empty: the region's public endpoint
-	DomainID      string  // the account's id; empty: asked from the cloud at first need
-	Dialect       Dialect // empty: DialectAccess
-	TLS           transport.TLS
-	UserAgent     string
-	Timeout       time.Duration // of one attempt
-	MaxRetries    int
-	PerSecond     float64 // calls a second
-
-	// Observe is told the kind of error that each attempt of a call ended with, KindNone for a success; nil: nobody wants to
-	// know. It must not block.
-	Observe func(provider.Kind)
-
-	// Base sends, with TLS settings of its own; nil: one is made with TLS.
-	Base http.RoundTripper
-}
+type Config = provider.Config
 
 // Client calls one Huawei Cloud account with one access key. It is safe for concurrent
 // use.

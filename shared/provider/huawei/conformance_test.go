@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 		"whose account is given": {change: func(c *Config, domain string) { c.DomainID = domain }},
 		"with the older dialect": {
 			rules:  cloudsim.HuaweiRules{OldDialectOnly: true},
-			change: func(c *Config, _ string) { c.Dialect = DialectCredential },
+			change: func(c *Config, _ string) { c.Signature = SignatureOTC },
 		},
 	}
 	for name, cloud := range clouds {

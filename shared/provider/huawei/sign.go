@@ -32,17 +32,15 @@ const (
 	service = "iam"
 )
 
-// Dialect is a way in which the family's clouds want a signature to be written. Both
-// sign the same canonical request.
-type Dialect string
-
+// The ways in which the family's clouds want a signature to be written, as Config.Signature
+// says them. Both sign the same canonical request.
 const (
-	// DialectAccess is Huawei Cloud's own: the secret key signs, and the header names
-	// the access key (API Request Signing Guide).
-	DialectAccess Dialect = "access"
-	// DialectCredential is the older one, of which Open Telekom Cloud's own client makes
-	// use: a key derived for day, region and service signs (gophertelekomcloud).
-	DialectCredential Dialect = "credential"
+	// SignatureSDK is Huawei Cloud's own: the secret key signs, and the header names the
+	// access key (API Request Signing Guide).
+	SignatureSDK = "sdk"
+	// SignatureOTC is the older one, of which Open Telekom Cloud's own client makes use: a
+	// key derived for day, region and service signs (gophertelekomcloud).
+	SignatureOTC = "otc"
 )
 
 // signedHeaders are those of a request that its signature covers, where they are
@@ -64,13 +62,13 @@ func Signer(c Config) (transport.Signer, error) { return sign(c) }
 // sign returns what signs each attempt with a date of its own.
 func sign(c Config) (transport.Signer, error) {
 	s := signer{accessKey: c.AccessKey, secret: c.SecretKey, token: c.SecurityToken, region: c.Region}
-	switch c.Dialect {
-	case "", DialectAccess:
+	switch c.Signature {
+	case "", SignatureSDK:
 		s.write = signer.access
-	case DialectCredential:
+	case SignatureOTC:
 		s.write = signer.credential
 	default:
-		return nil, fmt.Errorf("%q is no dialect of signatures: use %q or %q", c.Dialect, DialectAccess, DialectCredential)
+		return nil, fmt.Errorf("signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family", c.Signature, SignatureSDK, SignatureOTC)
 	}
 	return func(req *http.Request, body []byte) error {
 		s.sign(req, body, time.Now())

@@ -140,8 +140,8 @@ func mustBeSigned(t *testing.T, req *http.Request, want string) {
 }
 
 func TestADialectThatDoesNotExistIsRefused(t *testing.T) {
-	_, err := New(Config{AccessKey: "AK", SecretKey: provider.Secret("SK"), Region: "eu-de", Dialect: "other"})
-	if err == nil || !strings.Contains(err.Error(), "dialect") {
+	_, err := New(Config{AccessKey: "AK", SecretKey: provider.Secret("SK"), Region: "eu-de", Signature: "other"})
+	if err == nil || !strings.Contains(err.Error(), "is not known") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -9,7 +9,6 @@ package outscale
 import (
 	"fmt"
 	"net/http"
-	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -25,31 +24,7 @@ const Name = "outscale"
 const keyQuota = 10
 
 // Config is what it takes to call one account.
-type Config struct {
-	AccessKey string
-	SecretKey provider.Secret
-
-	// Login and Password are those of the account itself, in place of a key. Only the
-	// calls on access keys, the access policy and its rules take them (the operations
-	// with BasicAuth in OUTSCALE's API description).
-	Login    provider.Secret
-	Password provider.Secret
-
-	Region     string
-	Endpoint   string // including /api/v1; empty: the region's public endpoint
-	TLS        transport.TLS
-	UserAgent  string
-	Timeout    time.Duration // of one attempt
-	MaxRetries int
-	PerSecond  float64 // calls a second
-
-	// Observe is told the kind of error that each attempt of a call ended with, KindNone for a success; nil: nobody wants to
-	// know. It must not block.
-	Observe func(provider.Kind)
-
-	// Base sends, with TLS settings of its own; nil: one is made with TLS.
-	Base http.RoundTripper
-}
+type Config = provider.Config
 
 // Client calls one OUTSCALE account with one access key. It is safe for
 // concurrent use.
@@ -73,7 +48,7 @@ var (
 
 // New returns a client. It makes no call.
 func New(c Config) (*Client, error) {
-	signer, err := c.signer()
+	signer, err := signerOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +89,8 @@ func New(c Config) (*Client, error) {
 	}, nil
 }
 
-// signer signs with the key, or with login and password.
-func (c Config) signer() (transport.Signer, error) {
+// signerOf signs with the key, or with login and password.
+func signerOf(c Config) (transport.Signer, error) {
 	byLogin := c.Login != "" || c.Password != ""
 	switch {
 	case byLogin && (c.AccessKey != "" || c.SecretKey != ""):
