@@ -19,6 +19,7 @@ type KeySpec struct {
 type Key struct {
 	ID      string
 	User    string // the owner; empty: the identity whose key signs the call
+	UserID  string // the owner's id, where the cloud has told it of this very key; empty: it does not (OUTSCALE)
 	Label   string
 	Active  bool
 	Created time.Time
@@ -37,7 +38,9 @@ func (k Key) End() time.Time {
 
 // Ref names the key to a call that changes it.
 func (k Key) Ref(accountID string) KeyRef {
-	return KeyRef{AccountID: accountID, User: k.User, ID: k.ID, Label: k.Label, Expires: k.End()}
+	return KeyRef{
+		AccountID: accountID, User: k.User, UserID: k.UserID, UserIDCertain: k.UserID != "", ID: k.ID, Label: k.Label, Expires: k.End(),
+	}
 }
 
 // LiveAt tells whether the key can sign at time t. A cloud may list a key as
@@ -63,11 +66,19 @@ func (k IssuedKey) Format(f fmt.State, _ rune) {
 // would make a revoked key immortal.
 type KeyRef struct {
 	AccountID string // the cloud account that the key was made in
-	User      string // the owner; empty: the identity whose key signs the call
-	ID        string
-	Label     string    // written on the key: a cloud that keeps the date beside it writes both at once
-	Expires   time.Time // the key's date; zero: never
-	Made      time.Time // when the cloud has answered its create; zero: long ago, or not known
+	User      string // the owner's name when the key was made; empty: the identity whose key signs the call
+
+	// UserID is the owner's id, whatever its name by now; empty: not known. Of a key of the calling
+	// identity it is that identity's, so that the key is found also where another signs by now.
+	UserID string
+	// UserIDCertain tells that the key surely is this user's: the cloud said so, or lists of users
+	// from before and after its create have the name at this id. Else the id is a hint.
+	UserIDCertain bool
+
+	ID      string    // empty, in FindKey alone: the label finds the key
+	Label   string    // written on the key: a cloud that keeps the date beside it writes both at once
+	Expires time.Time // the key's date; zero: never
+	Made    time.Time // when the cloud has answered its create; zero: long ago, or not known
 }
 
 // Whoami is what the cloud says of the key that signs the calls.
@@ -83,6 +94,9 @@ type Identity struct {
 	Kind IdentityKind
 	// User is the user's name where Kind is IdentityUser.
 	User string
+	// UserID is the user's id where Kind is IdentityUser; on Huawei Cloud that of the account's
+	// owner as well, who is a user like others.
+	UserID string
 }
 
 // IdentityKind tells how much is known of an identity.

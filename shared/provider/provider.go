@@ -77,6 +77,7 @@ type PolicyWriter interface {
 // Cloud is what the secrets engine needs of a cloud account.
 type Cloud interface {
 	Keys
+	Finder
 	Users
 	Caller
 	PolicyReader

@@ -49,6 +49,12 @@ type Admin interface {
 	AddUser(name string)
 	// HasUser tells whether a user exists, and what it was given.
 	HasUser(name string) (exists bool, rights int)
+	// UserID is the id of a user that exists.
+	UserID(name string) string
+	// RenameUser gives a user another name, which must be free.
+	RenameUser(name, to string)
+	// OnCall does something before each call of an operation is carried out; nil: nothing any more.
+	OnCall(op Op, do func())
 	// DeleteUser deletes a user with all that hangs on it.
 	DeleteUser(name string)
 
@@ -79,6 +85,7 @@ const (
 	DeleteKey  Op = "delete key"
 	CreateUser Op = "create user"
 	DeleteUser Op = "delete user"
+	ListUsers  Op = "list users"
 )
 
 // Fault is a way to fail, whatever the cloud's words for it.
@@ -111,6 +118,7 @@ type test struct {
 func Run(t *testing.T, h Harness) {
 	groups := map[string]map[string]func(test){
 		"keys": keyTests, "revocation": revocationTests, "stages": stageTests, "faults": faultTests, "users": userTests, "caller": callerTests, "sessions": sessionTests,
+		"gone": goneTests,
 	}
 	for group, tests := range groups {
 		t.Run(group, func(t *testing.T) {

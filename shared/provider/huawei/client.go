@@ -42,6 +42,7 @@ type Client struct {
 	self             memo // the id of the user whose key signs
 	names            names
 	recent           recent
+	prover           *provider.Prover
 }
 
 // The compiler holds the client to the interfaces that the engine and the functions use.
@@ -54,6 +55,8 @@ var (
 	_ provider.ClockSkew = (*Client)(nil)
 
 	_ provider.PermissionProber = (*Client)(nil)
+
+	_ provider.Directory = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.
@@ -79,7 +82,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 	clock := new(transport.Clock)
-	return &Client{
+	client := &Client{
 		clock: clock,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
@@ -100,7 +103,9 @@ func New(c Config) (*Client, error) {
 		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,
 		redact:           provider.Redactor(c.SecretKey, c.SecurityToken),
 		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey),
-	}, nil
+	}
+	client.prover = provider.NewProver(client)
+	return client, nil
 }
 
 // KeyQuota implements provider.Cloud.

@@ -76,6 +76,18 @@ func (w conformance) HasUser(name string) (exists bool, rights int) {
 
 func (w conformance) DeleteUser(name string) { w.domain.DeleteUser(name) }
 
+func (w conformance) UserID(name string) string { return w.userID(name) }
+
+func (w conformance) RenameUser(name, to string) { w.domain.RenameUser(name, to) }
+
+func (w conformance) OnCall(op providertest.Op, do func()) {
+	w.cloud.OnCall(func(call cloudsim.Call) {
+		if do != nil && call.Op == conformanceOps[op] {
+			do()
+		}
+	})
+}
+
 func (w conformance) As(t *testing.T, accessKey string, secret provider.Secret) provider.Cloud {
 	return w.as(t, cloudsim.Credentials{AccessKey: accessKey, SecretKey: secret.Reveal()})
 }
@@ -95,6 +107,7 @@ var conformanceOps = map[providertest.Op]string{
 	providertest.DeleteKey:  opDeleteKey,
 	providertest.CreateUser: opCreateUser,
 	providertest.DeleteUser: opDeleteUser,
+	providertest.ListUsers:  opListUsers,
 }
 
 func (w conformance) Order(op providertest.Op, fault providertest.Fault, times int) {

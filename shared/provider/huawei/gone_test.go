@@ -25,11 +25,13 @@ func missing(op string) cloudsim.Fault {
 func TestAKeyIsGoneOnlyWhereTheAccountSaysSo(t *testing.T) {
 	cases := map[string]struct {
 		faults   []cloudsim.Fault
-		user     string // of the key
+		user     string // of the key, as the record has it
+		keyGone  bool
 		userGone bool
 		believed bool
 	}{
-		"the list lacks it":                       {faults: []cloudsim.Fault{missing(opUpdateKey)}, user: "other", believed: true},
+		"the lists lack it":                       {keyGone: true, user: testUser, believed: true},
+		"the list of another lacks it":            {faults: []cloudsim.Fault{missing(opUpdateKey)}, user: "other"},
 		"the list of its own keys lacks it":       {faults: []cloudsim.Fault{missing(opUpdateKey)}, believed: true},
 		"the list has it still":                   {faults: []cloudsim.Fault{missing(opUpdateKey)}, user: testUser},
 		"there is no such API":                    {faults: []cloudsim.Fault{refuse(opUpdateKey, 404, "APIGW.0101")}, user: "other"},
@@ -51,6 +53,9 @@ func TestAKeyIsGoneOnlyWhereTheAccountSaysSo(t *testing.T) {
 				mustDo(t, err)
 				if test.userGone {
 					w.domain.DeleteUser(testUser)
+				}
+				if test.keyGone {
+					w.domain.DeleteKey(id)
 				}
 				for _, fault := range test.faults {
 					w.cloud.Order(fault)

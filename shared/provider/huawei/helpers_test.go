@@ -72,6 +72,11 @@ func (w *world) as(t *testing.T, key cloudsim.Credentials, change ...func(*Confi
 	return newClient(t, config)
 }
 
+func (w *world) userID(name string) string {
+	user, _ := w.domain.User(name)
+	return user.ID
+}
+
 func (w *world) spec() provider.KeySpec {
 	return provider.KeySpec{User: testUser, Label: label(keylabel.KindLease), Expires: later(time.Hour)}
 }

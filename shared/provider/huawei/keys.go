@@ -138,17 +138,11 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	if err != nil {
 		return fmt.Errorf("access key %s: %w", ref.ID, err)
 	}
-	c.recent.hear(ref.ID, ref.Made)
-	err = c.onceKnown(ctx, ref.ID, opUpdateKey, func() error {
-		return c.updateKey(ctx, ref.ID, wireKey{Description: description})
+	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		return c.onceKnown(ctx, ref.ID, opUpdateKey, func() error {
+			return c.updateKey(ctx, ref.ID, wireKey{Description: description})
+		})
 	})
-	if provider.KindOf(err) != provider.KindNotFound {
-		return err
-	}
-	if unconfirmed := c.confirmGone(ctx, ref, err); unconfirmed != nil {
-		return notGone(opUpdateKey, unconfirmed)
-	}
-	return err
 }
 
 func (c *Client) updateKey(ctx context.Context, id string, change wireKey) error {
@@ -216,7 +210,7 @@ func listed(k wireKey, user string) (provider.Key, error) {
 	}
 	label, due := readDescription(k.Description)
 	return provider.Key{
-		ID: k.Access, User: user, Label: label, Active: strings.EqualFold(k.Status, stateActive),
+		ID: k.Access, User: user, UserID: k.UserID, Label: label, Active: strings.EqualFold(k.Status, stateActive),
 		Created: created, Due: due,
 	}, nil
 }
@@ -224,5 +218,7 @@ func listed(k wireKey, user string) (provider.Key, error) {
 // RelabelKey implements provider.Relabeler. A date is written only beside a label of the engine:
 // on a key that is handed over it would ask for the key's removal.
 func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
-	return c.updateKey(ctx, ref.ID, wireKey{Description: ref.Label})
+	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		return c.updateKey(ctx, ref.ID, wireKey{Description: ref.Label})
+	})
 }

@@ -6,7 +6,6 @@ package huawei
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -20,20 +19,17 @@ import (
 // After (1) the key is dead, whatever happens then; a crash between the two leaves a key
 // that cannot sign, and calling again goes on.
 func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
-	c.recent.hear(ref.ID, ref.Made)
-	return c.gone(ctx, opDeleteKey, ref, c.remove(ctx, ref))
+	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, c.remove))
 }
 
 // DeactivateKey implements provider.Stages.
 func (c *Client) DeactivateKey(ctx context.Context, ref provider.KeyRef) error {
-	c.recent.hear(ref.ID, ref.Made)
-	return c.gone(ctx, opUpdateKey, ref, c.deactivate(ctx, ref))
+	return provider.GoneIsDone(c.onKey(ctx, opUpdateKey, ref, c.deactivate))
 }
 
 // DeleteKey implements provider.Stages.
 func (c *Client) DeleteKey(ctx context.Context, ref provider.KeyRef) error {
-	c.recent.hear(ref.ID, ref.Made)
-	return c.gone(ctx, opDeleteKey, ref, c.deleteKey(ctx, ref.ID))
+	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, func(ctx context.Context, ref provider.KeyRef) error { return c.deleteKey(ctx, ref.ID) }))
 }
 
 func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
@@ -56,76 +52,15 @@ func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
 	return c.updateKey(ctx, ref.ID, change)
 }
 
-// gone makes a success of "not found", where it is to be believed.
-func (c *Client) gone(ctx context.Context, op string, ref provider.KeyRef, err error) error {
-	if provider.KindOf(err) != provider.KindNotFound {
-		return err
-	}
-	return notGone(op, c.confirmGone(ctx, ref, err))
-}
-
-// notGone keeps an error that could not confirm an absence from being taken for the
-// absence, by who looks at the kind alone.
-func notGone(op string, err error) error {
-	if provider.KindOf(err) != provider.KindNotFound {
-		return err
-	}
-	return &provider.Error{Kind: provider.KindUnknown, Op: op, Err: err}
-}
-
-// confirmGone decides whether "not found" means that the key is gone. The status alone
-// does not say so: another account knows none of our keys, and parts of the cloud do not
-// know yet what was made seconds ago.
-func (c *Client) confirmGone(ctx context.Context, ref provider.KeyRef, cause error) error {
-	if c.recent.has(ref.ID) {
-		return notYetKnown(opShowKey, cause)
-	}
-	account, err := c.AccountID(ctx)
-	if err != nil {
-		return fmt.Errorf("access key %s was not found, but whether it is gone cannot be confirmed: %w", ref.ID, err)
-	}
-	if account != ref.AccountID {
-		return fmt.Errorf("access key %s belongs to Huawei Cloud account %s, but the configured key to %s: %w", ref.ID, ref.AccountID, account, cause)
-	}
-	keys, err := c.keysAnew(ctx, ref.User)
-	if provider.KindOf(err) == provider.KindNotFound {
-		return c.confirmUserGone(ctx, ref, err)
-	}
-	if err != nil {
-		return fmt.Errorf("access key %s was not found, but whether it is gone cannot be confirmed: %w", ref.ID, err)
-	}
-	if slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == ref.ID }) {
-		return fmt.Errorf("access key %s is still listed: %w", ref.ID, cause)
-	}
-	return nil
-}
-
-// keysAnew lists a user's keys by an id that is not remembered: the name may have been
-// given to another user since.
-func (c *Client) keysAnew(ctx context.Context, user string) ([]provider.Key, error) {
-	if user == "" {
-		return c.listKeys(ctx, "", "")
-	}
-	id, err := c.findUser(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	return c.listKeys(ctx, id, user)
-}
-
-// confirmUserGone believes that a key went with its user, where the account's whole list
-// of users lacks the name.
-func (c *Client) confirmUserGone(ctx context.Context, ref provider.KeyRef, cause error) error {
-	if ref.User == "" {
-		return fmt.Errorf("access key %s was not found, nor the user whose key signs: %w", ref.ID, cause)
-	}
-	for user, err := range c.ListUsers(ctx) {
-		if err != nil {
-			return fmt.Errorf("access key %s was not found, but whether its user %q is gone cannot be confirmed: %w", ref.ID, ref.User, err)
+// onKey makes a call on a key. "Not found" of one that was made seconds ago proves nothing, and
+// no list does.
+func (c *Client) onKey(ctx context.Context, op string, ref provider.KeyRef, call func(context.Context, provider.KeyRef) error) error {
+	c.recent.hear(ref.ID, ref.Made)
+	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		err := call(ctx, ref)
+		if provider.KindOf(err) == provider.KindNotFound && c.recent.has(ref.ID) {
+			return notYetKnown(op, err)
 		}
-		if user.Name == ref.User {
-			return fmt.Errorf("access key %s was not found although its user %q exists: %w", ref.ID, ref.User, cause)
-		}
-	}
-	return nil
+		return err
+	})
 }

@@ -64,9 +64,9 @@ func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
 	case err != nil:
 		return provider.Identity{}, err
 	case user.DomainOwner:
-		return provider.Identity{Kind: provider.IdentityRoot}, nil
+		return provider.Identity{Kind: provider.IdentityRoot, UserID: user.ID}, nil
 	default:
-		return provider.Identity{Kind: provider.IdentityUser, User: user.Name}, nil
+		return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, nil
 	}
 }
 

@@ -73,6 +73,12 @@ func TestWhoAmI(t *testing.T) {
 					return
 				}
 				mustDo(t, err)
+				switch test.want.Kind {
+				case provider.IdentityUser:
+					test.want.UserID = w.userID(test.want.User)
+				case provider.IdentityRoot:
+					test.want.UserID = w.userID("")
+				}
 				if who.AccountID != w.domain.ID() || who.Identity != test.want || who.Key.ID != key.AccessKey {
 					t.Errorf("got %+v", who)
 				}

@@ -257,7 +257,7 @@ func TestTheCreatedKeyIsReadWhole(t *testing.T) {
 	key, err := client.CreateKey(t.Context(), provider.KeySpec{User: "deploy", Label: ours, Expires: due})
 	mustDo(t, err)
 	want := provider.IssuedKey{Key: provider.Key{
-		ID: madeID, User: "deploy", Label: ours, Active: true, Created: time.Date(2026, 1, 8, 6, 25, 19, 14_028_000, time.UTC), Due: due,
+		ID: madeID, User: "deploy", UserID: wireUserID, Label: ours, Active: true, Created: time.Date(2026, 1, 8, 6, 25, 19, 14_028_000, time.UTC), Due: due,
 	}, Secret: madeSecret}
 	if key != want {
 		t.Errorf("got %v, want %v", key, want)

@@ -33,6 +33,7 @@ type Client struct {
 	base      http.RoundTripper
 	accessKey string
 	clock     *transport.Clock
+	prover    *provider.Prover
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
@@ -44,6 +45,7 @@ var (
 	_ provider.Relabeler        = (*Client)(nil)
 	_ provider.Stages           = (*Client)(nil)
 	_ provider.PolicyWriter     = (*Client)(nil)
+	_ provider.Directory        = (*Client)(nil)
 )
 
 // New returns a client. It makes no call.
@@ -83,10 +85,12 @@ func New(c Config) (*Client, error) {
 			MaxInFlight: transport.InFlightAt(c.PerSecond),
 		}),
 	}
-	return &Client{
+	client := &Client{
 		api: callsOf(osc.NewAPIClient(cfg)), base: base, accessKey: c.AccessKey, clock: clock,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
-	}, nil
+	}
+	client.prover = provider.NewProver(client)
+	return client, nil
 }
 
 // signerOf signs with the key, or with login and password.

@@ -58,6 +58,18 @@ func (w conformance) HasUser(name string) (exists bool, rights int) {
 
 func (w conformance) DeleteUser(name string) { w.account.DeleteUser(name) }
 
+func (w conformance) UserID(name string) string { return w.userID(name) }
+
+func (w conformance) RenameUser(name, to string) { w.account.RenameUser(name, to) }
+
+func (w conformance) OnCall(op providertest.Op, do func()) {
+	w.cloud.OnCall(func(call cloudsim.Call) {
+		if do != nil && call.Op == conformanceOps[op] {
+			do()
+		}
+	})
+}
+
 func (w conformance) As(t *testing.T, accessKey string, secret provider.Secret) provider.Cloud {
 	return w.as(t, cloudsim.Credentials{AccessKey: accessKey, SecretKey: secret.Reveal()})
 }
@@ -77,6 +89,7 @@ var conformanceOps = map[providertest.Op]string{
 	providertest.DeleteKey:  "DeleteAccessKey",
 	providertest.CreateUser: "CreateUser",
 	providertest.DeleteUser: "DeleteUser",
+	providertest.ListUsers:  "ReadUsers",
 }
 
 func (w conformance) Order(op providertest.Op, fault providertest.Fault, times int) {

@@ -97,6 +97,11 @@ func (w *world) key(spec cloudsim.KeySpec) provider.KeyRef {
 	return provider.KeyRef{AccountID: testAccount, User: spec.User, ID: made.AccessKey, Expires: spec.Expires}
 }
 
+func (w *world) userID(name string) string {
+	user, _ := w.account.User(name)
+	return user.ID
+}
+
 func (w *world) mustHave(t *testing.T, id string) cloudsim.Key {
 	t.Helper()
 	key, ok := w.account.Key(id)

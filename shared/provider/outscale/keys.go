@@ -73,28 +73,25 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	if ref.Expires.IsZero() {
 		return fmt.Errorf("access key %s: an update without a date would make it live for ever", ref.ID)
 	}
-	err := c.updateKey(ctx, osc.UpdateAccessKeyRequest{
-		AccessKeyId:    ref.ID,
-		ExpirationDate: formatDate(ref.Expires),
-		UserName:       optional(ref.User),
+	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
+			AccessKeyId:    ref.ID,
+			ExpirationDate: formatDate(ref.Expires),
+			UserName:       optional(ref.User),
+		})
 	})
-	if provider.KindOf(err) != provider.KindNotFound {
-		return err
-	}
-	if unconfirmed := c.confirmGone(ctx, ref, err); unconfirmed != nil {
-		return notGone("UpdateAccessKey", unconfirmed)
-	}
-	return err
 }
 
 // RelabelKey implements provider.Relabeler. It sends the date as it is: an update without
 // one would clear it.
 func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
-	req := osc.UpdateAccessKeyRequest{AccessKeyId: ref.ID, Tag: optional(ref.Label), UserName: optional(ref.User)}
-	if !ref.Expires.IsZero() {
-		req.ExpirationDate = formatDate(ref.Expires)
-	}
-	return c.updateKey(ctx, req)
+	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		req := osc.UpdateAccessKeyRequest{AccessKeyId: ref.ID, Tag: optional(ref.Label), UserName: optional(ref.User)}
+		if !ref.Expires.IsZero() {
+			req.ExpirationDate = formatDate(ref.Expires)
+		}
+		return c.updateKey(ctx, req)
+	})
 }
 
 // updateKey is the one place that updates a key. Every caller sets the date, where the key

@@ -88,7 +88,7 @@ func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
 		case err != nil:
 			return provider.Identity{}, err
 		case len(own) > 0:
-			return provider.Identity{Kind: provider.IdentityUser, User: user.Name}, nil
+			return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, nil
 		}
 	}
 	return provider.Identity{Kind: provider.IdentityRoot}, nil

@@ -80,6 +80,9 @@ func TestWhoAmI(t *testing.T) {
 				return
 			}
 			mustDo(t, err)
+			if test.want.Kind == provider.IdentityUser {
+				test.want.UserID = w.userID(test.want.User)
+			}
 			if got.AccountID != testAccount || got.Identity != test.want || !got.Key.Expires.Equal(expires) {
 				t.Errorf("got %+v, want %+v of account %s until %s", got, test.want, testAccount, expires)
 			}
