@@ -4,6 +4,9 @@
 BIN := .cache/bin
 PLUGIN := vault-plugin-secrets-cloudkeys
 TOOL := go tool -modfile=scripts/pins/tools/go.mod
+# Without shellcheck and pyflakes, which only some machines have: a workflow runs make, and no script of its own.
+ACTIONLINT := go tool -modfile=scripts/pins/actionlint/go.mod actionlint -shellcheck= -pyflakes=
+ZIZMOR := .cache/zizmor
 
 # The server that the demo and the acceptance tests run: VAULT_BIN where it is
 # set (a path or a name on PATH, of vault or bao), else the pinned Vault.
@@ -38,8 +41,8 @@ LAMBDA_ARCH ?= arm64
 UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docs/run -e /scripts/release -e /report/browser)
 
 .PHONY: help
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: # list the targets that most people need (marked by two signs); CONTRIBUTING.md has the others (#:), held to them by a test
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build-demo vault ## lease, use, renew and revoke a key on a real Vault
@@ -56,7 +59,7 @@ build-demo: build
 	go build -o $(BIN)/demo ./scripts/demo
 
 .PHONY: sim
-sim: ## run the simulated clouds alone
+sim: #: run the simulated clouds alone
 	go run ./scripts/cloudsim
 
 .PHONY: build
@@ -64,10 +67,10 @@ build: ## build the plugin into .cache/bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/$(PLUGIN) ./plugin/cmd/$(PLUGIN)
 
 .PHONY: vault
-vault: $(if $(VAULT_BIN),,$(BIN)/vault) ## build the pinned Vault once (takes minutes; VAULT_BIN saves it)
+vault: $(if $(VAULT_BIN),,$(BIN)/vault) #: build the pinned Vault once (takes minutes; VAULT_BIN saves it)
 
 .PHONY: tools
-tools: vault ## the same as vault: the linters are built when they run
+tools: vault #: the same as vault: the linters are built when they run
 
 # The tag leaves out the cloud and database plugins, and most of the build time.
 $(BIN)/vault: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
@@ -75,24 +78,24 @@ $(BIN)/vault: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
 	@touch $@
 
 .PHONY: auth-aws
-auth-aws: $(BIN)/vault-plugin-auth-aws ## build the pinned Vault's AWS auth method as a plugin
+auth-aws: $(BIN)/vault-plugin-auth-aws #: build the pinned Vault's AWS auth method as a plugin
 
 $(BIN)/vault-plugin-auth-aws: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
 	CGO_ENABLED=0 go -C scripts/pins/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/credential/aws/cmd/aws
 	@touch $@
 
 .PHONY: sam
-sam: ## install the pinned aws-sam-cli, cfn-lint and moto into .cache
+sam: #: install the pinned aws-sam-cli, cfn-lint and moto into .cache
 	scripts/pins/sam/install.sh
 
 .PHONY: validate
-validate: sam ## check template.yaml with sam and with cfn-lint, and the state machine
+validate: sam #: check template.yaml with sam and with cfn-lint, and the state machine
 	AWS_DEFAULT_REGION=eu-west-3 SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam validate --lint
 	$(SAM_VENV)/bin/cfn-lint -t template.yaml -c I
 	$(SAM_VENV)/bin/python scripts/pins/sam/states.py functions/revoke.asl.json
 
 .PHONY: sam-build
-sam-build: sam ## build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
+sam-build: sam #: build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
 	LAMBDA_ARCH=$(LAMBDA_ARCH) SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam build \
 		--parameter-overrides Architecture=$(patsubst amd64,x86_64,$(LAMBDA_ARCH))
 
@@ -105,41 +108,44 @@ build-SyncPolicyFunction:
 	GOOS=linux GOARCH=$(LAMBDA_ARCH) $(LAMBDA_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/sync-policy
 
 .PHONY: build-functions
-build-functions: ## build both functions for this machine into .cache/functions
+build-functions: #: build both functions for this machine into .cache/functions
 	for name in revoke-expired-keys sync-policy; do \
 		$(LAMBDA_BUILD) -o .cache/functions/$$name/bootstrap ./functions/$$name || exit 1; done
 
 .PHONY: report
-report: ## look at the accounts of a Vault and write a report of their keys into .cache/report
+report: #: look at the accounts of a Vault and write a report of their keys into .cache/report
 	go run ./functions/report -dir .cache/report
 
 .PHONY: test
 test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
 
+.PHONY: check
+check: lint test-unit ## what to run before a pull request: lint and unit tests
+
 .PHONY: test-unit
-test-unit: ## run the tests that need nothing but Go, in about a minute
+test-unit: #: run the tests that need nothing but Go, in about a minute
 	go test $(UNIT)
 
 .PHONY: test-race
-test-race: ## the same under the race detector
+test-race: #: the same under the race detector
 	go test -race -timeout 20m $(UNIT)
 
 .PHONY: test-report
-test-report: ## open the functions' report in headless Chromium
+test-report: #: open the functions' report in headless Chromium
 	CHROMIUM="$$(scripts/pins/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
 
 # Not among the others: the race detector's own builds would come on top of the two of a release.
 .PHONY: test-release
-test-release: ## make this machine's archives twice, and compare
+test-release: #: make this machine's archives twice, and compare
 	go test -count=1 -timeout 15m ./scripts/release
 
 .PHONY: test-functions
-test-functions: build vault auth-aws build-functions sam ## run both functions under Lambda's emulator, with a real Vault
+test-functions: build vault auth-aws build-functions sam #: run both functions under Lambda's emulator, with a real Vault
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
 		go test -race -count=1 -timeout 15m ./functions/acceptance
 
 .PHONY: bench-functions
-bench-functions: build vault auth-aws build-functions sam ## size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
+bench-functions: build vault auth-aws build-functions sam #: size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
 	@rm -f .cache/functions/bench.txt
 	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
 		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance" \
@@ -149,17 +155,17 @@ bench-functions: build vault auth-aws build-functions sam ## size, start, peak m
 		go test -run '^$$' -bench OneAccount -benchtime 100x ./functions/acceptance
 
 .PHONY: test-acceptance
-test-acceptance: build build-faulty vault ## run the tests against a real server and the real plugin
+test-acceptance: build build-faulty vault #: run the tests against a real server and the real plugin
 	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
 .PHONY: test-integrations
-test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk ## run Vault Agent and the clouds' tools and SDKs with leased keys
+test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk #: run Vault Agent and the clouds' tools and SDKs with leased keys
 	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
 		go test -count=1 -parallel 8 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
 
 # Terraform itself must be there, on PATH or as TERRAFORM_BIN: building it as well would take too long. The provider takes minutes.
 .PHONY: test-terraform
-test-terraform: build vault $(BIN)/terraform-provider-vault ## apply docs/examples/terraform (needs terraform; builds its provider)
+test-terraform: build vault $(BIN)/terraform-provider-vault #: apply docs/examples/terraform (needs terraform; builds its provider)
 	$(WITH_SERVER) TERRAFORM_BIN='$(or $(TERRAFORM_BIN),terraform)' \
 		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' \
 		go test -count=1 -timeout 5m -run '^TestTerraform' ./plugin/integrations
@@ -188,7 +194,7 @@ $(BIN)/vault-plugin-secrets-aws: scripts/pins/vault/go.mod scripts/pins/vault/go
 
 # ONLY=latency,storm runs some of the groups alone (scripts/bench/main.go names them), and writes no page.
 .PHONY: bench
-bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) ## measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
+bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -tags sdk -o $(BIN)/nullplugin-sdk ./scripts/bench/nullplugin
 	go build -o $(BIN)/bench ./scripts/bench
@@ -196,11 +202,20 @@ bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstrin
 
 # Archives, functions' zips, licences, bills of materials and sums. ONLY=linux_amd64 builds a part.
 .PHONY: release
-release: ## build the archives that are published into .cache/release (VERSION=v1.2.3; else the commit's tag)
+release: ## build what is published into .cache/release (VERSION=v1.2.3; else the commit's tag)
 	go run ./scripts/release -version '$(VERSION)' -only '$(ONLY)'
 
+# Both run in the release workflow: cosign signs with the workflow's own identity, and gh creates the release of the tag.
+.PHONY: sign
+sign: #: sign SHA256SUMS with cosign (in the release workflow)
+	cosign sign-blob --yes --bundle .cache/release/SHA256SUMS.sigstore.json .cache/release/SHA256SUMS
+
+.PHONY: publish
+publish: #: create the release of this tag with what make release made (in the release workflow)
+	gh release create '$(GITHUB_REF_NAME)' --verify-tag --title '$(GITHUB_REF_NAME)' --notes-file CHANGELOG.md .cache/release/*
+
 .PHONY: probe
-probe: ## ask a real account what the documentation leaves open (OSC_... or HUAWEICLOUD_SDK_... in the environment; YES=1 asks nobody)
+probe: #: ask a real account what the documentation leaves open (OSC_... or HUAWEICLOUD_SDK_... in the environment; YES=1 asks nobody)
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/probe ./scripts/probe
 	@$(BIN)/probe
@@ -211,14 +226,14 @@ docs: ## write docs/reference.md from the engine itself
 
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
-torture: build build-faulty vault ## try to lose a key: all fault schedules, kills and storms at full size (half an hour)
+torture: build build-faulty vault #: try to lose a key: all fault schedules, kills and storms at full size (half an hour)
 	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
 		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture
 	@env $(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' $(BIN)/torture -bin $(BIN)
 
 .PHONY: race
-race: ## run the plugin's tests, and what they rest on, three times under the race detector
+race: #: run the plugin's tests, and what they rest on, three times under the race detector
 	go test -race -count=3 -timeout 15m ./plugin ./shared/... ./test/...
 
 FUZZTIME := 1m
@@ -226,24 +241,40 @@ FUZZTIME := 1m
 # One after the other: go test fuzzes one target at a time. Inputs that it keeps only for
 # their coverage are not made smaller, which would take longer than finding them.
 .PHONY: fuzz
-fuzz: ## fuzz each target for FUZZTIME (1m)
+fuzz: #: fuzz each target for FUZZTIME (1m)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' . | sed 's/_test.go:func /_test.go /' | sort | while read -r file target; do \
 		echo "$$target ($$(dirname "$$file"))"; \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x "$$(dirname "$$file")" || exit 1; \
 	done
 
 .PHONY: lint
-lint: ## go vet, staticcheck, gofumpt, and the words to avoid
+lint: ## go vet, staticcheck, gofumpt, actionlint, and the words to avoid
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
 		test -z "$$unformatted" || { echo "not formatted (make fmt does it): $$unformatted"; exit 1; }
 	go run ./scripts/docs words
+	$(ACTIONLINT)
+
+# zizmor looks for what actionlint does not: rights, injections, actions that are not pinned. It stays off the network.
+.PHONY: lint-workflows
+lint-workflows: $(ZIZMOR)/installed #: actionlint and zizmor on .github/workflows
+	$(ACTIONLINT)
+	$(ZIZMOR)/bin/zizmor --offline --no-progress --persona pedantic .github
+
+$(ZIZMOR)/installed: scripts/pins/zizmor/requirements.txt
+	python3 -m venv --clear $(ZIZMOR)
+	$(ZIZMOR)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: vulnerabilities
+vulnerabilities: #: look the linked modules up in Go's vulnerability database (needs the network)
+	go tool -modfile=scripts/pins/govulncheck/go.mod govulncheck ./...
 
 .PHONY: fmt
 fmt: ## format every Go file
 	$(TOOL) gofumpt -w .
 
 .PHONY: clean
-clean: ## remove what was built, Vault too
-	rm -rf $(BIN) $(CLIENTS)
+clean: ## remove what was built and installed, Vault too
+	rm -rf .cache .aws-sam dist
