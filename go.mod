@@ -15,6 +15,7 @@ require (
 	github.com/hashicorp/vault/api v1.23.0
 	github.com/hashicorp/vault/sdk v0.25.1
 	github.com/outscale/osc-sdk-go/v2 v2.35.0
+	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	golang.org/x/net v0.52.0
 	golang.org/x/time v0.16.0
 	google.golang.org/grpc v1.79.3

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/plugin"
+	_ "golang.org/x/crypto/x509roots/fallback" // for a container without certificate authorities; a machine's own go first
 
 	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
 )
@@ -22,7 +24,7 @@ var version, commit string
 
 func main() {
 	silenceNetHTTP()
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -34,8 +36,14 @@ func main() {
 // of the answer to a create that is the secret key. An http.Transport takes no logger.
 func silenceNetHTTP() { log.SetOutput(io.Discard) }
 
-// run serves the engine to the server that started the process.
-func run(args []string) error {
+// run serves the engine to the server that started the process; install and -version are for people and init containers.
+func run(args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "install" {
+		if len(args) != 2 {
+			return errors.New(installUsage)
+		}
+		return install(args[1], out)
+	}
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
 	show := flags.Bool("version", false, "print the version and end")
@@ -44,7 +52,7 @@ func run(args []string) error {
 	}
 	build := cloudkeys.Build{Version: version, Commit: commit}
 	if *show {
-		_, err := fmt.Println(build)
+		_, err := fmt.Fprintln(out, build)
 		return err
 	}
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
