@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -35,7 +36,7 @@ func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *ac
 
 // wantedLease is the first of the TTLs that is set, or the mount's. That one is a call to the server.
 func (b *backend) wantedLease(ttls ...time.Duration) time.Duration {
-	if ttl := firstSet(ttls...); ttl > 0 {
+	if ttl := lifetime.FirstSet(ttls...); ttl > 0 {
 		return ttl
 	}
 	return b.System().DefaultLeaseTTL()
@@ -71,7 +72,7 @@ func (v *policyView) unbounded() bool { return !v.None && v.known() && v.Policy.
 
 // limitedBy names a deciding limit, and says when the policy, which might decide
 // otherwise, is unknown, or when there is none in this cloud.
-func (v *policyView) limitedBy(by limit) string {
+func (v *policyView) limitedBy(by lifetime.Limit) string {
 	switch {
 	case v.None:
 		return string(by) + ", policy none"
@@ -138,12 +139,12 @@ func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *accou
 }
 
 // bounds gathers what limits a lease of the role.
-func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) bounds {
+func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) lifetime.Bounds {
 	return boundsUnder(b.System().MaxLeaseTTL(), a, view, roleMax)
 }
 
-func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time.Duration) bounds {
-	return bounds{
+func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time.Duration) lifetime.Bounds {
+	return lifetime.Bounds{
 		Role:    roleMax,
 		Account: a.config.MaxTTL,
 		Mount:   mount,
@@ -153,11 +154,11 @@ func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time
 }
 
 // boundsOf gathers what limits a lease of the role as it stands now.
-func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) bounds {
+func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) lifetime.Bounds {
 	return boundsOfRole(b.System().MaxLeaseTTL(), a, view, role)
 }
 
-func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleEntry) bounds {
+func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleEntry) lifetime.Bounds {
 	limits := boundsUnder(mount, a, view, role.MaxTTL)
 	if role.CredentialType == credentialSession {
 		limits.Policy, limits.Grace = 0, 0 // a session is no access key, and ends exactly with its lease

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -67,7 +68,7 @@ type accountConfig struct {
 // newAccountConfig has the defaults.
 func newAccountConfig() *accountConfig {
 	return &accountConfig{
-		ExpiryGrace:          defaultExpiryGrace,
+		ExpiryGrace:          lifetime.DefaultExpiryGrace,
 		MaxRequestsPerSecond: clouds.DefaultPerSecond,
 		RequestTimeout:       clouds.DefaultTimeout,
 		MaxRetries:           clouds.DefaultMaxRetries,
@@ -87,10 +88,10 @@ func (c *accountConfig) validate() error {
 		return mendable("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
 		return mendable("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
-	case c.ExpiryGrace < minExpiryGrace:
-		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, minExpiryGrace)
-	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod):
-		return mendable("rotation_period is %s: give 0 for none, or at least %s", c.RotationPeriod, minRotationPeriod)
+	case c.ExpiryGrace < lifetime.MinExpiryGrace:
+		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
+	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod) || c.RotationPeriod > lifetime.MaxRotationPeriod:
+		return mendable("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod, minRotationPeriod, lifetime.MaxRotationPeriod)
 	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
 		return mendable("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond, maxRequestsPerSecond)
 	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
@@ -157,7 +158,7 @@ func orSignIn(cloud clouds.Cloud) string {
 
 // nextRotation is when the key is replaced by itself; zero: never.
 func (c *accountConfig) nextRotation() time.Time {
-	return nextRotation(c.KeyCreated, c.KeyExpires, c.RotationPeriod)
+	return lifetime.NextRotation(c.KeyCreated, c.KeyExpires, c.RotationPeriod)
 }
 
 // ownKeys are the ids of the engine's own keys, which no clean-up may delete.
@@ -299,7 +300,7 @@ func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
 
 // isDead tells whether a key has ended by its date, so that its removal can wait.
 func (a *account) isDead(e *ledgerEntry, now time.Time) bool {
-	return a.endsKeys() && now.After(e.Expires.Add(clockMargin))
+	return a.endsKeys() && now.After(e.Expires.Add(lifetime.ClockMargin))
 }
 
 // retryReap is the pause after so many failures to remove a key that is past its date.

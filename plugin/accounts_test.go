@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -56,7 +57,7 @@ func TestAccountsSideBySide(t *testing.T) {
 		"an account that moves to another cloud account names the keys that it leaves behind": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1m")
 			made := v.rotate()["access_key"].(string)
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.root = v.sim.AddAccount("999999999999").RootKey()
 			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), "\n"), made, "delete them in the cloud")
 			v.mustHaveLedger(0)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -27,7 +28,7 @@ type checkup struct {
 	who    provider.Whoami
 	own    provider.Key // the engine's own key, as listed
 	policy *policyView
-	bounds bounds
+	bounds lifetime.Bounds
 	counts map[string]keyCount // by user
 	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
@@ -131,7 +132,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 		return err
 	}
 	c.bounds = b.bounds(c.account, c.policy, 0)
-	switch longest, by := c.bounds.maxLease(); {
+	switch longest, by := c.bounds.MaxLease(); {
 	case c.lost:
 	case !c.policy.known():
 		c.warning("the account's access policy is unknown ("+c.policy.Problem+")", "permit the call ReadApiAccessPolicy to the engine's user, "+
@@ -143,8 +144,8 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	case c.policy.Policy.MaxKeyLifetime == 0:
 		c.warning("the account's access policy sets no longest life for access keys",
 			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have a date")
-	case longest < minMaxLease && by == limitPolicy:
-		least := minMaxLease + c.bounds.Grace + clockMargin
+	case longest < lifetime.MinMaxLease && by == lifetime.LimitPolicy:
+		least := lifetime.MinMaxLease + c.bounds.Grace + lifetime.ClockMargin
 		c.failure(fmt.Sprintf("the access policy lets a key live %s, which leaves no useful lease", c.bounds.Policy),
 			fmt.Sprintf("raise MaxAccessKeyExpirationSeconds to %d at least, or lower expiry_grace in config/%s", seconds(least), c.account.name))
 	}
@@ -412,7 +413,7 @@ func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage) error {
 			return err
 		}
 		now := time.Now()
-		if entry.Problem != "" && now.After(entry.Expires.Add(clockMargin)) && !c.account.isDead(entry, now) {
+		if entry.Problem != "" && now.After(entry.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(entry, now) {
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
 				entry.AccessKey, identityName(entry.User), showTime(entry.Expires), entry.Problem), "mend that, or delete the key in the cloud's console")
 		}
@@ -476,13 +477,13 @@ func (c *checkup) checkClock() {
 		return
 	}
 	skew, known := clock.ClockSkew()
-	if c.skew = skew; !known || skew.Abs() <= clockMargin {
+	if c.skew = skew; !known || skew.Abs() <= lifetime.ClockMargin {
 		return
 	}
 	side := "behind"
 	if skew < 0 {
 		side = "ahead of"
 	}
-	c.warning(fmt.Sprintf("this machine's clock is %s %s the cloud's, and leases allow for %s", skew.Abs().Round(time.Second), side, clockMargin),
+	c.warning(fmt.Sprintf("this machine's clock is %s %s the cloud's, and leases allow for %s", skew.Abs().Round(time.Second), side, lifetime.ClockMargin),
 		"set it by NTP, or keys end before their leases, dates are refused, and signatures too in the end")
 }

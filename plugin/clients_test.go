@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -122,7 +123,7 @@ func TestClientsThatMisbehave(t *testing.T) {
 			v.configure("ttl=10m")
 			v.configureUsers()
 			leases := []*testLease{v.lease("app"), v.lease("job")}
-			<-time.After(10*time.Minute + defaultExpiryGrace + time.Second)
+			<-time.After(10*time.Minute + lifetime.DefaultExpiryGrace + time.Second)
 			v.mustHaveLive(0)
 			<-time.After(6 * time.Hour)
 			v.restart()
@@ -139,7 +140,7 @@ func TestClientsThatMisbehave(t *testing.T) {
 		"a renewal after the unseal does not bring a dead lease back": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_ttl=24h")
 			l := v.lease("app")
-			<-time.After(10*time.Minute + defaultExpiryGrace + time.Second)
+			<-time.After(10*time.Minute + lifetime.DefaultExpiryGrace + time.Second)
 			v.restart()
 			if err := v.renew(l, time.Hour); err == nil {
 				t.Error("renewed")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 // duePeriod is how often the whole ledger is read. A walk keeps in mind what comes due until the one after the next has
@@ -54,7 +56,7 @@ func newDueKeys(counted func(label string) bool) *dueKeys {
 
 // due is when the reaper should look at an entry.
 func (e *ledgerEntry) due() time.Time {
-	due := e.Expires.Add(clockMargin)
+	due := e.Expires.Add(lifetime.ClockMargin)
 	if e.RetryAt.After(due) {
 		return e.RetryAt
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -193,7 +194,7 @@ func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, be
 	}
 	life := firstKeyLife
 	if policy.MaxKeyLifetime > 0 {
-		life = min(life, policy.MaxKeyLifetime-clockMargin)
+		life = min(life, policy.MaxKeyLifetime-lifetime.ClockMargin)
 	}
 	return time.Now().Add(life).Truncate(time.Second), nil
 }
@@ -345,7 +346,7 @@ func (a *account) mayList(first firstKey) bool {
 // surely ended. Until then it waits: the key may be another identity's, or of another cloud
 // account. For good it cannot, since it keeps its account from being deleted or changed.
 func (b *backend) giveUpFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
-	if first.Account != a.name || time.Now().Before(first.Expires.Add(clockMargin)) {
+	if first.Account != a.name || time.Now().Before(first.Expires.Add(lifetime.ClockMargin)) {
 		return nil
 	}
 	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -125,7 +126,7 @@ func TestFirstKey(t *testing.T) {
 			v.configure("ttl=10m")
 			l := v.lease("app")
 			made := v.rotate()["access_key"].(string)
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.account.DeleteKey(made) // the engine has lost its key
 			v.write("config/default", v.signInFields()...)
 			if err := v.renew(l, 0); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -25,9 +26,9 @@ func TestHuaweiRotation(t *testing.T) {
 			if n := len(v.sim.Calls()); n != 0 {
 				t.Errorf("%d calls", n)
 			}
-			<-time.After(rotationOverlap) // no tick has come since
+			<-time.After(lifetime.RotationOverlap) // no tick has come since
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
 		"a foreign key in the second slot is named by the refusal and by check": func(t *testing.T, v *testVault) {
@@ -75,7 +76,7 @@ func TestHuaweiRotation(t *testing.T) {
 			for _, delay := range []time.Duration{2 * time.Second, 10 * time.Second} {
 				v.sim.SetHuaweiRules(cloudsim.HuaweiRules{ActivationDelay: delay})
 				v.rotate()
-				v.settle(rotationOverlap + 2*rollbackPeriod)
+				v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 				v.mustRevoke(v.lease("app"))
 				v.mustHaveOwnKeys(1)
 			}
@@ -94,7 +95,7 @@ func TestHuaweiRotation(t *testing.T) {
 			v.configure("ttl=10m")
 			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: 8 * time.Second})
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
 		"a replaced key of another user takes no slot of the present one's": func(_ *testing.T, v *testVault) {

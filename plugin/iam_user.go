@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -20,12 +21,12 @@ import (
 var errNameTaken = errors.New("the cloud account has a user of that name already, which this mount leaves alone")
 
 // issueWithUser makes a user for this lease alone, and its key.
-func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
-	key, p, err := b.tryTwice(ctx, i, plan, func(p issuePlan) (recordedKey, error) {
+func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error)) (recordedKey, lifetime.IssuePlan, error) {
+	key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) {
 		return b.makeUserKey(ctx, i, role, p)
 	})
 	if err != nil {
-		return recordedKey{}, issuePlan{}, explainUser(i, err)
+		return recordedKey{}, lifetime.IssuePlan{}, explainUser(i, err)
 	}
 	return key, p, nil
 }
@@ -51,7 +52,7 @@ func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry
 // The key comes after the rights, so that its holder never meets a user without them
 // (OUTSCALE may take 15 seconds more to apply them). A failure after (2) removes the user
 // at once; if that fails too, the WAL entry stays and the rollback tries again.
-func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan issuePlan) (recordedKey, error) {
+func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan lifetime.IssuePlan) (recordedKey, error) {
 	name, err := makeUsername(i.account.kind, i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
 	if err != nil {
 		return recordedKey{}, err

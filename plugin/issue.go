@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -56,7 +57,7 @@ type recordedKey struct {
 //
 // A failure after (2) deletes the key at once; if that fails too, the WAL entry
 // stays and the rollback tries again.
-func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan issuePlan) (recordedKey, error) {
+func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan lifetime.IssuePlan) (recordedKey, error) {
 	key, err := b.makeRecordedKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
 	if err != nil {
 		return recordedKey{}, err
@@ -247,10 +248,10 @@ func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
 // tryTwice makes a key, and tries a second time in three cases: the cloud refused the
 // date because the access policy was changed, it lost the answer and what it had made is
 // removed again, or the name of a new user is taken.
-func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePlan, error), attempt func(issuePlan) (recordedKey, error)) (recordedKey, issuePlan, error) {
+func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (lifetime.IssuePlan, error), attempt func(lifetime.IssuePlan) (recordedKey, error)) (recordedKey, lifetime.IssuePlan, error) {
 	p, err := plan()
 	if err != nil {
-		return recordedKey{}, issuePlan{}, err
+		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	key, err := attempt(p)
 	switch provider.KindOf(err) {
@@ -271,18 +272,18 @@ func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (issuePl
 		return key, p, err
 	}
 	if p, err = plan(); err != nil {
-		return recordedKey{}, issuePlan{}, err
+		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	key, err = attempt(p)
 	return key, p, err
 }
 
-func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
+func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error)) (recordedKey, lifetime.IssuePlan, error) {
 	if role.CredentialType == credentialIAMUser {
 		return b.issueWithUser(ctx, i, role, plan)
 	}
 	if err := b.refuseOwnIdentity(i.account, role); err != nil {
-		return recordedKey{}, issuePlan{}, err
+		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	return b.issueFromPool(ctx, i, role.UserNames, plan)
 }

@@ -76,7 +76,7 @@ func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data 
 }
 
 func (c *checkup) answer() map[string]any {
-	longest, by := c.bounds.maxLease()
+	longest, by := c.bounds.MaxLease()
 	counts := []string{}
 	for _, user := range slices.Sorted(maps.Keys(c.counts)) {
 		counts = append(counts, cmp.Or(user, "engine's own identity")+": "+c.counts[user].String())

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -395,7 +396,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Longest life of any lease of the account. Where the cloud has no policy for it (huawei), this is the bound.",
 		},
 		"expiry_grace": {
-			Type: framework.TypeDurationSecond, Default: int(defaultExpiryGrace / time.Second),
+			Type: framework.TypeDurationSecond, Default: int(lifetime.DefaultExpiryGrace / time.Second),
 			Description: "How long a key may outlive its lease in the cloud, as room for the revocation.",
 		},
 		"max_requests_per_second": {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -100,12 +101,13 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if err != nil {
 		return nil, err
 	}
-	plan := func() (issuePlan, error) {
+	plan := func() (lifetime.IssuePlan, error) {
 		view, err := b.currentPolicy(ctx, req.Storage, a)
 		if err != nil {
-			return issuePlan{}, err
+			return lifetime.IssuePlan{}, err
 		}
-		return planIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
+		p, err := lifetime.PlanIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
+		return p, asUserError(err)
 	}
 	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
 	key, planned, err := b.issue(ctx, i, role, plan)
@@ -117,8 +119,8 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
-func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned issuePlan, requested time.Duration) (*logical.Response, error) {
-	ttl, maxTTL, err := planned.atReply(time.Now())
+func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned lifetime.IssuePlan, requested time.Duration) (*logical.Response, error) {
+	ttl, maxTTL, err := planned.AtReply(time.Now())
 	if err != nil {
 		return nil, errors.Join(err, b.takeBack(ctx, i, key))
 	}

@@ -91,7 +91,7 @@ func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, dat
 }
 
 func (b *backend) policyResponse(a *account, view *policyView) *logical.Response {
-	longest, by := b.bounds(a, view, 0).maxLease()
+	longest, by := b.bounds(a, view, 0).MaxLease()
 	resp := &logical.Response{Data: map[string]any{
 		"supported":                         !view.None,
 		"known":                             view.known(),

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 func (b *backend) pathRoles() []*framework.Path {
@@ -94,13 +96,13 @@ func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *
 		resp.Data["effective_max_ttl"], resp.Data["limited_by"] = int64(0), "unknown"
 		return resp, nil
 	}
-	resp.Data["effective_max_ttl"], resp.Data["limited_by"] = bounds.decision(view)
+	resp.Data["effective_max_ttl"], resp.Data["limited_by"] = decision(bounds, view)
 	return resp, nil
 }
 
 // decision is the longest lease, in seconds, and what limits it.
-func (b bounds) decision(view *policyView) (effectiveMaxTTL int64, limitedBy string) {
-	longest, by := b.maxLease()
+func decision(b lifetime.Bounds, view *policyView) (effectiveMaxTTL int64, limitedBy string) {
+	longest, by := b.MaxLease()
 	return max(0, seconds(longest)), view.limitedBy(by)
 }
 
@@ -156,7 +158,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	answer := role.answer()
-	answer["effective_max_ttl"], answer["limited_by"] = bounds.decision(view)
+	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
 	return decided(some(answer, roleDecisions()), role.warnings(bounds, view)), nil
 }
 
@@ -180,14 +182,14 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data
 }
 
 // roleBounds gathers what limits the role's leases.
-func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleEntry) (bounds, *policyView, error) {
+func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleEntry) (lifetime.Bounds, *policyView, error) {
 	a, err := b.account(ctx, s, role.Account)
 	if err != nil {
-		return bounds{}, nil, err
+		return lifetime.Bounds{}, nil, err
 	}
 	view, err := storedPolicy(ctx, s, a)
 	if err != nil {
-		return bounds{}, nil, err
+		return lifetime.Bounds{}, nil, err
 	}
 	return b.boundsOf(a, view, role), view, nil
 }

@@ -125,7 +125,7 @@ func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, 
 	if err != nil || role == nil {
 		return nil, err
 	}
-	next, err := role.scheduled(creds, time.Now())
+	next, err := role.due(creds, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -267,8 +267,8 @@ func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace b
 	}
 	if defaultGrace && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
 		var err error
-		if role.Grace, err = role.defaultGrace(); err != nil {
-			return nil, err
+		if role.Grace, err = role.times().DefaultGrace(time.Now()); err != nil {
+			return nil, asUserError(err)
 		}
 	}
 	return role, nil
@@ -304,7 +304,7 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err != nil {
 		return err
 	}
-	return role.checkPolicy(time.Now(), view.Policy.MaxKeyLifetime)
+	return asUserError(role.times().CheckPolicy(time.Now(), view.Policy.MaxKeyLifetime))
 }
 
 func (b *backend) pathStaticCreds() []*framework.Path {
@@ -378,7 +378,7 @@ func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request,
 	if err != nil {
 		return respond(err)
 	}
-	next, err := role.scheduled(creds, time.Now())
+	next, err := role.due(creds, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -179,7 +180,7 @@ func (v *testVault) accountSteps() []step {
 		v.ask("read the policy", logical.UpdateOperation, "policy/default"),
 		v.ask("rotate the engine's key", logical.UpdateOperation, "rotate-root/default"),
 		{"end the engine's former key", func() error {
-			v.settle(walMinAge + rotationOverlap + 3*rollbackPeriod)
+			v.settle(walMinAge + lifetime.RotationOverlap + 3*rollbackPeriod)
 			if _, there := v.key(former); there {
 				return errors.New("it is still there")
 			}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -20,10 +21,10 @@ import (
 const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
-func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (issuePlan, error)) (recordedKey, issuePlan, error) {
+func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (lifetime.IssuePlan, error)) (recordedKey, lifetime.IssuePlan, error) {
 	users, free, release, err := b.choose(ctx, i, users)
 	if err != nil {
-		return recordedKey{}, issuePlan{}, err
+		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	defer func() { release() }()
 	var refusals []string
@@ -38,13 +39,13 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		}
 		reserved, err := b.onlyReservedLeft(ctx, i, user)
 		if err != nil {
-			return recordedKey{}, issuePlan{}, err
+			return recordedKey{}, lifetime.IssuePlan{}, err
 		}
 		if reserved != "" {
 			refusals = append(refusals, reserved)
 			continue
 		}
-		key, p, err := b.tryTwice(ctx, i, plan, func(p issuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
+		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
 		switch kind := provider.KindOf(err); {
 		case err == nil:
 			b.checkForeign(i, user, free[user])
@@ -56,10 +57,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 		case kind == provider.KindNotFound && user != "":
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
 		default:
-			return recordedKey{}, issuePlan{}, explain(i.account.name, err)
+			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)
 		}
 	}
-	return recordedKey{}, issuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
+	return recordedKey{}, lifetime.IssuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
 // choose puts the users with the most free slots first, tells how many each has, and holds

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 // TestAKeyThatHangsKeepsNoOther has the cloud leave calls about some keys unanswered.
@@ -31,7 +33,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			hang := v.hangOver()
 			v.configure("ttl=10m")
 			hang(overdue(v, 1+others)[:1])
-			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 2*rollbackPeriod)
+			v.advance(10*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin + 2*rollbackPeriod)
 			v.mustHaveLedger(1)
 		},
 		"several that hang do not keep one that comes due later": func(t *testing.T, v *testVault) {
@@ -43,7 +45,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			v.lease("app")
 			v.leases = nil
 			// Three ticks, in each of which two of those that hang may come first.
-			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 3*rollbackPeriod)
+			v.advance(10*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin + 3*rollbackPeriod)
 			v.mustHaveLedger(len(hung))
 			for _, id := range hung {
 				entry, err := findKey(t.Context(), v.storage, id)
@@ -62,7 +64,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 				}
 				return nil
 			}
-			v.advance(10*time.Minute + defaultExpiryGrace + clockMargin + 2*(2+others)*rollbackPeriod)
+			v.advance(10*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin + 2*(2+others)*rollbackPeriod)
 			v.storage.before = nil
 			v.mustHaveLedger(1)
 		},

@@ -7,8 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
+
+const day = 24 * time.Hour
 
 func TestRenew(t *testing.T) {
 	tests := map[string]func(t *testing.T, v *testVault){
@@ -162,4 +167,76 @@ func TestRenew(t *testing.T) {
 		"renewals stop at the policy's bound, counted from the issue",
 		"a policy lowered in the cloud is noticed when it refuses the date",
 	))
+}
+
+func TestPlanRenewal(t *testing.T) {
+	sys := &logical.StaticSystemView{DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: day}
+	issued := time.Now().Add(-10 * time.Minute)
+	life := lifetime.Life{Issued: issued, Started: issued.Add(time.Second), KeyExpiry: issued.Add(16 * time.Minute)}
+	plenty := lifetime.Bounds{Mount: day, Grace: time.Minute}
+
+	plan := func(t *testing.T, b lifetime.Bounds, increment time.Duration) lifetime.RenewalPlan {
+		t.Helper()
+		p, err := planRenewal(sys, time.Now(), life, b, increment, 15*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	near := func(got, want time.Duration) bool { return (got - want).Abs() <= 2*time.Second }
+
+	t.Run("without an increment the role's TTL counts from now", func(t *testing.T) {
+		p := plan(t, plenty, 0)
+		if p.TTL != 15*time.Minute || !near(time.Until(p.Expiry), 16*time.Minute) {
+			t.Errorf("got %s, key for %s", p.TTL, time.Until(p.Expiry))
+		}
+	})
+	t.Run("a tiny increment does not move the date back", func(t *testing.T) {
+		if p := plan(t, plenty, time.Second); !p.Expiry.Equal(life.KeyExpiry) {
+			t.Errorf("got %s, was %s", p.Expiry, life.KeyExpiry)
+		}
+	})
+	t.Run("an increment beyond the maximum is cut to it, counted from the issue", func(t *testing.T) {
+		b := plenty
+		b.Role = 20 * time.Minute
+		if p := plan(t, b, time.Hour); !near(p.TTL, 10*time.Minute) {
+			t.Errorf("got %s", p.TTL)
+		}
+	})
+	t.Run("past the maximum it is refused", func(t *testing.T) {
+		b := plenty
+		b.Role = 9 * time.Minute
+		if _, err := planRenewal(sys, time.Now(), life, b, 0, 15*time.Minute); err == nil {
+			t.Error("accepted")
+		}
+	})
+	t.Run("a policy lowered below what has passed is refused and not taken for no maximum", func(t *testing.T) {
+		b := plenty
+		b.Policy = 65 * time.Second
+		if _, err := planRenewal(sys, time.Now(), life, b, 0, 15*time.Minute); err == nil {
+			t.Error("accepted")
+		}
+	})
+	t.Run("a lowered policy lowers the date and the maximum", func(t *testing.T) {
+		b := plenty
+		b.Policy = 20 * time.Minute
+		p := plan(t, b, time.Hour)
+		if latest := issued.Add(b.Policy - lifetime.ClockMargin); p.Expiry.After(latest) {
+			t.Errorf("the key's date %s is beyond %s", p.Expiry, latest)
+		}
+		if end := life.Started.Add(p.MaxTTL); end.After(p.Expiry.Add(-b.Grace).Add(time.Second)) {
+			t.Errorf("Vault may let the lease run to %s, and the key ends at %s", end, p.Expiry)
+		}
+	})
+	t.Run("a slow cloud lowers the maximum for this renewal, since Vault counts the increment from the reply", func(t *testing.T) {
+		p := plan(t, plenty, time.Hour)
+		reply := time.Now().Add(20 * time.Second)
+		ttl, maxTTL, err := p.AtReply(reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end := life.Started.Add(maxTTL); end.After(p.Expiry.Add(lifetime.Slack-plenty.Grace)) || ttl > time.Hour-19*time.Second {
+			t.Errorf("TTL %s, maximum until %s, key until %s", ttl, end, p.Expiry)
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -178,17 +179,17 @@ func (r *roleEntry) validate() error {
 }
 
 // warnings name the limits that cut what the role asks for.
-func (r *roleEntry) warnings(b bounds, view *policyView) []string {
-	if err := b.checkUsable(); err != nil {
+func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
+	if err := b.CheckUsable(); err != nil {
 		return []string{"the role is stored, but cannot lease as things are: " + err.Error()}
 	}
-	longest, by := b.maxLease()
+	longest, by := b.MaxLease()
 	warnings := append(r.powerless(), r.sessionWarnings()...)
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
 	}
 	switch {
-	case by != limitMount:
+	case by != lifetime.LimitMount:
 	case view.None:
 		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest))
 	case view.unbounded():
@@ -201,13 +202,13 @@ func (r *roleEntry) warnings(b bounds, view *policyView) []string {
 }
 
 // limitSource says where a limit is set.
-func limitSource(by limit) string {
+func limitSource(by lifetime.Limit) string {
 	switch by {
-	case limitPolicy:
+	case lifetime.LimitPolicy:
 		return "cloud account's access policy (MaxAccessKeyExpirationSeconds, less expiry_grace and a clock margin)"
-	case limitMount:
+	case lifetime.LimitMount:
 		return "mount's max lease TTL"
-	case limitCloud:
+	case lifetime.LimitCloud:
 		return "cloud's longest session"
 	default:
 		return string(by) + "'s max_ttl"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -72,7 +73,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	i := issuance{storage: s, account: a, instance: instance}
 	key, err := b.makeRecordedKey(ctx, i, keyOrder{
 		kind: keylabel.KindRoot, issued: now,
-		expires: a.lastingEnd(rootExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
+		expires: a.lastingEnd(lifetime.EngineKeyExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
 	})
 	if provider.KindOf(err) == provider.KindQuota {
 		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
@@ -192,7 +193,7 @@ func (c *accountConfig) previousHere() []previousKey {
 func (c *accountConfig) asPrevious(now time.Time) previousKey {
 	return previousKey{
 		ID: c.AccessKey, AccountID: c.AccountID, Label: c.KeyLabel, Identity: c.Identity,
-		Expires: c.KeyExpires, DeleteAfter: now.Add(rotationOverlap),
+		Expires: c.KeyExpires, DeleteAfter: now.Add(lifetime.RotationOverlap),
 	}
 }
 
@@ -216,7 +217,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
 		}
 	}
-	next := nextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
+	next := lifetime.NextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
 	if next.IsZero() || now.Before(next) {
 		return nil
 	}

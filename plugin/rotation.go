@@ -15,16 +15,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
-const (
-	// rotationOverlap is how long a replaced key goes on working: past every budget, so
-	// that requests under way with it can end.
-	rotationOverlap = 90 * time.Second
-
-	// rotationLead is the least time before a key's own date at which it is replaced: a few
-	// ticks, for a cloud that cannot be reached at the first of them.
-	rotationLead = 3 * time.Minute
-)
-
 // previousKey is a key that was replaced and is still to be deleted.
 type previousKey struct {
 	ID          string            `json:"id"`
@@ -50,36 +40,6 @@ func (p previousKey) owner(signer provider.Identity) (string, error) {
 		return p.Identity.User, nil
 	default:
 		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in the cloud", p.Identity.Kind)
-	}
-}
-
-// nextRotation is when the engine's own key is replaced by itself: when its period has
-// passed, and in any case when a third of its life is left. Zero means never.
-func nextRotation(created, expires time.Time, period time.Duration) time.Time {
-	var next time.Time
-	if period > 0 {
-		next = created.Add(period)
-	}
-	if expires.IsZero() {
-		return next
-	}
-	byDate := expires.Add(-max(expires.Sub(created)/3, rotationLead))
-	if next.IsZero() || byDate.Before(next) {
-		return byDate
-	}
-	return next
-}
-
-// rootExpiry is the date of a new key of the engine's own: as far as the access policy
-// goes, else twice the rotation period, else none.
-func rootExpiry(now time.Time, policy, period time.Duration) time.Time {
-	switch {
-	case policy > 0:
-		return now.Add(policy - clockMargin).Truncate(time.Second)
-	case period > 0:
-		return ceilSecond(now.Add(2 * period))
-	default:
-		return time.Time{}
 	}
 }
 

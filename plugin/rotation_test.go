@@ -13,35 +13,9 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
-
-func TestNextRotation(t *testing.T) {
-	created := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	tests := map[string]struct{ life, period, want time.Duration }{
-		"a key without date and period is never replaced":       {0, 0, 0},
-		"the period counts from the key's creation":             {0, day, day},
-		"a key with a date is replaced with a third left":       {900 * time.Second, 0, 600 * time.Second},
-		"a long period does not outlast the date":               {900 * time.Second, day, 600 * time.Second},
-		"a short period comes before the date":                  {30 * day, day, day},
-		"a short life keeps a few ticks of lead":                {300 * time.Second, 0, 120 * time.Second},
-		"a life shorter than the lead is replaced at each tick": {115 * time.Second, 0, -65 * time.Second},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			var expires, want time.Time
-			if test.life > 0 {
-				expires = created.Add(test.life)
-			}
-			if test.want != 0 {
-				want = created.Add(test.want)
-			}
-			if got := nextRotation(created, expires, test.period); !got.Equal(want) {
-				t.Errorf("got %s, want %s", got, want)
-			}
-		})
-	}
-}
 
 func TestRotateRoot(t *testing.T) {
 	t.Parallel()
@@ -57,7 +31,7 @@ func TestRotateRoot(t *testing.T) {
 				t.Error("the old key is gone at once, under requests that use it")
 			}
 			v.lease("app")
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			if _, there := v.key(v.root.AccessKey); there {
 				t.Error("the old key is still there")
 			}
@@ -100,7 +74,7 @@ func TestRotateRoot(t *testing.T) {
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 			v.configure("ttl=10m")
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			if _, there := v.key(v.root.AccessKey); there {
 				t.Error("the old key is still there")
 			}
@@ -153,7 +127,7 @@ func TestRotateRoot(t *testing.T) {
 			for range 2 {
 				warnings := v.write("config/default", append(v.accountFields(), "max_ttl=2h")...)
 				mustHold(t, strings.Join(warnings, " "), first.AccessKey, "replaced by rotation", answer["access_key"].(string))
-				v.settle(rotationOverlap + 2*rollbackPeriod)
+				v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			}
 			config := v.read("config/default")
 			if config["access_key"] != answer["access_key"] || config["max_ttl"] != int64(7200) {
@@ -164,10 +138,10 @@ func TestRotateRoot(t *testing.T) {
 		"a key that the engine made is deleted when an operator replaces it": func(t *testing.T, v *testVault) {
 			v.configure()
 			made := v.rotate()["access_key"].(string)
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.root = v.addKey("", "", time.Time{})
 			v.write("config/default", v.accountFields()...)
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			if _, there := v.key(made); there {
 				t.Error("it is still there")
 			}
@@ -179,7 +153,7 @@ func TestRotateRoot(t *testing.T) {
 		"its entry leaves the ledger also where storage fails at first": func(_ *testing.T, v *testVault) {
 			v.configure()
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.rotate()
 			v.storage.before = func(op, key string) error {
 				if op == "delete" && strings.HasPrefix(key, ledgerPrefix) {
@@ -187,7 +161,7 @@ func TestRotateRoot(t *testing.T) {
 				}
 				return nil
 			}
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 			v.mustHaveLedger(2)
 			v.storage.before = nil
@@ -201,7 +175,7 @@ func TestRotateRoot(t *testing.T) {
 			made := v.rotate()["access_key"].(string)
 			v.root = v.account.RootKey()
 			v.write("config/default", v.accountFields()...)
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			if _, there := v.key(made); there {
 				t.Error("it is still there")
 			}
@@ -227,7 +201,7 @@ func TestRotateRoot(t *testing.T) {
 				v.lease("self")
 			}
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.rotate()
 		},
 	}
@@ -286,7 +260,7 @@ func TestAutomaticRotation(t *testing.T) {
 				v.mustRevoke(v.lease("app"))
 			}
 			v.rotate()
-			v.settle(rotationOverlap + 2*rollbackPeriod)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
 		"a performance secondary leaves the rotation to the primary": func(t *testing.T, v *testVault) {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -41,7 +42,7 @@ func leaseOperations() []operation {
 		{name: "reap the key of a lease that Vault has lost", prepare: func(s *scene) {
 			lost := s.lease("app")
 			s.leases = slices.DeleteFunc(s.leases, func(l *testLease) bool { return l == lost })
-			<-time.After(sceneTTL + defaultExpiryGrace + 10*time.Second)
+			<-time.After(sceneTTL + lifetime.DefaultExpiryGrace + 10*time.Second)
 		}, run: ticks},
 		{name: "roll back an issue", prepare: func(s *scene) {
 			s.leaveInWAL()
@@ -86,7 +87,7 @@ func userOperations() []operation {
 		{name: "reap the user of a lease that Vault has lost", prepare: func(s *scene) {
 			leaseOfUser(s)
 			s.leases = s.leases[:1]
-			<-time.After(sceneTTL + defaultExpiryGrace + 10*time.Second)
+			<-time.After(sceneTTL + lifetime.DefaultExpiryGrace + 10*time.Second)
 		}, run: ticks},
 		{name: "roll back an issue of a user", prepare: func(s *scene) {
 			userRole(s)
@@ -126,14 +127,14 @@ func rotationOperations() []operation {
 		}, run: ticks},
 		{name: "delete the engine's replaced key", prepare: func(s *scene) {
 			s.rotate()
-			<-time.After(rotationOverlap + time.Second)
+			<-time.After(lifetime.RotationOverlap + time.Second)
 		}, run: ticks},
 		{name: "delete a replaced key that the engine had made", prepare: func(s *scene) {
 			s.rotate()
-			<-time.After(rotationOverlap + time.Second)
+			<-time.After(lifetime.RotationOverlap + time.Second)
 			_ = s.tick()
 			s.rotate()
-			<-time.After(rotationOverlap + time.Second)
+			<-time.After(lifetime.RotationOverlap + time.Second)
 		}, run: ticks},
 	}
 }
@@ -253,7 +254,7 @@ func configOperations() []operation {
 		}},
 		{name: "give the engine another key than the one that it made", prepare: func(s *scene) {
 			s.rotate()
-			<-time.After(rotationOverlap + time.Second)
+			<-time.After(lifetime.RotationOverlap + time.Second)
 			_ = s.tick()
 			s.root = s.addKey("", "", time.Time{})
 		}, run: func(ctx context.Context, s *scene) {

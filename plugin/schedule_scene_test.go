@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -95,7 +96,7 @@ func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 
 // latestEnd is by when a key has ended that was just made for a lease which nobody got.
 func (s *scene) latestEnd() time.Time {
-	return time.Now().Add(sceneTTL + defaultExpiryGrace + 2*time.Second)
+	return time.Now().Add(sceneTTL + lifetime.DefaultExpiryGrace + 2*time.Second)
 }
 
 // act runs something in the present process. Where that dies, nobody gets its answer, and a

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -85,12 +86,12 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if err != nil {
 		return nil, err
 	}
-	plan := func() (renewalPlan, error) {
+	plan := func() (lifetime.RenewalPlan, error) {
 		view, err := b.currentPolicy(ctx, req.Storage, a)
 		if err != nil {
-			return renewalPlan{}, err
+			return lifetime.RenewalPlan{}, err
 		}
-		life := leaseLife{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires}
+		life := lifetime.Life{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires}
 		wanted := b.wantedLease(roleTTL, a.config.TTL)
 		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
 	}
@@ -98,7 +99,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if err != nil {
 		return nil, err
 	}
-	ttl, maxTTL, err := renewed.atReply(time.Now())
+	ttl, maxTTL, err := renewed.AtReply(time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 
 // moveExpiry is steps (1) to (3) of a renewal, done a second time where the cloud
 // refuses the date because the access policy was changed meanwhile.
-func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
+func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
 	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
 	if provider.KindOf(err) == provider.KindInvalid {
 		changed, refreshErr := b.policyChanged(ctx, s, a)
@@ -124,12 +125,12 @@ func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account,
 	case err == nil:
 		return renewed, nil
 	case provider.KindOf(err) == provider.KindNotFound:
-		return renewalPlan{}, keyVanished(entry, err)
+		return lifetime.RenewalPlan{}, keyVanished(entry, err)
 	case errors.As(err, &refused):
 		// Plain: Vault prints a logical.ErrorResponse from a renewal as a struct.
-		return renewalPlan{}, fmt.Errorf("renewing access key %s: %w", entry.AccessKey, explain(a.name, err))
+		return lifetime.RenewalPlan{}, fmt.Errorf("renewing access key %s: %w", entry.AccessKey, explain(a.name, err))
 	default:
-		return renewalPlan{}, err
+		return lifetime.RenewalPlan{}, err
 	}
 }
 
@@ -137,22 +138,22 @@ func keyVanished(entry *ledgerEntry, cause error) error {
 	return fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", entry.AccessKey, cause)
 }
 
-func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (renewalPlan, error)) (renewalPlan, error) {
+func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
 	renewed, err := plan()
 	if err != nil {
-		return renewalPlan{}, err
+		return lifetime.RenewalPlan{}, err
 	}
 	entry.Expires = renewed.Expiry
 	if err := b.record(ctx, s, entry); err != nil {
-		return renewalPlan{}, err
+		return lifetime.RenewalPlan{}, err
 	}
 	err = a.cloud.MoveExpiry(ctx, entry.ref())
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:
-		return renewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
+		return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
 	case kind == provider.KindNotFound && entry.unrecorded:
 		// Struck out before, by a delete of keys/<id> or a reaper: it stays so.
-		return renewalPlan{}, errors.Join(err, b.strike(ctx, s, entry))
+		return lifetime.RenewalPlan{}, errors.Join(err, b.strike(ctx, s, entry))
 	}
 	return renewed, err
 }
@@ -172,6 +173,19 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 		}
 	}
 	return nil
+}
+
+// planRenewal decides a renewal. increment is what the client asks for (0: the role's TTL).
+func planRenewal(sys logical.SystemView, now time.Time, life lifetime.Life, b lifetime.Bounds, increment, roleTTL time.Duration) (lifetime.RenewalPlan, error) {
+	maxTTL, err := b.RenewalMaxTTL(life)
+	if err != nil {
+		return lifetime.RenewalPlan{}, err
+	}
+	ttl, _, err := framework.CalculateTTL(sys, increment, roleTTL, 0, maxTTL, 0, life.Started)
+	if err != nil {
+		return lifetime.RenewalPlan{}, lifetime.ErrPastMaximum
+	}
+	return b.PlanRenewal(now, life, ttl, maxTTL), nil
 }
 
 // revokeAccessKey ends the key with its lease:

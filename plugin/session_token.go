@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -66,12 +67,13 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 // planSession decides a session's life. What the role, the account or the mount give by default
 // is for access keys too, and is raised to what the cloud gives at least. A TTL that somebody
 // asks for is not: they would get a longer one than they want, which nobody can take back.
-func (b *backend) planSession(o sessionOrder) (issuePlan, error) {
+func (b *backend) planSession(o sessionOrder) (lifetime.IssuePlan, error) {
 	if o.requested > 0 && o.requested < minSession {
-		return issuePlan{}, mendable("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no shorter one", o.requested, minSession)
+		return lifetime.IssuePlan{}, mendable("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no shorter one", o.requested, minSession)
 	}
 	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), minSession)
-	return planIssue(time.Now(), b.boundsOf(o.account, &policyView{None: true}, o.role), wanted)
+	plan, err := lifetime.PlanIssue(time.Now(), b.boundsOf(o.account, &policyView{None: true}, o.role), wanted)
+	return plan, asUserError(err)
 }
 
 // sessionName is what the cloud's audit log shows: the role, and who asked.
@@ -81,7 +83,7 @@ func (o sessionOrder) sessionName(displayName string) string {
 }
 
 // sessionResponse is a lease that ends with the session: Vault offers no renewal of it.
-func (b *backend) sessionResponse(o sessionOrder, plan issuePlan, session provider.Session) (*logical.Response, error) {
+func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, session provider.Session) (*logical.Response, error) {
 	// By the cloud's clock, and by this machine's from before the call: where this one is slow,
 	// the first alone would let the lease outlive the session by what the call took.
 	left := min(time.Until(session.Expires), time.Until(plan.Issued.Add(plan.Lease)))
@@ -192,7 +194,7 @@ func sessionData(account, accessKey string, expires time.Time) map[string]any {
 func (b *backend) revokeSession(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	r := leaseReader{data: req.Secret.InternalData}
 	account, accessKey, expires := r.text("account"), r.text("access_key"), r.time("expires")
-	if r.err == nil && time.Now().Add(clockMargin).Before(expires) {
+	if r.err == nil && time.Now().Add(lifetime.ClockMargin).Before(expires) {
 		b.Logger().Warn("a lease was revoked whose session works on: the cloud cannot take it back before its end",
 			"account", account, "access_key", accessKey, "expiration", showTime(expires))
 	}

@@ -280,7 +280,7 @@ func TestStaticRoleInput(t *testing.T) {
 		"a schedule that is none":                          {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
 		"a schedule that never comes":                      {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
 		"a window without a schedule":                      {[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
-		"a window too short":                               {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"3600"}},
+		"a window too short":                               {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"1h0m0s"}},
 		"a grace longer than a round":                      {[]string{"user_name=app", "rotation_period=1h", "rotation_grace_period=2h"}, []string{"rotation_grace_period (2h0m0s)"}},
 		"an unknown account":                               {[]string{"user_name=app", "rotation_period=1h", "account=nope"}, []string{`account "nope" is not configured`}},
 		"the engine's own user":                            {[]string{"user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},

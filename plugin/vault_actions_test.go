@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -253,7 +254,7 @@ func (v *testVault) reconcileIn(d time.Duration) <-chan []string {
 func (v *testVault) surviveUnder(policy int64, d, pause time.Duration) {
 	v.t.Helper()
 	v.deleteKey(v.account.RootKey().AccessKey)
-	v.rootKeyWithDate(time.Duration(policy)*time.Second - clockMargin)
+	v.rootKeyWithDate(time.Duration(policy)*time.Second - lifetime.ClockMargin)
 	v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: policy})
 	v.configure()
 	tick := rollbackPeriod

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -217,7 +218,7 @@ func (v *testVault) pendingOf(user string) (n int) {
 // mustWork lets the clean-up run and expects one key of the engine's own that works.
 func (v *testVault) mustWork(when string) {
 	v.t.Helper()
-	v.settle(walMinAge + rotationOverlap + 3*rollbackPeriod)
+	v.settle(walMinAge + lifetime.RotationOverlap + 3*rollbackPeriod)
 	l, err := v.tryLease(v.t.Context(), "app")
 	if err != nil {
 		v.t.Fatalf("%s: %v", when, err)
