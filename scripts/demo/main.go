@@ -14,9 +14,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
+	began := time.Now()
 	stay := flag.Bool("stay", false, "set up, print how to use it, and stay up until Ctrl-C")
 	flag.Parse()
 
@@ -24,7 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 
-	err := run(ctx, *stay, newPrinter(os.Stdout))
+	err := run(ctx, began, *stay, newPrinter(os.Stdout))
 	switch {
 	case err == nil && *stay:
 		fmt.Fprintln(os.Stderr, "Stopped: the server has ended and its data is removed.")
@@ -38,8 +40,8 @@ func main() {
 	}
 }
 
-// run leaves nothing behind, however it ends.
-func run(ctx context.Context, stay bool, out *printer) (err error) {
+// run tells at the end how long all took since began. It leaves nothing behind, however it ends.
+func run(ctx context.Context, began time.Time, stay bool, out *printer) (err error) {
 	d, err := start(ctx, out)
 	if err != nil {
 		return err
@@ -65,6 +67,7 @@ func run(ctx context.Context, stay bool, out *printer) (err error) {
 			return err
 		}
 	}
+	out.took(os.Getenv("CLOUDKEYS_DEMO_TOOK"), time.Since(began))
 	out.line("Done: keys of two clouds were leased, used and revoked. make dev stays up for you to try the same.")
 	return nil
 }

@@ -60,6 +60,14 @@ func (p *printer) field(name, format string, args ...any) {
 	p.line("    " + p.style(styleDim, padded) + "  " + fmt.Sprintf(format, args...))
 }
 
+// took tells how long it took to get everything ready, as make says, and how long to show it.
+func (p *printer) took(ready string, shown time.Duration) {
+	if ready != "" {
+		ready += ", "
+	}
+	p.line(fmt.Sprintf("Time: %sshown in %.0f s.", ready, shown.Seconds()))
+}
+
 // call is one call that the cloud has answered; never its body.
 func (p *printer) call(c cloudsim.Call) {
 	result := fmt.Sprint(c.Status)

@@ -29,6 +29,11 @@ func TestCluster(t *testing.T) {
 			t.Fatalf("%d standbys", len(standbys))
 		}
 		mountKV(t, standbys[0])
+		// A standby of OpenBao answers 404 for a mount that it does not know yet, also to a write.
+		must(t, standbys[1].waitFor(t.Context(), "it knew the mount", func() bool {
+			mounts, err := standbys[1].Client.Sys().ListMounts()
+			return err == nil && mounts["kv/"] != nil
+		}))
 		write(t, standbys[1], "before")
 		wantEverywhere(t, cluster, "before")
 	})

@@ -29,8 +29,10 @@ func (o Options) resolve() (Options, error) {
 	if o.Dir == "" {
 		return o, errors.New("no directory was named for the server's data and log")
 	}
-	if err := os.MkdirAll(filepath.Join(o.Dir, "data"), 0o700); err != nil {
-		return o, fmt.Errorf("make the server's directory: %w", err)
+	for _, dir := range []string{"data", "home"} {
+		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o700); err != nil {
+			return o, fmt.Errorf("make the server's directory: %w", err)
+		}
 	}
 	if o.Dir, err = realPath(o.Dir); err != nil {
 		return o, err
@@ -175,12 +177,13 @@ listener "tcp" {
 }
 
 // environment is the caller's environment without what steers a Vault or an
-// OpenBao: an operator's VAULT_ADDR or VAULT_LOG_LEVEL must not reach the server,
-// nor the plugins, which inherit its environment.
-func environment(caller []string) []string {
-	return slices.DeleteFunc(slices.Clone(caller), func(entry string) bool {
-		return strings.HasPrefix(entry, "VAULT_") || strings.HasPrefix(entry, "BAO_")
+// OpenBao: an operator's VAULT_ADDR, VAULT_LOG_LEVEL or ~/.vault must not reach the
+// server, nor the plugins, which inherit its environment.
+func environment(caller []string, home string) []string {
+	kept := slices.DeleteFunc(slices.Clone(caller), func(entry string) bool {
+		return strings.HasPrefix(entry, "VAULT_") || strings.HasPrefix(entry, "BAO_") || strings.HasPrefix(entry, "HOME=")
 	})
+	return append(kept, "HOME="+home)
 }
 
 // logged reports whether the newest start has logged text.

@@ -180,7 +180,7 @@ func (s *Server) spawn() error {
 	s.logStart = info.Size()
 
 	cmd := exec.Command(s.options.Bin, "server", "-config="+s.configPath())
-	cmd.Env = environment(os.Environ())
+	cmd.Env = environment(os.Environ(), filepath.Join(s.options.Dir, "home"))
 	cmd.Stdout, cmd.Stderr = log, log
 	s.process, err = startProcess(cmd)
 	return err

@@ -119,8 +119,8 @@ func TestStartSaysWhyItFailed(t *testing.T) {
 }
 
 func TestEnvironmentHidesTheCallersVault(t *testing.T) {
-	got := environment([]string{"PATH=/bin", "VAULT_TOKEN=x", "BAO_ADDR=y", "MY_VAULT_DIR=z"})
-	if want := "PATH=/bin MY_VAULT_DIR=z"; strings.Join(got, " ") != want {
+	got := environment([]string{"PATH=/bin", "VAULT_TOKEN=x", "HOME=/home/operator", "BAO_ADDR=y", "MY_VAULT_DIR=z"}, "/empty")
+	if want := "PATH=/bin MY_VAULT_DIR=z HOME=/empty"; strings.Join(got, " ") != want {
 		t.Errorf("the environment is %q, want %q", got, want)
 	}
 }

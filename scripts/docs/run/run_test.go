@@ -152,7 +152,8 @@ func newDesk(t *testing.T, policies map[string][]string) *desk {
 	}
 	d.env = append(d.clouds(policies),
 		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
-		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(), "BAO_ADDR="+server.Addr(), "BAO_TOKEN="+server.Token(),
+		// bao reads these as well, and a BAO_TOKEN would win over the VAULT_TOKEN that a page sets for one command.
+		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(),
 	)
 	return d
 }
