@@ -33,15 +33,30 @@ func sorted(files []file) []file {
 	return slices.SortedFunc(slices.Values(files), func(a, b file) int { return strings.Compare(a.name, b.name) })
 }
 
-// packTarGz gives the same bytes for the same files: sorted, of one date, owned by root, without the names of anybody's
-// accounts. The header of gzip bears no date.
+// packTarGz is packTar, compressed. The header of gzip bears no date.
 func packTarGz(files []file, date time.Time) ([]byte, error) {
+	plain, err := packTar(files, date)
+	if err != nil {
+		return nil, err
+	}
 	var packed bytes.Buffer
 	compressor, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
 	if err != nil {
 		return nil, err
 	}
-	archive := tar.NewWriter(compressor)
+	if _, err := compressor.Write(plain); err != nil {
+		return nil, err
+	}
+	if err := compressor.Close(); err != nil {
+		return nil, err
+	}
+	return packed.Bytes(), nil
+}
+
+// packTar gives the same bytes for the same files: sorted, of one date, owned by root, without the names of anybody's accounts.
+func packTar(files []file, date time.Time) ([]byte, error) {
+	var packed bytes.Buffer
+	archive := tar.NewWriter(&packed)
 	for _, f := range sorted(files) {
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.content)), Mode: int64(f.mode()), ModTime: date, Format: tar.FormatUSTAR}
 		if err := archive.WriteHeader(header); err != nil {
@@ -52,9 +67,6 @@ func packTarGz(files []file, date time.Time) ([]byte, error) {
 		}
 	}
 	if err := archive.Close(); err != nil {
-		return nil, err
-	}
-	if err := compressor.Close(); err != nil {
 		return nil, err
 	}
 	return packed.Bytes(), nil

@@ -18,6 +18,7 @@ type product struct {
 	pkg      string
 	os, arch string
 	lambda   bool
+	image    bool // it is published as an image for containers, too
 }
 
 // products are all that a release has.
@@ -25,7 +26,7 @@ func (s source) products() []product {
 	var all []product
 	for _, system := range []string{"darwin", "linux", "windows"} {
 		for _, arch := range []string{"amd64", "arm64"} {
-			all = append(all, product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch})
+			all = append(all, product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch, image: system == "linux"})
 		}
 	}
 	for _, name := range []string{"revoke-expired-keys", "sync-policy"} {

@@ -36,57 +36,58 @@ func (s source) release(ctx context.Context, out, only string) error {
 		return err
 	}
 	var binaries strings.Builder
+	var products []built
 	for _, p := range s.products() {
 		if !strings.Contains(p.base(), only) {
 			continue
 		}
 		fmt.Println(p.base())
-		sum, err := s.publish(ctx, p, out)
+		files, err := s.publish(ctx, p, out)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.base(), err)
 		}
+		products = append(products, built{p, files})
 		if p.function() {
 			continue
 		}
-		fmt.Fprintf(&binaries, "%s  %s_%s/%s\n", sum, p.os, p.arch, p.binary())
+		fmt.Fprintf(&binaries, "%s  %s_%s/%s\n", sumOf(p, files), p.os, p.arch, p.binary())
 	}
 	// What vault plugin register wants is the sum of the binary, not of the archive.
 	if err := os.WriteFile(filepath.Join(out, "PLUGIN-SHA256"), []byte(binaries.String()), 0o644); err != nil {
 		return err
 	}
-	if err := s.writeContainerfile(out); err != nil {
+	if err := s.writeImages(products, out); err != nil {
 		return err
 	}
 	return writeSums(out)
 }
 
-// publish builds one product and writes its archive and bill of materials. It returns the binary's SHA-256.
-func (s source) publish(ctx context.Context, p product, out string) (sum string, err error) {
+// publish builds one product and writes its archive and bill of materials. It returns the files of the archive.
+func (s source) publish(ctx context.Context, p product, out string) ([]file, error) {
 	work, err := os.MkdirTemp("", "cloudkeys-release")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer os.RemoveAll(work)
 	binary := filepath.Join(work, p.binary())
 	if err := s.build(ctx, p, binary); err != nil {
-		return "", err
+		return nil, err
 	}
 	content, err := os.ReadFile(binary)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	modules, err := s.linked(ctx, binary)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	own, err := os.ReadFile(filepath.Join(s.dir, "LICENSE"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	sum = sha256Hex(content)
-	bill, err := s.bill(p, sum, modules)
+	bill, err := s.bill(p, sha256Hex(content), modules)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	files := []file{
 		{name: "LICENSE", content: own},
@@ -100,14 +101,24 @@ func (s source) publish(ctx context.Context, p product, out string) (sum string,
 	}
 	packed, err := pack(files, s.date)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for name, content := range map[string][]byte{p.base() + suffix: packed, p.base() + ".cdx.json": bill} {
 		if err := os.WriteFile(filepath.Join(out, name), content, 0o644); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
-	return sum, nil
+	return files, nil
+}
+
+// sumOf is the SHA-256 of a product's binary, empty if the files have none.
+func sumOf(p product, files []file) string {
+	for _, f := range files {
+		if f.name == p.binary() {
+			return sha256Hex(f.content)
+		}
+	}
+	return ""
 }
 
 // writeSums lists the sums of all files of a directory, as sha256sum -c reads them.
@@ -130,14 +141,4 @@ func writeSums(dir string) error {
 func sha256Hex(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
-}
-
-// writeContainerfile puts the definition of the image beside the archive that it unpacks.
-func (s source) writeContainerfile(out string) error {
-	definition, err := os.ReadFile(filepath.Join(s.dir, "scripts/release/Containerfile"))
-	if err != nil {
-		return err
-	}
-	stamped := strings.Replace(string(definition), "ARG PLUGIN_VERSION\n", "ARG PLUGIN_VERSION="+s.version+"\n", 1)
-	return os.WriteFile(filepath.Join(out, "Containerfile"), []byte(stamped), 0o644)
 }

@@ -44,12 +44,34 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 	if first != second {
 		t.Errorf("first\n%s\nthen\n%s", first, second)
 	}
-	for _, name := range []string{only + ".tar.gz", only + ".cdx.json", "PLUGIN-SHA256", "Containerfile"} {
+	for _, name := range []string{only + ".tar.gz", only + ".cdx.json", "PLUGIN-SHA256", pluginName + "_" + testVersion + "_image.tar"} {
 		if !strings.Contains(first, "  "+name+"\n") {
 			t.Errorf("SHA256SUMS has no %s:\n%s", name, first)
 		}
 	}
 	files := untar(t, []byte(read(t, outs[0], only+".tar.gz")))
+	t.Run("the image has the binary of the archive", func(t *testing.T) {
+		images := imagesOf(t, []byte(read(t, outs[0], pluginName+"_"+testVersion+"_image.tar")))
+		image, is := images[runtime.GOARCH]
+		if !is {
+			t.Fatalf("%v", images)
+		}
+		layers, err := image.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := layers[0].Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain := plainTar(t, packed); len(layers) != 1 || string(plain[pluginName]) != files[pluginName] {
+			t.Errorf("%d layers, and a binary of %d bytes", len(layers), len(plain[pluginName]))
+		}
+	})
 	t.Run("the archive has binary, licences and bill", func(t *testing.T) {
 		for _, module := range []string{"std", "github.com/hashicorp/vault/sdk", "github.com/outscale/osc-sdk-go/v2"} {
 			if !strings.Contains(files["THIRD-PARTY-LICENSES.txt"], "  "+module+" ") {
