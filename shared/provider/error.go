@@ -69,7 +69,7 @@ type Error struct {
 	Err       error  // the cause where there was no answer
 }
 
-// Error reads as one sentence with the cloud's code and request id.
+// Error reads as one sentence with the cloud's code and request id, and orders a server to do nothing.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", e.Op, e.Kind)
@@ -95,8 +95,17 @@ func (e *Error) Error() string {
 	if e.RequestID != "" {
 		fmt.Fprintf(&b, " [request id %s]", e.RequestID)
 	}
-	return b.String()
+	return nobodysOrder.Replace(b.String())
 }
+
+// nobodysOrder rewords phrases by which OpenBao, and Vault in part, know an error that has them do the request again on another
+// node, or pass over it. They look for them in the text, and a cloud, or a proxy before it, may say anything.
+var nobodysOrder = strings.NewReplacer(
+	"readonly storage", "read-only storage",
+	"please forward to the active node", "please, forward to the active node",
+	"node is not the leader", "node is not a leader",
+	"is in standby mode", "is in stand-by mode",
+)
 
 // Unwrap returns the cause where the call got no answer.
 func (e *Error) Unwrap() error { return e.Err }

@@ -31,6 +31,14 @@ func TestAnErrorReadsAsOneSentence(t *testing.T) {
 			Error{Kind: KindUnknown, Op: "ReadAccounts", Status: 404},
 			"ReadAccounts: unknown (HTTP 404)",
 		},
+		"without a word on which a server sends a request elsewhere": {
+			Error{
+				Kind: KindUnknown, Op: "ReadAccounts", Details: "cannot write to readonly storage; please forward to the active node",
+				Err: errors.New("node is not the leader, Vault is in standby mode"),
+			},
+			"ReadAccounts: unknown: cannot write to read-only storage; please, forward to the active node: " +
+				"node is not a leader, Vault is in stand-by mode",
+		},
 		"with nothing": {Error{Kind: KindUnreachable, Op: "ReadAccounts"}, "ReadAccounts: unreachable"},
 	}
 	for name, test := range cases {
