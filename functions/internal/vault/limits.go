@@ -9,17 +9,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
-)
 
-const (
-	// clockMargin is what the engine keeps free below the account's access policy.
-	clockMargin = 5 * time.Second
-	// rotationLead is the least time that the engine takes for a rotation.
-	rotationLead = 3 * time.Minute
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 // Slack is how much longer than its lease a key of the account lives.
-func (a Account) Slack() time.Duration { return a.ExpiryGrace + clockMargin }
+func (a Account) Slack() time.Duration { return a.ExpiryGrace + lifetime.ClockMargin }
 
 // Refresh implements policysync.Vault.
 func (s *Session) Refresh(ctx context.Context, account string) error {
@@ -56,65 +51,17 @@ func (s *Session) TuneMaxLease(ctx context.Context, longest time.Duration) error
 
 func (s *Session) tunePath() string { return "sys/mounts/" + s.config.Engine + "/tune" }
 
-// LongestKeys tells for each account the longest life of a key that the engine gives out
-// there if no access policy bounds it. 0: it cannot be told, as where a static role has a
-// schedule, whose longest gap the engine alone can work out.
+// LongestKeys tells for each account the longest life of a key that the engine gives out there
+// if no access policy bounds it, as the engine works it out (policy/<account>). 0: it gives out
+// none.
 func (s *Session) LongestKeys(ctx context.Context, accounts []Account) (map[string]time.Duration, error) {
-	mount, err := s.MaxLease(ctx)
-	if err != nil {
-		return nil, err
-	}
 	longest := map[string]time.Duration{}
-	byName := map[string]Account{}
 	for _, a := range accounts {
-		byName[a.Name] = a
-		longest[a.Name] = 2 * a.Rotation // the engine dates its own key so far ahead
-	}
-	err = s.each(ctx, "roles", func(role fields) {
-		a := byName[role.text("account")]
-		longest[a.Name] = max(longest[a.Name], shortest(mount, a.MaxTTL, role.seconds("max_ttl"))+a.Slack())
-	})
-	if err != nil {
-		return nil, err
-	}
-	var scheduled []string
-	err = s.each(ctx, "static-roles", func(role fields) {
-		name := role.text("account")
-		if role.text("rotation_schedule") != "" {
-			scheduled = append(scheduled, name)
-		}
-		needs := role.seconds("rotation_period") + role.seconds("rotation_window") + max(role.seconds("rotation_grace_period"), rotationLead) + clockMargin
-		longest[name] = max(longest[name], needs)
-	})
-	for _, name := range scheduled {
-		longest[name] = 0
-	}
-	return longest, err
-}
-
-// each reads every entry of a listed path.
-func (s *Session) each(ctx context.Context, path string, visit func(fields)) error {
-	names, err := s.list(ctx, path, nil)
-	if err != nil {
-		return err
-	}
-	for _, name := range names.keys {
-		entry, err := s.read(ctx, path+"/"+name, nil)
+		policy, err := s.read(ctx, "policy/"+a.Name, nil)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		visit(entry)
+		longest[a.Name] = policy.seconds("longest_key_lifetime")
 	}
-	return nil
-}
-
-// shortest is the least of the limits that are set.
-func shortest(limits ...time.Duration) time.Duration {
-	var least time.Duration
-	for _, limit := range limits {
-		if limit > 0 && (least == 0 || limit < least) {
-			least = limit
-		}
-	}
-	return least
+	return longest, nil
 }

@@ -274,27 +274,14 @@ func TestAKeyOfAnotherAccountIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheLongestKeysOfAnAccount(t *testing.T) {
+func TestTheLongestKeysOfAnAccountAreTheEnginesAnswer(t *testing.T) {
 	s := newServer(t)
-	s.says("sys/mounts/keys/tune", 200, `{"data":{"max_lease_ttl":86400}}`)
-	s.says("keys/roles", 200, `{"data":{"keys":["short","long"]}}`)
-	s.says("keys/roles/short", 200, `{"data":{"account":"a","max_ttl":600}}`)
-	s.says("keys/roles/long", 200, `{"data":{"account":"b","max_ttl":0}}`)
-	s.says("keys/static-roles", 200, `{"data":{"keys":["s"]}}`)
-	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_period":3600,"rotation_grace_period":900}}`)
-	accounts := []Account{
-		{Name: "a", ExpiryGrace: time.Minute},
-		{Name: "b", ExpiryGrace: time.Minute, MaxTTL: 2 * time.Hour, Rotation: 30 * time.Minute},
-		{Name: "c", Rotation: 48 * time.Hour},
-	}
-	longest, err := mustOpen(t).LongestKeys(t.Context(), accounts)
-	want := map[string]time.Duration{"a": 10*time.Minute + 65*time.Second, "b": 2*time.Hour + 65*time.Second, "c": 96 * time.Hour}
+	s.says("keys/policy/a", 200, `{"data":{"longest_key_lifetime":665}}`)
+	s.says("keys/policy/b", 200, `{"data":{"longest_key_lifetime":0}}`)
+	longest, err := mustOpen(t).LongestKeys(t.Context(), []Account{{Name: "a"}, {Name: "b"}})
+	want := map[string]time.Duration{"a": 665 * time.Second, "b": 0}
 	if err != nil || !reflect.DeepEqual(longest, want) {
 		t.Errorf("got %v and error %v, want %v", longest, err, want)
-	}
-	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_schedule":"0 3 * * *"}}`)
-	if longest, err = mustOpen(t).LongestKeys(t.Context(), accounts); err != nil || longest["c"] != 0 {
-		t.Errorf("with a schedule: got %v and error %v", longest, err)
 	}
 }
 
