@@ -11,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/handler"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
 )
 
@@ -71,9 +71,9 @@ func TestEveryMapOfTheStateMachineIsBounded(t *testing.T) {
 	}
 }
 
-// TestTheStateMachineStopsAtErrorsThatNoRetryMends also keeps the names of errors: Lambda
+// TestTheStateMachineStopsAtErrorsThatNoRetryHelps also keeps the names of errors: Lambda
 // reports the bare name of a type, and a renamed one would be tried again for nothing.
-func TestTheStateMachineStopsAtErrorsThatNoRetryMends(t *testing.T) {
+func TestTheStateMachineStopsAtErrorsThatNoRetryHelps(t *testing.T) {
 	names := func(errs ...error) []string {
 		var all []string
 		for _, err := range errs {
@@ -81,8 +81,8 @@ func TestTheStateMachineStopsAtErrorsThatNoRetryMends(t *testing.T) {
 		}
 		return all
 	}
-	final := names(&settings.SettingsRefusedError{}, &handler.EventRefusedError{}, &vault.VaultDeniedError{}, &vault.VaultEmptyError{}, &task.NoProgressError{}, &task.PlanChangedError{})
-	seldom := names(&sweep.FailedError{}, &task.ReportLostError{})
+	final := names(&settings.SettingsRefusedError{}, &handler.EventRefusedError{}, &vault.VaultDeniedError{}, &vault.VaultEmptyError{}, &run.NoProgressError{}, &run.PlanChangedError{})
+	seldom := names(&fleet.FailedError{}, &run.ReportLostError{})
 	parsed, _ := read(t)
 	timeout, tasks := parsed.Globals.Function.Timeout, 0
 	for name, s := range states(t) {

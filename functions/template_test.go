@@ -16,8 +16,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
@@ -82,7 +82,7 @@ func read(t *testing.T) (template, string) {
 func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 	parsed, _ := read(t)
 	sweepNames, policyNames := settings.Names()
-	common := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), []string{"ALLOW_LOCAL_ENFORCE"})
+	common := slices.Concat(vault.Environment(), accounts.Environment(), archive.Environment(), []string{"ALLOW_LOCAL_ENFORCE"})
 	for id, names := range map[string][]string{revokeID: sweepNames, syncID: policyNames} {
 		t.Run(id, func(t *testing.T) {
 			declared := slices.Collect(maps.Keys(parsed.Globals.Function.Environment.Variables))
@@ -107,7 +107,7 @@ func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 // TestTheNamedVariablesAreThoseThatAreRead keeps the lists of names honest.
 func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	sweepNames, policyNames := settings.Names()
-	named := slices.Concat(vault.Environment(), cloud.Environment(), archive.Environment(), sweepNames, policyNames,
+	named := slices.Concat(vault.Environment(), accounts.Environment(), archive.Environment(), sweepNames, policyNames,
 		[]string{
 			"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
 			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3",
@@ -127,7 +127,7 @@ func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 		_, _ = settings.ReadSweep(getenv, settings.SweepEvent{})
 		_, _ = settings.ReadPolicySync(getenv, settings.PolicySyncEvent{})
 		_, _, _ = vault.ReadConfig(getenv)
-		_, _ = cloud.FromEnvironment(getenv)
+		_, _ = accounts.FromEnvironment(getenv)
 		_ = archive.FromEnvironment(getenv)
 	}
 }
@@ -173,7 +173,7 @@ func emitted(t *testing.T) map[string]bool {
 	if err := metrics.PolicySync(&out, "f", policysync.Result{Accounts: []policysync.AccountResult{{Provider: "outscale"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := metrics.Judge(&out, "f", false, 0); err != nil {
+	if err := metrics.Decide(&out, "f", false, 0); err != nil {
 		t.Fatal(err)
 	}
 	names := map[string]bool{}

@@ -63,8 +63,7 @@ type backend struct {
 	roles    *cache[roleEntry]
 	policies *cache[policyView]
 
-	mount   mountLimit
-	longest longestKeys
+	mount mountLimit
 
 	active *activeKeys
 	full   *fullUsers

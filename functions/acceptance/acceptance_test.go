@@ -33,7 +33,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
+	code, err := runAll(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func run(m *testing.M) (code int, err error) {
+func runAll(m *testing.M) (code int, err error) {
 	for _, name := range []string{"VAULT_BIN", "CLOUDKEYS_PLUGIN", "FUNCTIONS_BIN", "SAM_VENV"} {
 		if os.Getenv(name) == "" {
 			return 0, fmt.Errorf("%s is not set: run make test-functions, which builds what it names", name)

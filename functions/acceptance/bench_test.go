@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -80,7 +80,7 @@ func BenchmarkSweep(b *testing.B) {
 				w.sim.ResetCalls()
 				function := w.start(revokeFunction, "MODE=report", "WORKERS=16", "AWS_LAMBDA_FUNCTION_TIMEOUT=900", "ALLOW_EMPTY_LEDGER=true")
 				started := time.Now()
-				answer := decode[task.SweepAnswer](b, function.invoke(`{}`))
+				answer := decode[run.SweepAnswer](b, function.invoke(`{}`))
 				took := time.Since(started)
 				if len(answer.Accounts) != 1 || answer.Accounts[0].Partial || answer.Accounts[0].Seen < users*keys || answer.Accounts[0].Planned < users {
 					b.Fatalf("got %+v", answer)
@@ -109,7 +109,7 @@ func BenchmarkSweepThatDeletes(b *testing.B) {
 				w.fill(users, keys, orphans)
 				w.sim.ResetCalls()
 				function := w.start(revokeFunction, "MODE=enforce", "MAX_KEYS=1000", "AWS_LAMBDA_FUNCTION_TIMEOUT=900", "ALLOW_EMPTY_LEDGER=true")
-				answer := decode[task.SweepAnswer](b, function.invoke(`{}`))
+				answer := decode[run.SweepAnswer](b, function.invoke(`{}`))
 				if len(answer.Accounts) != 1 || answer.Accounts[0].Deleted < users*orphans || answer.Accounts[0].Failed > 0 {
 					b.Fatalf("got %+v", answer)
 				}

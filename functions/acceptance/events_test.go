@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -78,7 +78,7 @@ func (w *world) sweepWith(s sample, mode, event string) {
 		w.mustBeUnchanged(before)
 	}
 	w.mustHaveGivenBack()
-	reports := w.mustReport(decode[task.SweepAnswer](w.t, text), event, changes)
+	reports := w.mustReport(decode[run.SweepAnswer](w.t, text), event, changes)
 	function.message("sweep done")
 	if function.metric("TargetsSwept") < 0 {
 		w.t.Error("no account was swept")
@@ -87,7 +87,7 @@ func (w *world) sweepWith(s sample, mode, event string) {
 }
 
 // mustReport checks what the function answered and stored.
-func (w *world) mustReport(answer task.SweepAnswer, event string, changes bool) []string {
+func (w *world) mustReport(answer run.SweepAnswer, event string, changes bool) []string {
 	w.t.Helper()
 	if len(answer.Accounts) != 1 || len(answer.Reports) != 2 {
 		w.t.Fatalf("got %+v", answer)
@@ -133,7 +133,7 @@ func (w *world) syncWith(s sample, mode, event string) {
 	before := w.keys()
 	function := w.start(syncFunction, "MODE="+mode)
 	text := function.invoke(event)
-	answer := decode[task.PolicyAnswer](w.t, text)
+	answer := decode[run.PolicyAnswer](w.t, text)
 	const wanted = 8*3600 + 60 + 5 // the longest role, with grace and margin
 	if len(answer.Accounts) != 1 || answer.Accounts[0].Wanted != wanted || answer.Accounts[0].Action != "tighten" || answer.Accounts[0].Problem != "" {
 		w.t.Fatalf("got %s", text)

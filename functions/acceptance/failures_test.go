@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -60,8 +60,10 @@ func TestWhatThePolicyLacks(t *testing.T) {
 		"config/*":          {revokeFunction, "VaultDeniedError"},
 		"info":              {revokeFunction, "VaultDeniedError"},
 		"keys":              {revokeFunction, "FailedError"},
+		"keys/*":            {revokeFunction, "FailedError"},
 		"creds/functions-*": {revokeFunction, "FailedError"},
-		"policy/*":          {syncFunction, "VaultDeniedError"},
+		"roles":             {syncFunction, "VaultDeniedError"},
+		"static-roles":      {syncFunction, "VaultDeniedError"},
 	} {
 		t.Run(strings.TrimRight(path, "/*")+" "+test.errorType, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +152,7 @@ func TestTimeRunsOut(t *testing.T) {
 	}
 	cancel := w.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 150 * time.Millisecond})
 	function := w.start(revokeFunction, "AWS_LAMBDA_FUNCTION_TIMEOUT=4", "RESERVE=2s", "WORKERS=1")
-	answer := decode[task.SweepAnswer](t, function.invoke(report))
+	answer := decode[run.SweepAnswer](t, function.invoke(report))
 	if len(answer.Accounts) != 1 || !answer.Accounts[0].Partial || answer.Resume["default"] == "" || len(answer.Reports) != 2 {
 		t.Fatalf("got %+v", answer)
 	}
@@ -159,7 +161,7 @@ func TestTimeRunsOut(t *testing.T) {
 	// The keys of 40 users, four of app, and the function's own, which comes before the cursor.
 	t.Run("the next run goes on where it ended", func(t *testing.T) {
 		cancel()
-		next := decode[task.SweepAnswer](t, function.invoke(report))
+		next := decode[run.SweepAnswer](t, function.invoke(report))
 		if len(next.Accounts) != 1 || next.Accounts[0].Partial || next.Accounts[0].Seen+seen != 45 {
 			t.Errorf("got %+v after %d keys", next, seen)
 		}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -139,7 +139,7 @@ func TestHuaweiKeysThatVaultForgotAreRemoved(t *testing.T) {
 			h := w.withHuawei(role...)
 
 			function := w.start(revokeFunction, "MODE=report", "ACCOUNTS=huawei")
-			answer := decode[task.SweepAnswer](t, function.invoke(`{}`))
+			answer := decode[run.SweepAnswer](t, function.invoke(`{}`))
 			h.mustHaveIAM(h.without()...)
 			report := h.mustReportIAM(answer, 0)
 			h.mustHideIDs(report, function.log.String())
@@ -147,7 +147,7 @@ func TestHuaweiKeysThatVaultForgotAreRemoved(t *testing.T) {
 			function = w.start(revokeFunction, "MODE=enforce", "ACCOUNTS=huawei")
 			text := function.invoke(`{}`)
 			h.mustHaveIAM(h.without("expired", "orphan")...)
-			report = h.mustReportIAM(decode[task.SweepAnswer](t, text), 2)
+			report = h.mustReportIAM(decode[run.SweepAnswer](t, text), 2)
 			w.mustHave("leased", "orphan", "expired", "foreign") // of the account that was not asked for
 			w.mustHaveGivenBack()
 			h.mustHideIDs(text, report, function.log.String())
@@ -156,7 +156,7 @@ func TestHuaweiKeysThatVaultForgotAreRemoved(t *testing.T) {
 }
 
 // mustReportIAM reads the report of the Huawei account.
-func (h *huaweiSide) mustReportIAM(answer task.SweepAnswer, deleted int) string {
+func (h *huaweiSide) mustReportIAM(answer run.SweepAnswer, deleted int) string {
 	h.t.Helper()
 	if len(answer.Accounts) != 1 || answer.Accounts[0].Planned != 2 || answer.Accounts[0].Deleted != deleted || answer.Accounts[0].Failed != 0 {
 		h.t.Fatalf("got %+v", answer)
@@ -171,10 +171,10 @@ func (h *huaweiSide) mustReportIAM(answer task.SweepAnswer, deleted int) string 
 }
 
 // sweptAlone runs a function that has one account to sweep.
-func (w *world) sweptAlone(function *lambda) task.SweptAccount {
+func (w *world) sweptAlone(function *lambda) run.SweptAccount {
 	w.t.Helper()
 	text := function.invoke(`{}`)
-	answer := decode[task.SweepAnswer](w.t, text)
+	answer := decode[run.SweepAnswer](w.t, text)
 	if len(answer.Accounts) != 1 {
 		w.t.Fatalf("got %s", text)
 	}
@@ -224,7 +224,7 @@ func TestOneRunOverBothClouds(t *testing.T) {
 	h := w.withHuawei(sessionRole...)
 	function := w.start(revokeFunction, "MODE=enforce")
 	text := function.invoke(`{}`)
-	answer := decode[task.SweepAnswer](t, text)
+	answer := decode[run.SweepAnswer](t, text)
 	if len(answer.Accounts) != 2 || answer.Accounts[0].Deleted != 2 || answer.Accounts[1].Deleted != 2 {
 		t.Errorf("got %s", text)
 	}
@@ -253,7 +253,7 @@ func TestThePolicySyncOnlyReportsHuawei(t *testing.T) {
 	w.withBucket()
 	h := w.withHuawei(sessionRole...)
 	before := h.changingIAM()
-	answer := decode[task.PolicyAnswer](t, w.start(syncFunction, "MODE=enforce", "ACCOUNTS=huawei", "TUNE_MAX_LEASE=true").invoke(`{}`))
+	answer := decode[run.PolicyAnswer](t, w.start(syncFunction, "MODE=enforce", "ACCOUNTS=huawei", "TUNE_MAX_LEASE=true").invoke(`{}`))
 	if len(answer.Accounts) != 1 || answer.Accounts[0].Action != "report" || !strings.Contains(answer.Accounts[0].Reason, "max_ttl") || answer.Tuned != 0 {
 		t.Errorf("got %+v", answer)
 	}
@@ -354,7 +354,7 @@ func TestWithoutVaultAHuaweiKeyComesFromTheEnvironment(t *testing.T) {
 			function := w.start(revokeFunction, settings(credentials...)...)
 			text := function.invoke(`{}`)
 			h.mustHaveIAM(h.without()...) // without an instance nothing is ours
-			answer := decode[task.SweepAnswer](t, text)
+			answer := decode[run.SweepAnswer](t, text)
 			if len(answer.Accounts) != 1 || answer.Accounts[0].Account != "environment" || answer.Accounts[0].Seen < len(h.keys) {
 				t.Errorf("got %s", text)
 			}

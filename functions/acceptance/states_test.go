@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -111,13 +111,13 @@ func (m *machine) mustHideSecrets(arn string) {
 	}
 }
 
-func (m *machine) verdict() task.Verdict {
+func (m *machine) verdict() run.Verdict {
 	m.t.Helper()
-	text, err := m.invoke(`{"phase": "judge", "run_id": "run-1"}`)
+	text, err := m.invoke(`{"phase": "decide", "run_id": "run-1"}`)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return decode[task.Verdict](m.t, text)
+	return decode[run.Verdict](m.t, text)
 }
 
 func TestAStateMachineSweeps2000AccountsOnceEach(t *testing.T) {
@@ -171,7 +171,7 @@ func TestAnExecutionThatIsToReportChangesNothing(t *testing.T) {
 	f := newFleet(t, 5)
 	m := newMachine(t, f, 2, nil)
 	got := m.wait(m.start(`{"mode": "report"}`), 5*time.Minute)
-	if verdict := decode[task.Verdict](t, got.Output); got.Status != "SUCCEEDED" || verdict.Verdict != task.VerdictReport || verdict.Planned != 5 {
+	if verdict := decode[run.Verdict](t, got.Output); got.Status != "SUCCEEDED" || verdict.Verdict != run.VerdictReport || verdict.Planned != 5 {
 		t.Errorf("got %+v", got)
 	}
 	f.mustBeSwept(none)
@@ -212,7 +212,7 @@ func TestAPersonDecides(t *testing.T) {
 // question is what a person is asked.
 type question struct {
 	TaskToken string `json:"task_token"`
-	Verdict   task.Verdict
+	Verdict   run.Verdict
 }
 
 func (m *machine) mustAsk() question {

@@ -18,33 +18,33 @@ import (
 	"syscall"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/task"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	if err := report(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+func report(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	dir := flags.String("dir", "report", "`directory` that the reports are written to")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	around := task.Surroundings{
+	around := run.Env{
 		Getenv: getenv, Archive: archive.Directory(*dir), Metrics: io.Discard, Log: slog.New(slog.NewTextHandler(stderr, nil)),
 	}
 	around.Function = "revoke-expired-keys"
-	swept, sweepErr := task.Sweep(ctx, around, settings.SweepEvent{Mode: settings.Report})
+	swept, sweepErr := run.Sweep(ctx, around, settings.SweepEvent{Mode: settings.Report})
 	around.Function = "sync-policy"
-	synced, syncErr := task.PolicySync(ctx, around, settings.PolicySyncEvent{Mode: settings.Report})
+	synced, syncErr := run.PolicySync(ctx, around, settings.PolicySyncEvent{Mode: settings.Report})
 	for _, answer := range []any{swept, synced} {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
 
 // Archive is a place for files: a bucket, or a directory.
@@ -24,30 +22,31 @@ type Archive interface {
 	Get(ctx context.Context, name string) ([]byte, error)
 }
 
-// State keeps a sweep's state in an archive.
-type State struct {
+// State keeps a function's state of each account in an archive. It implements fleet.Store.
+type State[S any] struct {
 	Archive Archive
+	Folder  string // ends in /
 }
 
-// Load implements sweep.Store.
-func (s State) Load(ctx context.Context, account string) (sweep.State, error) {
-	var state sweep.State
-	text, err := s.Archive.Get(ctx, stateName(account))
+// Load returns the zero state where there is none yet.
+func (s State[S]) Load(ctx context.Context, account string) (state S, err error) {
+	text, err := s.Archive.Get(ctx, s.name(account))
 	if err != nil || text == nil {
 		return state, err
 	}
 	if err := json.Unmarshal(text, &state); err != nil {
-		return sweep.State{}, fmt.Errorf("%s is damaged, delete it to begin anew: %w", stateName(account), err)
+		var none S
+		return none, fmt.Errorf("%s is damaged, delete it to begin anew: %w", s.name(account), err)
 	}
 	return state, nil
 }
 
-// Save implements sweep.Store.
-func (s State) Save(ctx context.Context, account string, state sweep.State) error {
-	_, err := s.Archive.Put(ctx, stateName(account), "application/json", func(w io.Writer) error {
+// Save replaces an account's state.
+func (s State[S]) Save(ctx context.Context, account string, state S) error {
+	_, err := s.Archive.Put(ctx, s.name(account), "application/json", func(w io.Writer) error {
 		return json.NewEncoder(w).Encode(state)
 	})
 	return err
 }
 
-func stateName(account string) string { return "state/" + url.PathEscape(account) + ".json" }
+func (s State[S]) name(account string) string { return s.Folder + url.PathEscape(account) + ".json" }

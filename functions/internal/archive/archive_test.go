@@ -46,7 +46,7 @@ func bucketServer(t *testing.T) Archive {
 func TestStateComesBackAsItWas(t *testing.T) {
 	for name, place := range map[string]Archive{"in a directory": Directory(t.TempDir()), "in a bucket": bucketServer(t)} {
 		t.Run(name, func(t *testing.T) {
-			store := State{place}
+			store := State[sweep.State]{place, "state/"}
 			if got, err := store.Load(t.Context(), "a/../b"); err != nil || !reflect.DeepEqual(got, sweep.State{}) {
 				t.Errorf("of nothing: %+v and error %v", got, err)
 			}
@@ -82,7 +82,7 @@ func TestDamagedStateIsAnErrorAndNotABeginning(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "state", "a.json"), []byte(`{"cursor":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (State{Directory(dir)}).Load(t.Context(), "a"); err == nil {
+	if _, err := (State[sweep.State]{Directory(dir), "state/"}).Load(t.Context(), "a"); err == nil {
 		t.Error("it was taken for none")
 	}
 }

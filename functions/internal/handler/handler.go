@@ -9,11 +9,15 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 )
 
 // Run does what one event asks for. Its error's type is what Lambda reports as errorType.
@@ -22,31 +26,36 @@ type Run[E any] func(ctx context.Context, event Event[E]) (any, error)
 // Start serves invocations until Lambda ends the process. A SIGTERM cancels the context of
 // the run in progress, which then has half a second to give back what it has taken. It
 // comes only to functions that register for it, which WithEnableSIGTERM does.
-func Start[E any](run Run[E]) {
+func Start[E, A any](do func(ctx context.Context, env run.Env, event E) (A, error)) {
 	logOnce(lambdacontext.NewLogger())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	lambda.StartWithOptions(func(ctx context.Context, payload json.RawMessage) (any, error) {
-		return Handle(ctx, payload, run)
+		return Handle(ctx, payload, func(ctx context.Context, event Event[E]) (any, error) {
+			return do(ctx, run.Env{
+				Getenv: os.Getenv, Function: lambdacontext.FunctionName, Request: requestID(ctx), RunID: event.RunID,
+				Archive: archive.FromEnvironment(os.Getenv), Metrics: os.Stdout, Log: slog.Default(),
+			}, event.Body)
+		})
 	}, lambda.WithContext(ctx), lambda.WithEnableSIGTERM())
 }
 
 // Handle runs one invocation, and returns the run's answer.
-func Handle[E any](ctx context.Context, payload json.RawMessage, run Run[E]) (any, error) {
+func Handle[E any](ctx context.Context, payload json.RawMessage, do Run[E]) (any, error) {
 	event, err := decode[E](payload)
 	if err != nil {
 		slog.ErrorContext(ctx, "event refused", "problem", err.Error())
 		return nil, err
 	}
-	answer, err := run(ctx, event)
+	answer, err := do(ctx, event)
 	if err != nil {
 		slog.ErrorContext(ctx, "run failed", "problem", err.Error())
 	}
 	return answer, err
 }
 
-// RequestID is the id of the invocation; empty outside Lambda.
-func RequestID(ctx context.Context) string {
+// requestID is the id of the invocation; empty outside Lambda.
+func requestID(ctx context.Context) string {
 	invocation, ok := lambdacontext.FromContext(ctx)
 	if !ok {
 		return ""

@@ -77,7 +77,7 @@ func (v values) counts(c sweep.Counts) {
 		"KeysFailed": c.Failed, "PlanDrift": c.Drifted,
 		"KeysLeased": c.ByClass[sweep.ClassLeased], "KeysOrphan": c.ByClass[sweep.ClassOrphan],
 		"KeysExpired": c.ByClass[sweep.ClassExpired], "KeysOverAge": c.ByClass[sweep.ClassOverAge],
-		"KeysUndated": c.ByClass[sweep.ClassUndated], "KeysForeign": c.ByClass[sweep.ClassForeign],
+		"KeysWithoutExpiration": c.ByClass[sweep.ClassNoExpiration], "KeysForeign": c.ByClass[sweep.ClassForeign],
 		"KeysUnder1Day": c.ByAge[0], "KeysUnder7Days": c.ByAge[1], "KeysUnder30Days": c.ByAge[2], "KeysUnder90Days": c.ByAge[3],
 		"KeysUnder180Days": c.ByAge[4], "KeysUnder365Days": c.ByAge[5], "KeysOver1Year": c.ByAge[6],
 	} {
@@ -116,8 +116,8 @@ func write(w io.Writer, function string, at time.Time, byProvider map[string]val
 	return nil
 }
 
-// Judge writes the metrics of a judgement over all accounts' plans.
-func Judge(w io.Writer, function string, tripped bool, failed int) error {
+// Decide writes the metrics of the decision over all accounts' plans.
+func Decide(w io.Writer, function string, tripped bool, failed int) error {
 	v := values{"AccountsUnplanned": float64(failed)}
 	v.flag("BreakerTripped", tripped)
 	return write(w, function, time.Now(), map[string]values{"all": v})

@@ -7,17 +7,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
-const (
-	// margin is how much longer than every key's remaining life a policy must be: clocks
-	// differ, and the cloud judges a little later than we do.
-	margin = time.Minute
-
-	// longestPolicy is the API's upper bound, a hundred years.
-	longestPolicy = 3_153_600_000 * time.Second
-)
+// margin is how much longer than every key's remaining life a policy must be: clocks
+// differ, and the cloud decides a little later than we do.
+const margin = time.Minute
 
 // Action is what the sync does with an account's policy.
 type Action string
@@ -39,8 +36,8 @@ func (a Action) Changes() bool {
 
 // remains is what an account's keys leave of the choice.
 type remains struct {
-	undated int
-	longest time.Duration // the longest remaining life
+	noExpiration int
+	longest      time.Duration // the longest remaining life
 }
 
 // decide is the whole rule: the strictest wins. Durations of a policy are 0 for unlimited.
@@ -51,8 +48,8 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 		return ActionNone, now, "the policy is what is wanted"
 	case now > 0 && now < wanted && !s.AllowLoosen:
 		return ActionNone, now, fmt.Sprintf("the policy is stricter than the wanted %s, so it bounds Vault's leases", wanted)
-	case keys.undated > 0:
-		return ActionBlocked, now, fmt.Sprintf("%d keys have no date, and a policy demands one of every key", keys.undated)
+	case keys.noExpiration > 0:
+		return ActionBlocked, now, fmt.Sprintf("%d keys have no date, and a policy demands one of every key", keys.noExpiration)
 	case now > 0 && now < wanted:
 		return ActionLoosen, wanted, "the policy is stricter than Vault needs, and ALLOW_LOOSEN is set"
 	case keys.longest < wanted:
@@ -62,7 +59,7 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 	switch {
 	case !s.Ratchet:
 		return ActionBlocked, now, "keys live longer than wanted, and RATCHET is not set"
-	case lowest > longestPolicy || now > 0 && lowest >= now:
+	case lowest > lifetime.MaxKeyLifetime || now > 0 && lowest >= now:
 		return ActionBlocked, now, "keys live as long as the policy allows now: the next run may lower it"
 	default:
 		return ActionRatchet, lowest, fmt.Sprintf("keys live longer than the wanted %s: the policy is lowered as far as they allow", wanted)
@@ -84,16 +81,16 @@ func shortened(now, expires, promised time.Time, wanted time.Duration) time.Time
 }
 
 // wanted is the policy to reach.
-func wanted(s settings.PolicySync, account Account) (time.Duration, error) {
+func wanted(s settings.PolicySync, account fleet.Account) (time.Duration, error) {
 	if s.Wanted > 0 {
 		return s.Wanted, nil
 	}
 	if account.LongestKey <= 0 {
-		return 0, fmt.Errorf("the engine gives out no keys of this account, so nothing tells what its policy must allow: set WANTED_MAX")
+		return 0, fmt.Errorf("how long Vault's keys live on this account is not known: set WANTED_MAX")
 	}
 	whole := account.LongestKey.Truncate(time.Second)
 	if whole < account.LongestKey {
 		whole += time.Second
 	}
-	return min(max(whole, margin), longestPolicy), nil
+	return min(max(whole, margin), lifetime.MaxKeyLifetime), nil
 }

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 const day = 24 * time.Hour
@@ -23,7 +25,7 @@ func TestTheStrictestWins(t *testing.T) {
 		value       time.Duration
 	}{
 		"in step":                                   {ratchet, day, day, remains{longest: time.Hour}, ActionNone, day},
-		"in step whatever the keys":                 {ratchet, day, day, remains{undated: 3}, ActionNone, day},
+		"in step whatever the keys":                 {ratchet, day, day, remains{noExpiration: 3}, ActionNone, day},
 		"unlimited, and nothing in the way":         {ratchet, 0, day, remains{longest: time.Hour}, ActionTighten, day},
 		"too wide, and nothing in the way":          {ratchet, 9 * day, day, remains{longest: time.Hour}, ActionTighten, day},
 		"a key that lives a second less":            {ratchet, 9 * day, day, remains{longest: day - time.Second}, ActionTighten, day},
@@ -33,12 +35,12 @@ func TestTheStrictestWins(t *testing.T) {
 		"unlimited, and a key that lives longer":    {ratchet, 0, day, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
 		"a key that lives as long as is allowed":    {ratchet, 9 * day, day, remains{longest: 9*day - time.Second}, ActionBlocked, 9 * day},
 		"without the ratchet":                       {settings.PolicySync{}, 9 * day, day, remains{longest: 3 * day}, ActionBlocked, 9 * day},
-		"a key without date":                        {ratchet, 0, day, remains{undated: 1, longest: time.Hour}, ActionBlocked, 0},
-		"a key beyond a hundred years":              {ratchet, 0, day, remains{longest: longestPolicy}, ActionBlocked, 0},
+		"a key without date":                        {ratchet, 0, day, remains{noExpiration: 1, longest: time.Hour}, ActionBlocked, 0},
+		"a key beyond a hundred years":              {ratchet, 0, day, remains{longest: lifetime.MaxKeyLifetime}, ActionBlocked, 0},
 		"stricter than Vault needs":                 {ratchet, time.Hour, day, remains{longest: time.Minute}, ActionNone, time.Hour},
-		"stricter, with keys in the way of nothing": {ratchet, time.Hour, day, remains{undated: 1}, ActionNone, time.Hour},
+		"stricter, with keys in the way of nothing": {ratchet, time.Hour, day, remains{noExpiration: 1}, ActionNone, time.Hour},
 		"stricter, to be loosened":                  {loosen, time.Hour, day, remains{longest: time.Minute}, ActionLoosen, day},
-		"stricter, to be loosened, with a key":      {loosen, time.Hour, day, remains{undated: 1}, ActionBlocked, time.Hour},
+		"stricter, to be loosened, with a key":      {loosen, time.Hour, day, remains{noExpiration: 1}, ActionBlocked, time.Hour},
 		"too wide, loosening allowed":               {loosen, 9 * day, day, remains{longest: time.Minute}, ActionTighten, day},
 		"unlimited is not loosened to":              {loosen, 0, day, remains{}, ActionTighten, day},
 	}
@@ -89,13 +91,13 @@ func TestWhatIsWantedIsGivenOrFollowsFromVault(t *testing.T) {
 		"given":                 {day, time.Hour, day},
 		"from Vault":            {0, 2 * time.Hour, 2 * time.Hour},
 		"from Vault, rounded":   {0, 2*time.Hour + time.Millisecond, 2*time.Hour + time.Second},
-		"from Vault, bounded":   {0, 2 * longestPolicy, longestPolicy},
+		"from Vault, bounded":   {0, 2 * lifetime.MaxKeyLifetime, lifetime.MaxKeyLifetime},
 		"unknown":               {0, 0, 0},
 		"unknown, yet negative": {0, -time.Hour, 0},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, err := wanted(settings.PolicySync{Wanted: test.given}, Account{LongestKey: test.longest})
+			got, err := wanted(settings.PolicySync{Wanted: test.given}, fleet.Account{LongestKey: test.longest})
 			if got != test.want || (err != nil) != (test.want == 0) {
 				t.Errorf("got %s and error %v, want %s", got, err, test.want)
 			}

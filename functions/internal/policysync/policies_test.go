@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
@@ -56,7 +56,7 @@ func (w *world) syncedWith(t *testing.T, rights []string) bool {
 	w.account.DeleteKey(w.own)
 	label := keylabel.New(testInstance, keylabel.KindLease).String()
 	long := w.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: label, Expires: ahead(9 * day)}).AccessKey
-	w.vault.entries = []sweep.LedgerKey{{AccessKey: long, Kind: "lease", User: "deploy", Expires: time.Now().Add(time.Hour)}}
+	w.vault.entries = []fleet.LedgerKey{{AccessKey: long, Kind: "lease", User: "deploy", Expires: time.Now().Add(time.Hour)}}
 	w.policy(10 * day)
 	w.job.Settings.Shorten, w.job.Settings.Ratchet = true, false
 	client, err := outscale.New(outscale.Config{
@@ -67,7 +67,7 @@ func (w *world) syncedWith(t *testing.T, rights []string) bool {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	w.job.Connect = func(context.Context, Account) (Cloud, func(), error) { return client, func() {}, nil }
+	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
 	if _, err := Run(t.Context(), w.job); err != nil {
 		t.Logf("run: %v", err)
 	}

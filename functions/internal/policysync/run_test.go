@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -28,15 +29,15 @@ const (
 
 // vault is what the sync sees of Vault.
 type vault struct {
-	entries   []sweep.LedgerKey
+	entries   []fleet.LedgerKey
 	err       error
 	refreshed []string
 	max       time.Duration
 	tuned     time.Duration
 }
 
-func (v *vault) Keys(_ context.Context, _, user string) ([]sweep.LedgerKey, error) {
-	var found []sweep.LedgerKey
+func (v *vault) Keys(_ context.Context, _, user string) ([]fleet.LedgerKey, error) {
+	var found []fleet.LedgerKey
 	for _, entry := range v.entries {
 		if entry.User == user {
 			found = append(found, entry)
@@ -44,6 +45,17 @@ func (v *vault) Keys(_ context.Context, _, user string) ([]sweep.LedgerKey, erro
 	}
 	return found, v.err
 }
+
+func (v *vault) Key(_ context.Context, id string) (*fleet.LedgerKey, error) {
+	for _, entry := range v.entries {
+		if entry.AccessKey == id {
+			return &entry, v.err
+		}
+	}
+	return nil, v.err
+}
+
+func (v *vault) Empty(context.Context, string) (bool, error) { return len(v.entries) == 0, v.err }
 
 func (v *vault) Refresh(_ context.Context, account string) error {
 	v.refreshed = append(v.refreshed, account)
@@ -83,15 +95,19 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	w.job = Job{
-		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce}, Wanted: day, Ratchet: true, Reserve: time.Second},
-		Accounts: []Account{{
-			Account: sweep.Account{Name: "default", Provider: "outscale", AccountID: testAccount, Instance: testInstance}, Slack: time.Minute,
+	w.job = newJob(w, func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil })
+	return w
+}
+
+func newJob(w *world, connect fleet.Connect) Job {
+	return Job{
+		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce, Reserve: time.Second}, Wanted: day, Ratchet: true},
+		Accounts: []fleet.Account{{
+			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance, ExpiryGrace: time.Minute - lifetime.ClockMargin,
 		}},
-		Connect: func(context.Context, Account) (Cloud, func(), error) { return client, func() {}, nil },
+		Connect: connect,
 		Ledger:  w.vault, Vault: w.vault,
 	}
-	return w
 }
 
 func ahead(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
@@ -128,7 +144,7 @@ func TestASyncDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 	t.Run("policy blockers incl. INACTIVE and root keys", func(t *testing.T) {
 		w := newWorld(t)
 		want := []string{
-			w.account.AddKey(cloudsim.KeySpec{}).AccessKey, // of root, undated
+			w.account.AddKey(cloudsim.KeySpec{}).AccessKey, // of root, without expiration date
 			w.account.AddKey(cloudsim.KeySpec{User: "a", Inactive: true}).AccessKey,
 			w.account.AddKey(cloudsim.KeySpec{User: "a", Expires: ahead(3 * day)}).AccessKey,
 			w.account.AddKey(cloudsim.KeySpec{User: "b", Inactive: true, Expires: ahead(3 * day)}).AccessKey,
@@ -229,7 +245,7 @@ func TestOurOwnKeysAreShortenedAndNoOthers(t *testing.T) {
 		return w.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: keylabel.New(instance, kind).String(), Expires: ahead(9 * day)}).AccessKey
 	}
 	free, promised, root, other := add(keylabel.KindLease, testInstance), add(keylabel.KindLease, testInstance), add(keylabel.KindRoot, testInstance), add(keylabel.KindLease, "OTHERAAAAAAAAAAA")
-	w.vault.entries = []sweep.LedgerKey{
+	w.vault.entries = []fleet.LedgerKey{
 		{AccessKey: free, Kind: "lease", User: "deploy", Expires: ahead(time.Hour)},
 		{AccessKey: promised, Kind: "lease", User: "deploy", Expires: ahead(3 * day)},
 	}
@@ -294,14 +310,14 @@ func TestTheMountIsTunedOnlyWhereAskedAndOnlyDown(t *testing.T) {
 }
 
 // permanent is a cloud that ends no key by itself, as Huawei's.
-type permanent struct{ Cloud }
+type permanent struct{ fleet.Cloud }
 
 func (permanent) ExpiresKeys() bool { return false }
 
 func TestACloudWithoutPolicyIsOnlyReported(t *testing.T) {
 	w := newWorld(t)
 	good := w.job.Connect
-	w.job.Connect = func(ctx context.Context, a Account) (Cloud, func(), error) {
+	w.job.Connect = func(ctx context.Context, a fleet.Account) (fleet.Cloud, func(), error) {
 		cloud, release, err := good(ctx, a)
 		return permanent{cloud}, release, err
 	}
@@ -314,7 +330,7 @@ func TestAnotherAccountsPolicyIsNotTouched(t *testing.T) {
 	w := newWorld(t)
 	w.job.Accounts[0].AccountID = "210987654321"
 	_, err := Run(t.Context(), w.job)
-	var failed *FailedError
+	var failed *fleet.FailedError
 	if !errors.As(err, &failed) || !slices.Equal(failed.Accounts, []string{"default"}) {
 		t.Errorf("got %v", err)
 	}

@@ -9,9 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -23,7 +24,7 @@ import (
 // as a failure prints it.
 const policySchedulesVariable = "CLOUDKEYS_SCHEDULES"
 
-const sampledSyncs = 7 // every so manieth
+const sampledSyncs = 7 // one in so many
 
 // sabotaged is Vault with faults before it.
 type sabotaged struct {
@@ -31,9 +32,14 @@ type sabotaged struct {
 	*faulttest.Saboteur
 }
 
-func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []sweep.LedgerKey, err error) {
+func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []fleet.LedgerKey, err error) {
 	err = s.Do(ctx, "ledger", func() (err error) { keys, err = s.vault.Keys(ctx, account, user); return err })
 	return keys, err
+}
+
+func (s sabotaged) Key(ctx context.Context, id string) (key *fleet.LedgerKey, err error) {
+	err = s.Do(ctx, "ledger key", func() (err error) { key, err = s.vault.Key(ctx, id); return err })
+	return key, err
 }
 
 func (s sabotaged) Refresh(ctx context.Context, account string) error {
@@ -70,19 +76,19 @@ func newSyncScene(t *testing.T) *syncScene {
 	label := keylabel.New(testInstance, keylabel.KindLease).String()
 	s.free = s.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: label, Expires: ahead(5 * day)}).AccessKey
 	s.promised = s.account.AddKey(cloudsim.KeySpec{User: "ci", Tag: keylabel.New(testInstance, keylabel.KindLease).String(), Expires: ahead(20 * time.Hour)}).AccessKey
-	s.vault.entries = []sweep.LedgerKey{
+	s.vault.entries = []fleet.LedgerKey{
 		{AccessKey: s.free, Kind: "lease", User: "deploy", Expires: ahead(time.Hour)},
 		{AccessKey: s.promised, Kind: "lease", User: "ci", Expires: ahead(20 * time.Hour)},
 	}
 	s.saboteur.Cloud = contract.New(t).Wrap(s.cloud.Transport())
 	sabotaged := sabotaged{s.vault, s.saboteur}
 	s.job = Job{
-		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce}, Wanted: day, Ratchet: true, Shorten: true, TuneMaxLease: true, Reserve: time.Second},
-		Accounts: []Account{{
-			Account: sweep.Account{Name: "default", Provider: "outscale", AccountID: testAccount, Instance: testInstance}, Slack: time.Minute,
+		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce, Reserve: time.Second}, Wanted: day, Ratchet: true, Shorten: true, TuneMaxLease: true},
+		Accounts: []fleet.Account{{
+			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance, ExpiryGrace: time.Minute - lifetime.ClockMargin,
 		}},
 		Ledger: sabotaged, Vault: sabotaged,
-		Connect: func(context.Context, Account) (Cloud, func(), error) {
+		Connect: func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
 			client, err := outscale.New(outscale.Config{
 				AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2",
 				UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
@@ -126,13 +132,13 @@ func (s *syncScene) mustBeSafe(t *testing.T) {
 	}
 }
 
-func playSync(t *testing.T, point, fault string) (trail []string, struck int) {
+func playSync(t *testing.T, point, fault string) (trail []string, hits int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSyncScene(t)
 		_ = s.sync(t, point, fault)
-		if trail, struck = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && struck != 1 {
-			t.Error("the fault never struck: the calls before it differ from run to run")
+		if trail, hits = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && hits != 1 {
+			t.Error("the fault never hits: the calls before it differ from run to run")
 		}
 		s.vault.refreshed = nil
 		if err := s.sync(t, "", ""); err != nil {
@@ -143,10 +149,10 @@ func playSync(t *testing.T, point, fault string) (trail []string, struck int) {
 			t.Errorf("the mount's longest lease is %s, and the engine was told %d times", s.vault.max, len(s.vault.refreshed))
 		}
 	})
-	return trail, struck
+	return trail, hits
 }
 
-// TestPolicySchedules lets every fault strike at every call of an enforcing run, to the cloud and
+// TestPolicySchedules has every fault hit every call of an enforcing run, to the cloud and
 // to Vault, the end of the process included. Whatever happens, no lease is cut, nothing is
 // loosened, and the run after it ends what was begun.
 func TestPolicySchedules(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
@@ -23,44 +24,6 @@ type head struct {
 	ModeWhy string    `json:"mode_why,omitempty"`
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
-}
-
-type accountJSON struct {
-	Account  string     `json:"account"`
-	Provider string     `json:"provider"`
-	Counts   countsJSON `json:"counts"`
-	Tripped  string     `json:"tripped,omitempty"`
-	Partial  bool       `json:"partial"`
-	Cursor   string     `json:"cursor,omitempty"`
-	Problem  string     `json:"problem,omitempty"`
-}
-
-type countsJSON struct {
-	Seen        int                 `json:"seen"`
-	Protected   int                 `json:"protected"`
-	Flagged     int                 `json:"flagged"`
-	Waiting     int                 `json:"waiting"`
-	Planned     int                 `json:"planned"`
-	Deactivated int                 `json:"deactivated"`
-	Deleted     int                 `json:"deleted"`
-	Gone        int                 `json:"gone"`
-	Drifted     int                 `json:"drifted"`
-	Undeletable int                 `json:"undeletable"`
-	Failed      int                 `json:"failed"`
-	NotReached  int                 `json:"not_reached"`
-	ByClass     map[sweep.Class]int `json:"by_class"`
-	ByAge       map[string]int      `json:"by_age"`
-}
-
-func showCounts(c sweep.Counts) countsJSON {
-	ages := map[string]int{}
-	for i, name := range sweep.Ages() {
-		ages[name] = c.ByAge[i]
-	}
-	return countsJSON{
-		c.Seen, c.Protected, c.Flagged, c.Waiting, c.Planned, c.Deactivated, c.Deleted, c.Gone, c.Drifted,
-		c.Undeletable, c.Failed, c.NotReached, c.ByClass, ages,
-	}
 }
 
 // keyJSON is one key of a report.
@@ -81,7 +44,7 @@ type keyJSON struct {
 
 func showKey(f sweep.Finding, now time.Time) keyJSON {
 	k := keyJSON{
-		Account: f.Account, AccessKey: sweep.Mask(f.AccessKey), User: f.User, Active: f.Active, Created: f.Created, End: f.Key().End(),
+		Account: f.Account, AccessKey: fleet.Mask(f.AccessKey), User: f.User, Active: f.Active, Created: f.Created, End: f.Key().End(),
 		Class: f.Class, Reason: f.Reason, Action: f.Action, Outcome: f.Outcome, Detail: f.Detail,
 	}
 	if !f.Created.IsZero() {
@@ -94,14 +57,10 @@ func showKey(f sweep.Finding, now time.Time) keyJSON {
 // on a line of its own.
 func SweepJSON(w io.Writer, about About, result sweep.Result) error {
 	out := bufio.NewWriterSize(w, 64<<10)
-	accounts := []accountJSON{}
-	for _, a := range result.Accounts {
-		accounts = append(accounts, accountJSON{a.Account, a.Provider, showCounts(a.Counts), a.Tripped, a.Partial, a.Cursor, a.Problem})
-	}
 	opening, err := json.Marshal(struct {
 		head
-		Accounts []accountJSON `json:"accounts"`
-	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), accounts})
+		Accounts []sweep.AccountResult `json:"accounts"`
+	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), append([]sweep.AccountResult{}, result.Accounts...)})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
@@ -135,21 +94,24 @@ func headOf(about About, mode, why string, started time.Time, took time.Duration
 	return head{SchemaVersion, about, mode, why, started.UTC().Truncate(time.Second), took.Seconds()}
 }
 
-type policyJSON struct {
-	Account   string            `json:"account"`
-	Provider  string            `json:"provider"`
-	Before    int64             `json:"before_seconds"`
-	Wanted    int64             `json:"wanted_seconds"`
-	After     int64             `json:"after_seconds"`
-	Action    policysync.Action `json:"action"`
-	Reason    string            `json:"reason"`
-	Blockers  []blockerJSON     `json:"blockers"`
-	Count     int               `json:"blocker_count"`
-	Shortened int               `json:"shortened"`
-	Problem   string            `json:"problem,omitempty"`
+// PolicyAccount is one account of a policy sync. Policies are in seconds, 0 for unlimited.
+type PolicyAccount struct {
+	Account      string            `json:"account"`
+	Provider     string            `json:"provider"`
+	Before       int64             `json:"before_seconds"`
+	Wanted       int64             `json:"wanted_seconds"`
+	After        int64             `json:"after_seconds"`
+	Action       policysync.Action `json:"action"`
+	Reason       string            `json:"reason"`
+	Blockers     []Blocker         `json:"blockers,omitempty"`
+	BlockerCount int               `json:"blocker_count"`
+	Shortened    int               `json:"shortened"`
+	Partial      bool              `json:"partial"`
+	Problem      string            `json:"problem,omitempty"`
 }
 
-type blockerJSON struct {
+// Blocker is a key that keeps a policy from being tightened.
+type Blocker struct {
 	AccessKey string    `json:"access_key"` // masked
 	User      string    `json:"user"`
 	Ours      bool      `json:"ours"`
@@ -159,24 +121,32 @@ type blockerJSON struct {
 	Advice    string    `json:"advice"`
 }
 
-// PolicyJSON writes a policy sync as one JSON object.
-func PolicyJSON(w io.Writer, about About, result policysync.Result) error {
-	accounts := []policyJSON{}
+// PolicyAccounts are the accounts of a policy sync as they are reported, with their blockers
+// or with the number of those alone.
+func PolicyAccounts(result policysync.Result, blockers bool) []PolicyAccount {
+	accounts := []PolicyAccount{}
 	for _, a := range result.Accounts {
-		shown := policyJSON{
+		account := PolicyAccount{
 			Account: a.Account, Provider: a.Provider, Before: seconds(a.Before), Wanted: seconds(a.Wanted), After: seconds(a.After),
-			Action: a.Action, Reason: a.Reason, Blockers: []blockerJSON{}, Count: a.BlockerCount, Shortened: a.Shortened, Problem: a.Problem,
+			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
 		}
 		for _, b := range a.Blockers {
-			shown.Blockers = append(shown.Blockers, blockerJSON{sweep.Mask(b.AccessKey), b.User, b.Ours, b.Active, b.Expires, b.Reason, b.Advice})
+			if blockers {
+				account.Blockers = append(account.Blockers, Blocker{fleet.Mask(b.AccessKey), b.User, b.Ours, b.Active, b.Expires, b.Reason, b.Advice})
+			}
 		}
-		accounts = append(accounts, shown)
+		accounts = append(accounts, account)
 	}
+	return accounts
+}
+
+// PolicyJSON writes a policy sync as one JSON object.
+func PolicyJSON(w io.Writer, about About, result policysync.Result) error {
 	err := json.NewEncoder(w).Encode(struct {
 		head
-		Tuned    int64        `json:"tuned_seconds,omitempty"`
-		Accounts []policyJSON `json:"accounts"`
-	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), accounts})
+		Tuned    int64           `json:"tuned_seconds,omitempty"`
+		Accounts []PolicyAccount `json:"accounts"`
+	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), PolicyAccounts(result, true)})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}

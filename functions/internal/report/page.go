@@ -72,9 +72,9 @@ func (p page) notes(m markup) {
 func (p page) counts(m markup) {
 	m.print("<ul class=\"tiles\" id=\"counts\">\n")
 	for _, tile := range []struct {
-		n     int
-		name  string
-		shown bool
+		n       int
+		name    string
+		visible bool
 	}{
 		{p.Total.Seen, "keys seen", true},
 		{p.Total.Protected, "kept", true},
@@ -86,7 +86,7 @@ func (p page) counts(m markup) {
 		{p.Total.Undeletable, "undeletable", p.Total.Undeletable > 0},
 		{p.Total.Failed, "failed", p.Total.Failed > 0},
 	} {
-		if tile.shown {
+		if tile.visible {
 			m.print("  <li><b>%d</b><span>%s</span></li>\n", tile.n, tile.name)
 		}
 	}
@@ -202,4 +202,54 @@ func (p page) others(m markup) {
 		m.print("</div></details>\n")
 	}
 	m.print("\n")
+}
+
+// The histogram's measures, in the units of its viewBox.
+const (
+	barHeight  = 170
+	barBottom  = 200
+	chartWidth = 720
+	barWidth   = 56
+)
+
+// bar is one age group of the histogram: the keys to be changed below, the others above.
+type bar struct {
+	Name                    string
+	Keys, Changed           int
+	X, Middle, Width        int
+	KeptY, KeptHeight       float64
+	ChangedY, ChangedHeight float64
+	LabelY                  float64
+}
+
+// bars scales the groups to the largest. A group that has keys is never too low to be
+// seen: one key of a million may be the one that matters.
+func bars(keys, changed [8]int) []bar {
+	most := 1
+	for _, n := range keys {
+		most = max(most, n)
+	}
+	height := func(n int) float64 {
+		if n == 0 {
+			return 0
+		}
+		return max(3, float64(n)*barHeight/float64(most))
+	}
+	names := sweep.Ages()
+	visible := names[:]
+	if unknown := len(names) - 1; keys[unknown] == 0 {
+		visible = names[:unknown]
+	}
+	spacing := chartWidth / len(visible)
+	var all []bar
+	for i, name := range visible {
+		b := bar{Name: name, Keys: keys[i], Changed: changed[i], X: 10 + i*spacing + (spacing-barWidth)/2, Width: barWidth}
+		b.Middle = b.X + barWidth/2
+		b.ChangedHeight, b.KeptHeight = height(b.Changed), height(b.Keys-b.Changed)
+		b.ChangedY = barBottom - b.ChangedHeight
+		b.KeptY = b.ChangedY - b.KeptHeight
+		b.LabelY = b.KeptY - 7
+		all = append(all, b)
+	}
+	return all
 }

@@ -7,10 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
-)
 
-// longestPolicy is the cloud's own bound of a hundred years.
-const longestPolicy = 36500 * 24 * time.Hour
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+)
 
 // PolicySync are the settings of sync-policy.
 type PolicySync struct {
@@ -20,7 +19,6 @@ type PolicySync struct {
 	Shorten      bool
 	AllowLoosen  bool
 	TuneMaxLease bool
-	Reserve      time.Duration
 }
 
 // PolicySyncEvent is what an event may say to sync-policy.
@@ -32,16 +30,13 @@ type PolicySyncEvent struct {
 // ReadPolicySync reads the settings of sync-policy. Every error names its setting.
 func ReadPolicySync(getenv func(string) string, event PolicySyncEvent) (PolicySync, error) {
 	var s PolicySync
-	if err := fill(&s, policyRows(), getenv); err != nil {
+	if err := fill(s.rows(), getenv); err != nil {
 		return PolicySync{}, err
 	}
 	if err := s.check(); err != nil {
 		return PolicySync{}, err
 	}
-	if err := s.chooseMode(getenv, event.Mode); err != nil {
-		return PolicySync{}, err
-	}
-	if err := s.chooseAccounts(event.Accounts); err != nil {
+	if err := s.choose(getenv, event.Mode, event.Accounts); err != nil {
 		return PolicySync{}, err
 	}
 	return s, nil
@@ -49,7 +44,7 @@ func ReadPolicySync(getenv func(string) string, event PolicySyncEvent) (PolicySy
 
 func (s PolicySync) check() error {
 	switch {
-	case s.Wanted > longestPolicy:
+	case s.Wanted > lifetime.MaxKeyLifetime:
 		return fmt.Errorf("WANTED_MAX (%s) is longer than the hundred years that OUTSCALE allows", s.Wanted)
 	case s.Wanted%time.Second != 0 || s.Wanted > 0 && s.Wanted < time.Minute:
 		return fmt.Errorf("WANTED_MAX (%s) must be whole seconds, a minute or more, or 0", s.Wanted)
@@ -60,15 +55,27 @@ func (s PolicySync) check() error {
 	}
 }
 
-func policyRows() []row[PolicySync] {
-	return []row[PolicySync]{
-		{"MODE", Report, "report: say what would be done; enforce: do it. An event can lower it, never raise it. AWS_SAM_LOCAL forces report unless ALLOW_LOCAL_ENFORCE is true", "report or enforce", choice(func(s *PolicySync) *string { return &s.Mode }, Report, Enforce)},
-		{"ACCOUNTS", "", "accounts to sync, as Vault names them; empty: all. An event can narrow them", "names, between commas", list(func(s *PolicySync) *[]string { return &s.Accounts })},
-		{"WANTED_MAX", "0", "longest life of a key that the policy is to allow; 0: the longest that Vault needs", "0, or a minute and more", duration(func(s *PolicySync) *time.Duration { return &s.Wanted }, 0)},
-		{"RATCHET", "true", "where keys stand in the way, lower the policy as far as they allow, a little more each run", "true or false", boolean(func(s *PolicySync) *bool { return &s.Ratchet })},
-		{"SHORTEN_KEYS", "false", "bring the date of the engine's keys that stand in the way forward, never below what Vault's ledger promises", "true or false", boolean(func(s *PolicySync) *bool { return &s.Shorten })},
-		{"ALLOW_LOOSEN", "false", "raise a policy that is stricter than Vault's leases need", "true or false, not with TUNE_MAX_LEASE", boolean(func(s *PolicySync) *bool { return &s.AllowLoosen })},
-		{"TUNE_MAX_LEASE", "false", "lower the mount's longest lease to what the strictest policy allows", "true or false, not with ALLOW_LOOSEN", boolean(func(s *PolicySync) *bool { return &s.TuneMaxLease })},
-		{"RESERVE", "10s", "time left for the report when the function's own time ends", "1s or more", duration(func(s *PolicySync) *time.Duration { return &s.Reserve }, time.Second)},
-	}
+func (s *PolicySync) rows() []row {
+	return append(s.Run.rows(), []row{
+		{
+			"WANTED_MAX", "0", "0, or a minute and more", duration(&s.Wanted, 0),
+			"longest life of a key that the policy is to allow; 0: the longest that Vault needs",
+		},
+		{
+			"RATCHET", "true", "true or false", boolean(&s.Ratchet),
+			"where keys stand in the way, lower the policy as far as they allow, a little more each run",
+		},
+		{
+			"SHORTEN_KEYS", "false", "true or false", boolean(&s.Shorten),
+			"bring the date of the engine's keys that stand in the way forward, never below what Vault's ledger promises",
+		},
+		{
+			"ALLOW_LOOSEN", "false", "true or false, not with TUNE_MAX_LEASE", boolean(&s.AllowLoosen),
+			"raise a policy that is stricter than Vault's leases need",
+		},
+		{
+			"TUNE_MAX_LEASE", "false", "true or false, not with ALLOW_LOOSEN", boolean(&s.TuneMaxLease),
+			"lower the mount's longest lease to what the strictest policy allows",
+		},
+	}...)
 }

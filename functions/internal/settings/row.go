@@ -4,26 +4,39 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // row is one setting: what is documented and what is obeyed stand in one place.
-type row[T any] struct {
+type row struct {
 	name    string
 	def     string
-	purpose string
 	rule    string
-	parse   func(into *T, value string) error
+	parse   func(value string) error
+	purpose string
+}
+
+// fill sets every row of a table from the environment.
+func fill(rows []row, getenv func(string) string) error {
+	for _, r := range rows {
+		value := cmp.Or(getenv(r.name), r.def)
+		if err := r.parse(value); err != nil {
+			return fmt.Errorf("%s is %q: %w", r.name, value, err)
+		}
+	}
+	return nil
 }
 
 // duration reads Go's form, and days, which is what ages are counted in.
-func duration[T any](field func(*T) *time.Duration, least time.Duration) func(*T, string) error {
-	return func(into *T, value string) error {
+func duration(into *time.Duration, least time.Duration) func(string) error {
+	return func(value string) error {
 		d, err := parseDuration(value)
 		if err != nil {
 			return errors.New("it is no duration: give one such as 90d, 12h or 30m")
@@ -31,7 +44,7 @@ func duration[T any](field func(*T) *time.Duration, least time.Duration) func(*T
 		if d < least {
 			return fmt.Errorf("it must be %s or more", least)
 		}
-		*field(into) = d
+		*into = d
 		return nil
 	}
 }
@@ -49,66 +62,98 @@ func parseDuration(value string) (time.Duration, error) {
 	return time.Duration(n) * day, nil
 }
 
-func number[T any](field func(*T) *int, least, most int) func(*T, string) error {
-	return func(into *T, value string) error {
+func number(into *int, least, most int) func(string) error {
+	return func(value string) error {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < least || n > most {
 			return fmt.Errorf("it must be a whole number from %d to %d", least, most)
 		}
-		*field(into) = n
+		*into = n
 		return nil
 	}
 }
 
-func boolean[T any](field func(*T) *bool) func(*T, string) error {
-	return func(into *T, value string) error {
+func boolean(into *bool) func(string) error {
+	return func(value string) error {
 		if value != "true" && value != "false" {
 			return errors.New("it must be true or false")
 		}
-		*field(into) = value == "true"
+		*into = value == "true"
 		return nil
 	}
 }
 
-func choice[T any](field func(*T) *string, allowed ...string) func(*T, string) error {
-	return func(into *T, value string) error {
-		for _, a := range allowed {
-			if value == a {
-				*field(into) = value
-				return nil
-			}
+func choice(into *string, allowed ...string) func(string) error {
+	return func(value string) error {
+		if !slices.Contains(allowed, value) {
+			return fmt.Errorf("it must be %s", strings.Join(allowed, " or "))
 		}
-		return fmt.Errorf("it must be %s", strings.Join(allowed, " or "))
+		*into = value
+		return nil
 	}
 }
 
 // list reads names between commas.
-func list[T any](field func(*T) *[]string) func(*T, string) error {
-	return func(into *T, value string) error {
-		names := []string{}
+func list(into *[]string) func(string) error {
+	return func(value string) error {
+		*into = []string{}
 		for name := range strings.SplitSeq(value, ",") {
 			if name = strings.TrimSpace(name); name != "" {
-				names = append(names, name)
+				*into = append(*into, name)
 			}
 		}
-		*field(into) = names
 		return nil
 	}
 }
 
 // patterns reads a list of patterns. One that cannot be read would protect nothing, and
 // nobody would notice, so it is refused.
-func patterns[T any](field func(*T) *[]string) func(*T, string) error {
-	read := list(field)
-	return func(into *T, value string) error {
-		if err := read(into, value); err != nil {
+func patterns(into *[]string) func(string) error {
+	read := list(into)
+	return func(value string) error {
+		if err := read(value); err != nil {
 			return err
 		}
-		for _, pattern := range *field(into) {
+		for _, pattern := range *into {
 			if _, err := path.Match(pattern, ""); err != nil {
 				return fmt.Errorf("%q is no pattern", pattern)
 			}
 		}
 		return nil
+	}
+}
+
+// Names returns every environment variable that the two functions' settings read.
+func Names() (sweep, policySync []string) {
+	return names(new(Sweep).rows()), names(new(PolicySync).rows())
+}
+
+func names(rows []row) []string {
+	all := make([]string, 0, len(rows))
+	for _, r := range rows {
+		all = append(all, r.name)
+	}
+	return all
+}
+
+// Table is the reference of all settings, in Markdown.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("# Settings of the functions\n\n" +
+		"Read from the environment once, when a run begins. What does not fit is refused with one error, and nothing is done.\n" +
+		"Durations are written like `90d`, `12h` or `30m`.\n")
+	markdown(&b, "revoke-expired-keys", new(Sweep).rows())
+	markdown(&b, "sync-policy", new(PolicySync).rows())
+	return b.String()
+}
+
+func markdown(b *strings.Builder, function string, rows []row) {
+	fmt.Fprintf(b, "\n## %s\n\n| setting | default | what it does | accepted |\n| --- | --- | --- | --- |\n", function)
+	for _, r := range rows {
+		def := "empty"
+		if r.def != "" {
+			def = "`" + r.def + "`"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", r.name, def, r.purpose, r.rule)
 	}
 }

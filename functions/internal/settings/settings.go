@@ -6,12 +6,12 @@
 package settings
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // The modes of a run, and what may be done with keys that the engine did not make.
@@ -25,6 +25,8 @@ type Run struct {
 	Mode     string
 	ModeWhy  string   // why the mode is not the one that was set; empty: it is
 	Accounts []string // names; empty: all
+	Workers  int      // users and keys of an account that are worked on at once
+	Reserve  time.Duration
 }
 
 // chooseMode settles the mode. An event can only lower it: whoever may invoke a function is
@@ -68,13 +70,35 @@ func Digest(settings any) (string, error) {
 	return hex.EncodeToString(sum[:6]), nil
 }
 
-// fill sets every row of a table from the environment.
-func fill[T any](into *T, rows []row[T], getenv func(string) string) error {
-	for _, r := range rows {
-		value := cmp.Or(getenv(r.name), r.def)
-		if err := r.parse(into, value); err != nil {
-			return fmt.Errorf("%s is %q: %w", r.name, value, err)
-		}
+// SettingsRefusedError tells that the settings, or the event, do not fit, and that nothing
+// was done. It repeats the package's name since Lambda reports an error by the bare name of
+// its type.
+type SettingsRefusedError struct{ Err error }
+
+// Error is a sentence for an operator.
+func (e *SettingsRefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what does not fit.
+func (e *SettingsRefusedError) Unwrap() error { return e.Err }
+
+// choose settles what an event may say about a run.
+func (r *Run) choose(getenv func(string) string, mode string, accounts []string) error {
+	if err := r.chooseMode(getenv, mode); err != nil {
+		return err
 	}
-	return nil
+	return r.chooseAccounts(accounts)
+}
+
+// rows are the settings that both functions have.
+func (r *Run) rows() []row {
+	return []row{
+		{
+			"MODE", Report, "report or enforce", choice(&r.Mode, Report, Enforce),
+			"report: say what would be done; enforce: do it. An event can lower it, never raise it. AWS_SAM_LOCAL forces report " +
+				"unless ALLOW_LOCAL_ENFORCE is true",
+		},
+		{"ACCOUNTS", "", "names, between commas", list(&r.Accounts), "accounts, as Vault names them; empty: all. An event can narrow them"},
+		{"WORKERS", "4", "1 to 32", number(&r.Workers, 1, 32), "users and keys of an account that are worked on at once"},
+		{"RESERVE", "10s", "1s or more", duration(&r.Reserve, time.Second), "time left for the report when the function's own time ends"},
+	}
 }

@@ -43,10 +43,10 @@ func TestEverySettingIsRead(t *testing.T) {
 	), SweepEvent{})
 	const day = 24 * time.Hour
 	want := Sweep{
-		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
+		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
 		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100,
-		AllowEmptyLedger: true, Workers: 32, Reserve: 2 * time.Second,
-		RunMaxKeys: 70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
+		AllowEmptyLedger: true,
+		RunMaxKeys:       70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", got, want, err)
@@ -55,7 +55,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "RATCHET", "false", "SHORTEN_KEYS", "true", "TUNE_MAX_LEASE", "true", "RESERVE", "3s",
 	), PolicySyncEvent{})
 	wantPolicy := PolicySync{
-		Run: Run{Mode: Enforce, Accounts: []string{"a"}}, Wanted: day, Shorten: true, TuneMaxLease: true, Reserve: 3 * time.Second,
+		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second}, Wanted: day, Shorten: true, TuneMaxLease: true,
 	}
 	if err != nil || !reflect.DeepEqual(policy, wantPolicy) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", policy, wantPolicy, err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -32,7 +33,9 @@ func (w *world) planned(t *testing.T) []Finding {
 
 func (w *world) apply(t *testing.T, ctx context.Context, plan []Finding) (Result, error) {
 	t.Helper()
-	result, err := Apply(ctx, w.job, sequence(plan))
+	job := w.job
+	job.Planned = sequence(plan)
+	result, err := Run(ctx, job)
 	t.Cleanup(func() { _ = result.Close() })
 	return result, err
 }
@@ -110,7 +113,7 @@ func TestAPlanIsAppliedAsItWasMade(t *testing.T) {
 		w := newWorld(t)
 		orphan := w.orphan("deploy", ahead(dayLong))
 		plan := w.planned(t)
-		w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: orphan, Kind: "lease", User: "deploy"})
+		w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: orphan, Kind: "lease", User: "deploy"})
 		result, err := w.apply(t, t.Context(), plan)
 		if err != nil || result.Total().Drifted != 1 || len(w.changes()) != 0 {
 			t.Errorf("got %+v and error %v", result.Total(), err)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -18,13 +19,13 @@ import (
 // outcome, the ones that it did not reach too. It stops taking keys at w.until, so that
 // what has begun can end; the error is what made it give up the account.
 func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error) {
-	size := chunk(w.job.Settings.Workers)
+	size := fleet.Chunk(w.job.Settings.Workers)
 	var batch [][]Finding // of a user each
-	var givenUp error
+	var stopped error
 	flush := func() error {
-		results, err := w.applyBatch(ctx, batch, givenUp != nil)
-		if givenUp == nil {
-			givenUp = err
+		results, err := w.applyBatch(ctx, batch, stopped != nil)
+		if stopped == nil {
+			stopped = err
 		}
 		batch = batch[:0]
 		return w.note(results, done)
@@ -50,7 +51,7 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 	}
 	// A key that failed must not keep the next run from going on: only what was not reached
 	// is planned again.
-	return w.counts.NotReached == 0, givenUp
+	return w.counts.NotReached == 0, stopped
 }
 
 // note writes down what became of some planned keys.
@@ -76,10 +77,10 @@ func (w *walk) late(ctx context.Context) bool {
 // made the account be given up are not touched.
 func (w *walk) applyBatch(ctx context.Context, batch [][]Finding, stop bool) ([]Finding, error) {
 	failures := make([]error, len(batch))
-	var givenUp atomic.Bool
-	givenUp.Store(stop)
-	each(w.job.Settings.Workers, len(batch), func(i int) {
-		failures[i] = w.applyUser(ctx, batch[i], &givenUp)
+	var stopped atomic.Bool
+	stopped.Store(stop)
+	fleet.Each(w.job.Settings.Workers, len(batch), func(i int) {
+		failures[i] = w.applyUser(ctx, batch[i], &stopped)
 	})
 	return slices.Concat(batch...), cmp.Or(failures...)
 }
@@ -91,12 +92,12 @@ const lookLife = 30 * time.Second
 // applyUser reads a user's keys again, and then acts on those of them that were planned, one
 // right after the other. It writes the outcomes into planned. The error is one that makes the
 // whole account be given up.
-func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic.Bool) (failure error) {
+func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic.Bool) (failure error) {
 	var now look
 	var seen time.Time
 	for i := range planned {
 		f := &planned[i]
-		if givenUp.Load() || w.late(ctx) {
+		if stopped.Load() || w.late(ctx) {
 			f.Outcome, f.Detail = OutcomeNotReached, "time ran out, or the account was given up"
 			continue
 		}
@@ -105,10 +106,10 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic
 			now = w.again(ctx, planned)
 		}
 		outcome, detail, err := w.applyOne(ctx, *f, now)
-		f.Outcome, f.Detail = outcome, MaskIn(detail, f.AccessKey, w.rules.own)
+		f.Outcome, f.Detail = outcome, fleet.MaskIn(detail, f.AccessKey, w.rules.own)
 		if err != nil {
-			givenUp.Store(true)
-			failure = fmt.Errorf("access key %s: %w", Mask(f.AccessKey), err)
+			stopped.Store(true)
+			failure = fmt.Errorf("access key %s: %w", fleet.Mask(f.AccessKey), err)
 		}
 	}
 	return failure
@@ -119,23 +120,24 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, givenUp *atomic
 func (w *walk) again(ctx context.Context, planned []Finding) look {
 	user := planned[0].User
 	keys, err := w.cloud.ListKeys(ctx, user)
-	if err != nil && !isGone(err) {
-		return look{err: fmt.Errorf("reading it again: %w", err)}
+	if err != nil && provider.KindOf(err) != provider.KindNotFound {
+		return look{Look: fleet.Look{Err: fmt.Errorf("reading it again: %w", err)}}
 	}
 	keys = slices.DeleteFunc(keys, func(key provider.Key) bool {
 		return !slices.ContainsFunc(planned, func(f Finding) bool { return f.AccessKey == key.ID })
 	})
-	looks := []look{w.lookUp(ctx, user, keys)}
-	_, err = w.judge(ctx, looks)
-	looks[0].err = err
+	looks, err := w.decide(ctx, w.users.LookUp(ctx, user, keys, w.concernsLedger))
+	if err != nil {
+		return look{Look: fleet.Look{Err: err}}
+	}
 	return looks[0]
 }
 
 // applyOne compares a key with what it is now, and acts if nothing has changed. The error is
 // one that makes the whole account be given up.
 func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome, string, error) {
-	if now.err != nil {
-		return OutcomeNotReached, now.err.Error(), now.err
+	if now.Err != nil {
+		return OutcomeNotReached, now.Err.Error(), now.Err
 	}
 	if outcome, why := planned.since(now); outcome != "" {
 		return outcome, why, nil
@@ -157,11 +159,11 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 // be done. One that is only switched off since is taken for what an attempt that was cut off
 // has left: the first half of what is to be done.
 func (f Finding) since(now look) (Outcome, string) {
-	i := slices.IndexFunc(now.keys, func(key provider.Key) bool { return key.ID == f.AccessKey })
+	i := slices.IndexFunc(now.Keys, func(key provider.Key) bool { return key.ID == f.AccessKey })
 	if i < 0 {
 		return OutcomeGone, ""
 	}
-	key, d := now.keys[i], now.decisions[i]
+	key, d := now.Keys[i], now.decisions[i]
 	switchedOff := f.switchedOff(key)
 	switch {
 	case !f.listedAs(key) && !switchedOff:

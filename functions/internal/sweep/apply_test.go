@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -86,9 +87,9 @@ func TestAUsersKeysAreReadAgainOnceForAllOfThem(t *testing.T) {
 
 func TestAUsersKeysAreReadOnceMoreWhereTheCloudIsSlow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		var orphans []LedgerKey
+		var orphans []fleet.LedgerKey
 		for range 5 {
-			orphans = append(orphans, LedgerKey{AccessKey: w.orphan("deploy", ahead(dayLong)), User: "deploy"})
+			orphans = append(orphans, fleet.LedgerKey{AccessKey: w.orphan("deploy", ahead(dayLong)), User: "deploy"})
 		}
 		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Delay, Delay: lookLife/3 + time.Second})
 		w.cloud.OnCall(func(call cloudsim.Call) {
@@ -109,7 +110,7 @@ func TestAKeyThatChangesAfterThePlanIsLeftAlone(t *testing.T) {
 		want   Outcome
 	}{
 		"because it is leased now": {func(w *world, id string) {
-			w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, User: "deploy"})
+			w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: id, User: "deploy"})
 		}, OutcomeDrifted},
 		"because it is gone":         {func(w *world, id string) { w.account.DeleteKey(id) }, OutcomeGone},
 		"because its user is gone":   {func(w *world, _ string) { w.account.DeleteUser("deploy") }, OutcomeGone},

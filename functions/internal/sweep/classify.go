@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -19,7 +20,7 @@ import (
 // made again before a key is changed differs only if the key does.
 type rules struct {
 	settings  settings.Sweep
-	account   Account
+	account   fleet.Account
 	own       string // the access key that signs
 	root      bool   // whether the signing identity is the account itself
 	expires   bool   // whether the cloud ends keys at their date
@@ -37,7 +38,7 @@ type decision struct {
 	action Action
 }
 
-func (r rules) decide(key provider.Key, entry *LedgerKey) decision {
+func (r rules) decide(key provider.Key, entry *fleet.LedgerKey) decision {
 	class, reason := r.classify(key, entry)
 	action, more := r.act(key, class)
 	if more != "" {
@@ -48,7 +49,7 @@ func (r rules) decide(key provider.Key, entry *LedgerKey) decision {
 
 // classify returns the first class that fits. A key is judged by its date and never by its
 // state: OUTSCALE lists keys as ACTIVE years after their date.
-func (r rules) classify(key provider.Key, entry *LedgerKey) (Class, string) {
+func (r rules) classify(key provider.Key, entry *fleet.LedgerKey) (Class, string) {
 	if class, reason := r.protected(key); class != "" {
 		return class, reason
 	}
@@ -132,7 +133,7 @@ func exempt(label string) (until time.Time, reason string) {
 
 // recorded classifies what Vault's ledger knows. Vault removes its own keys; one that it
 // did not is said, and left to it.
-func (r rules) recorded(key provider.Key, entry LedgerKey) (Class, string) {
+func (r rules) recorded(key provider.Key, entry fleet.LedgerKey) (Class, string) {
 	switch keylabel.Kind(entry.Kind) {
 	case keylabel.KindRoot:
 		return ClassEngine, "Vault's own key, by its ledger"
@@ -166,7 +167,7 @@ func (r rules) foreign(key provider.Key) (Class, string) {
 	case r.settings.MaxAge > 0 && age > r.settings.MaxAge:
 		return ClassOverAge, fmt.Sprintf("%d days old, and MAX_AGE is %d", days(age), days(r.settings.MaxAge))
 	case r.bounded && key.End().IsZero():
-		return ClassUndated, "has no date, though the account's access policy demands one"
+		return ClassNoExpiration, "has no date, though the account's access policy demands one"
 	default:
 		return ClassForeign, "not made by the secrets engine"
 	}
@@ -192,7 +193,7 @@ func (r rules) act(key provider.Key, class Class) (Action, string) {
 			return ActionRemove, "" // it cannot sign: nobody would miss it in a quarantine
 		}
 		return r.stage(key)
-	case ClassUndated, ClassOverdue:
+	case ClassNoExpiration, ClassOverdue:
 		return ActionFlag, ""
 	default:
 		return ActionKeep, ""

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -20,7 +21,7 @@ func testRules() rules {
 			MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong, UsedWithin: dayLong, Foreign: settings.Report,
 			KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"KEEPME*"},
 		},
-		account: Account{Name: "default", Instance: testInstance, EngineKeys: []string{"ENGINE"}},
+		account: fleet.Account{Name: "default", Instance: testInstance, EngineKeys: []string{"ENGINE"}},
 		own:     "OWN", root: true, expires: true, bounded: true, hasLedger: true, hasStore: true,
 		inactive: map[string]time.Time{}, now: noon,
 	}
@@ -29,7 +30,7 @@ func testRules() rules {
 func TestEveryKeyHasOneClass(t *testing.T) {
 	mine, other := ours(keylabel.KindLease), keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String()
 	old, ended, live := noon.Add(-100*dayLong), noon.Add(-2*time.Hour), noon.Add(dayLong)
-	lease := &LedgerKey{Kind: "lease", Role: "deploy"}
+	lease := &fleet.LedgerKey{Kind: "lease", Role: "deploy"}
 	key := func(change func(*provider.Key)) provider.Key {
 		k := provider.Key{ID: "AK", User: "deploy", Active: true, Created: noon.Add(-2 * dayLong), Expires: live}
 		change(&k)
@@ -37,49 +38,49 @@ func TestEveryKeyHasOneClass(t *testing.T) {
 	}
 	cases := map[string]struct {
 		key    provider.Key
-		entry  *LedgerKey
+		entry  *fleet.LedgerKey
 		change func(*rules)
 		class  Class
 		action Action
 	}{
-		"our own, whatever its date":         {key(func(k *provider.Key) { k.ID, k.Expires = "OWN", ended }), nil, nil, ClassOwn, ActionKeep},
-		"the engine's":                       {key(func(k *provider.Key) { k.ID, k.Expires = "ENGINE", ended }), nil, nil, ClassEngine, ActionKeep},
-		"the engine's former":                {key(func(k *provider.Key) { k.Label, k.Expires = ours(keylabel.KindRoot), ended }), nil, nil, ClassEngine, ActionKeep},
-		"the engine's by the ledger":         {key(func(k *provider.Key) { k.Label = mine }), &LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep},
-		"allow-listed by user":               {key(func(k *provider.Key) { k.User, k.Created = "ci-1", old }), nil, nil, ClassListed, ActionKeep},
-		"allow-listed by id":                 {key(func(k *provider.Key) { k.ID, k.Label = "KEEPME1", mine }), nil, nil, ClassListed, ActionKeep},
-		"allow-listed as root":               {key(func(k *provider.Key) { k.User = "" }), nil, nil, ClassListed, ActionKeep},
-		"not root where a user signs":        {key(func(k *provider.Key) { k.User = "" }), nil, func(r *rules) { r.root = false }, ClassForeign, ActionKeep},
-		"exempt until tomorrow":              {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-07", old }), nil, nil, ClassExempt, ActionKeep},
-		"exempt until the end of today":      {key(func(k *provider.Key) { k.Label, k.Created = "team=a vault-keep-until=2026-05-06 x", old }), nil, nil, ClassExempt, ActionKeep},
-		"exempt until a second ahead":        {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-06T12:00:01Z", old }), nil, nil, ClassExempt, ActionKeep},
-		"exempt by a date in no form":        {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=summer", old }), nil, nil, ClassExempt, ActionKeep},
-		"no longer exempt":                   {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-05", old }), nil, nil, ClassOverAge, ActionFlag},
-		"young":                              {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassYoung, ActionKeep},
-		"made in the future":                 {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(time.Minute) }), nil, nil, ClassYoung, ActionKeep},
-		"of unknown age":                     {key(func(k *provider.Key) { k.Label, k.Created = mine, time.Time{} }), nil, nil, ClassYoung, ActionKeep},
-		"leased":                             {key(func(k *provider.Key) { k.Label = mine }), lease, nil, ClassLeased, ActionKeep},
-		"leased, its label lost":             {key(func(k *provider.Key) { k.Created = old }), lease, nil, ClassLeased, ActionKeep},
-		"static":                             {key(func(k *provider.Key) { k.Label = mine }), &LedgerKey{Kind: "static"}, nil, ClassStatic, ActionKeep},
-		"leased, past its date":              {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag},
-		"orphan":                             {key(func(k *provider.Key) { k.Label = mine }), nil, nil, ClassOrphan, ActionDeactivate},
-		"orphan of a user made for a lease":  {key(func(k *provider.Key) { k.Label = ours(keylabel.KindUser) }), nil, nil, ClassOrphan, ActionDeactivate},
-		"orphan without quarantine":          {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.settings.Quarantine = 0 }, ClassOrphan, ActionRemove},
-		"ours, and no ledger to ask":         {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.hasLedger = false }, ClassUnverified, ActionKeep},
-		"ours, ended":                        {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, nil, ClassExpired, ActionRemove},
-		"ours, ended within the grace":       {key(func(k *provider.Key) { k.Label, k.Expires = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassOrphan, ActionDeactivate},
-		"ours, due on Huawei":                {key(func(k *provider.Key) { k.Label, k.Expires, k.Due = mine, time.Time{}, ended }), nil, func(r *rules) { r.expires = false }, ClassExpired, ActionDeactivate},
-		"another engine's":                   {key(func(k *provider.Key) { k.Label, k.Expires = other, ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOther, ActionKeep},
-		"an engine's, ours being unknown":    {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, func(r *rules) { r.account.Instance = "" }, ClassOther, ActionKeep},
-		"foreign, ended":                     {key(func(k *provider.Key) { k.Expires = ended }), nil, nil, ClassExpired, ActionFlag},
-		"foreign, ended, to be enforced":     {key(func(k *provider.Key) { k.Expires = ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassExpired, ActionRemove},
-		"foreign, over-age":                  {key(func(k *provider.Key) { k.Created = old }), nil, nil, ClassOverAge, ActionFlag},
-		"foreign, over-age, to be enforced":  {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOverAge, ActionDeactivate},
-		"foreign, and no age is too old":     {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.MaxAge = 0 }, ClassForeign, ActionKeep},
-		"foreign, undated":                   {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, nil, ClassUndated, ActionFlag},
-		"foreign, undated, never to be done": {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassUndated, ActionFlag},
-		"foreign, undated without a policy":  {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.bounded = false }, ClassForeign, ActionKeep},
-		"foreign":                            {key(func(*provider.Key) {}), nil, nil, ClassForeign, ActionKeep},
+		"our own, whatever its date":                         {key(func(k *provider.Key) { k.ID, k.Expires = "OWN", ended }), nil, nil, ClassOwn, ActionKeep},
+		"the engine's":                                       {key(func(k *provider.Key) { k.ID, k.Expires = "ENGINE", ended }), nil, nil, ClassEngine, ActionKeep},
+		"the engine's former":                                {key(func(k *provider.Key) { k.Label, k.Expires = ours(keylabel.KindRoot), ended }), nil, nil, ClassEngine, ActionKeep},
+		"the engine's by the ledger":                         {key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep},
+		"allow-listed by user":                               {key(func(k *provider.Key) { k.User, k.Created = "ci-1", old }), nil, nil, ClassListed, ActionKeep},
+		"allow-listed by id":                                 {key(func(k *provider.Key) { k.ID, k.Label = "KEEPME1", mine }), nil, nil, ClassListed, ActionKeep},
+		"allow-listed as root":                               {key(func(k *provider.Key) { k.User = "" }), nil, nil, ClassListed, ActionKeep},
+		"not root where a user signs":                        {key(func(k *provider.Key) { k.User = "" }), nil, func(r *rules) { r.root = false }, ClassForeign, ActionKeep},
+		"exempt until tomorrow":                              {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-07", old }), nil, nil, ClassExempt, ActionKeep},
+		"exempt until the end of today":                      {key(func(k *provider.Key) { k.Label, k.Created = "team=a vault-keep-until=2026-05-06 x", old }), nil, nil, ClassExempt, ActionKeep},
+		"exempt until a second ahead":                        {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-06T12:00:01Z", old }), nil, nil, ClassExempt, ActionKeep},
+		"exempt by a date in no form":                        {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=summer", old }), nil, nil, ClassExempt, ActionKeep},
+		"no longer exempt":                                   {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-05", old }), nil, nil, ClassOverAge, ActionFlag},
+		"young":                                              {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassYoung, ActionKeep},
+		"made in the future":                                 {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(time.Minute) }), nil, nil, ClassYoung, ActionKeep},
+		"of unknown age":                                     {key(func(k *provider.Key) { k.Label, k.Created = mine, time.Time{} }), nil, nil, ClassYoung, ActionKeep},
+		"leased":                                             {key(func(k *provider.Key) { k.Label = mine }), lease, nil, ClassLeased, ActionKeep},
+		"leased, its label lost":                             {key(func(k *provider.Key) { k.Created = old }), lease, nil, ClassLeased, ActionKeep},
+		"static":                                             {key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "static"}, nil, ClassStatic, ActionKeep},
+		"leased, past its date":                              {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag},
+		"orphan":                                             {key(func(k *provider.Key) { k.Label = mine }), nil, nil, ClassOrphan, ActionDeactivate},
+		"orphan of a user made for a lease":                  {key(func(k *provider.Key) { k.Label = ours(keylabel.KindUser) }), nil, nil, ClassOrphan, ActionDeactivate},
+		"orphan without quarantine":                          {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.settings.Quarantine = 0 }, ClassOrphan, ActionRemove},
+		"ours, and no ledger to ask":                         {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.hasLedger = false }, ClassUnverified, ActionKeep},
+		"ours, ended":                                        {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, nil, ClassExpired, ActionRemove},
+		"ours, ended within the grace":                       {key(func(k *provider.Key) { k.Label, k.Expires = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassOrphan, ActionDeactivate},
+		"ours, due on Huawei":                                {key(func(k *provider.Key) { k.Label, k.Expires, k.Due = mine, time.Time{}, ended }), nil, func(r *rules) { r.expires = false }, ClassExpired, ActionDeactivate},
+		"another engine's":                                   {key(func(k *provider.Key) { k.Label, k.Expires = other, ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOther, ActionKeep},
+		"an engine's, ours being unknown":                    {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, func(r *rules) { r.account.Instance = "" }, ClassOther, ActionKeep},
+		"foreign, ended":                                     {key(func(k *provider.Key) { k.Expires = ended }), nil, nil, ClassExpired, ActionFlag},
+		"foreign, ended, to be enforced":                     {key(func(k *provider.Key) { k.Expires = ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassExpired, ActionRemove},
+		"foreign, over-age":                                  {key(func(k *provider.Key) { k.Created = old }), nil, nil, ClassOverAge, ActionFlag},
+		"foreign, over-age, to be enforced":                  {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOverAge, ActionDeactivate},
+		"foreign, and no age is too old":                     {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.MaxAge = 0 }, ClassForeign, ActionKeep},
+		"foreign, without expiration date":                   {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, nil, ClassNoExpiration, ActionFlag},
+		"foreign, without expiration date, never to be done": {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassNoExpiration, ActionFlag},
+		"foreign, without expiration date without a policy":  {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.bounded = false }, ClassForeign, ActionKeep},
+		"foreign": {key(func(*provider.Key) {}), nil, nil, ClassForeign, ActionKeep},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -159,11 +160,11 @@ func TestIDsAreMasked(t *testing.T) {
 		"account 123456789012":           "account 123456789012",
 		"request 8c0f8b1a-1c1e-4f4e":     "request 8c0f8b1a-1c1e-4f4e",
 	} {
-		if got := MaskIn(text); got != want {
+		if got := fleet.MaskIn(text); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	if got := MaskIn("key SHORT", "SHORT", ""); got != "key …" {
+	if got := fleet.MaskIn("key SHORT", "SHORT", ""); got != "key …" {
 		t.Errorf("got %q", got)
 	}
 }

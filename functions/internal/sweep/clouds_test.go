@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -17,7 +18,7 @@ import (
 
 // forgetful is a cloud that ends no key by itself and does not tell when one was changed,
 // as Huawei's. Dates are only written on its keys.
-type forgetful struct{ Cloud }
+type forgetful struct{ fleet.Cloud }
 
 func (forgetful) ExpiresKeys() bool { return false }
 
@@ -30,9 +31,9 @@ func (f forgetful) ListKeys(ctx context.Context, user string) ([]provider.Key, e
 }
 
 // wrap puts something around the cloud that the job opens.
-func (w *world) wrap(around func(Cloud) Cloud) {
+func (w *world) wrap(around func(fleet.Cloud) fleet.Cloud) {
 	inner := w.job.Connect
-	w.job.Connect = func(ctx context.Context, a Account) (Cloud, func(), error) {
+	w.job.Connect = func(ctx context.Context, a fleet.Account) (fleet.Cloud, func(), error) {
 		cloud, release, err := inner(ctx, a)
 		return around(cloud), release, err
 	}
@@ -40,7 +41,7 @@ func (w *world) wrap(around func(Cloud) Cloud) {
 
 func TestACloudThatForgetsIsRememberedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.wrap(func(c Cloud) Cloud { return forgetful{c} })
+		w.wrap(func(c fleet.Cloud) fleet.Cloud { return forgetful{c} })
 		w.lease("other")
 		ours := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(90 * dayLong)})
 		found := func() Finding {
@@ -63,7 +64,7 @@ func TestACloudThatForgetsIsRememberedFor(t *testing.T) {
 
 func TestAKeyThatWasSwitchedOffByOthersWaitsFromWhenItWasSeen(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.wrap(func(c Cloud) Cloud { return forgetful{c} })
+		w.wrap(func(c fleet.Cloud) fleet.Cloud { return forgetful{c} })
 		w.lease("other")
 		id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(90 * dayLong), Inactive: true})
 		w.mustRun(t)
@@ -75,7 +76,7 @@ func TestAKeyThatWasSwitchedOffByOthersWaitsFromWhenItWasSeen(t *testing.T) {
 
 func TestAKeyPastItsDueDateIsSwitchedOffFirst(t *testing.T) {
 	w := newWorld(t)
-	w.wrap(func(c Cloud) Cloud { return forgetful{c} })
+	w.wrap(func(c fleet.Cloud) fleet.Cloud { return forgetful{c} })
 	w.lease("other")
 	id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
 	_, found := w.mustRun(t)
@@ -85,7 +86,7 @@ func TestAKeyPastItsDueDateIsSwitchedOffFirst(t *testing.T) {
 
 // witness is a cloud that tells when keys were last used.
 type witness struct {
-	Cloud
+	fleet.Cloud
 	used time.Time
 	err  error
 }
@@ -95,7 +96,7 @@ func (w witness) LastUsed(context.Context, string, string) (time.Time, error) { 
 func TestNoUseSavesAKeyOfTheEngineBeyondItsDate(t *testing.T) {
 	w := newWorld(t)
 	w.job.Settings.UsedWithin, w.job.Settings.Foreign = dayLong, settings.Enforce
-	w.wrap(func(c Cloud) Cloud { return witness{forgetful{c}, time.Now(), nil} })
+	w.wrap(func(c fleet.Cloud) fleet.Cloud { return witness{forgetful{c}, time.Now(), nil} })
 	w.lease("other")
 	ours := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
 	theirs := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
@@ -120,7 +121,7 @@ func TestAUseSavesAKeyAndSilenceCondemnsNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.job.Settings.UsedWithin = dayLong
-			w.wrap(func(c Cloud) Cloud { return witness{c, test.used, test.err} })
+			w.wrap(func(c fleet.Cloud) fleet.Cloud { return witness{c, test.used, test.err} })
 			id := w.orphan("deploy", ahead(dayLong))
 			_, found, err := w.run(t)
 			if found[id].Class != test.want || (err != nil) != (test.want == "") {

@@ -4,13 +4,14 @@
 package sweep
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // Finding is one key with what was decided and done. It holds the key's whole id, which
-// reports and logs do not show: see Mask.
+// reports and logs do not show: see fleet.Mask.
 type Finding struct {
 	Account   string    `json:"account"`
 	AccessKey string    `json:"access_key"`
@@ -41,29 +42,29 @@ type Class string
 
 // The classes, in the order in which they are tried: the first that fits decides.
 const (
-	ClassOwn        Class = "own key"       // signs the sweep's calls
-	ClassEngine     Class = "engine key"    // signs Vault's calls
-	ClassListed     Class = "allow-listed"  // KEEP_USERS, KEEP_KEYS
-	ClassExempt     Class = "exempt"        // by its tag, until a date
-	ClassYoung      Class = "young"         // below MIN_AGE
-	ClassLeased     Class = "leased"        // in Vault's ledger
-	ClassStatic     Class = "static"        // in Vault's ledger, of a static role
-	ClassOverdue    Class = "overdue"       // in Vault's ledger, past its date: Vault should have removed it
-	ClassExpired    Class = "expired"       // past its date
-	ClassOrphan     Class = "orphan"        // the engine's, and the ledger does not know it
-	ClassUnverified Class = "unverified"    // the engine's, and there is no ledger to ask
-	ClassOther      Class = "other engine"  // has the label of another engine
-	ClassOverAge    Class = "over-age"      // older than MAX_AGE
-	ClassUndated    Class = "undated"       // without date, though the account's policy demands one
-	ClassForeign    Class = "foreign"       // nothing is wrong with it
-	ClassUsed       Class = "recently used" // would be changed, and was used within USED_WITHIN
-	ClassUnclear    Class = "unclear"       // of the sweep's own identity, whose name is not known yet
+	ClassOwn          Class = "own key"            // signs the sweep's calls
+	ClassEngine       Class = "engine key"         // signs Vault's calls
+	ClassListed       Class = "allow-listed"       // KEEP_USERS, KEEP_KEYS
+	ClassExempt       Class = "exempt"             // by its tag, until a date
+	ClassYoung        Class = "young"              // below MIN_AGE
+	ClassLeased       Class = "leased"             // in Vault's ledger
+	ClassStatic       Class = "static"             // in Vault's ledger, of a static role
+	ClassOverdue      Class = "overdue"            // in Vault's ledger, past its date: Vault should have removed it
+	ClassExpired      Class = "expired"            // past its date
+	ClassOrphan       Class = "orphan"             // the engine's, and the ledger does not know it
+	ClassUnverified   Class = "unverified"         // the engine's, and there is no ledger to ask
+	ClassOther        Class = "other engine"       // has the label of another engine
+	ClassOverAge      Class = "over-age"           // older than MAX_AGE
+	ClassNoExpiration Class = "no expiration date" // without date, though the account's policy demands one
+	ClassForeign      Class = "foreign"            // nothing is wrong with it
+	ClassUsed         Class = "recently used"      // would be changed, and was used within USED_WITHIN
+	ClassUnclear      Class = "unclear"            // of the sweep's own identity, whose name is not known yet
 )
 
 // Classes returns every class in the order of a report.
 func Classes() []Class {
 	return []Class{
-		ClassOrphan, ClassExpired, ClassOverAge, ClassUndated, ClassOverdue, ClassLeased, ClassStatic, ClassOwn, ClassEngine,
+		ClassOrphan, ClassExpired, ClassOverAge, ClassNoExpiration, ClassOverdue, ClassLeased, ClassStatic, ClassOwn, ClassEngine,
 		ClassListed, ClassExempt, ClassYoung, ClassUsed, ClassUnverified, ClassOther, ClassUnclear, ClassForeign,
 	}
 }
@@ -104,16 +105,33 @@ const (
 
 // Counts are the numbers of a run.
 type Counts struct {
-	Seen      int // keys
-	Protected int // kept, with a reason
-	Flagged   int // only said
-	Waiting   int // in quarantine
-	Planned   int // to be changed
+	Seen        int `json:"seen"`      // keys
+	Protected   int `json:"protected"` // kept, with a reason
+	Flagged     int `json:"flagged"`   // only said
+	Waiting     int `json:"waiting"`   // in quarantine
+	Planned     int `json:"planned"`   // to be changed
+	Deactivated int `json:"deactivated"`
+	Deleted     int `json:"deleted"`
+	Gone        int `json:"gone"`
+	Drifted     int `json:"drifted"`
+	Undeletable int `json:"undeletable"`
+	Failed      int `json:"failed"`
+	NotReached  int `json:"not_reached"`
 
-	Deactivated, Deleted, Gone, Drifted, Undeletable, Failed, NotReached int
+	ByClass map[Class]int `json:"by_class"`
+	ByAge   AgeCounts     `json:"by_age"`
+}
 
-	ByClass map[Class]int
-	ByAge   [8]int // as Ages names them
+// AgeCounts are the keys of each age group, as Ages names them.
+type AgeCounts [8]int
+
+// MarshalJSON names the groups.
+func (c AgeCounts) MarshalJSON() ([]byte, error) {
+	named := map[string]int{}
+	for i, name := range Ages() {
+		named[name] = c[i]
+	}
+	return json.Marshal(named)
 }
 
 func newCounts() Counts { return Counts{ByClass: map[Class]int{}} }
@@ -137,38 +155,26 @@ func (c *Counts) plan(f Finding, now time.Time) {
 
 // done counts what became of one.
 func (c *Counts) done(outcome Outcome) {
-	switch outcome {
-	case OutcomeDeactivated:
-		c.Deactivated++
-	case OutcomeDeleted:
-		c.Deleted++
-	case OutcomeGone:
-		c.Gone++
-	case OutcomeDrifted:
-		c.Drifted++
-	case OutcomeUndeletable:
-		c.Undeletable++
-	case OutcomeFailed:
-		c.Failed++
-	case OutcomeNotReached:
-		c.NotReached++
-	default: // planned and refused change nothing
+	n, ok := map[Outcome]*int{
+		OutcomeDeactivated: &c.Deactivated, OutcomeDeleted: &c.Deleted, OutcomeGone: &c.Gone, OutcomeDrifted: &c.Drifted,
+		OutcomeUndeletable: &c.Undeletable, OutcomeFailed: &c.Failed, OutcomeNotReached: &c.NotReached,
+	}[outcome]
+	if ok { // planned and refused change nothing
+		*n++
+	}
+}
+
+func (c *Counts) numbers() []*int {
+	return []*int{
+		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
+		&c.Failed, &c.NotReached,
 	}
 }
 
 func (c *Counts) add(other Counts) {
-	c.Seen += other.Seen
-	c.Protected += other.Protected
-	c.Flagged += other.Flagged
-	c.Waiting += other.Waiting
-	c.Planned += other.Planned
-	c.Deactivated += other.Deactivated
-	c.Deleted += other.Deleted
-	c.Gone += other.Gone
-	c.Drifted += other.Drifted
-	c.Undeletable += other.Undeletable
-	c.Failed += other.Failed
-	c.NotReached += other.NotReached
+	for i, n := range other.numbers() {
+		*c.numbers()[i] += *n
+	}
 	for i, n := range other.ByAge {
 		c.ByAge[i] += n
 	}
@@ -188,4 +194,25 @@ func (f Finding) listedAs(key provider.Key) bool {
 func (f Finding) switchedOff(key provider.Key) bool {
 	return f.Active && !key.Active && f.AccessKey == key.ID && f.Label == key.Label && f.Created.Equal(key.Created) &&
 		(f.Expires.IsZero() || f.Expires.Sub(key.Expires).Abs() < time.Second) && f.Due.Equal(key.Due)
+}
+
+// Ages are the names of the age groups that keys are counted in, the youngest first. The
+// last is for keys whose age the cloud does not tell.
+func Ages() [8]string {
+	return [8]string{"under 1 day", "1–7 days", "7–30 days", "30–90 days", "90–180 days", "180–365 days", "over 1 year", "unknown"}
+}
+
+// AgeGroup is the index in Ages of a key made at that time.
+func AgeGroup(created, now time.Time) int {
+	if created.IsZero() {
+		return 7
+	}
+	const day = 24 * time.Hour
+	age := now.Sub(created)
+	for i, limit := range []time.Duration{day, 7 * day, 30 * day, 90 * day, 180 * day, 365 * day} {
+		if age < limit {
+			return i
+		}
+	}
+	return 6
 }

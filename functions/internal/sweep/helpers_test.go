@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -32,27 +33,48 @@ const (
 // memory is a Ledger, a Store and their failures.
 type memory struct {
 	mu      sync.Mutex
-	entries []LedgerKey
+	entries []fleet.LedgerKey
 	err     error
 	asked   int
 	states  map[string]State
 	onAsk   func()
 }
 
-func (m *memory) Keys(_ context.Context, _, user string) ([]LedgerKey, error) {
+func (m *memory) Keys(_ context.Context, _, user string) ([]fleet.LedgerKey, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
 	if m.onAsk != nil {
 		m.onAsk()
 	}
-	var found []LedgerKey
+	var found []fleet.LedgerKey
 	for _, entry := range m.entries {
 		if entry.User == user {
 			found = append(found, entry)
 		}
 	}
 	return found, m.err
+}
+
+func (m *memory) Key(_ context.Context, id string) (*fleet.LedgerKey, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	if m.onAsk != nil {
+		m.onAsk()
+	}
+	for _, entry := range m.entries {
+		if entry.AccessKey == id {
+			return &entry, m.err
+		}
+	}
+	return nil, m.err
+}
+
+func (m *memory) Empty(context.Context, string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.entries) == 0, m.err
 }
 
 func (m *memory) Load(_ context.Context, account string) (State, error) {
@@ -115,11 +137,11 @@ func (w *world) build(t *testing.T, network http.RoundTripper, endpoint string) 
 	t.Cleanup(client.Close)
 	w.job = Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: settings.Enforce}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
-			Foreign: settings.Report, MaxKeys: 100, MaxPercent: 100, Workers: 4, Reserve: time.Second,
+			Run: settings.Run{Mode: settings.Enforce, Workers: 4, Reserve: time.Second}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
+			Foreign: settings.Report, MaxKeys: 100, MaxPercent: 100,
 		},
-		Accounts: []Account{{Name: "default", Provider: "outscale", AccountID: testAccount, Instance: testInstance}},
-		Connect:  func(context.Context, Account) (Cloud, func(), error) { return client, func() {}, nil },
+		Accounts: []fleet.Account{{Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance}},
+		Connect:  func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil },
 		Ledger:   w.ledger, Store: w.ledger, Dir: t.TempDir(),
 	}
 }
@@ -165,7 +187,7 @@ func (w *world) orphan(user string, expires time.Time) string {
 
 func (w *world) lease(user string) string {
 	id := w.add(cloudsim.KeySpec{User: user, Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
-	w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, Kind: "lease", User: user, Role: "deploy"})
+	w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: id, Kind: "lease", User: user, Role: "deploy"})
 	return id
 }
 

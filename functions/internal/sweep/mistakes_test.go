@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -48,7 +49,7 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 				t.Error("the ledger was asked before the cloud")
 			}
 			if len(w.ledger.entries) == 1 {
-				w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, Kind: "lease", User: "deploy"})
+				w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: id, Kind: "lease", User: "deploy"})
 			}
 		}
 		_, found := w.mustRun(t)
@@ -206,7 +207,7 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w.mustRun(t)
 		w.ledger.entries = w.ledger.entries[:5]
 		_, _, err := w.run(t)
-		mustSay(t, err, "has 5 keys and had 12", "7 keys would become orphans")
+		mustSay(t, err, "knows 5 keys and knew 12", "7 keys would become orphans")
 		if len(w.changes()) != 0 || w.ledger.states["default"].LedgerKeys != 12 {
 			t.Errorf("got %+v and %+v", w.changes(), w.ledger.states)
 		}

@@ -4,60 +4,57 @@
 package sweep
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
+
+// leastLedger is how many keys a ledger must have known before its shrinking means anything.
+const leastLedger = 10
 
 // walk goes over the users of one account and plans. It changes nothing in the cloud.
 type walk struct {
 	job   Job
-	cloud Cloud
+	cloud fleet.Cloud
 	rules rules
-	until time.Time // after which no more users are taken; zero: none
+	users fleet.Walk
+	until time.Time // after which no more changes are begun; zero: none
 
 	kept *spool // what is not to be changed
 	plan *spool // what is
 
-	identity   provider.Identity
-	held       []provider.Key // of the signing identity, until it is known whose they are
-	state      State          // as it was
-	inactive   map[string]time.Time
-	counts     Counts
-	ledgerKeys int    // of the users
-	ownKeys    int    // of the engine's own identity
-	start      string // the user after which this walk began
-	reached    string // the user after which the next one begins
-	partial    bool
+	identity provider.Identity
+	held     []provider.Key // of the signing identity, until it is known whose they are
+	state    State          // as it was
+	inactive map[string]time.Time
+	counts   Counts
+	known    int // keys that the ledger knows
 }
 
-// errTime ends a walk that takes too long. It is no failure.
-var errTime = errors.New("time is up")
+// look is what was found for one user, and what is to be done with each of the keys.
+type look struct {
+	fleet.Look
+	decisions []decision
+}
 
 // run plans for all users after the cursor.
-func (w *walk) run(ctx context.Context, latest time.Time) error {
+func (w *walk) run(ctx context.Context, latest time.Time) (err error) {
 	if !latest.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, latest)
 		defer cancel()
 	}
-	if w.identity.Kind != provider.IdentityUser && w.identity.Kind != provider.IdentitySession {
-		keys, err := w.cloud.ListKeys(ctx, "")
-		if err != nil {
-			return fmt.Errorf("listing the keys of the signing identity: %w", err)
-		}
-		w.held = keys
+	if w.held, err = w.users.Own(ctx, w.identity); err != nil {
+		return err
 	}
-	err := w.users(ctx)
-	if errors.Is(err, errTime) || ctx.Err() != nil {
-		w.partial = true
-	} else if err != nil {
+	if err := w.users.Users(ctx, w.concernsLedger, func(looks []fleet.Look) error { return w.record(ctx, looks...) }); err != nil {
 		return err
 	}
 	if err := w.release(ctx); err != nil {
@@ -66,126 +63,54 @@ func (w *walk) run(ctx context.Context, latest time.Time) error {
 	return w.doubtful(ctx)
 }
 
-// users plans for the users, some at a time and in the order in which the cloud lists
-// them, so that the same cloud makes the same plan.
-func (w *walk) users(ctx context.Context) error {
-	size := chunk(w.job.Settings.Workers)
-	batch := make([]string, 0, size)
-	skipping := w.start != ""
-	for user, err := range w.cloud.ListUsers(ctx) {
-		if err != nil {
-			return fmt.Errorf("listing the account's users: %w", err)
-		}
-		if skipping {
-			skipping = user.Name != w.start
-			continue
-		}
-		if batch = append(batch, user.Name); len(batch) == size {
-			if err := w.batch(ctx, batch); err != nil {
-				return err
+// concernsLedger tells whether the ledger could make a difference: for a key with the engine's
+// label, and for one that would be changed. A key may have lost its label and be leased still.
+func (w *walk) concernsLedger(key provider.Key) bool {
+	label, err := keylabel.Parse(key.Label)
+	return err == nil && label.Instance == w.rules.account.Instance || w.rules.decide(key, nil).action.Changes()
+}
+
+// decide decides on the keys of some users.
+func (w *walk) decide(ctx context.Context, found ...fleet.Look) ([]look, error) {
+	looks := make([]look, len(found))
+	fleet.Each(w.job.Settings.Workers, len(found), func(i int) {
+		l := look{Look: found[i]}
+		for _, key := range l.Keys {
+			var entry *fleet.LedgerKey
+			if known, ok := l.Known[key.ID]; ok {
+				entry = &known
 			}
-			batch = batch[:0]
+			d, err := w.usedSince(ctx, key, w.rules.decide(key, entry))
+			if err != nil && l.Err == nil {
+				l.Err = err
+			}
+			l.decisions = append(l.decisions, d)
+		}
+		looks[i] = l
+	})
+	for _, l := range looks {
+		if l.Err != nil {
+			return nil, l.Err
 		}
 	}
-	if skipping { // the user was removed: begin again with the first
-		w.start, w.reached = "", ""
-		return w.users(ctx)
-	}
-	return w.batch(ctx, batch)
+	return looks, nil
 }
 
-// look is what was found for one user.
-type look struct {
-	user      string
-	keys      []provider.Key
-	known     record
-	decisions []decision
-	err       error
-}
-
-func (w *walk) batch(ctx context.Context, users []string) error {
-	if len(users) == 0 {
-		return nil
-	}
-	if !w.until.IsZero() && !time.Now().Before(w.until) {
-		return errTime
-	}
-	looks := make([]look, len(users))
-	each(w.job.Settings.Workers, len(users), func(i int) { looks[i] = w.look(ctx, users[i]) })
-	own, err := w.judge(ctx, looks)
+// record decides on the keys of some users, and writes that down.
+func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
+	looks, err := w.decide(ctx, found...)
 	if err != nil {
 		return err
 	}
-	w.ownKeys = max(w.ownKeys, own)
 	for _, l := range looks {
-		if err := w.record(l); err != nil {
-			return err
-		}
-		w.reached = l.user
-	}
-	return nil
-}
-
-// look lists a user's keys, and asks the ledger for them: the cloud first, the ledger second.
-func (w *walk) look(ctx context.Context, user string) look {
-	keys, err := w.cloud.ListKeys(ctx, user)
-	if isGone(err) {
-		return look{user: user} // removed since it was listed, and its keys with it
-	}
-	if err != nil {
-		return look{user: user, err: fmt.Errorf("listing its keys: %w", err)}
-	}
-	return w.lookUp(ctx, user, keys)
-}
-
-// judge decides on the keys of some users. What their parts of the ledger lack is looked for
-// in the part of the engine's own identity, once for all of them; ownKeys is how many keys
-// that has, 0 where nobody looked.
-func (w *walk) judge(ctx context.Context, looks []look) (ownKeys int, err error) {
-	for _, l := range looks {
-		if l.err != nil {
-			return 0, l.failed()
-		}
-	}
-	own, err := w.lookUpOwn(ctx, looks)
-	if err != nil {
-		return 0, err
-	}
-	each(w.job.Settings.Workers, len(looks), func(i int) { w.decide(ctx, &looks[i], own) })
-	for _, l := range looks {
-		if l.err != nil {
-			return 0, l.failed()
-		}
-	}
-	return own.size, nil
-}
-
-func (l look) failed() error {
-	if l.user == "" {
-		return l.err
-	}
-	return fmt.Errorf("user %q: %w", l.user, l.err)
-}
-
-func (w *walk) decide(ctx context.Context, l *look, own record) {
-	for _, key := range l.keys {
-		entry := cmp.Or(l.known.of(key), own.of(key))
-		d, err := w.usedSince(ctx, key, w.rules.decide(key, entry))
-		if err != nil {
-			l.err = err
-			return
-		}
-		l.decisions = append(l.decisions, d)
-	}
-}
-
-// record writes down what was found for a user.
-func (w *walk) record(l look) error {
-	w.ledgerKeys += l.known.size
-	for i, key := range l.keys {
-		w.held = slices.DeleteFunc(w.held, func(own provider.Key) bool { return own.ID == key.ID })
-		if err := w.add(w.rules.finding(key, l.decisions[i])); err != nil {
-			return err
+		for i, key := range l.Keys {
+			w.held = slices.DeleteFunc(w.held, func(own provider.Key) bool { return own.ID == key.ID })
+			if _, known := l.Known[key.ID]; known {
+				w.known++
+			}
+			if err := w.add(w.rules.finding(key, l.decisions[i])); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -211,15 +136,9 @@ func (w *walk) add(f Finding) error {
 // release plans for the signing identity's keys that no user has. Where the identity is not
 // known to be the account itself, they may belong to a user that this walk did not reach.
 func (w *walk) release(ctx context.Context) error {
-	if ctx.Err() == nil && (w.identity.Kind == provider.IdentityRoot || w.whole()) {
+	if ctx.Err() == nil && (w.identity.Kind == provider.IdentityRoot || w.users.Whole()) {
 		// record takes out of held what it writes down.
-		looks := []look{w.lookUp(ctx, "", slices.Clone(w.held))}
-		own, err := w.judge(ctx, looks)
-		if err != nil {
-			return err
-		}
-		w.ownKeys = max(w.ownKeys, own)
-		return w.record(looks[0])
+		return w.record(ctx, w.users.LookUp(ctx, "", slices.Clone(w.held), w.concernsLedger))
 	}
 	for _, key := range w.held {
 		d := decision{ClassUnclear, "whose key it is shows when one run reaches all users", ActionKeep}
@@ -230,26 +149,96 @@ func (w *walk) release(ctx context.Context) error {
 	return nil
 }
 
-// whole tells whether the walk went over the whole account.
-func (w *walk) whole() bool { return w.start == "" && !w.partial }
+// doubtful refuses a ledger that would make orphans by being empty, or by having lost more
+// than half of its keys since the last run over the whole account.
+func (w *walk) doubtful(ctx context.Context) error {
+	orphans := w.counts.ByClass[ClassOrphan]
+	if w.job.Settings.AllowEmptyLedger || orphans == 0 {
+		return nil
+	}
+	if w.known == 0 { // a part of an account may well have orphans alone
+		empty, err := w.job.Ledger.Empty(ctx, w.rules.account.Name)
+		if err != nil {
+			return &fleet.LedgerError{Err: err}
+		}
+		if empty {
+			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; "+
+				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
+		}
+	}
+	if last := w.state.LedgerKeys; w.users.Whole() && last >= leastLedger && w.known*2 < last {
+		return fmt.Errorf("the ledger of Vault knows %d keys and knew %d when last seen, and %d keys would become orphans: "+
+			"if the ledger is right, set ALLOW_EMPTY_LEDGER", w.known, last, orphans)
+	}
+	return nil
+}
+
+// usedSince asks clouds that can tell whether a key that would be changed is in use. An
+// answer can only save the key. One that the engine has made is not saved beyond its date:
+// where the cloud ends no key (Huawei), whoever uses it would have it for ever.
+func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, error) {
+	usage, ok := w.cloud.(Usage)
+	overdue := d.class == ClassExpired && !isForeign(key)
+	if !ok || overdue || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
+		return d, nil
+	}
+	last, err := usage.LastUsed(ctx, key.User, key.ID)
+	if provider.KindOf(err) == provider.KindNotFound {
+		return d, nil // the key is gone: nobody can use it
+	}
+	if err != nil {
+		return decision{}, fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)
+	}
+	if last.IsZero() || w.rules.now.Sub(last) >= w.job.Settings.UsedWithin {
+		return d, nil
+	}
+	return decision{ClassUsed, fmt.Sprintf("%s, but used on %s", d.reason, last.UTC().Format(time.DateOnly)), ActionKeep}, nil
+}
 
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
-	state := State{Cursor: w.start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive}
-	if finished && w.partial {
-		state.Cursor = w.reached
-	} else if finished {
+	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive}
+	switch {
+	case w.job.Planned != nil: // no user was looked for
+	case finished && w.users.Partial:
+		state.Cursor = w.users.Reached
+	case finished:
 		state.Cursor = ""
 	}
-	if w.whole() {
-		state.LedgerKeys = w.ledgerKeys + w.ownKeys
+	if w.users.Whole() && w.job.Planned == nil {
+		state.LedgerKeys = w.known
 		return state
 	}
-	state.Inactive = maps.Clone(w.state.Inactive)
-	if state.Inactive == nil {
-		state.Inactive = map[string]time.Time{}
-	}
+	state.Inactive = map[string]time.Time{}
+	maps.Copy(state.Inactive, w.state.Inactive)
 	maps.Copy(state.Inactive, w.inactive)
 	return state
+}
+
+// Tripped holds a whole plan against the caps before its first call, so that a wrong setting changes
+// nothing at all rather than a hundred keys. Reaching a cap is allowed, passing it is not,
+// and nothing is rounded: of four keys, one is 25 percent. It says why, or nothing.
+func Tripped(s settings.Sweep, planned, seen int) string {
+	switch {
+	case planned > s.MaxKeys:
+		return fmt.Sprintf("the plan changes %d keys, and MAX_KEYS is %d", planned, s.MaxKeys)
+	case planned*100 > s.MaxPercent*seen:
+		return fmt.Sprintf("the plan changes %d of %d keys, and MAX_PERCENT is %d", planned, seen, s.MaxPercent)
+	default:
+		return ""
+	}
+}
+
+// RunTripped holds the plans of all accounts together against the caps, in the same way: what is a small
+// change in each account may be one mistake in all of them.
+func RunTripped(s settings.Sweep, planned, seen int) string {
+	switch {
+	case planned > s.RunMaxKeys:
+		return fmt.Sprintf("the plans change %d keys together, and RUN_MAX_KEYS is %d", planned, s.RunMaxKeys)
+	case planned*100 > s.RunMaxPercent*seen:
+		return fmt.Sprintf("the plans change %d of %d keys, and RUN_MAX_PERCENT is %d", planned, seen, s.RunMaxPercent)
+	default:
+		return ""
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -96,7 +97,7 @@ func sweptAsIAMUser(t *testing.T, rights []string) (sweep func() error, removed 
 	w.job.Settings.UsedWithin, w.job.Settings.Foreign = dayLong, settings.Enforce
 	created := time.Now().Add(-100 * dayLong)
 	leased := domain.AddKey(cloudsim.IAMKeySpec{User: "leaseholder", Description: ours(keylabel.KindLease), Created: created}).AccessKey
-	w.ledger.entries = []LedgerKey{{AccessKey: leased, Kind: "lease", User: "leaseholder", Role: "deploy"}}
+	w.ledger.entries = []fleet.LedgerKey{{AccessKey: leased, Kind: "lease", User: "leaseholder", Role: "deploy"}}
 	orphan := domain.AddKey(cloudsim.IAMKeySpec{User: "deploy", Description: ours(keylabel.KindLease), Created: created}).AccessKey
 	return w.sweptWith(t, client, err, orphan, func(id string) bool {
 		_, there := domain.Key(id)
@@ -106,7 +107,7 @@ func sweptAsIAMUser(t *testing.T, rights []string) (sweep func() error, removed 
 
 // sweptWith sweeps until a key that was switched off may be deleted.
 func (w *world) sweptWith(t *testing.T, client interface {
-	Cloud
+	fleet.Cloud
 	Close()
 }, err error, orphan string, gone func(id string) bool,
 ) (sweep func() error, removed func() bool) {
@@ -116,7 +117,7 @@ func (w *world) sweptWith(t *testing.T, client interface {
 	}
 	t.Cleanup(client.Close)
 	w.job.Settings.Quarantine = 0
-	w.job.Connect = func(context.Context, Account) (Cloud, func(), error) { return client, func() {}, nil }
+	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
 	sweep = func() error {
 		for range 2 {
 			if _, _, err := w.run(t); err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -36,7 +37,7 @@ func (w *world) populate(random *rand.Rand) {
 			id := w.add(spec)
 			if pick(3) == 0 {
 				kind := []string{"lease", "static", "root"}[pick(3)]
-				w.ledger.entries = append(w.ledger.entries, LedgerKey{AccessKey: id, Kind: kind, User: spec.User})
+				w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: id, Kind: kind, User: spec.User})
 			}
 		}
 	}

@@ -1,22 +1,68 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
+// Package sweep finds the access keys that should no longer exist, plans what to do with
+// each, and does exactly that. Planning reads and never writes; a plan is stored before
+// anything is changed, so that what a report shows is what an enforcing run does.
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
+
+// Job is one run over some accounts.
+type Job struct {
+	Settings settings.Sweep
+	Accounts []fleet.Account
+	Connect  fleet.Connect
+
+	// Ledger is what Vault knows of its keys. Nil: there is no Vault, and no key is
+	// called an orphan.
+	Ledger fleet.Ledger
+
+	// Store keeps what the next run must know. Nil: nothing is kept.
+	Store fleet.Store[State]
+
+	// Resume overrides, by account, the cursor that the Store has.
+	Resume map[string]string
+
+	// Planned is what an earlier run in report mode planned for the one account of the job: it is
+	// changed, and nothing else. Each key is read and decided on again first, and left alone where
+	// anything has changed. Nil: the job makes a plan of its own.
+	Planned iter.Seq2[Finding, error]
+
+	// Dir is where plans are spooled; empty: the system's temporary directory.
+	Dir string
+	Log *slog.Logger // nil: nothing is logged
+}
+
+// Usage is implemented by clouds that tell when a key was last used. It can only save a
+// key: silence condemns none, since no cloud sees every use.
+type Usage interface {
+	// LastUsed is the zero time where no use is known.
+	LastUsed(ctx context.Context, user, accessKey string) (time.Time, error)
+}
+
+// State is what a run must know of those before it. It marshals to JSON.
+type State struct {
+	// Cursor is the user after which the next run begins; empty: the first.
+	Cursor string `json:"cursor,omitempty"`
+	// LedgerKeys is how many of a whole account's keys the ledger knew.
+	LedgerKeys int `json:"ledger_keys,omitempty"`
+	// Inactive tells since when each key has been known to be switched off.
+	Inactive map[string]time.Time `json:"inactive,omitempty"`
+}
 
 // Result is what a run found and did. Close it when the report is written.
 type Result struct {
@@ -32,141 +78,45 @@ type Result struct {
 
 // AccountResult is one account's part of a Result.
 type AccountResult struct {
-	Account  string
-	Provider string
-	Counts   Counts
-	Tripped  string // which cap stopped the plan, and by how much; empty: none
-	Partial  bool   // time ran out: the next run goes on at Cursor
-	Cursor   string // the user after which the next run begins; empty: the first
-	Problem  string // why the account was given up; empty: it was not
+	Account  string `json:"account"`
+	Provider string `json:"provider"`
+	Counts   Counts `json:"counts"`
+	Tripped  string `json:"tripped,omitempty"` // which cap stopped the plan, and by how much; empty: none
+	Partial  bool   `json:"partial"`           // time ran out: the next run goes on at Cursor, or applies the same plan again
+	Cursor   string `json:"cursor,omitempty"`  // the user after which the next run begins; empty: the first
+	Problem  string `json:"problem,omitempty"` // why the account was given up; empty: it was not
 }
 
-// FailedError tells that a run did not do all that it should have.
-type FailedError struct {
-	Accounts []string // that were given up
-	Keys     int      // that could not be changed
-	Err      error
-}
-
-// Error names the accounts, and no key.
-func (e *FailedError) Error() string {
-	if len(e.Accounts) == 0 {
-		return fmt.Sprintf("the sweep could not change %d keys: the report says why", e.Keys)
-	}
-	return MaskIn(fmt.Sprintf("the sweep gave up account %s: %v", strings.Join(e.Accounts, ", "), e.Err))
-}
-
-// Unwrap returns what made it give the accounts up.
-func (e *FailedError) Unwrap() error { return e.Err }
-
-// begin opens the result of a run, and gives the job a log where it has none.
-func (j *Job) begin() (result Result, err error) {
-	if j.Log == nil {
-		j.Log = slog.New(slog.DiscardHandler)
-	}
-	result = Result{Mode: j.Settings.Mode, ModeWhy: j.Settings.ModeWhy, Started: time.Now()}
-	if result.done, err = newSpool(j.Dir); err != nil {
-		return result, err
-	}
-	result.kept, err = newSpool(j.Dir)
-	return result, err
-}
-
-// Run sweeps every account of the job, one after the other. It fails with a *FailedError
+// Run sweeps every account of the job, one after the other. It fails with a *fleet.FailedError
 // where an account was given up or a key could not be changed; the result tells all that
 // was done even then, and must be closed in any case.
 func Run(ctx context.Context, job Job) (Result, error) {
-	result, err := job.begin()
-	if err != nil {
+	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now()}
+	var err, keptErr error
+	result.done, err = newSpool(job.Dir)
+	result.kept, keptErr = newSpool(job.Dir)
+	if err = cmp.Or(err, keptErr); err != nil {
 		return result, err
 	}
-	failed := &FailedError{}
-	accounts := job.chosen()
-	for i, account := range accounts {
-		r, err := job.account(ctx, account, &result, len(accounts)-i)
-		if err != nil {
-			failed.Accounts = append(failed.Accounts, account.Name)
-			failed.Err = errors.Join(failed.Err, err)
-		}
-		failed.Keys += r.Counts.Failed
+	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
+	for account, share := range run.Accounts(ctx) {
+		r := AccountResult{Account: account.Name, Provider: account.Provider, Counts: newCounts()}
+		err := job.account(ctx, account, share, &result, &r)
+		r.Problem = run.Failed(ctx, account, r.Counts.Failed, err)
 		result.Accounts = append(result.Accounts, r)
 	}
-	err = job.finish(&result, failed)
-	return result, err
-}
-
-// finish ends a run, and returns its failure or nothing.
-func (job Job) finish(result *Result, failed *FailedError) error {
 	result.Took = time.Since(result.Started)
-	if missing := job.missing(); len(missing) > 0 {
-		failed.Accounts = append(failed.Accounts, missing...)
-		failed.Err = errors.Join(failed.Err, errors.New("ACCOUNTS names accounts that do not exist"))
-	}
-	if len(failed.Accounts) > 0 || failed.Keys > 0 {
-		return failed
-	}
-	return nil
+	return result, run.Err()
 }
 
-// chosen are the accounts that the settings ask for.
-func (job Job) chosen() []Account {
-	if len(job.Settings.Accounts) == 0 {
-		return job.Accounts
-	}
-	return slices.DeleteFunc(slices.Clone(job.Accounts), func(a Account) bool {
-		return !slices.Contains(job.Settings.Accounts, a.Name)
-	})
-}
-
-// missing are names that no account has. A sweep of nothing must not pass for one that had
-// nothing to do.
-func (job Job) missing() []string {
-	return slices.DeleteFunc(slices.Clone(job.Settings.Accounts), func(name string) bool {
-		return slices.ContainsFunc(job.Accounts, func(a Account) bool { return a.Name == name })
-	})
-}
-
-// account sweeps one account. left is how many accounts share the time that is left.
-func (job Job) account(ctx context.Context, account Account, result *Result, left int) (AccountResult, error) {
-	r := AccountResult{Account: account.Name, Provider: account.Provider, Counts: newCounts(), Cursor: job.Resume[account.Name]}
-	err := job.sweep(ctx, account, result, &r, job.timetable(ctx, left))
-	if err != nil {
-		err = fmt.Errorf("account %q: %w", account.Name, err)
-		r.Problem = MaskIn(err.Error(), account.EngineKeys...)
-		job.Log.ErrorContext(ctx, "account given up", "account", account.Name, "problem", r.Problem)
-	}
-	return r, err
-}
-
-// timetable says until when an account may be planned, and until when a change may begin.
-type timetable struct{ plan, change time.Time }
-
-// timetable shares what is left until the deadline minus the reserve. An enforcing run
-// keeps half of it for the changes.
-func (job Job) timetable(ctx context.Context, left int) timetable {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return timetable{}
-	}
-	now := time.Now()
-	share := max(0, deadline.Add(-job.Settings.Reserve).Sub(now)) / time.Duration(left)
-	t := timetable{plan: now.Add(share), change: now.Add(share)}
-	if job.Settings.Mode == settings.Enforce {
-		t.plan = now.Add(share / 2)
-	}
-	return t
-}
-
-func (job Job) sweep(ctx context.Context, account Account, result *Result, r *AccountResult, times timetable) (err error) {
+// account plans for one account or takes its plan, and then changes what the caps and the mode
+// allow.
+func (job Job) account(ctx context.Context, account fleet.Account, share fleet.Share, result *Result, r *AccountResult) (err error) {
 	state, err := job.load(ctx, account.Name)
 	if err != nil {
 		return err
 	}
-	if resume, ok := job.Resume[account.Name]; ok {
-		state.Cursor = resume
-	}
-	r.Cursor = state.Cursor
-	if !times.plan.IsZero() && !time.Now().Before(times.plan) {
+	if r.Cursor = state.Cursor; job.Planned == nil && share.Over() {
 		r.Partial = true
 		return nil
 	}
@@ -179,38 +129,62 @@ func (job Job) sweep(ctx context.Context, account Account, result *Result, r *Ac
 	if err != nil {
 		return err
 	}
-	w.kept, w.until = result.kept, times.plan
+	w.kept, w.users.Until = result.kept, share.Plan
 	if w.plan, err = newSpool(job.Dir); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.plan.close()) }()
-
-	problem := w.run(ctx, times.change)
 	defer func() { r.Counts = w.counts }()
-	r.Partial = w.partial
-	outcome := OutcomePlanned
-	switch r.Tripped = Tripped(job.Settings, w.counts.Planned, w.counts.Seen); {
-	case problem != nil:
-		outcome = OutcomeNotReached
-	case r.Tripped != "":
-		outcome = OutcomeRefused
-	case job.Settings.Mode == settings.Enforce:
-		outcome = ""
+
+	var problem error
+	if job.Planned != nil {
+		err = w.take(job.Planned)
+	} else {
+		problem = w.run(ctx, share.Change)
+		r.Tripped = Tripped(job.Settings, w.counts.Planned, w.counts.Seen)
 	}
-	finished := problem == nil
-	if outcome == "" {
-		w.until = times.change
-		finished, problem = w.apply(ctx, result.done)
-		r.Partial = r.Partial || !finished
-	} else if err := w.settle(result.done, outcome); err != nil {
+	if err != nil {
 		return err
 	}
+	finished := problem == nil
+	switch {
+	case problem != nil:
+		err = w.settle(result.done, OutcomeNotReached)
+	case r.Tripped != "":
+		err = w.settle(result.done, OutcomeRefused)
+	case job.Settings.Mode != settings.Enforce:
+		err = w.settle(result.done, OutcomePlanned)
+	default:
+		w.until = share.Change
+		finished, problem = w.apply(ctx, result.done)
+	}
+	if err != nil {
+		return err
+	}
+	r.Partial = w.users.Partial || job.Settings.Mode == settings.Enforce && !finished && problem == nil
 	next := w.next(finished)
 	r.Cursor = next.Cursor
 	if problem != nil {
 		next.LedgerKeys = state.LedgerKeys // what was doubted is not what the next is measured by
 	}
 	return errors.Join(problem, job.save(ctx, account.Name, next))
+}
+
+// take loads a plan that was made before.
+func (w *walk) take(planned iter.Seq2[Finding, error]) error {
+	for f, err := range planned {
+		if err != nil {
+			return err
+		}
+		if f.Account != w.rules.account.Name || !f.Action.Changes() {
+			return fmt.Errorf("the plan names access key %s of account %q with the action %q, which is none of this account's plan",
+				fleet.Mask(f.AccessKey), f.Account, f.Action)
+		}
+		if err := w.plan.add(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle writes the plan down with an outcome that changed nothing.
@@ -229,7 +203,7 @@ func (w *walk) settle(done *spool, outcome Outcome) error {
 }
 
 // walk learns what the rules need. Whatever of it cannot be read ends the account's sweep.
-func (job Job) walk(ctx context.Context, account Account, cloud Cloud, state State) (*walk, error) {
+func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Cloud, state State) (*walk, error) {
 	who, err := cloud.WhoAmI(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("finding out whose key signs: %w", err)
@@ -237,10 +211,7 @@ func (job Job) walk(ctx context.Context, account Account, cloud Cloud, state Sta
 	if who.Key.ID == "" {
 		return nil, errors.New("the cloud does not say which key signs the calls, so it could not be kept from being removed")
 	}
-	if account.AccountID == "" {
-		account.AccountID = who.AccountID
-	}
-	if who.AccountID != account.AccountID {
+	if account.AccountID = cmp.Or(account.AccountID, who.AccountID); who.AccountID != account.AccountID {
 		return nil, fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was looked at", who.AccountID, account.AccountID)
 	}
 	policy, err := cloud.AccessPolicy(ctx)
@@ -248,8 +219,10 @@ func (job Job) walk(ctx context.Context, account Account, cloud Cloud, state Sta
 		return nil, fmt.Errorf("reading the access policy: %w", err)
 	}
 	return &walk{
-		job: job, cloud: cloud, identity: who.Identity, state: state,
-		inactive: map[string]time.Time{}, counts: newCounts(), start: state.Cursor, reached: state.Cursor,
+		job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
+		users: fleet.Walk{
+			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
+		},
 		rules: rules{
 			settings: job.Settings, account: account, own: who.Key.ID, root: who.Identity.Kind == provider.IdentityRoot,
 			expires: cloud.ExpiresKeys(), bounded: policy.MaxKeyLifetime > 0, hasLedger: job.Ledger != nil, hasStore: job.Store != nil,
@@ -258,13 +231,14 @@ func (job Job) walk(ctx context.Context, account Account, cloud Cloud, state Sta
 	}, nil
 }
 
-func (job Job) load(ctx context.Context, account string) (State, error) {
-	if job.Store == nil {
-		return State{}, nil
+func (job Job) load(ctx context.Context, account string) (state State, err error) {
+	if job.Store != nil {
+		if state, err = job.Store.Load(ctx, account); err != nil {
+			return State{}, fmt.Errorf("loading what earlier runs left: %w", err)
+		}
 	}
-	state, err := job.Store.Load(ctx, account)
-	if err != nil {
-		return State{}, fmt.Errorf("loading what earlier runs left: %w", err)
+	if resume, ok := job.Resume[account]; ok {
+		state.Cursor = resume
 	}
 	return state, nil
 }

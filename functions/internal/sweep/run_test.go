@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -73,15 +74,15 @@ func TestAnAccountThatFailsDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t)
 	id := w.orphan("deploy", ahead(dayLong))
 	good := w.job.Connect
-	w.job.Connect = func(ctx context.Context, account Account) (Cloud, func(), error) {
+	w.job.Connect = func(ctx context.Context, account fleet.Account) (fleet.Cloud, func(), error) {
 		if account.Name == "broken" {
 			return nil, nil, errors.New("no key for this account")
 		}
 		return good(ctx, account)
 	}
-	w.job.Accounts = append([]Account{{Name: "broken"}}, w.job.Accounts...)
+	w.job.Accounts = append([]fleet.Account{{Name: "broken"}}, w.job.Accounts...)
 	result, _, err := w.run(t)
-	var failed *FailedError
+	var failed *fleet.FailedError
 	if !errors.As(err, &failed) || !slices.Equal(failed.Accounts, []string{"broken"}) || len(result.Accounts) != 2 {
 		t.Errorf("got %+v and error %v", result.Accounts, err)
 	}
@@ -89,5 +90,5 @@ func TestAnAccountThatFailsDoesNotStopTheOthers(t *testing.T) {
 
 	w.job.Settings.Accounts = []string{"default", "misspelt"}
 	_, _, err = w.run(t)
-	mustSay(t, err, "misspelt", "do not exist")
+	mustSay(t, err, "misspelt", "does not exist")
 }

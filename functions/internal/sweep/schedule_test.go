@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
@@ -24,7 +25,7 @@ const (
 	// as a failure prints it.
 	sweepSchedulesVariable = "CLOUDKEYS_SCHEDULES"
 
-	sampledSweeps = 13 // every so manieth
+	sampledSweeps = 13 // one in so many
 )
 
 // sabotaged is Vault's ledger and the archive with faults before them.
@@ -33,9 +34,14 @@ type sabotaged struct {
 	*faulttest.Saboteur
 }
 
-func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []LedgerKey, err error) {
+func (s sabotaged) Keys(ctx context.Context, account, user string) (keys []fleet.LedgerKey, err error) {
 	err = s.Do(ctx, "ledger", func() (err error) { keys, err = s.memory.Keys(ctx, account, user); return err })
 	return keys, err
+}
+
+func (s sabotaged) Key(ctx context.Context, id string) (key *fleet.LedgerKey, err error) {
+	err = s.Do(ctx, "ledger key", func() (err error) { key, err = s.memory.Key(ctx, id); return err })
+	return key, err
 }
 
 func (s sabotaged) Load(ctx context.Context, account string) (state State, err error) {
@@ -63,7 +69,7 @@ func (s *sweepScene) inOutscale(t *testing.T) {
 	s.build(t, s.saboteur, "")
 	root := s.account.RootKey()
 	s.own = root.AccessKey
-	s.job.Connect = func(context.Context, Account) (Cloud, func(), error) {
+	s.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
 		client, err := outscale.New(outscale.Config{
 			AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2",
 			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
@@ -81,7 +87,7 @@ func (s *sweepScene) inHuawei(t *testing.T) {
 	key := s.domain.AddKey(cloudsim.IAMKeySpec{User: "functions"})
 	s.own = key.AccessKey
 	s.job.Accounts[0].Provider, s.job.Accounts[0].AccountID = huawei.Name, s.domain.ID()
-	s.job.Connect = func(context.Context, Account) (Cloud, func(), error) {
+	s.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
 		client, err := huawei.New(huawei.Config{
 			AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
 			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
@@ -106,7 +112,7 @@ func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepSce
 		s.add(cloudsim.KeySpec{User: "ci", Tag: keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String(), Expires: ahead(30 * dayLong)}),
 		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Created: time.Now(), Expires: ahead(30 * dayLong)}),
 	}
-	s.ledger.entries = append(s.ledger.entries, LedgerKey{AccessKey: s.kept[6], Kind: "lease", User: "ci"})
+	s.ledger.entries = append(s.ledger.entries, fleet.LedgerKey{AccessKey: s.kept[6], Kind: "lease", User: "ci"})
 	s.doomed = []string{
 		s.add(cloudsim.KeySpec{User: "deploy", Tag: ourLabel, Expires: ahead(30 * dayLong)}),                  // an orphan
 		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Expires: ahead(30 * dayLong), Inactive: true}),      // one in quarantine
@@ -145,14 +151,14 @@ func (s *sweepScene) mustHaveKept(t *testing.T) {
 	}
 }
 
-// playSweep lets a fault strike the first run, and expects the next ones to end what it began.
-func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault string) (trail []string, struck int) {
+// playSweep has a fault hit the first run, and expects the next ones to end what it began.
+func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault string) (trail []string, hits int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSweepScene(t, in)
 		s.sweep(t, point, fault)
-		if trail, struck = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && struck != 1 {
-			t.Error("the fault never struck: the calls before it differ from run to run")
+		if trail, hits = s.saboteur.Trail(), s.saboteur.Injected(); point != "" && hits != 1 {
+			t.Error("the fault never hits: the calls before it differ from run to run")
 		}
 		for range 3 { // the quarantine is a week
 			s.sweep(t, "", "")
@@ -163,10 +169,10 @@ func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault 
 			s.mustBe(t, id, "deleted")
 		}
 	})
-	return trail, struck
+	return trail, hits
 }
 
-// TestSweepSchedules lets every fault strike at every call of an enforcing run: to the cloud, to
+// TestSweepSchedules has every fault hit every call of an enforcing run: to the cloud, to
 // Vault and to the archive, the end of the process included. Whatever happens, no key is touched
 // that must stay, and the runs after it do what is left to do.
 func TestSweepSchedules(t *testing.T) { sweepSchedules(t, (*sweepScene).inOutscale) }

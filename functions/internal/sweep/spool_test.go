@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -21,7 +22,7 @@ import (
 // crowd is a cloud of so many users with ten keys each, which exist only while they are
 // listed. The methods that it lacks are never called.
 type crowd struct {
-	Cloud
+	fleet.Cloud
 	users  int
 	listed atomic.Int64
 	live   atomic.Uint64 // the most heap in use after a collection
@@ -82,11 +83,11 @@ func sweepCrowd(tb testing.TB, keys int) uint64 {
 	cloud := &crowd{users: keys / 10}
 	result, err := Run(context.Background(), Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: settings.Report}, MinAge: time.Hour, MaxAge: 90 * dayLong, Grace: time.Hour, Quarantine: dayLong,
-			Foreign: settings.Enforce, MaxKeys: 1, MaxPercent: 1, Workers: 4,
+			Run: settings.Run{Mode: settings.Report, Workers: 4}, MinAge: time.Hour, MaxAge: 90 * dayLong, Grace: time.Hour, Quarantine: dayLong,
+			Foreign: settings.Enforce, MaxKeys: 1, MaxPercent: 1,
 		},
-		Accounts: []Account{{Name: "default", AccountID: testAccount}},
-		Connect:  func(context.Context, Account) (Cloud, func(), error) { return cloud, func() {}, nil },
+		Accounts: []fleet.Account{{Name: "default", AccountID: testAccount}},
+		Connect:  func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return cloud, func() {}, nil },
 		Dir:      tb.TempDir(),
 	})
 	if err != nil {

@@ -8,63 +8,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// ledgerPage is how many keys one request to the ledger returns at most.
-const ledgerPage = 1000
-
-// accountPage is the same for the list of accounts.
-const accountPage = 1000
-
-// Account is a cloud account as the secrets engine has it, without its secrets.
-type Account struct {
-	Name        string
-	Provider    string
-	Region      string
-	Endpoint    string
-	CACert      string
-	Signature   string // how calls are signed; empty: the cloud's usual way
-	ClientCert  string
-	AccountID   string
-	DomainID    string // Huawei Cloud's, as configured or found out by the engine; empty on other clouds
-	EngineKeys  []string
-	Instance    string
-	ExpiryGrace time.Duration
-	MaxTTL      time.Duration
-	Rotation    time.Duration
-	PerSecond   float64
-	Timeout     time.Duration
-	MaxRetries  int
-}
-
-// Key is the short-lived key of the function itself.
-type Key struct {
-	AccessKey string
-	Secret    provider.Secret
-	Token     provider.Secret // of temporary keys
-}
+// pageSize is how many entries one request for a list returns at most.
+const pageSize = 1000
 
 // AccountNames returns the names of the engine's accounts.
 func (s *Session) AccountNames(ctx context.Context) ([]string, error) {
 	var names []string
-	query := map[string][]string{"limit": {strconv.Itoa(accountPage)}}
-	for {
-		page, err := s.list(ctx, "config", query)
+	for page, err := range s.pages(ctx, "config", nil) {
 		if err != nil {
 			return nil, err
 		}
 		names = append(names, page.keys...)
-		if len(page.keys) < accountPage {
-			break
-		}
-		query["after"] = []string{page.keys[len(page.keys)-1]}
 	}
 	if len(names) == 0 {
 		return nil, empty("listing the accounts of "+s.config.Engine, "the secrets engine has none: write its config first, or see VAULT_ENGINE")
@@ -73,8 +38,8 @@ func (s *Session) AccountNames(ctx context.Context) ([]string, error) {
 }
 
 // Accounts returns the accounts of the secrets engine, or those of the wanted ones that
-// exist. Wanted ones are read without a list: each of 10,000 messages asks for one.
-func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, error) {
+// exist. Wanted ones are read without a list: each step of a state machine asks for one.
+func (s *Session) Accounts(ctx context.Context, wanted []string) ([]fleet.Account, error) {
 	names := wanted
 	if len(wanted) == 0 {
 		var err error
@@ -86,7 +51,7 @@ func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, err
 	if err != nil {
 		return nil, err
 	}
-	var accounts []Account
+	var accounts []fleet.Account
 	for _, name := range names {
 		config, err := s.read(ctx, "config/"+name, nil)
 		var none *VaultEmptyError
@@ -106,28 +71,30 @@ func (s *Session) Accounts(ctx context.Context, wanted []string) ([]Account, err
 	return accounts, nil
 }
 
-func (f fields) account(name string) (Account, error) {
-	a := Account{
-		Name: name, Provider: f.text("provider"), Region: f.text("region"), Endpoint: f.text("endpoint"),
-		CACert: f.text("ca_cert"), ClientCert: f.text("client_cert"), AccountID: f.text("account_id"), DomainID: f.text("domain_id"), Signature: f.text("signature"),
-		EngineKeys:  append([]string{f.text("access_key")}, f.texts("previous_access_keys")...),
+func (f fields) account(name string) (fleet.Account, error) {
+	a := fleet.Account{
+		Name: name,
+		Config: provider.Config{
+			Provider: f.text("provider"), Region: f.text("region"), Endpoint: f.text("endpoint"), DomainID: f.text("domain_id"),
+			Signature: f.text("signature"), TLS: provider.TLS{CACert: f.text("ca_cert"), ClientCert: f.text("client_cert")},
+			PerSecond: f.number("max_requests_per_second"), Timeout: f.seconds("request_timeout"), MaxRetries: int(f.number("max_retries")),
+		},
+		AccountID: f.text("account_id"), EngineKeys: append([]string{f.text("access_key")}, f.texts("previous_access_keys")...),
 		ExpiryGrace: f.seconds("expiry_grace"), MaxTTL: f.seconds("max_ttl"), Rotation: f.seconds("rotation_period"),
-		PerSecond: f.number("max_requests_per_second"), Timeout: f.seconds("request_timeout"), MaxRetries: int(f.number("max_retries")),
 	}
 	if a.Provider == "" || a.EngineKeys[0] == "" {
-		return Account{}, fmt.Errorf("the answer lacks the provider or the engine's own access key: is this mount a cloudkeys engine?")
+		return fleet.Account{}, errors.New("the answer lacks the provider or the engine's own access key: is this mount a cloudkeys engine?")
 	}
 	return a, nil
 }
 
-// Lease takes a key for the function itself. It ends with the session, and by itself a
-// little after ttl.
-func (s *Session) Lease(ctx context.Context, account string, ttl time.Duration) (Key, error) {
-	role := s.config.roleOf(account)
-	path := "creds/" + role
-	secret, err := s.get(ctx, path, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
+// Lease takes a key for the function itself, and writes it into the account's configuration. It
+// ends with the session, and by itself a little after ttl.
+func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) error {
+	role := s.config.roleOf(account.Name)
+	secret, err := s.get(ctx, "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
 	if err != nil {
-		return Key{}, err
+		return err
 	}
 	if secret.LeaseID != "" && s.config.Auth == AuthToken {
 		s.mu.Lock()
@@ -135,44 +102,70 @@ func (s *Session) Lease(ctx context.Context, account string, ttl time.Duration) 
 		s.mu.Unlock()
 	}
 	got := fields(secret.Data)
-	if of := got.text("account"); of != account {
-		return Key{}, fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see VAULT_CREDS_ROLE", role, of, account)
+	if of := got.text("account"); of != account.Name {
+		return fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see VAULT_CREDS_ROLE",
+			role, of, account.Name)
 	}
-	return Key{
-		AccessKey: got.text("access_key"), Secret: provider.Secret(got.text("secret_key")),
-		Token: provider.Secret(got.text("security_token")),
-	}, nil
+	account.AccessKey, account.SecretKey = got.text("access_key"), provider.Secret(got.text("secret_key"))
+	account.SecurityToken = provider.Secret(got.text("security_token"))
+	return nil
 }
 
-// Keys implements sweep.Ledger.
-func (s *Session) Keys(ctx context.Context, account, user string) ([]sweep.LedgerKey, error) {
-	query := map[string][]string{"account": {account}, "limit": {strconv.Itoa(ledgerPage)}}
-	if user == "" {
-		query["own_identity"] = []string{"true"}
-	} else {
-		query["user"] = []string{user}
-	}
-	var all []sweep.LedgerKey
-	for {
-		page, err := s.list(ctx, "keys", query)
+// Keys implements fleet.Ledger.
+func (s *Session) Keys(ctx context.Context, account, user string) ([]fleet.LedgerKey, error) {
+	var all []fleet.LedgerKey
+	for page, err := range s.pages(ctx, "keys", map[string][]string{"account": {account}, "user": {user}}) {
 		if err != nil {
 			return nil, err
 		}
 		for _, id := range page.keys {
-			entry := page.info[id]
-			expires, err := time.Parse(time.RFC3339, entry.text("expiration"))
-			if err != nil && entry.text("expiration") != "" {
-				return nil, fmt.Errorf("the ledger's entry of access key %s has the date %q", sweep.Mask(id), entry.text("expiration"))
+			key, err := page.info[id].ledgerKey(id)
+			if err != nil {
+				return nil, err
 			}
-			all = append(all, sweep.LedgerKey{
-				AccessKey: id, Kind: entry.text("kind"), User: entry.text("user_name"), Role: entry.text("role"),
-				Accessor: entry.text("accessor"), Expires: expires,
-			})
+			all = append(all, key)
 		}
-		if len(page.keys) < ledgerPage {
-			return all, nil
+	}
+	return all, nil
+}
+
+// Key implements fleet.Ledger.
+func (s *Session) Key(ctx context.Context, accessKey string) (*fleet.LedgerKey, error) {
+	path := s.config.Engine + "/keys/" + accessKey
+	secret, err := s.do(ctx, "reading "+path, func() (*api.Secret, error) { return s.client.Logical().ReadWithContext(ctx, path) })
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	key, err := fields(secret.Data).ledgerKey(accessKey)
+	return &key, err
+}
+
+// Empty implements fleet.Ledger.
+func (s *Session) Empty(ctx context.Context, account string) (bool, error) {
+	page, err := s.list(ctx, "keys", map[string][]string{"account": {account}, "limit": {"1"}})
+	return len(page.keys) == 0, err
+}
+
+func (f fields) ledgerKey(id string) (fleet.LedgerKey, error) {
+	expires, err := time.Parse(time.RFC3339, f.text("expiration"))
+	if err != nil && f.text("expiration") != "" {
+		return fleet.LedgerKey{}, fmt.Errorf("the ledger's entry of access key %s has the date %q", fleet.Mask(id), f.text("expiration"))
+	}
+	return fleet.LedgerKey{AccessKey: id, Kind: f.text("kind"), User: f.text("user_name"), Role: f.text("role"), Expires: expires}, nil
+}
+
+// pages lists a path of the engine, a page at a time.
+func (s *Session) pages(ctx context.Context, path string, query map[string][]string) iter.Seq2[listing, error] {
+	return func(yield func(listing, error) bool) {
+		asked := map[string][]string{"limit": {strconv.Itoa(pageSize)}}
+		maps.Copy(asked, query)
+		for {
+			page, err := s.list(ctx, path, asked)
+			if !yield(page, err) || err != nil || len(page.keys) < pageSize {
+				return
+			}
+			asked["after"] = []string{page.keys[len(page.keys)-1]}
 		}
-		query["after"] = []string{page.keys[len(page.keys)-1]}
 	}
 }
 

@@ -19,6 +19,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // server answers as Vault does. The acceptance tests ask a real one; here are the answers
@@ -196,9 +200,10 @@ func TestAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Account{{
-		Name: "a", Provider: "outscale", Region: "eu-west-2", AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE",
-		ExpiryGrace: time.Minute, MaxTTL: time.Hour, PerSecond: 2.5, Timeout: 15 * time.Second, MaxRetries: 3,
+	want := []fleet.Account{{
+		Name:      "a",
+		Config:    provider.Config{Provider: "outscale", Region: "eu-west-2", PerSecond: 2.5, Timeout: 15 * time.Second, MaxRetries: 3},
+		AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE", ExpiryGrace: time.Minute, MaxTTL: time.Hour,
 	}}
 	if !reflect.DeepEqual(accounts, want) {
 		t.Errorf("got  %+v\nwant %+v", accounts, want)
@@ -210,7 +215,7 @@ func TestAccounts(t *testing.T) {
 
 func TestTheLedgerIsReadPageByPage(t *testing.T) {
 	s := newServer(t)
-	const total = ledgerPage + 3
+	const total = pageSize + 3
 	s.answer["keys/keys"] = func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		if query.Get("account") != "a" || query.Get("user") != "deploy" || query.Get("list") != "true" {
@@ -240,16 +245,20 @@ func TestTheLedgerIsReadPageByPage(t *testing.T) {
 	}
 }
 
-func TestTheEnginesOwnIdentityIsAskedForAsSuch(t *testing.T) {
+func TestAKeyIsFoundInTheLedgerByItsID(t *testing.T) {
 	s := newServer(t)
-	s.answer["keys/keys"] = func(w http.ResponseWriter, r *http.Request) {
-		if query := r.URL.Query(); query.Get("own_identity") != "true" || query.Has("user") {
-			t.Errorf("asked with %v: an empty user would be everybody", query)
-		}
-		http.Error(w, `{"errors":[]}`, http.StatusNotFound)
+	s.says("keys/keys/K1", 200, `{"data":{"kind":"static","role":"db","account":"b"}}`)
+	s.says("keys/keys/K2", 404, `{"errors":[]}`)
+	s.says("keys/keys/K3", 403, `{"errors":["permission denied"]}`)
+	session := mustOpen(t)
+	if key, err := session.Key(t.Context(), "K1"); err != nil || key == nil || key.AccessKey != "K1" || key.Kind != "static" || key.Role != "db" {
+		t.Errorf("got %+v and error %v", key, err)
 	}
-	if keys, err := mustOpen(t).Keys(t.Context(), "a", ""); err != nil || len(keys) != 0 {
-		t.Errorf("got %v and error %v", keys, err)
+	if key, err := session.Key(t.Context(), "K2"); err != nil || key != nil {
+		t.Errorf("got %+v and error %v", key, err)
+	}
+	if _, err := session.Key(t.Context(), "K3"); err == nil {
+		t.Error("a denial passes for a key that nobody knows")
 	}
 }
 
@@ -268,20 +277,34 @@ func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
 func TestAKeyOfAnotherAccountIsRefused(t *testing.T) {
 	s := newServer(t)
 	s.says("keys/creds/functions-a", 200, `{"lease_id":"l","data":{"account":"b","access_key":"K","secret_key":"S"}}`)
-	_, err := mustOpen(t).Lease(t.Context(), "a", time.Minute)
+	err := mustOpen(t).Lease(t.Context(), &fleet.Account{Name: "a"}, time.Minute)
 	if err == nil || !strings.Contains(err.Error(), `of account "b"`) || strings.Contains(err.Error(), `"S"`) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestTheLongestKeysOfAnAccountAreTheEnginesAnswer(t *testing.T) {
+func TestTheLongestKeysOfAnAccount(t *testing.T) {
 	s := newServer(t)
-	s.says("keys/policy/a", 200, `{"data":{"longest_key_lifetime":665}}`)
-	s.says("keys/policy/b", 200, `{"data":{"longest_key_lifetime":0}}`)
-	longest, err := mustOpen(t).LongestKeys(t.Context(), []Account{{Name: "a"}, {Name: "b"}})
-	want := map[string]time.Duration{"a": 665 * time.Second, "b": 0}
+	s.says("sys/mounts/keys/tune", 200, `{"data":{"max_lease_ttl":86400}}`)
+	s.says("keys/roles", 200, `{"data":{"keys":["short","long"]}}`)
+	s.says("keys/roles/short", 200, `{"data":{"account":"a","max_ttl":600}}`)
+	s.says("keys/roles/long", 200, `{"data":{"account":"b","max_ttl":0}}`)
+	s.says("keys/static-roles", 200, `{"data":{"keys":["s"]}}`)
+	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_period":3600,"rotation_grace_period":900}}`)
+	accounts := []fleet.Account{
+		{Name: "a", ExpiryGrace: time.Minute},
+		{Name: "b", ExpiryGrace: time.Minute, MaxTTL: 2 * time.Hour, Rotation: 30 * time.Minute},
+		{Name: "c", Rotation: 48 * time.Hour},
+	}
+	longest, err := mustOpen(t).LongestKeys(t.Context(), accounts)
+	want := map[string]time.Duration{"a": 10*time.Minute + 65*time.Second, "b": 2*time.Hour + 65*time.Second, "c": 96 * time.Hour}
 	if err != nil || !reflect.DeepEqual(longest, want) {
 		t.Errorf("got %v and error %v, want %v", longest, err, want)
+	}
+	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_schedule":"0 3 1 * *","rotation_window":3600}}`)
+	monthly := 31*24*time.Hour + time.Hour + lifetime.RotationLead + lifetime.ClockMargin
+	if longest, err = mustOpen(t).LongestKeys(t.Context(), accounts); err != nil || longest["c"] != monthly {
+		t.Errorf("with a schedule: got %v and error %v", longest, err)
 	}
 }
 

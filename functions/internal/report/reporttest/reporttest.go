@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
@@ -23,7 +24,7 @@ const instance = "INSTANCEAAAAAAAA"
 
 // account is a cloud that a cloud's own rules would not let be: its users have any name.
 type account struct {
-	sweep.Cloud
+	fleet.Cloud
 	users []string
 	keys  map[string][]provider.Key
 }
@@ -65,9 +66,15 @@ func (a account) DeleteKey(_ context.Context, ref provider.KeyRef) error {
 }
 
 // Keys is the ledger: it has the one lease.
-func (a account) Keys(context.Context, string, string) ([]sweep.LedgerKey, error) {
-	return []sweep.LedgerKey{{AccessKey: "LEASEDAAAAAAAAAAAAA1", Kind: "lease", Role: "deploy"}}, nil
+func (a account) Keys(context.Context, string, string) ([]fleet.LedgerKey, error) {
+	return []fleet.LedgerKey{{AccessKey: "LEASEDAAAAAAAAAAAAA1", Kind: "lease", Role: "deploy"}}, nil
 }
+
+// Key is the same record by its id.
+func (a account) Key(context.Context, string) (*fleet.LedgerKey, error) { return nil, nil }
+
+// Empty tells that the ledger has a key.
+func (a account) Empty(context.Context, string) (bool, error) { return false, nil }
 
 // IDs are the whole ids of the keys, which no report may show.
 func IDs() []string {
@@ -118,11 +125,11 @@ func Result(t testing.TB, mode string) sweep.Result {
 	a := cloud()
 	result, err := sweep.Run(t.Context(), sweep.Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: mode}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * 24 * time.Hour, MaxAge: 90 * 24 * time.Hour,
-			Foreign: settings.Report, MaxKeys: 10, MaxPercent: 80, Workers: 2,
+			Run: settings.Run{Mode: mode, Workers: 2}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * 24 * time.Hour, MaxAge: 90 * 24 * time.Hour,
+			Foreign: settings.Report, MaxKeys: 10, MaxPercent: 80,
 		},
-		Accounts: []sweep.Account{{Name: "production", Provider: "outscale", Instance: instance, EngineKeys: []string{"ENGINEAAAAAAAAAAAAA1"}}},
-		Connect:  func(context.Context, sweep.Account) (sweep.Cloud, func(), error) { return a, func() {}, nil },
+		Accounts: []fleet.Account{{Name: "production", Config: provider.Config{Provider: "outscale"}, Instance: instance, EngineKeys: []string{"ENGINEAAAAAAAAAAAAA1"}}},
+		Connect:  func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return a, func() {}, nil },
 		Ledger:   a, Dir: t.TempDir(),
 	})
 	if err != nil {

@@ -1,12 +1,13 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package cloud
+package accounts
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -24,7 +25,7 @@ func TestACloudOfTheOTCFamilyIsSignedForItsOwnWay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client, err := Open(account)
+			client, err := clouds.Open(account.Config)
 			if err == nil {
 				defer client.Close()
 				_, err = client.WhoAmI(t.Context())

@@ -1,10 +1,11 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package task
+package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,11 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/url"
 	"strconv"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
@@ -27,7 +27,7 @@ import (
 //
 //	list   accounts.json: an event "plan" for each account
 //	plan   plans/<account>/<part>.json; again where time ran out
-//	judge  changes.json: an event "apply" for each account with something to change
+//	decide changes.json: an event "apply" for each account with something to change
 //	apply  again where time ran out
 //
 // All of it stands in the archive below runs/<run>/. Answers name accounts and numbers, and
@@ -40,14 +40,14 @@ type order struct {
 }
 
 // Revoke carries out one event of revoke-expired-keys.
-func Revoke(ctx context.Context, s Surroundings, event settings.SweepEvent) (any, error) {
+func Revoke(ctx context.Context, s Env, event settings.SweepEvent) (any, error) {
 	switch event.Phase {
 	case settings.PhaseList:
 		return s.listAccounts(ctx, event)
 	case settings.PhasePlan:
 		return s.plan(ctx, event)
-	case settings.PhaseJudge:
-		return s.judge(ctx, event)
+	case settings.PhaseDecide:
+		return s.decide(ctx, event)
 	case settings.PhaseApply:
 		return s.apply(ctx, event)
 	default:
@@ -60,7 +60,7 @@ type ListAnswer struct {
 	Accounts    int    `json:"accounts"`
 	Items       string `json:"items"` // name in the archive
 	Concurrency int    `json:"concurrency"`
-	Judge       order  `json:"judge"` // the event of the judge
+	Decide      order  `json:"decide"` // the event of the next phase
 }
 
 // StepAnswer is what the phases plan and apply answer.
@@ -86,12 +86,12 @@ func (e *NoProgressError) Error() string {
 	return fmt.Sprintf("account %q: the time ran out before the first users were looked at: give the function more time, or see how long the cloud takes to answer", e.Account)
 }
 
-// PlanChangedError tells that a plan is not the one that was judged. Nothing was changed.
+// PlanChangedError tells that a plan is not the one that was decided on. Nothing was changed.
 type PlanChangedError struct{ Name string }
 
 // Error is a sentence for an operator.
 func (e *PlanChangedError) Error() string {
-	return e.Name + " is missing, or not the plan that was judged: nothing of it is applied; start another run"
+	return e.Name + " is missing, or not the plan that was decided on: nothing of it is applied; start another run"
 }
 
 // partPlan is one part of one account's plan. It holds whole key ids, which the archive
@@ -113,17 +113,17 @@ func checksum(text []byte) string {
 }
 
 // inRun is a name below the run's own place in the archive.
-func (s Surroundings) inRun(name string) string {
+func (s Env) inRun(name string) string {
 	return "runs/" + url.PathEscape(s.RunID) + "/" + name
 }
 
-func (s Surroundings) planName(account string, part int) string {
+func (s Env) planName(account string, part int) string {
 	return s.inRun("plans/" + url.PathEscape(account) + "/" + strconv.Itoa(part) + ".json")
 }
 
 // inStates reads the settings of a state machine's step. It refuses one that has nowhere to
 // leave its work.
-func (s Surroundings) inStates(event settings.SweepEvent) (config settings.Sweep, err error) {
+func (s Env) inStates(event settings.SweepEvent) (config settings.Sweep, err error) {
 	switch {
 	case s.Archive == nil:
 		err = errors.New("REPORT_BUCKET is empty, and a state machine's run keeps its plans there")
@@ -138,21 +138,21 @@ func (s Surroundings) inStates(event settings.SweepEvent) (config settings.Sweep
 	return config, nil
 }
 
-func (s Surroundings) putJSON(ctx context.Context, name string, value any) error {
+func (s Env) putJSON(ctx context.Context, name string, value any) error {
 	_, err := s.Archive.Put(ctx, name, "application/json", func(w io.Writer) error { return json.NewEncoder(w).Encode(value) })
 	return err
 }
 
 // listAccounts writes down an event for each account. Each begins with the first user,
 // wherever an earlier run may have ended, so that an attempt made twice means the same.
-func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
+func (s Env) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
 	config, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
 	names := config.Accounts
 	if len(names) == 0 {
-		if names, err = cloud.AccountNames(ctx, s.Getenv, s.userAgent(), s.Log); err != nil {
+		if names, err = accounts.Names(ctx, s.Getenv, s.userAgent(), s.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -164,13 +164,13 @@ func (s Surroundings) listAccounts(ctx context.Context, event settings.SweepEven
 	}
 	answer := &ListAnswer{
 		Accounts: len(orders), Items: s.inRun("accounts.json"), Concurrency: config.Concurrency,
-		Judge: order{RunID: s.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhaseJudge, Mode: event.Mode}},
+		Decide: order{RunID: s.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhaseDecide, Mode: event.Mode}},
 	}
 	return answer, s.putJSON(ctx, answer.Items, orders)
 }
 
 // plan plans one account, from the cursor on and as far as time allows.
-func (s Surroundings) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
+func (s Env) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
 	config, err := s.inStates(event)
 	if err != nil {
 		return nil, err
@@ -182,26 +182,26 @@ func (s Surroundings) plan(ctx context.Context, event settings.SweepEvent) (*Ste
 	if config.Mode == settings.Enforce {
 		config.Mode, config.ModeWhy = settings.Report, "it is applied later, if the plans of all accounts are allowed together"
 	}
-	result, runErr := s.sweep(ctx, config, event.Resume)
+	result, runErr := s.sweep(ctx, config, event.Resume, nil)
 	defer func() { _ = result.Close() }()
-	if err := s.told(ctx, about, result, runErr); err != nil {
+	if err := s.finish(ctx, about, result, runErr); err != nil {
 		return nil, err
 	}
 	return s.keepPlan(ctx, event, result)
 }
 
-// told tells of a step's sweep, and returns why the step has failed, if it has.
-func (s Surroundings) told(ctx context.Context, about report.About, result sweep.Result, runErr error) error {
+// finish reports a step's sweep, and returns why the step has failed, if it has.
+func (s Env) finish(ctx context.Context, about report.About, result sweep.Result, runErr error) error {
 	if result.Started.IsZero() {
 		return runErr // there was no run
 	}
 	_, keepErr := s.tell(ctx, about, result)
-	return first(runErr, keepErr)
+	return cmp.Or(runErr, keepErr)
 }
 
 // keepPlan stores what was planned. A plan that a cap stopped has no keys: it is not to be
-// applied whatever the judge says.
-func (s Surroundings) keepPlan(ctx context.Context, event settings.SweepEvent, result sweep.Result) (*StepAnswer, error) {
+// applied whatever is decided of the others.
+func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result sweep.Result) (*StepAnswer, error) {
 	account := result.Accounts[0]
 	part := partPlan{
 		Account: account.Account, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
@@ -232,7 +232,7 @@ func (s Surroundings) keepPlan(ctx context.Context, event settings.SweepEvent, r
 }
 
 // apply changes what one part of a plan names.
-func (s Surroundings) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
+func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
 	config, err := s.inStates(event)
 	if err != nil {
 		return nil, err
@@ -254,38 +254,29 @@ func (s Surroundings) apply(ctx context.Context, event settings.SweepEvent) (*St
 	}
 	result, runErr := s.applyPlan(ctx, config, text)
 	defer func() { _ = result.Close() }()
-	if err := s.told(ctx, about, result, runErr); err != nil {
+	if err := s.finish(ctx, about, result, runErr); err != nil {
 		return nil, err
 	}
 	return s.applied(event, result.Accounts[0])
 }
 
-func (s Surroundings) applyPlan(ctx context.Context, config settings.Sweep, text []byte) (sweep.Result, error) {
+func (s Env) applyPlan(ctx context.Context, config settings.Sweep, text []byte) (sweep.Result, error) {
 	var part partPlan
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&part); err != nil {
 		return sweep.Result{}, fmt.Errorf("reading the plan: %w", err)
 	}
-	access, err := s.open(ctx, config.Accounts)
-	if err != nil {
-		return sweep.Result{}, err
-	}
-	defer s.close(ctx, access)
-	return sweep.Apply(ctx, s.job(access, config, nil), each(part.Findings))
-}
-
-func each(findings []sweep.Finding) iter.Seq2[sweep.Finding, error] {
-	return func(yield func(sweep.Finding, error) bool) {
-		for _, f := range findings {
+	return s.sweep(ctx, config, nil, func(yield func(sweep.Finding, error) bool) {
+		for _, f := range part.Findings {
 			if !yield(f, nil) {
 				return
 			}
 		}
-	}
+	})
 }
 
 // applied tells how a plan goes on: with the same part where time ran out, else with the next.
-func (s Surroundings) applied(event settings.SweepEvent, account sweep.AccountResult) (*StepAnswer, error) {
-	if account.Partial && !changed(account.Counts) {
+func (s Env) applied(event settings.SweepEvent, account sweep.AccountResult) (*StepAnswer, error) {
+	if c := account.Counts; account.Partial && c.Deactivated+c.Deleted+c.Gone == 0 {
 		return nil, &NoProgressError{account.Account}
 	}
 	next := event
@@ -300,8 +291,4 @@ func (s Surroundings) applied(event settings.SweepEvent, account sweep.AccountRe
 		answer.Next = &order{RunID: s.RunID, SweepEvent: next}
 	}
 	return answer, nil
-}
-
-func changed(c sweep.Counts) bool {
-	return c.Deactivated+c.Deleted+c.Gone > 0
 }

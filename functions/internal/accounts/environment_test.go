@@ -1,13 +1,16 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package cloud
+package accounts
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 func environment(pairs map[string]string) func(string) string {
@@ -24,19 +27,19 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 	}
 	cases := map[string]struct {
 		env  map[string]string
-		want Account
+		want fleet.Account
 		says string // in the error; empty: accepted
 	}{
-		"one of OUTSCALE": {onOutscale, Account{
-			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", Secret: "SK", MaxRetries: clouds.DefaultMaxRetries,
-		}, ""},
-		"one of Huawei Cloud, by a temporary key": {onHuawei, Account{
-			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", Secret: "SK", Token: "ST",
+		"one of OUTSCALE": {onOutscale, fleet.Account{Name: "environment", Config: provider.Config{
+			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", SecretKey: "SK", MaxRetries: clouds.DefaultMaxRetries,
+		}}, ""},
+		"one of Huawei Cloud, by a temporary key": {onHuawei, fleet.Account{Name: "environment", Config: provider.Config{
+			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", SecretKey: "SK", SecurityToken: "ST",
 			MaxRetries: clouds.DefaultMaxRetries,
-		}, ""},
-		"none":                      {nil, Account{}, "HUAWEICLOUD_SDK_AK"},
-		"both":                      {map[string]string{"OSC_ACCESS_KEY": "AK", "HUAWEICLOUD_SDK_AK": "AK"}, Account{}, "leave one out"},
-		"Huawei without its region": {map[string]string{"HUAWEICLOUD_SDK_AK": "AK"}, Account{}, "HUAWEICLOUD_SDK_REGION is empty"},
+		}}, ""},
+		"none":                      {nil, fleet.Account{}, "HUAWEICLOUD_SDK_AK"},
+		"both":                      {map[string]string{"OSC_ACCESS_KEY": "AK", "HUAWEICLOUD_SDK_AK": "AK"}, fleet.Account{}, "leave one out"},
+		"Huawei without its region": {map[string]string{"HUAWEICLOUD_SDK_AK": "AK"}, fleet.Account{}, "HUAWEICLOUD_SDK_REGION is empty"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -47,10 +50,10 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got != test.want {
+			if err != nil || !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %+v and error %v, want %+v", got, err, test.want)
 			}
-			client, err := Open(got)
+			client, err := clouds.Open(got.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +63,8 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 }
 
 func TestAnUnknownCloudIsRefused(t *testing.T) {
-	if _, err := Open(Account{Provider: "elsewhere"}); err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
+	_, _, err := (&Access{}).Connect(t.Context(), fleet.Account{Config: provider.Config{Provider: "elsewhere"}})
+	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package task
+package run
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
 
-func around(t *testing.T, env map[string]string) Surroundings {
+func around(t *testing.T, env map[string]string) Env {
 	t.Helper()
-	return Surroundings{
+	return Env{
 		Getenv: func(name string) string { return env[name] }, Function: "f", RunID: "run-1", Archive: archive.Directory(t.TempDir()),
 		Metrics: io.Discard, Log: slog.New(slog.DiscardHandler),
 	}
@@ -45,12 +45,12 @@ func TestWhatIsRefusedBeforeAnything(t *testing.T) {
 	one := []string{"a"}
 	cases := map[string]struct {
 		event  settings.SweepEvent
-		change func(*Surroundings)
+		change func(*Env)
 	}{
 		"a phase that nobody knows":      {settings.SweepEvent{Phase: "destroy"}, nil},
 		"a dispatch to a queue":          {settings.SweepEvent{Phase: "dispatch"}, nil},
-		"a list without a bucket":        {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.Archive = nil }},
-		"a list without a name":          {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Surroundings) { s.RunID = "" }},
+		"a list without a bucket":        {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Env) { s.Archive = nil }},
+		"a list without a name":          {settings.SweepEvent{Phase: settings.PhaseList}, func(s *Env) { s.RunID = "" }},
 		"a plan of no account":           {settings.SweepEvent{Phase: settings.PhasePlan}, nil},
 		"a plan of two accounts":         {settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{"a", "b"}}, nil},
 		"changes without a plan":         {settings.SweepEvent{Phase: settings.PhaseApply, Accounts: one}, nil},
@@ -73,7 +73,7 @@ func TestWhatIsRefusedBeforeAnything(t *testing.T) {
 }
 
 // plans writes the plans of a run as its earlier steps leave them.
-func plans(t *testing.T, s Surroundings, parts map[string][]partPlan) {
+func plans(t *testing.T, s Env, parts map[string][]partPlan) {
 	t.Helper()
 	orders := []order{}
 	for _, account := range []string{"a", "b", "c"} {
@@ -158,7 +158,7 @@ func TestAJudgement(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := around(t, test.env)
 			plans(t, s, test.parts)
-			answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseJudge, Mode: test.mode})
+			answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide, Mode: test.mode})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +175,7 @@ func TestAJudgement(t *testing.T) {
 	}
 }
 
-func changesOf(t *testing.T, s Surroundings) []string {
+func changesOf(t *testing.T, s Env) []string {
 	t.Helper()
 	text, err := s.Archive.Get(t.Context(), "runs/run-1/changes.json")
 	if err != nil || bytes.HasPrefix(text, []byte("null")) {

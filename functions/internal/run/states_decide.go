@@ -1,15 +1,15 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package task
+package run
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"sync"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
@@ -28,7 +28,7 @@ const (
 	VerdictTripped = "tripped" // the plans together are over a cap
 )
 
-// Verdict is what the phase judge answers.
+// Verdict is what the phase decide returns.
 type Verdict struct {
 	Verdict     string `json:"verdict"`
 	Why         string `json:"why,omitempty"`
@@ -42,8 +42,8 @@ type Verdict struct {
 	Concurrency int    `json:"concurrency"`
 }
 
-// judged is one account's plan.
-type judged struct {
+// accountPlan is one account's plan.
+type accountPlan struct {
 	whole   bool
 	seen    int
 	planned int
@@ -52,8 +52,8 @@ type judged struct {
 	err     error
 }
 
-// judge looks at the plans of all accounts together, and writes down those to be applied.
-func (s Surroundings) judge(ctx context.Context, event settings.SweepEvent) (*Verdict, error) {
+// decide looks at the plans of all accounts together, and writes down those to be applied.
+func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, error) {
 	config, err := s.inStates(event)
 	if err != nil {
 		return nil, err
@@ -70,31 +70,20 @@ func (s Surroundings) judge(ctx context.Context, event settings.SweepEvent) (*Ve
 	if err != nil {
 		return nil, err
 	}
-	verdict, changes := s.decide(config, orders, plans)
-	s.Log.LogAttrs(ctx, slog.LevelInfo, "plans judged",
+	verdict, changes := s.sum(config, orders, plans)
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "plans decided on",
 		slog.String("run_id", s.RunID), slog.String("verdict", verdict.Verdict), slog.String("why", verdict.Why),
 		slog.Int("accounts", verdict.Accounts), slog.Int("failed", verdict.Failed), slog.Int("refused", verdict.Refused),
 		slog.Int("changing", verdict.Changing), slog.Int("seen", verdict.Seen), slog.Int("planned", verdict.Planned))
-	if err := metrics.Judge(s.Metrics, s.Function, verdict.Verdict == VerdictTripped, verdict.Failed); err != nil {
-		s.Log.WarnContext(ctx, "metrics lost", "problem", err.Error())
-	}
+	s.lost(ctx, metrics.Decide(s.Metrics, s.Function, verdict.Verdict == VerdictTripped, verdict.Failed))
 	return verdict, s.putJSON(ctx, verdict.Items, changes)
 }
 
 // readPlans reads the plans of all accounts. One that is not there is none; one that cannot
-// be read ends the judgement.
-func (s Surroundings) readPlans(ctx context.Context, config settings.Sweep, orders []order) ([]judged, error) {
-	plans := make([]judged, len(orders))
-	slots := make(chan struct{}, readers)
-	var group sync.WaitGroup
-	for i, o := range orders {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			plans[i] = s.readPlan(ctx, config, o.Accounts[0])
-		})
-	}
-	group.Wait()
+// be read ends the run.
+func (s Env) readPlans(ctx context.Context, config settings.Sweep, orders []order) ([]accountPlan, error) {
+	plans := make([]accountPlan, len(orders))
+	fleet.Each(readers, len(orders), func(i int) { plans[i] = s.readPlan(ctx, config, orders[i].Accounts[0]) })
 	for _, plan := range plans {
 		if plan.err != nil {
 			return nil, plan.err
@@ -105,8 +94,8 @@ func (s Surroundings) readPlans(ctx context.Context, config settings.Sweep, orde
 
 // readPlan puts the parts of one account's plan together. Each part must begin where the one
 // before it ended: after a repeated part, one of an earlier attempt may be left behind.
-func (s Surroundings) readPlan(ctx context.Context, config settings.Sweep, account string) judged {
-	var j judged
+func (s Env) readPlan(ctx context.Context, config settings.Sweep, account string) accountPlan {
+	var j accountPlan
 	for from, n := "", 0; ; n++ {
 		text, err := s.Archive.Get(ctx, s.planName(account, n))
 		if err != nil || text == nil {
@@ -139,9 +128,9 @@ func (s Surroundings) readPlan(ctx context.Context, config settings.Sweep, accou
 	return j
 }
 
-// decide adds the plans up. An account that is left alone counts neither for nor against
+// sum adds the plans up. An account that is left alone counts neither for nor against
 // the others.
-func (s Surroundings) decide(config settings.Sweep, orders []order, plans []judged) (*Verdict, []order) {
+func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*Verdict, []order) {
 	v := &Verdict{Accounts: len(orders), Items: s.inRun("changes.json"), Concurrency: config.Concurrency}
 	changes := []order{}
 	for i, plan := range plans {

@@ -1,9 +1,9 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package task carries out one run of a function from its settings to its report, in Lambda
+// Package run carries out one run of a function from its settings to its report, in Lambda
 // and on a developer's machine alike.
-package task
+package run
 
 import (
 	"cmp"
@@ -14,14 +14,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
 
-// Surroundings are where a run takes place.
-type Surroundings struct {
+// Env is where a run takes place.
+type Env struct {
 	Getenv   func(string) string
 	Function string          // its name in metrics and reports
 	Request  string          // id of the invocation
@@ -42,7 +43,7 @@ func (e *ReportLostError) Error() string {
 // Unwrap returns why.
 func (e *ReportLostError) Unwrap() error { return e.err }
 
-func (s Surroundings) about(digested any) (report.About, error) {
+func (s Env) about(digested any) (report.About, error) {
 	digest, err := settings.Digest(digested)
 	return report.About{Function: s.Function, Version: version(), RunID: s.RunID, Digest: digest}, err
 }
@@ -56,16 +57,24 @@ func version() string {
 	return info.Main.Version
 }
 
-func (s Surroundings) userAgent() string { return "cloudkeys-functions/" + version() }
+func (s Env) userAgent() string { return "cloudkeys-functions/" + version() }
 
-func (s Surroundings) open(ctx context.Context, accounts []string) (*cloud.Access, error) {
-	return cloud.OpenAccess(ctx, s.Getenv, accounts, s.userAgent(), s.Log)
+func (s Env) open(ctx context.Context, wanted []string) (*accounts.Access, error) {
+	return accounts.Open(ctx, s.Getenv, wanted, s.userAgent(), s.Log)
 }
 
-// close is done before the report: after a SIGTERM there may be no time for both.
-func (s Surroundings) close(ctx context.Context, access *cloud.Access) {
-	if err := access.Close(ctx); err != nil {
-		s.Log.WarnContext(ctx, "the function's token could not be revoked: it ends by itself at its TTL", "problem", err.Error())
+// storeOf is where a function's state is kept; nil: nowhere.
+func storeOf[S any](s Env, folder string) fleet.Store[S] {
+	if s.Archive == nil {
+		return nil
+	}
+	return archive.State[S]{Archive: s.Archive, Folder: folder}
+}
+
+// lost says that metrics are; it is no failure of the run.
+func (s Env) lost(ctx context.Context, err error) {
+	if err != nil {
+		s.Log.WarnContext(ctx, "metrics lost", "problem", err.Error())
 	}
 }
 
@@ -76,7 +85,7 @@ type file struct {
 }
 
 // keep stores a report's files, after a cancelled run too, and returns where they stand.
-func (s Surroundings) keep(ctx context.Context, started time.Time, files ...file) ([]string, error) {
+func (s Env) keep(ctx context.Context, started time.Time, files ...file) ([]string, error) {
 	if s.Archive == nil {
 		return nil, nil
 	}
@@ -93,7 +102,7 @@ func (s Surroundings) keep(ctx context.Context, started time.Time, files ...file
 }
 
 // name sorts reports by their time. The request tells two attempts of one schedule apart.
-func (s Surroundings) name(started time.Time) string {
+func (s Env) name(started time.Time) string {
 	at := started.UTC().Format("2006-01-02T15-04-05.000Z")
 	return strings.Join([]string{"reports", s.Function, at + "-" + cmp.Or(s.Request, "local")}, "/")
 }

@@ -1,15 +1,15 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package task
+package run
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/cloud"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
@@ -41,7 +41,7 @@ type SweptAccount struct {
 }
 
 // Sweep carries out one run of revoke-expired-keys.
-func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*SweepAnswer, error) {
+func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer, error) {
 	config, err := settings.ReadSweep(s.Getenv, event)
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}
@@ -50,49 +50,42 @@ func Sweep(ctx context.Context, s Surroundings, event settings.SweepEvent) (*Swe
 	if err != nil {
 		return nil, err
 	}
-	result, runErr := s.sweep(ctx, config, event.Resume)
+	result, runErr := s.sweep(ctx, config, event.Resume, nil)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
 	if result.Started.IsZero() {
 		return nil, runErr // there was no run
 	}
 	places, keepErr := s.tell(ctx, about, result)
-	return answerSweep(result, places), first(runErr, keepErr)
+	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
 // tell keeps the report of a sweep, logs its sum and writes its metrics.
-func (s Surroundings) tell(ctx context.Context, about report.About, result sweep.Result) ([]string, error) {
+func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) ([]string, error) {
 	places, err := s.keep(ctx, result.Started,
 		file{".json", "application/json", func(w io.Writer) error { return report.SweepJSON(w, about, result) }},
 		file{".html", "text/html; charset=utf-8", func(w io.Writer) error { return report.SweepHTML(w, about, result) }},
 	)
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "sweep done", report.SweepSummary(about, result)...)
-	if err := metrics.Sweep(s.Metrics, s.Function, result); err != nil {
-		s.Log.WarnContext(ctx, "metrics lost", "problem", err.Error())
-	}
+	s.lost(ctx, metrics.Sweep(s.Metrics, s.Function, result))
 	return places, err
 }
 
-// sweep takes what it needs from Vault and gives it back.
-func (s Surroundings) sweep(ctx context.Context, config settings.Sweep, resume map[string]string) (sweep.Result, error) {
+// sweep takes what it needs from Vault and gives it back, before the report: after a SIGTERM
+// there may be no time for both. planned is nil where the run makes its own plan.
+func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error]) (sweep.Result, error) {
 	access, err := s.open(ctx, config.Accounts)
 	if err != nil {
 		return sweep.Result{}, err
 	}
-	defer s.close(ctx, access)
-	return sweep.Run(ctx, s.job(access, config, resume))
-}
-
-func (s Surroundings) job(access *cloud.Access, config settings.Sweep, resume map[string]string) sweep.Job {
+	defer access.Close(ctx)
 	job := sweep.Job{
-		Settings: config, Accounts: access.Accounts(), Ledger: access.Ledger(), Resume: resume, Log: s.Log,
-		Connect: func(ctx context.Context, account sweep.Account) (sweep.Cloud, func(), error) {
-			return access.Connect(ctx, account.Name)
-		},
+		Settings: config, Accounts: access.Accounts, Connect: access.Connect, Store: storeOf[sweep.State](s, "state/"),
+		Resume: resume, Planned: planned, Log: s.Log,
 	}
-	if s.Archive != nil {
-		job.Store = archive.State{Archive: s.Archive}
+	if session := access.Vault(); session != nil {
+		job.Ledger = session
 	}
-	return job
+	return sweep.Run(ctx, job)
 }
 
 func answerSweep(result sweep.Result, places []string) *SweepAnswer {
@@ -110,15 +103,4 @@ func answerSweep(result sweep.Result, places []string) *SweepAnswer {
 		}
 	}
 	return answer
-}
-
-// first returns the first error there is. They are not joined: Lambda reports the type of
-// the error that it gets.
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,0 +1,174 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package accounts opens cloud accounts for the functions: with a short-lived key from Vault,
+// or with what the environment has.
+package accounts
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/vault"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+const (
+	// environmentAccount names the account of the environment, which no Vault names.
+	environmentAccount = "environment"
+
+	// longestRun is the most that Lambda gives a function, and leaseMargin what a lease
+	// outlives the run by: a key must not end between deactivating and deleting another.
+	longestRun  = 15 * time.Minute
+	leaseMargin = time.Minute
+)
+
+// Access is the accounts of one run, and the way to them. It must be closed.
+type Access struct {
+	// Accounts are those of the run.
+	Accounts []fleet.Account
+
+	session   *vault.Session // nil: there is no Vault
+	userAgent string
+	log       *slog.Logger
+}
+
+// Open logs in to Vault where VAULT_ADDR names one and asks for its accounts, or takes the one
+// account that the environment has. wanted are names of accounts; empty: all.
+func Open(ctx context.Context, getenv func(string) string, wanted []string, userAgent string, log *slog.Logger) (*Access, error) {
+	a, err := open(ctx, getenv, userAgent, log)
+	if err != nil || a.session == nil {
+		return a, err
+	}
+	if a.Accounts, err = a.session.Accounts(ctx, wanted); err != nil {
+		a.Close(ctx)
+		return nil, err
+	}
+	return a, nil
+}
+
+// Names returns the names of Vault's accounts, or of the environment's one.
+func Names(ctx context.Context, getenv func(string) string, userAgent string, log *slog.Logger) ([]string, error) {
+	a, err := open(ctx, getenv, userAgent, log)
+	if err != nil {
+		return nil, err
+	}
+	if a.session == nil {
+		return []string{environmentAccount}, nil
+	}
+	defer a.Close(ctx)
+	return a.session.AccountNames(ctx)
+}
+
+func open(ctx context.Context, getenv func(string) string, userAgent string, log *slog.Logger) (*Access, error) {
+	config, hasVault, err := vault.ReadConfig(getenv)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	a := &Access{userAgent: userAgent, log: log}
+	if hasVault {
+		a.session, err = vault.Open(ctx, config, log)
+		return a, err
+	}
+	account, err := FromEnvironment(getenv)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	a.Accounts = []fleet.Account{account}
+	return a, nil
+}
+
+// Close gives back what was taken from Vault, keys included, even where ctx is cancelled.
+func (a *Access) Close(ctx context.Context) {
+	if a.session == nil {
+		return
+	}
+	if err := a.session.Close(ctx); err != nil {
+		a.log.WarnContext(ctx, "the function's token could not be revoked: it ends by itself at its TTL", "problem", err.Error())
+	}
+}
+
+// Vault is the session; nil without Vault.
+func (a *Access) Vault() *vault.Session { return a.session }
+
+// FindLongestKeys asks Vault what the longest life of a key is on each account.
+func (a *Access) FindLongestKeys(ctx context.Context) error {
+	if a.session == nil {
+		return nil
+	}
+	longest, err := a.session.LongestKeys(ctx, a.Accounts)
+	for i := range a.Accounts {
+		a.Accounts[i].LongestKey = longest[a.Accounts[i].Name]
+	}
+	return err
+}
+
+// Connect implements fleet.Connect: it opens an account with a key of its own, which ends with
+// the access. The returned function gives back its connections.
+func (a *Access) Connect(ctx context.Context, account fleet.Account) (fleet.Cloud, func(), error) {
+	cloud, err := clouds.Of(account.Provider)
+	if err != nil {
+		return nil, nil, err
+	}
+	account.UserAgent = a.userAgent
+	fresh := a.session != nil
+	if fresh {
+		if account.TLS.ClientCert != "" {
+			return nil, nil, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: "+
+				"allow the function's network in the account's API access rules", account.Name)
+		}
+		if err := a.session.Lease(ctx, &account, leaseFor(ctx, cloud)); err != nil {
+			return nil, nil, err
+		}
+		fresh = account.SecurityToken == ""
+	}
+	client, err := clouds.Open(account.Config)
+	for _, pause := range cloud.Settling {
+		if err != nil || !fresh || knows(ctx, client) {
+			break
+		}
+		client.Close() // after a refusal it would hold its calls back for minutes
+		wait(ctx, pause)
+		client, err = clouds.Open(account.Config)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, client.Close, nil
+}
+
+// knows tells whether the cloud knows the key that Vault made just now. What else is wrong
+// with the key its first use will say.
+func knows(ctx context.Context, client provider.Caller) bool {
+	_, err := client.OwnKey(ctx)
+	kind := provider.KindOf(err)
+	return kind != provider.KindNotFound && kind != provider.KindKeyUnclear
+}
+
+func wait(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// leaseFor is how long a key is needed, or longer: the role may lease sessions, which are made
+// no shorter, and the engine refuses to lease a shorter one.
+func leaseFor(ctx context.Context, cloud clouds.Cloud) time.Duration {
+	need := longestRun + leaseMargin
+	if deadline, ok := ctx.Deadline(); ok {
+		need = max(time.Until(deadline), 0) + leaseMargin
+	}
+	if slices.Contains(cloud.CredentialTypes, clouds.SessionToken) {
+		return max(need, clouds.MinSession)
+	}
+	return need
+}

@@ -1,0 +1,112 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+)
+
+// Run goes over accounts one after the other. An account that fails does not stop the others.
+type Run struct {
+	Settings settings.Run
+	All      []Account
+	Log      *slog.Logger // nil: nothing is logged
+
+	failed FailedError
+}
+
+// FailedError tells that a run did not do all that it should have.
+type FailedError struct {
+	Accounts []string // that were given up
+	Keys     int      // that could not be changed
+	Err      error
+}
+
+// Error names the accounts, and no key.
+func (e *FailedError) Error() string {
+	if len(e.Accounts) == 0 {
+		return fmt.Sprintf("the run could not change %d keys: the report says why", e.Keys)
+	}
+	return MaskIn(fmt.Sprintf("the run gave up account %s: %v", strings.Join(e.Accounts, ", "), e.Err))
+}
+
+// Unwrap returns what made it give the accounts up.
+func (e *FailedError) Unwrap() error { return e.Err }
+
+// Share is one account's part of a run's time. Zero times bound nothing.
+type Share struct {
+	Plan   time.Time // after which no more users are looked at
+	Change time.Time // after which no more changes are begun
+}
+
+// Over tells whether there is no time for the account at all.
+func (s Share) Over() bool { return !s.Plan.IsZero() && !time.Now().Before(s.Plan) }
+
+// Accounts yields the accounts that the settings ask for, each with its share of what is left
+// until the deadline minus the reserve. An enforcing run keeps half of it for the changes.
+func (r *Run) Accounts(ctx context.Context) iter.Seq2[Account, Share] {
+	chosen := slices.Clone(r.All)
+	if len(r.Settings.Accounts) > 0 {
+		chosen = slices.DeleteFunc(chosen, func(a Account) bool { return !slices.Contains(r.Settings.Accounts, a.Name) })
+	}
+	return func(yield func(Account, Share) bool) {
+		for i, account := range chosen {
+			if !yield(account, r.share(ctx, len(chosen)-i)) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Run) share(ctx context.Context, left int) Share {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return Share{}
+	}
+	now := time.Now()
+	share := max(0, deadline.Add(-r.Settings.Reserve).Sub(now)) / time.Duration(left)
+	if r.Settings.Mode == settings.Enforce {
+		return Share{Plan: now.Add(share / 2), Change: now.Add(share)}
+	}
+	return Share{Plan: now.Add(share), Change: now.Add(share)}
+}
+
+// Failed notes what became of an account, and returns the problem as it is shown; empty: none.
+func (r *Run) Failed(ctx context.Context, account Account, keys int, err error) (problem string) {
+	r.failed.Keys += keys
+	if err == nil {
+		return ""
+	}
+	err = fmt.Errorf("account %q: %w", account.Name, err)
+	r.failed.Accounts, r.failed.Err = append(r.failed.Accounts, account.Name), errors.Join(r.failed.Err, err)
+	problem = MaskIn(err.Error(), account.EngineKeys...)
+	if r.Log != nil {
+		r.Log.ErrorContext(ctx, "account given up", "account", account.Name, "problem", problem)
+	}
+	return problem
+}
+
+// Err ends the run: a *FailedError, or nil. A run over accounts that do not exist must not pass
+// for one that had nothing to do.
+func (r *Run) Err() error {
+	for _, name := range r.Settings.Accounts {
+		if !slices.ContainsFunc(r.All, func(a Account) bool { return a.Name == name }) {
+			r.failed.Accounts = append(r.failed.Accounts, name)
+			r.failed.Err = errors.Join(r.failed.Err, fmt.Errorf("account %q: ACCOUNTS names it, and it does not exist", name))
+		}
+	}
+	if len(r.failed.Accounts) == 0 && r.failed.Keys == 0 {
+		return nil
+	}
+	return &r.failed
+}

@@ -1,0 +1,67 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package run
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/policysync"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+)
+
+// PolicyAnswer is what a policy sync answers to its caller.
+type PolicyAnswer struct {
+	Mode     string                 `json:"mode"`
+	ModeWhy  string                 `json:"mode_why,omitempty"`
+	Accounts []report.PolicyAccount `json:"accounts"`
+	Tuned    int64                  `json:"tuned_seconds,omitempty"`
+	Reports  []string               `json:"reports,omitempty"`
+}
+
+// PolicySync carries out one run of sync-policy.
+func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (*PolicyAnswer, error) {
+	config, err := settings.ReadPolicySync(s.Getenv, event)
+	if err != nil {
+		return nil, &settings.SettingsRefusedError{Err: err}
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	result, runErr := s.policySync(ctx, config)
+	if result.Started.IsZero() {
+		return nil, runErr // there was no run
+	}
+	places, keepErr := s.keep(ctx, result.Started,
+		file{".json", "application/json", func(w io.Writer) error { return report.PolicyJSON(w, about, result) }})
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "policy sync done", report.PolicySummary(about, result)...)
+	s.lost(ctx, metrics.PolicySync(s.Metrics, s.Function, result))
+	return &PolicyAnswer{
+		Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: report.PolicyAccounts(result, false), Tuned: int64(result.Tuned.Seconds()), Reports: places,
+	}, cmp.Or(runErr, keepErr)
+}
+
+// policySync takes what it needs from Vault and gives it back.
+func (s Env) policySync(ctx context.Context, config settings.PolicySync) (policysync.Result, error) {
+	access, err := s.open(ctx, config.Accounts)
+	if err != nil {
+		return policysync.Result{}, err
+	}
+	defer access.Close(ctx)
+	if err := access.FindLongestKeys(ctx); err != nil {
+		return policysync.Result{}, err
+	}
+	job := policysync.Job{
+		Settings: config, Accounts: access.Accounts, Connect: access.Connect, Store: storeOf[policysync.State](s, "state/sync-policy/"), Log: s.Log,
+	}
+	if session := access.Vault(); session != nil {
+		job.Ledger, job.Vault = session, session
+	}
+	return policysync.Run(ctx, job)
+}
