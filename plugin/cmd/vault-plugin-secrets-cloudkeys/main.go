@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"runtime/debug"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/plugin"
@@ -51,6 +52,9 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	build := cloudkeys.Build{Version: version, Commit: commit}
+	if info, ok := debug.ReadBuildInfo(); ok && build.Commit == "" {
+		build.Commit = builtFrom(info.Settings)
+	}
 	if *show {
 		_, err := fmt.Fprintln(out, build)
 		return err
@@ -59,4 +63,21 @@ func run(args []string, out io.Writer) error {
 		BackendFactoryFunc: cloudkeys.Factory(build),
 		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 	})
+}
+
+// builtFrom is the commit that the Go toolchain has noted, for binaries that are not of a release; -dirty: with changes. Empty: none.
+func builtFrom(settings []debug.BuildSetting) string {
+	var revision, changed string
+	for _, setting := range settings {
+		switch {
+		case setting.Key == "vcs.revision":
+			revision = setting.Value
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			changed = "-dirty"
+		}
+	}
+	if revision == "" {
+		return ""
+	}
+	return revision + changed
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -92,4 +93,21 @@ type closing struct {
 func (c *closing) Close() error {
 	close(c.closed)
 	return c.Conn.Close()
+}
+
+func TestABinaryThatIsNotOfAReleaseKnowsItsCommit(t *testing.T) {
+	for name, test := range map[string]struct {
+		settings []debug.BuildSetting
+		want     string
+	}{
+		"of a clean tree":        {[]debug.BuildSetting{{Key: "vcs.revision", Value: "0123"}, {Key: "vcs.modified", Value: "false"}}, "0123"},
+		"of a tree with changes": {[]debug.BuildSetting{{Key: "vcs.modified", Value: "true"}, {Key: "vcs.revision", Value: "0123"}}, "0123-dirty"},
+		"without git":            {[]debug.BuildSetting{{Key: "GOOS", Value: "linux"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := builtFrom(test.settings); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
 }
