@@ -22,6 +22,7 @@ type Key struct {
 	UserID  string // the owner's id, where the cloud has told it of this very key; empty: it does not (OUTSCALE)
 	Label   string
 	Active  bool
+	Trusted bool // made in a trusted session: what an account in secure mode asks for (OUTSCALE)
 	Created time.Time
 	Changed time.Time // when anything of the key was last changed, its state or its date; zero: the cloud does not tell
 	Expires time.Time // at which the cloud ends the key; zero: never
@@ -118,7 +119,14 @@ type AccessPolicy struct {
 	// MaxKeyLifetime bounds the life of every key; zero means unlimited
 	// (OUTSCALE MaxAccessKeyExpirationSeconds).
 	MaxKeyLifetime time.Duration
-	// RequireTrustedEnv demands a trusted session of the account's users. It
-	// must be sent back as read whenever the policy is written.
+	// RequireTrustedEnv demands a trusted session of the account's users.
 	RequireTrustedEnv bool
+	// SecureMode lets the account and its users sign with trusted keys alone, those that were
+	// made in Cockpit v2 after a multi-factor authentication: with no key that this software
+	// makes (OUTSCALE RequireTrustedEnvSecureMode).
+	SecureMode bool
+	// Rest is everything else that the policy said when it was read, as JSON with its names in
+	// order: the two switches above, and what the cloud has added since this was written. It is
+	// sent back as it is. Empty: the policy was not read, and cannot be written.
+	Rest string
 }

@@ -69,8 +69,9 @@ type PolicyReader interface {
 
 // PolicyWriter changes the account's access policy.
 type PolicyWriter interface {
-	// SetAccessPolicy replaces the whole policy: what the caller does not want to
-	// change must be sent as it was read.
+	// SetAccessPolicy writes a policy that AccessPolicy has read, with another MaxKeyLifetime.
+	// All else is sent back as it was read; a policy that was made up is refused. A policy that
+	// existing keys do not allow is of kind PolicyViolated.
 	SetAccessPolicy(ctx context.Context, policy AccessPolicy) error
 }
 

@@ -41,7 +41,12 @@ type reply struct {
 	Errors     []struct{ Type, Details, Code string }
 
 	HasMoreItems    bool
-	ApiAccessPolicy *shownPolicy
+	ApiAccessPolicy *struct {
+		MaxAccessKeyExpirationSeconds int64
+		RequireTrustedEnv             bool
+		RequireTrustedEnvSecureMode   bool
+		Fourth                        json.RawMessage
+	}
 	ResponseContext struct{ RequestId string }
 }
 

@@ -72,6 +72,10 @@ type Rules struct {
 	// DryRunRefuses answers a permitted dry run with an error of its own, as EC2 does (412, DryRunOperation). By default
 	// it is a success without content.
 	DryRunRefuses bool
+	// NoSecureMode knows no RequireTrustedEnvSecureMode, as API 1.42.
+	NoSecureMode bool
+	// PolicyForgets sets the parts of the policy to nothing that an update leaves out. By default it refuses the update.
+	PolicyForgets bool
 	// ActivationDelay is how long a key made through the API stays unknown (4120) to authentication.
 	ActivationDelay time.Duration
 	// ListingDelay is how long a key made through the API stays out of ReadAccessKeys.

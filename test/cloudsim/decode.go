@@ -11,6 +11,12 @@ import (
 // decode reads a request into a struct whose fields are pointers named as the API's parameters. encoding/json alone would
 // match names regardless of case and report wrong types less exactly.
 func decode(body []byte, request any) *apiError {
+	if fields, ok := request.(*map[string]json.RawMessage); ok { // the operation judges them itself
+		if err := json.Unmarshal(body, fields); err != nil || *fields == nil {
+			return errParameterType("request")
+		}
+		return nil
+	}
 	return decodeObject("request", body, reflect.ValueOf(request).Elem())
 }
 

@@ -5,6 +5,7 @@ package cloudsim
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -31,6 +32,7 @@ type Key struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires,omitzero"`
 	Modified time.Time `json:"modified"`
+	Trusted  bool      `json:"trusted,omitempty"` // made in Cockpit v2 after a multi-factor authentication
 }
 
 // Live reports whether the key can sign requests at the given time.
@@ -46,12 +48,14 @@ type KeySpec struct {
 	Expires  time.Time
 	Created  time.Time
 	Inactive bool
+	Trusted  bool // of use only with a date
 }
 
 // Policy is the account's API access policy. 0 seconds: keys need no expiration date.
 type Policy struct {
 	MaxAccessKeyExpirationSeconds int64 `json:"max_access_key_expiration_seconds"`
 	RequireTrustedEnv             bool  `json:"require_trusted_env"`
+	RequireTrustedEnvSecureMode   bool  `json:"require_trusted_env_secure_mode"`
 }
 
 // Account is one OUTSCALE account. Its methods act out of band: no permission, quota or policy stops them.
@@ -69,6 +73,7 @@ type Account struct {
 	policies   map[string]*managedPolicy // by ORN
 	groups     []*group
 	policy     Policy
+	unheard    map[string]json.RawMessage // further fields of the policy, which no description knows
 	lock       lockout
 }
 
@@ -182,7 +187,7 @@ func (c *Cloud) newKey(a *Account, who *identity, spec KeySpec) *key {
 	k := &key{
 		Key: Key{
 			ID: randomID(20), User: who.name, Tag: spec.Tag, State: Active,
-			Created: created, Modified: created, Expires: spec.Expires,
+			Created: created, Modified: created, Expires: spec.Expires, Trusted: spec.Trusted && !spec.Expires.IsZero(),
 		},
 		secret:   randomID(40),
 		account:  a,
@@ -356,4 +361,21 @@ func (a *Account) Policy() Policy {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
 	return a.policy
+}
+
+// SetPolicyField adds a field to the API access policy that no description knows, as the next version of the API will.
+func (a *Account) SetPolicyField(name, value string) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	if a.unheard == nil {
+		a.unheard = map[string]json.RawMessage{}
+	}
+	a.unheard[name] = json.RawMessage(value)
+}
+
+// PolicyField returns what SetPolicyField or an update has set; empty: there is no such field any more.
+func (a *Account) PolicyField(name string) string {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	return string(a.unheard[name])
 }

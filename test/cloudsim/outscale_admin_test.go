@@ -34,7 +34,7 @@ func TestTheAdminHandlerShowsAndChangesTheCloud(t *testing.T) {
 	c, a, root := newCloud()
 
 	mustAdmin(t, c, "POST", "/policy", `{"account":"123456789012","max_access_key_expiration_seconds":900,"require_trusted_env":true}`)
-	if got := a.Policy(); got != (Policy{900, true}) {
+	if got := a.Policy(); got != (Policy{MaxAccessKeyExpirationSeconds: 900, RequireTrustedEnv: true}) {
 		t.Errorf("got policy %+v", got)
 	}
 	mustAdmin(t, c, "POST", "/users", `{"account":"123456789012","name":"deploy","allow":["api:ReadVms"]}`)

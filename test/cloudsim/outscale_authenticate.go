@@ -22,6 +22,10 @@ func (c *Cloud) admit(op string, r *http.Request, body []byte) (*Account, *ident
 	if refusal != nil {
 		return nil, nil, refusal
 	}
+	if k.account.policy.RequireTrustedEnvSecureMode && !k.Trusted && op != "ReadApiAccessPolicy" && op != "ReadAccessKeys" {
+		// Which calls it is that an account in secure mode refuses to such a key, and in what words, is not known.
+		return k.account, k.owner, accessDenied(codeNotAllowed, "Secure mode accepts only trusted access keys.")
+	}
 	return k.account, k.owner, k.authorize("api:" + op)
 }
 

@@ -18,6 +18,7 @@ type accessKey struct {
 	LastModificationDate string
 	ExpirationDate       string `json:",omitempty"`
 	Tag                  string `json:",omitempty"`
+	Trusted              *bool  `json:",omitempty"`
 }
 
 func (k *key) view() accessKey {
@@ -28,6 +29,7 @@ func (k *key) view() accessKey {
 		LastModificationDate: formatDate(k.Modified),
 		ExpirationDate:       formatDate(k.Expires),
 		Tag:                  k.Tag,
+		Trusted:              &k.Trusted,
 	}
 }
 
@@ -47,7 +49,7 @@ func (c caller) createAccessKey(in createAccessKeyRequest) (answerFields, *apiEr
 		return nil, refusal
 	}
 	view := k.view()
-	view.SecretKey = k.secret
+	view.SecretKey, view.Trusted = k.secret, nil // the answer to a create does not tell
 	return answerFields{"AccessKey": view}, nil
 }
 

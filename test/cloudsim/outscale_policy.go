@@ -3,7 +3,12 @@
 
 package cloudsim
 
-import "time"
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+)
 
 // maxPolicySeconds is a hundred years, the documented upper bound.
 const maxPolicySeconds = 3153600000
@@ -37,33 +42,60 @@ func (a *Account) expiration(date *string, now time.Time) (time.Time, *apiError)
 	return expires, nil
 }
 
-type shownPolicy struct {
-	MaxAccessKeyExpirationSeconds int64
-	RequireTrustedEnv             bool
+// shown is the policy as the API shows it.
+func (a *Account) shownPolicy() map[string]any {
+	shown := map[string]any{
+		"MaxAccessKeyExpirationSeconds": a.policy.MaxAccessKeyExpirationSeconds,
+		"RequireTrustedEnv":             a.policy.RequireTrustedEnv,
+	}
+	if !a.cloud.rules.NoSecureMode {
+		shown["RequireTrustedEnvSecureMode"] = a.policy.RequireTrustedEnvSecureMode
+	}
+	for name, value := range a.unheard {
+		shown[name] = value
+	}
+	return shown
 }
 
 func (c caller) readPolicy(struct{}) (answerFields, *apiError) {
-	return answerFields{"ApiAccessPolicy": shownPolicy(c.account.policy)}, nil
+	return answerFields{"ApiAccessPolicy": c.account.shownPolicy()}, nil
 }
 
-type updatePolicyRequest struct {
-	MaxAccessKeyExpirationSeconds *int64
-	RequireTrustedEnv             *bool
-}
-
-func (c caller) updatePolicy(in updatePolicyRequest) (answerFields, *apiError) {
-	switch {
-	case in.MaxAccessKeyExpirationSeconds == nil:
-		return nil, errMissing("MaxAccessKeyExpirationSeconds")
-	case in.RequireTrustedEnv == nil:
-		return nil, errMissing("RequireTrustedEnv")
+// updatePolicy replaces the policy. What a request leaves out is a missing parameter, or set to nothing (Rules.PolicyForgets):
+// which of them the real cloud does is not known.
+func (c caller) updatePolicy(in map[string]json.RawMessage) (answerFields, *apiError) {
+	known := c.account.shownPolicy()
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if _, ok := known[name]; !ok {
+			return nil, errUnknownParameter(name)
+		}
 	}
-	wanted := Policy{*in.MaxAccessKeyExpirationSeconds, *in.RequireTrustedEnv}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		_, sent := in[name]
+		optional := c.cloud.rules.PolicyForgets && name != "MaxAccessKeyExpirationSeconds" && name != "RequireTrustedEnv"
+		if !sent && !optional {
+			return nil, errMissing(name)
+		}
+	}
+	var wanted Policy
+	for name, into := range map[string]any{
+		"MaxAccessKeyExpirationSeconds": &wanted.MaxAccessKeyExpirationSeconds,
+		"RequireTrustedEnv":             &wanted.RequireTrustedEnv,
+		"RequireTrustedEnvSecureMode":   &wanted.RequireTrustedEnvSecureMode,
+	} {
+		raw, sent := in[name]
+		if sent && (string(raw) == "null" || json.Unmarshal(raw, into) != nil) {
+			return nil, errParameterType(name)
+		}
+	}
 	if refusal := c.account.admits(wanted, c.cloud.now()); refusal != nil {
 		return nil, refusal
 	}
 	c.account.policy = wanted
-	return answerFields{"ApiAccessPolicy": shownPolicy(wanted)}, nil
+	for name := range c.account.unheard {
+		c.account.unheard[name] = in[name]
+	}
+	return answerFields{"ApiAccessPolicy": c.account.shownPolicy()}, nil
 }
 
 // admits: whether INACTIVE keys count is not known, so they do; expired keys have no life remaining.
@@ -74,6 +106,8 @@ func (a *Account) admits(wanted Policy, now time.Time) *apiError {
 		return errValue(codePolicy, "MaxAccessKeyExpirationSeconds must be between 0 and %d.", maxPolicySeconds)
 	case seconds == 0 && wanted.RequireTrustedEnv:
 		return errValue(codePolicy, "RequireTrustedEnv needs MaxAccessKeyExpirationSeconds greater than 0.")
+	case wanted.RequireTrustedEnvSecureMode && !wanted.RequireTrustedEnv:
+		return errValue(codePolicy, "RequireTrustedEnvSecureMode needs RequireTrustedEnv.")
 	case seconds == 0:
 		return nil
 	}

@@ -82,20 +82,13 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{cloud: cloudsim.New(), vault: &vault{max: 30 * day}}
 	w.account = w.cloud.AddAccount(testAccount)
-	own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute)})
+	own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
 	w.account.DeleteKey(w.account.RootKey().AccessKey) // it has no date
 	w.own = own.AccessKey
 	network := &http.Transport{}
 	t.Cleanup(network.CloseIdleConnections)
-	client, err := outscale.New(outscale.Config{
-		AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2", Endpoint: w.cloud.Start(t),
-		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: contract.New(t).Wrap(network),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	w.job = newJob(w, func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil })
+	w.job = newJob(w, nil)
+	w.connect(t, own, contract.New(t).Wrap(network))
 	return w
 }
 
@@ -108,6 +101,20 @@ func newJob(w *world, connect fleet.Connect) Job {
 		Connect: connect,
 		Ledger:  w.vault, Vault: w.vault,
 	}
+}
+
+// connect has the job sign with a key.
+func (w *world) connect(t *testing.T, own cloudsim.Credentials, base http.RoundTripper) {
+	t.Helper()
+	client, err := outscale.New(outscale.Config{
+		AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2", Endpoint: w.cloud.Start(t),
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: base,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
 }
 
 func ahead(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
@@ -174,6 +181,28 @@ func TestASyncDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// API 1.43 brought a third field, which a client of 1.42 would have dropped; the next version will
+// bring a fourth.
+func TestEveryFieldOfThePolicyOutlivesEverySync(t *testing.T) {
+	w := newWorld(t)
+	w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 9 * 86400, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true})
+	w.account.SetPolicyField("Fourth", `"as it was"`)
+	own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
+	network := &http.Transport{}
+	t.Cleanup(network.CloseIdleConnections)
+	w.connect(t, own, network) // the description of today knows no such field
+	for _, wanted := range []time.Duration{7 * day, 2 * day, day} {
+		w.job.Settings.Wanted = wanted
+		if r := w.mustRun(t); r.Action != ActionTighten || r.After != wanted || r.Drift() {
+			t.Errorf("got %+v", r)
+		}
+		want := cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(wanted / time.Second), RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true}
+		if w.account.Policy() != want || w.account.PolicyField("Fourth") != `"as it was"` {
+			t.Errorf("got %+v and %s, want %+v", w.account.Policy(), w.account.PolicyField("Fourth"), want)
+		}
+	}
 }
 
 func TestAPolicyIsTightenedAndTheEngineToldSo(t *testing.T) {

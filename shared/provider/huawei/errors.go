@@ -34,35 +34,17 @@ type refusal struct {
 	requestID string
 }
 
-// text is a JSON string or number. Whatever else stands in its place is left out: IAM
-// writes one and the same field as a number, a string or null.
-type text string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *text) UnmarshalJSON(data []byte) error {
-	*t = ""
-	var s string
-	var n json.Number
-	switch {
-	case json.Unmarshal(data, &s) == nil:
-		*t = text(s)
-	case json.Unmarshal(data, &n) == nil:
-		*t = text(n)
-	}
-	return nil
-}
-
 // refusalBody has both shapes: IAM's own, nested under "error", and that of the gateway
 // and of IAM's newer calls.
 type refusalBody struct {
-	ErrorCode text `json:"error_code"`
-	ErrorMsg  text `json:"error_msg"`
-	RequestID text `json:"request_id"`
+	ErrorCode transport.Text `json:"error_code"`
+	ErrorMsg  transport.Text `json:"error_msg"`
+	RequestID transport.Text `json:"request_id"`
 	Error     struct {
-		Message   text `json:"message"`
-		Code      text `json:"code"`
-		ErrorCode text `json:"error_code"`
-		ErrorMsg  text `json:"error_msg"`
+		Message   transport.Text `json:"message"`
+		Code      transport.Text `json:"code"`
+		ErrorCode transport.Text `json:"error_code"`
+		ErrorMsg  transport.Text `json:"error_msg"`
 	} `json:"error"`
 }
 

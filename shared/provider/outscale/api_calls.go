@@ -22,8 +22,6 @@ type apiCalls struct {
 	readAccessKeys          apiCall[osc.ReadAccessKeysRequest, osc.ReadAccessKeysResponse]
 	updateAccessKey         apiCall[osc.UpdateAccessKeyRequest, osc.UpdateAccessKeyResponse]
 	readAccounts            apiCall[osc.ReadAccountsRequest, osc.ReadAccountsResponse]
-	readApiAccessPolicy     apiCall[osc.ReadApiAccessPolicyRequest, osc.ReadApiAccessPolicyResponse]
-	updateApiAccessPolicy   apiCall[osc.UpdateApiAccessPolicyRequest, osc.UpdateApiAccessPolicyResponse]
 	deleteUserPolicy        apiCall[osc.DeleteUserPolicyRequest, osc.DeleteUserPolicyResponse]
 	linkPolicy              apiCall[osc.LinkPolicyRequest, osc.LinkPolicyResponse]
 	putUserPolicy           apiCall[osc.PutUserPolicyRequest, osc.PutUserPolicyResponse]
@@ -54,12 +52,6 @@ func callsOf(api *osc.APIClient) apiCalls {
 		},
 		readAccounts: func(ctx context.Context, req osc.ReadAccountsRequest) (osc.ReadAccountsResponse, *http.Response, error) {
 			return api.AccountApi.ReadAccounts(ctx).ReadAccountsRequest(req).Execute()
-		},
-		readApiAccessPolicy: func(ctx context.Context, req osc.ReadApiAccessPolicyRequest) (osc.ReadApiAccessPolicyResponse, *http.Response, error) {
-			return api.ApiAccessPolicyApi.ReadApiAccessPolicy(ctx).ReadApiAccessPolicyRequest(req).Execute()
-		},
-		updateApiAccessPolicy: func(ctx context.Context, req osc.UpdateApiAccessPolicyRequest) (osc.UpdateApiAccessPolicyResponse, *http.Response, error) {
-			return api.ApiAccessPolicyApi.UpdateApiAccessPolicy(ctx).UpdateApiAccessPolicyRequest(req).Execute()
 		},
 		deleteUserPolicy: func(ctx context.Context, req osc.DeleteUserPolicyRequest) (osc.DeleteUserPolicyResponse, *http.Response, error) {
 			return api.PolicyApi.DeleteUserPolicy(ctx).DeleteUserPolicyRequest(req).Execute()

@@ -273,21 +273,23 @@ func TestVerdictsOnOurKey(t *testing.T) {
 		body   string
 		want   transport.Verdict
 	}{
-		"a success":                     {200, `{}`, transport.Accepted},
-		"a refused key":                 {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused},
-		"an expired password":           {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused},
-		"a locked account":              {401, `{"Errors":[{"Code":"13"}]}`, transport.Refused},
-		"a 401 that says no more":       {401, ``, transport.Refused},
-		"an unknown key":                {400, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
-		"a missing permission":          {401, `{"Errors":[{"Code":"7"}]}`, transport.Accepted},
-		"an object that is gone":        {400, `{"Errors":[{"Code":"4000"}]}`, transport.Accepted},
-		"a quota":                       {400, `{"Errors":[{"Code":"10005"}]}`, transport.Accepted},
-		"throttling":                    {429, `{"Errors":[{"Code":"24"}]}`, transport.Silent},
-		"an internal error":             {500, `{"Errors":[{"Code":"0"}]}`, transport.Silent},
-		"a gateway's page":              {502, `<html>`, transport.Silent},
-		"a redirect":                    {307, ``, transport.Silent},
-		"an address without the API":    {404, `404 page not found`, transport.Silent},
-		"a page of 403, as from a wall": {403, `<html>`, transport.Silent},
+		"a success":                      {200, `{}`, transport.Accepted},
+		"a refused key":                  {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused},
+		"an expired password":            {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused},
+		"a locked account":               {401, `{"Errors":[{"Code":"13"}]}`, transport.Refused},
+		"a 401 without the cloud's code": {401, ``, transport.Silent},
+		"a page of 401":                  {401, `<html>`, transport.Silent},
+		"errors in a 200":                {200, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
+		"an unknown key":                 {400, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
+		"a missing permission":           {401, `{"Errors":[{"Code":"7"}]}`, transport.Accepted},
+		"an object that is gone":         {400, `{"Errors":[{"Code":"4000"}]}`, transport.Accepted},
+		"a quota":                        {400, `{"Errors":[{"Code":"10005"}]}`, transport.Accepted},
+		"throttling":                     {429, `{"Errors":[{"Code":"24"}]}`, transport.Silent},
+		"an internal error":              {500, `{"Errors":[{"Code":"0"}]}`, transport.Silent},
+		"a gateway's page":               {502, `<html>`, transport.Silent},
+		"a redirect":                     {307, ``, transport.Silent},
+		"an address without the API":     {404, `404 page not found`, transport.Silent},
+		"a page of 403, as from a wall":  {403, `<html>`, transport.Silent},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {

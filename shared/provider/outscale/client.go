@@ -30,6 +30,9 @@ type Config = provider.Config
 // concurrent use.
 type Client struct {
 	api       apiCalls
+	http      *http.Client
+	endpoint  string
+	userAgent string
 	base      http.RoundTripper
 	accessKey string
 	clock     *transport.Clock
@@ -86,7 +89,7 @@ func New(c Config) (*Client, error) {
 		}),
 	}
 	client := &Client{
-		api: callsOf(osc.NewAPIClient(cfg)), base: base, accessKey: c.AccessKey, clock: clock,
+		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent, base: base, accessKey: c.AccessKey, clock: clock,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}
 	client.prover = provider.NewProver(client)

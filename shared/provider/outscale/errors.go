@@ -4,10 +4,12 @@
 package outscale
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -21,48 +23,99 @@ import (
 // maxDetails bounds how much of the cloud's explanation is repeated.
 const maxDetails = 300
 
-// refusal is what an answer with an error says.
+// refusal is what an answer with errors says. Its fields are those of the error that decides.
 type refusal struct {
-	status    int
-	code      string
-	number    int // code as a number; -1 where it is none
-	typ       string
-	details   string
+	status int
+	wireError
+	all       []wireError
 	requestID string
+}
+
+// wireError is one error of an answer.
+type wireError struct {
+	Code    transport.Text
+	Type    transport.Text
+	Details transport.Text
+}
+
+// number is the code as a number; -1 where it is none.
+func (e wireError) number() int {
+	if n, err := strconv.Atoi(string(e.Code)); err == nil {
+		return n
+	}
+	return -1
 }
 
 // readRefusal reads OUTSCALE's error format. Anything else leaves its fields
 // empty: the body itself is never repeated, since nobody knows what is in it.
 func readRefusal(status int, body []byte) refusal {
-	r := refusal{status: status, number: -1}
-	var answer osc.ErrorResponse
+	r := refusal{status: status}
+	var answer struct {
+		Errors          json.RawMessage
+		ResponseContext struct{ RequestId transport.Text }
+	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return r
 	}
-	if answer.ResponseContext != nil {
-		r.requestID = answer.ResponseContext.GetRequestId()
+	r.requestID = string(answer.ResponseContext.RequestId)
+	var list []json.RawMessage
+	if err := json.Unmarshal(answer.Errors, &list); err != nil && len(answer.Errors) > 0 {
+		list = []json.RawMessage{answer.Errors} // errors in no form that is known are errors all the same
 	}
-	if errs := answer.GetErrors(); len(errs) > 0 {
-		r.code, r.typ, r.details = errs[0].GetCode(), errs[0].GetType(), errs[0].GetDetails()
+	for _, raw := range list {
+		var e wireError
+		_ = json.Unmarshal(raw, &e) // what cannot be read is an error that says nothing
+		r.all = append(r.all, e)
 	}
-	if n, err := strconv.Atoi(r.code); err == nil {
-		r.number = n
-	}
+	r.decide()
 	return r
+}
+
+// decisive are the kinds in the order in which one of several errors decides: what says something
+// of our key or our rights before what says something of the call. That something does not exist,
+// or that nothing was done, must be said by all of them.
+var decisive = []provider.Kind{
+	provider.KindLockedOut, provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindDenied, provider.KindQuota,
+	provider.KindConflict, provider.KindInvalid, provider.KindAmbiguous, provider.KindUnknown, provider.KindThrottled, provider.KindNotFound,
+}
+
+// decide picks the error that the others are judged with.
+func (r *refusal) decide() {
+	rank := func(e wireError) int {
+		alone := refusal{status: r.status, wireError: e}
+		return slices.Index(decisive, alone.kind())
+	}
+	for i, e := range r.all {
+		if i == 0 || rank(e) < rank(r.wireError) {
+			r.wireError = e
+		}
+	}
+}
+
+// explained are the details of all errors.
+func (r refusal) explained() string {
+	var said []string
+	for _, e := range r.all {
+		if e.Details != "" && !slices.Contains(said, string(e.Details)) {
+			said = append(said, string(e.Details))
+		}
+	}
+	return strings.Join(said, " ")
 }
 
 // kind classifies by the families of numeric codes. The type's spelling is not
 // to be relied on ("QuotaExceded" and "QuotaExceeded" are both seen), and what
-// elsewhere is a 404 is a 400 here.
+// elsewhere is a 404 is a 400 here. Without a code it is not OUTSCALE that has
+// answered: a proxy's or gateway's page says nothing of keys and rights.
 func (r refusal) kind() provider.Kind {
-	switch n := r.number; {
+	switch n := r.number(); {
 	case r.status == http.StatusTooManyRequests, n == 6, n == 24, n == 25:
 		return provider.KindThrottled
 	case n == 11, n == 13:
 		return provider.KindLockedOut
-	case n == 4, n == 5, n == 7, n == 8, n == 14, r.status == http.StatusForbidden:
+	case n == 4, n == 5, n == 7, n == 8, n == 14, n >= 0 && r.status == http.StatusForbidden:
 		return provider.KindDenied
-	case r.status == http.StatusUnauthorized:
+	case n >= 0 && r.status == http.StatusUnauthorized:
 		return provider.KindKeyRefused
 	case n == 4120:
 		return provider.KindKeyUnclear
@@ -83,7 +136,7 @@ func (r refusal) kind() provider.Kind {
 
 // judge tells the breaker what an answer says of our key.
 func judge(resp *http.Response) transport.Verdict {
-	if resp.StatusCode < 300 {
+	if !refuses(resp) {
 		return transport.Accepted
 	}
 	r := readRefusal(resp.StatusCode, transport.Peek(resp))
@@ -92,7 +145,7 @@ func judge(resp *http.Response) transport.Verdict {
 		return transport.Unclear
 	case kind == provider.KindKeyRefused, kind == provider.KindLockedOut:
 		return transport.Refused
-	case r.code == "", kind == provider.KindThrottled, kind == provider.KindAmbiguous:
+	case r.Code == "", kind == provider.KindThrottled, kind == provider.KindAmbiguous:
 		return transport.Silent
 	default:
 		return transport.Accepted
@@ -111,7 +164,7 @@ func observe(tell func(provider.Kind)) func(*http.Response, error) {
 			tell(provider.KindUnreachable)
 		case err != nil:
 			tell(provider.KindAmbiguous)
-		case resp.StatusCode < 300:
+		case !refuses(resp):
 			tell(provider.KindNone)
 		default:
 			tell(readRefusal(resp.StatusCode, transport.Peek(resp)).kind())
@@ -134,32 +187,54 @@ func retryable(resp *http.Response) bool {
 
 func isRead(op string) bool { return strings.HasPrefix(op, "Read") }
 
+// refuses tells an answer that is no success. A success in which errors stand is none, whatever its
+// status; most answers hold no such word, and are not read twice.
+func refuses(resp *http.Response) bool {
+	return resp.StatusCode >= 300 || holdsErrors(transport.Peek(resp))
+}
+
+func holdsErrors(body []byte) bool {
+	return bytes.Contains(body, []byte("rrors")) && len(readRefusal(http.StatusOK, body).all) > 0
+}
+
 // fault turns what the SDK returned into a provider.Error, nil for a success.
 // The SDK's own error text is dropped: for an answer that it cannot decode, the
 // answer may hold a secret key.
 func (c *Client) fault(op string, resp *http.Response, err error) error {
 	if err == nil {
-		return nil
+		return c.refused(op, resp.StatusCode, transport.Peek(resp))
 	}
 	var answered osc.GenericOpenAPIError
 	if resp == nil || !errors.As(err, &answered) {
 		return noAnswer(op, err)
 	}
-	if resp.StatusCode < 300 {
-		return unreadable(op, resp.StatusCode, "the answer could not be read")
+	if err := c.refused(op, resp.StatusCode, answered.Body()); err != nil {
+		return err
 	}
-	r := readRefusal(resp.StatusCode, answered.Body())
+	return unreadable(op, resp.StatusCode, "the answer could not be read")
+}
+
+// refused turns an answer that is no success into a provider.Error; nil: it is one.
+func (c *Client) refused(op string, status int, body []byte) error {
+	if status < 300 && !holdsErrors(body) {
+		return nil
+	}
+	r := readRefusal(status, body)
 	e := &provider.Error{
-		Kind: r.kind(), Op: op, Status: r.status, Code: c.clean(r.code), Type: c.clean(r.typ),
-		Details: c.clean(r.details), RequestID: c.clean(r.requestID),
+		Kind: r.kind(), Op: op, Status: r.status, Code: c.clean(string(r.Code)), Type: c.clean(string(r.Type)),
+		Details: c.clean(r.explained()), RequestID: c.clean(r.requestID),
 	}
 	switch {
+	case status < 300 && strings.HasPrefix(op, "Create"):
+		e.Kind = provider.KindAmbiguous // what it reports was perhaps made all the same
 	case e.Kind == provider.KindAmbiguous && isRead(op):
 		e.Kind = provider.KindUnreachable
-	case r.status < 400:
+	case status >= 300 && status < 400:
 		e.Kind, e.Details = provider.KindUnreachable, "the endpoint answered with a redirect, which is never followed"
-	case r.code == "" && r.status == http.StatusNotFound:
+	case len(r.all) == 0 && status == http.StatusNotFound:
 		e.Details = "there is no OUTSCALE API at this endpoint"
+	case len(r.all) == 0 && status < 500:
+		e.Details = "the answer is not in the form of OUTSCALE's API: something in between has given it, such as a proxy or a gateway"
 	}
 	return e
 }

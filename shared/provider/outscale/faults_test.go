@@ -57,7 +57,7 @@ func operations(w *world) map[string]func(ctx context.Context, c *Client) error 
 			return err
 		},
 		"SetAccessPolicy": func(ctx context.Context, c *Client) error {
-			return c.SetAccessPolicy(ctx, provider.AccessPolicy{})
+			return c.SetAccessPolicy(ctx, provider.AccessPolicy{Rest: `{"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":false}`})
 		},
 	}
 }

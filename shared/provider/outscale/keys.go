@@ -132,7 +132,7 @@ func listed(k osc.AccessKey, user string) (provider.Key, error) {
 	}
 	return provider.Key{
 		ID: k.GetAccessKeyId(), User: user, Label: k.GetTag(), Active: k.GetState() == stateActive,
-		Created: created, Changed: changed, Expires: expires,
+		Created: created, Changed: changed, Expires: expires, Trusted: k.GetTrusted(),
 	}, nil
 }
 

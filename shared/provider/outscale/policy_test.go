@@ -5,6 +5,8 @@ package outscale
 
 import (
 	"encoding/json"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ func TestThePolicyIsRead(t *testing.T) {
 			{},
 			{MaxAccessKeyExpirationSeconds: 86400},
 			{MaxAccessKeyExpirationSeconds: 3_153_600_000, RequireTrustedEnv: true},
+			{MaxAccessKeyExpirationSeconds: 864_000, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true},
 		} {
 			w.account.SetPolicy(policy)
 			got, err := w.client.AccessPolicy(t.Context())
@@ -26,6 +29,9 @@ func TestThePolicyIsRead(t *testing.T) {
 			want := provider.AccessPolicy{
 				MaxKeyLifetime:    time.Duration(policy.MaxAccessKeyExpirationSeconds) * time.Second,
 				RequireTrustedEnv: policy.RequireTrustedEnv,
+				SecureMode:        policy.RequireTrustedEnvSecureMode,
+				Rest: fmt.Sprintf(`{"RequireTrustedEnv":%v,"RequireTrustedEnvSecureMode":%v}`,
+					policy.RequireTrustedEnv, policy.RequireTrustedEnvSecureMode),
 			}
 			if got != want {
 				t.Errorf("got %+v, want %+v", got, want)
@@ -43,6 +49,9 @@ func TestAPolicyThatCannotBeReadIsAnErrorAndNotUnlimited(t *testing.T) {
 		"with a text":            `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":"60","RequireTrustedEnv":false}}`,
 		"with a negative number": `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":-1,"RequireTrustedEnv":false}}`,
 		"beyond a hundred years": `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":9300000000,"RequireTrustedEnv":false}}`,
+		"with a broken number":   `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":60.5,"RequireTrustedEnv":false}}`,
+		"with an odd switch":     `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":60,"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":"on"}}`,
+		"with a null switch":     `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":60,"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":null}}`,
 		"empty":                  ` `,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,37 +66,119 @@ func TestAPolicyThatCannotBeReadIsAnErrorAndNotUnlimited(t *testing.T) {
 	}
 }
 
-func TestBothFieldsOfThePolicyAreAlwaysSent(t *testing.T) {
+// bounded is a client whose own key does not stand in the way of a policy of an hour.
+func (w *world) bounded(t *testing.T) *Client {
+	t.Helper()
+	own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute), Trusted: true})
+	w.account.DeleteKey(w.config.AccessKey) // it has no date
+	return w.as(t, own)
+}
+
+// lifetime sets the bound on the life of keys, and nothing else.
+func lifetime(t *testing.T, c *Client, wanted time.Duration) error {
+	t.Helper()
+	policy, err := c.AccessPolicy(t.Context())
+	mustDo(t, err)
+	policy.MaxKeyLifetime = wanted
+	return c.SetAccessPolicy(t.Context(), policy)
+}
+
+func TestAllOfThePolicyIsSentBackAsItWasRead(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute)})
-		w.account.DeleteKey(w.config.AccessKey) // it has no date
-		client := w.as(t, own)
-		for _, policy := range []provider.AccessPolicy{
-			{MaxKeyLifetime: time.Hour, RequireTrustedEnv: true},
-			{MaxKeyLifetime: 2 * time.Hour},
+		client := w.bounded(t)
+		for _, was := range []cloudsim.Policy{
+			{MaxAccessKeyExpirationSeconds: 3600, RequireTrustedEnv: true},
+			{MaxAccessKeyExpirationSeconds: 3600, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true},
 			{},
 		} {
-			w.cloud.ResetCalls()
-			mustDo(t, client.SetAccessPolicy(t.Context(), policy))
-			want := cloudsim.Policy{
-				MaxAccessKeyExpirationSeconds: int64(policy.MaxKeyLifetime / time.Second),
-				RequireTrustedEnv:             policy.RequireTrustedEnv,
-			}
-			if w.account.Policy() != want {
-				t.Errorf("the cloud has %+v, want %+v", w.account.Policy(), want)
-			}
-			w.mustHaveSeen(t, "UpdateApiAccessPolicy")
-			var sent struct {
-				MaxAccessKeyExpirationSeconds *int64
-				RequireTrustedEnv             *bool
-			}
-			body := w.cloud.Calls()[0].Body
-			mustDo(t, json.Unmarshal(body, &sent))
-			if sent.RequireTrustedEnv == nil || sent.MaxAccessKeyExpirationSeconds == nil {
-				t.Errorf("sent %s", body)
+			w.account.SetPolicy(was)
+			mustDo(t, lifetime(t, client, 2*time.Hour))
+			was.MaxAccessKeyExpirationSeconds = 7200
+			if w.account.Policy() != was {
+				t.Errorf("the cloud has %+v, want %+v", w.account.Policy(), was)
 			}
 		}
 	})
+}
+
+// The next version of the API will have a further field, as the last one had.
+func TestAFieldThatNobodyHasHeardOfIsKept(t *testing.T) {
+	for name, rules := range map[string]cloudsim.Rules{
+		"by a cloud that wants it":            {},
+		"by a cloud that takes it for false":  {PolicyForgets: true},
+		"by a cloud that knows no third one":  {NoSecureMode: true},
+		"by one that knows two, and is loose": {NoSecureMode: true, PolicyForgets: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, cloudsim.WithRules(rules))
+			w.config.Base = w.cloud.Transport() // the description of today knows no such field
+			w.account.SetPolicy(cloudsim.Policy{
+				MaxAccessKeyExpirationSeconds: 86_400, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: !rules.NoSecureMode,
+			})
+			before := w.account.Policy()
+			fields := map[string]string{"Fourth": "true", "Fifth": `{"a": [1, 2.50, "<&>"]}`, "Sixth": "12345678901234567890"}
+			for field, value := range fields {
+				w.account.SetPolicyField(field, value)
+			}
+			client := w.bounded(t)
+			mustDo(t, lifetime(t, client, time.Hour))
+			before.MaxAccessKeyExpirationSeconds = 3600
+			if w.account.Policy() != before {
+				t.Errorf("got %+v, want %+v", w.account.Policy(), before)
+			}
+			for field, value := range fields {
+				if got := w.account.PolicyField(field); !reflect.DeepEqual(decoded(t, got), decoded(t, value)) {
+					t.Errorf("%s is now %s, want %s", field, got, value)
+				}
+			}
+		})
+	}
+}
+
+// decoded is what a JSON text says, its numbers digit by digit.
+func decoded(t *testing.T, text string) (value any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	mustDo(t, decoder.Decode(&value))
+	return value
+}
+
+func TestAPolicyThatWasNotReadIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	read, err := w.client.AccessPolicy(t.Context())
+	mustDo(t, err)
+	w.cloud.ResetCalls()
+	trusted, secure := read, read
+	trusted.RequireTrustedEnv, secure.SecureMode = true, true
+	trusted.MaxKeyLifetime = time.Hour
+	for name, policy := range map[string]provider.AccessPolicy{
+		"made up": {MaxKeyLifetime: time.Hour}, "with trusted sessions switched on": trusted, "with secure mode switched on": secure,
+		"of null": {Rest: "null"}, "of rubbish": {Rest: "{"},
+	} {
+		if err := w.client.SetAccessPolicy(t.Context(), policy); err == nil {
+			t.Errorf("one %s was written", name)
+		}
+	}
+	w.mustHaveSeen(t)
+}
+
+func TestAnAnswerWithAnotherPolicyThanWasWrittenIsNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Order(cloudsim.Fault{Op: opUpdatePolicy, Kind: cloudsim.RubbishAnswer, Body: `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":0,"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":true}}`})
+	err := lifetime(t, w.client, 0)
+	mustBeKind(t, err, provider.KindAmbiguous)
+	if !strings.Contains(err.Error(), "in RequireTrustedEnvSecureMode") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUpdateThatIsWrongInItselfIsNoKeyInTheWay(t *testing.T) {
+	for _, kind := range []string{"MissingParameter", "InvalidParameter", "InvalidParameterType"} {
+		w := newWorld(t)
+		w.cloud.Order(cloudsim.Fault{Op: opUpdatePolicy, Kind: cloudsim.Refuse, Status: 400, Body: `{"Errors":[{"Code":"4003","Type":"` + kind + `"}]}`})
+		mustBeKind(t, lifetime(t, w.client, 0), provider.KindInvalid)
+	}
 }
 
 func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
@@ -103,10 +194,9 @@ func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute)})
-			w.account.DeleteKey(w.config.AccessKey)
+			client := w.bounded(t)
 			ref := w.key(test.spec)
-			err := w.as(t, own).SetAccessPolicy(t.Context(), provider.AccessPolicy{MaxKeyLifetime: time.Hour})
+			err := lifetime(t, client, time.Hour)
 			mustBeKind(t, err, provider.KindPolicyViolated)
 			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
 				t.Errorf("got %v, want it to name the key", err)
@@ -146,13 +236,16 @@ func TestAPolicyUpdateThatFails(t *testing.T) {
 		"without permission":    {cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "7"}, provider.KindDenied},
 		"with its answer lost":  {cloudsim.Fault{Kind: cloudsim.DropAnswer}, provider.KindAmbiguous},
 		"with an empty success": {cloudsim.Fault{Kind: cloudsim.EmptyAnswer}, provider.KindAmbiguous},
+		"with errors in a 200": {
+			cloudsim.Fault{Kind: cloudsim.RubbishAnswer, Status: 200, Body: `{"Errors":[{"Code":"4110","Type":"InvalidParameterValue"}]}`}, provider.KindPolicyViolated,
+		},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			test.fault.Op = "UpdateApiAccessPolicy"
 			w.cloud.Order(test.fault)
-			mustBeKind(t, w.client.SetAccessPolicy(t.Context(), provider.AccessPolicy{}), test.want)
+			mustBeKind(t, lifetime(t, w.client, 0), test.want)
 		})
 	}
 }

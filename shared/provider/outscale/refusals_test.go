@@ -90,8 +90,8 @@ func TestAnswersWithoutOurErrorFormat(t *testing.T) {
 		"a gateway's page":               {502, "<html>", provider.KindAmbiguous, provider.KindUnreachable},
 		"a gateway's timeout":            {504, "", provider.KindAmbiguous, provider.KindUnreachable},
 		"a gateway that is overloaded":   {503, "<html>", provider.KindAmbiguous, provider.KindUnreachable},
-		"a page of 401":                  {401, "<html>", provider.KindKeyRefused, provider.KindKeyRefused},
-		"a page of 403":                  {403, "<html>", provider.KindDenied, provider.KindDenied},
+		"a page of 401":                  {401, "<html>", provider.KindUnknown, provider.KindUnknown},
+		"a page of 403":                  {403, "<html>", provider.KindUnknown, provider.KindUnknown},
 		"a page of 404":                  {404, "404 page not found", provider.KindUnknown, provider.KindUnknown},
 		"a page of 429":                  {429, "slow down", provider.KindThrottled, provider.KindThrottled},
 		"a page of 400":                  {400, "<html>", provider.KindUnknown, provider.KindUnknown},
@@ -152,13 +152,6 @@ func TestTheCloudsWordsAreMadeFitForAMessage(t *testing.T) {
 	}
 }
 
-func TestARefusalOfManyErrorsIsTheFirst(t *testing.T) {
-	r := readRefusal(400, []byte(`{"Errors":[{"Code":"10005"},{"Code":"4120"}]}`))
-	if r.kind() != provider.KindQuota {
-		t.Errorf("got %q", r.kind())
-	}
-}
-
 func FuzzReadRefusal(f *testing.F) {
 	f.Add(400, []byte(`{"Errors":[{"Type":"InvalidParameterValue","Details":"","Code":"4120"}],"ResponseContext":{"RequestId":"1f2e"}}`))
 	f.Add(401, []byte(`{"Errors":[{"Type":"AccessDenied","Details":"locked for 60 seconds","Code":"13"}]}`))
@@ -177,11 +170,104 @@ func FuzzReadRefusal(f *testing.F) {
 		if r.kind() == "" {
 			t.Error("a refusal without a kind")
 		}
-		if gone := r.kind() == provider.KindNotFound; gone && r.number != 4000 && r.number/1000 != 5 {
+		if gone := r.kind() == provider.KindNotFound; gone && r.number() != 4000 && r.number()/1000 != 5 {
 			t.Errorf("%q is taken for an object that is gone", body)
 		}
-		if shown := client.clean(r.details); len(shown) > maxDetails+len("…") || strings.Contains(shown, "SECRETSECRET") {
+		if shown := client.clean(r.explained()); len(shown) > maxDetails+len("…") || strings.Contains(shown, "SECRETSECRET") {
 			t.Errorf("got %q", shown)
 		}
 	})
+}
+
+func TestAllErrorsOfAnAnswerAreJudged(t *testing.T) {
+	cases := map[string]struct {
+		status int
+		body   string
+		want   provider.Kind
+		says   string
+	}{
+		"the second is a missing right": {
+			400, `{"Errors":[{"Code":"4001","Details":"one"},{"Code":"7","Details":"two"}]}`, provider.KindDenied, "one two",
+		},
+		"not all say that it does not exist": {400, `{"Errors":[{"Code":"4000"},{"Code":"4110"}]}`, provider.KindInvalid, "4110"},
+		"one of them says nothing":           {400, `{"Errors":[{"Code":"4000"},{}]}`, provider.KindUnknown, ""},
+		"one of them cannot be read":         {400, `{"Errors":[{"Code":"4000"},"4000"]}`, provider.KindUnknown, ""},
+		"all say that it does not exist":     {400, `{"Errors":[{"Code":"4000"},{"Code":"5075"}]}`, provider.KindNotFound, "4000"},
+		"the code is a number":               {400, `{"Errors":[{"Code":10005,"Type":"TooManyResources"}]}`, provider.KindQuota, "10005"},
+		"the code is null":                   {400, `{"Errors":[{"Code":null}]}`, provider.KindUnknown, ""},
+		"throttled, and refused as well":     {401, `{"Errors":[{"Code":"24"},{"Code":"1"}]}`, provider.KindKeyRefused, ""},
+		"they stand in no list":              {400, `{"Errors":{"Code":"4000"}}`, provider.KindNotFound, "4000"},
+		"the request id is a number":         {400, `{"Errors":[{"Code":"10005"}],"ResponseContext":{"RequestId":12}}`, provider.KindQuota, "[request id 12]"},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, Config{
+				AccessKey: "AAAAAAAAAAAAAAAAAAAA", SecretKey: "s", Region: "eu-west-2", Timeout: time.Second, PerSecond: 1e6, Base: answers{test.status, test.body},
+			})
+			err := c.deleteKey(t.Context(), provider.KeyRef{ID: "BBBBBBBBBBBBBBBBBBBB"})
+			mustBeKind(t, err, test.want)
+			if err != nil && !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestASuccessWithErrorsInItIsNone(t *testing.T) {
+	const refused = `"ResponseContext":{"RequestId":"r"},"Errors":[{"Code":"4110","Type":"InvalidParameterValue","Details":"no"}]`
+	cases := map[string]struct {
+		op   string
+		body string
+		try  func(c *Client) error
+		want provider.Kind
+	}{
+		"a delete": {"DeleteAccessKey", `{` + refused + `}`, func(c *Client) error {
+			return c.DeleteKey(t.Context(), provider.KeyRef{AccountID: testAccount, ID: "BBBBBBBBBBBBBBBBBBBB"})
+		}, provider.KindInvalid},
+		"a create, which may have made something": {
+			"CreateAccessKey", `{"AccessKey":{"AccessKeyId":"A","SecretKey":"S","State":"ACTIVE"},` + refused + `}`, func(c *Client) error {
+				_, err := c.CreateKey(t.Context(), provider.KeySpec{User: testUser, Expires: later(time.Hour)})
+				return err
+			}, provider.KindAmbiguous,
+		},
+		"a list, which is not whole": {"ReadAccessKeys", `{"AccessKeys":[],` + refused + `}`, func(c *Client) error {
+			_, err := c.ListKeys(t.Context(), testUser)
+			return err
+		}, provider.KindInvalid},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cloud.Order(cloudsim.Fault{Op: test.op, Kind: cloudsim.RubbishAnswer, Status: 200, Body: test.body})
+			err := test.try(w.client)
+			mustBeKind(t, err, test.want)
+			if err != nil && !strings.Contains(err.Error(), "code 4110") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestAnEmptyListOfErrorsIsASuccess(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Status: 200, Body: `{"AccessKeys":[],"Errors":[]}`})
+	keys, err := w.client.ListKeys(t.Context(), testUser)
+	mustDo(t, err)
+	if len(keys) != 0 {
+		t.Errorf("got %+v", keys)
+	}
+}
+
+func TestAPageInBetweenIsNeverReadAsAMissingPermission(t *testing.T) {
+	for _, status := range []int{401, 403, 407} {
+		c := newClient(t, Config{
+			AccessKey: "AAAAAAAAAAAAAAAAAAAA", SecretKey: "s", Region: "eu-west-2", Timeout: time.Second, PerSecond: 1e6,
+			Base: answers{status, "<html><body>Access denied: ask for the permission</body></html>"},
+		})
+		_, err := c.ListKeys(t.Context(), testUser)
+		mustBeKind(t, err, provider.KindUnknown)
+		if err == nil || !strings.Contains(err.Error(), "such as a proxy or a gateway") {
+			t.Errorf("got %v", err)
+		}
+	}
 }

@@ -82,7 +82,7 @@ func TestEveryAnswerOfTheSimulationFitsTheDescription(t *testing.T) {
 		{"DeleteUser", `{"UserName":"new"}`, 200},
 		{"DeleteUser", `{"UserName":"deploy"}`, 409},
 		{"ReadApiAccessPolicy", `{}`, 200},
-		{"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":0,"RequireTrustedEnv":false}`, 200},
+		{"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":0,"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":false}`, 200},
 		{"ReadAccounts", `{}`, 200},
 		{"ReadAccounts", `{"DryRun":true}`, 200},
 		{"ReadRegions", `{}`, 200},
@@ -97,8 +97,8 @@ func TestEveryAnswerOfTheSimulationFitsTheDescription(t *testing.T) {
 func TestTheJudgeCatchesWrongRequests(t *testing.T) {
 	cases := map[string]struct{ op, body, want string }{
 		"an unknown parameter":    {"CreateAccessKey", `{"ExpiryDate":"2099-01-01"}`, "CreateAccessKey: the request"},
-		"a wrong type":            {"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":"900","RequireTrustedEnv":false}`, "/MaxAccessKeyExpirationSeconds"},
-		"a missing parameter":     {"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":900}`, "RequireTrustedEnv"},
+		"a wrong type":            {"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":"900","RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":false}`, "/MaxAccessKeyExpirationSeconds"},
+		"a missing parameter":     {"UpdateApiAccessPolicy", `{"MaxAccessKeyExpirationSeconds":900,"RequireTrustedEnv":false}`, "RequireTrustedEnvSecureMode"},
 		"a body that is null":     {"ReadAccessKeys", `null`, "ReadAccessKeys: the request"},
 		"a call that is not ours": {"GetCallerIdentity", `{}`, "no such call"},
 	}
