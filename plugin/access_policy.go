@@ -167,6 +167,78 @@ func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleE
 	return limits
 }
 
+// longestKeysFor is how long the longest lives of keys are taken for what they were: each look
+// reads every role, and a fleet's functions ask for one account after the other.
+const longestKeysFor = 10 * time.Second
+
+// longestKeys are, by account, the longest lives of keys that roles, static roles and rotations
+// need where no access policy bounds them.
+type longestKeys struct {
+	mu      sync.Mutex // never held across a storage call
+	lives   map[string]time.Duration
+	readAt  time.Time
+	forever time.Duration // of the mount that they were worked out for
+}
+
+// longestKeyOf is that of one account; 0 where nothing of it needs a key.
+func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *account) (time.Duration, error) {
+	mount := b.System().MaxLeaseTTL()
+	b.longest.mu.Lock()
+	lives, fresh := b.longest.lives, time.Since(b.longest.readAt).Abs() < longestKeysFor && b.longest.forever == mount
+	b.longest.mu.Unlock()
+	if !fresh {
+		now := time.Now()
+		var err error
+		if lives, err = b.readLongestKeys(ctx, s, mount, now); err != nil {
+			return 0, err
+		}
+		b.longest.mu.Lock()
+		b.longest.lives, b.longest.readAt, b.longest.forever = lives, now, mount
+		b.longest.mu.Unlock()
+	}
+	return max(lives[a.name], lifetime.EngineKeyNeeds(a.config.RotationPeriod)), nil
+}
+
+func (b *backend) readLongestKeys(ctx context.Context, s logical.Storage, mount time.Duration, now time.Time) (map[string]time.Duration, error) {
+	lives := map[string]time.Duration{}
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	for _, name := range names {
+		role, err := b.roles.load(ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role == nil || role.CredentialType == credentialSession { // a session is no access key
+			continue
+		}
+		config, err := b.accountConfig(ctx, s, role.Account)
+		if err != nil {
+			return nil, err
+		}
+		if config == nil {
+			continue
+		}
+		limits := lifetime.Bounds{Role: role.MaxTTL, Account: config.MaxTTL, Mount: mount, Grace: config.ExpiryGrace}
+		lives[role.Account] = max(lives[role.Account], limits.LongestKey())
+	}
+	static, err := staticRolesByAccount(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for account, roles := range static {
+		for name, role := range roles {
+			longest, err := role.times().LongestKey(now)
+			if err != nil {
+				return nil, fmt.Errorf("static role %q: %w", name, err)
+			}
+			lives[account] = max(lives[account], longest)
+		}
+	}
+	return lives, nil
+}
+
 // refreshPolicyIfOld reads the policy where its view has grown old.
 func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
 	if time.Now().Before(a.next.policy) {

@@ -63,7 +63,8 @@ type backend struct {
 	roles    *cache[roleEntry]
 	policies *cache[policyView]
 
-	mount mountLimit
+	mount   mountLimit
+	longest longestKeys
 
 	active *activeKeys
 	full   *fullUsers

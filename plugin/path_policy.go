@@ -53,6 +53,11 @@ func policyAnswer() map[string]*framework.FieldSchema {
 			Type: framework.TypeInt64, Required: true,
 			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
 		},
+		"longest_key_lifetime": {
+			Type: framework.TypeInt64, Required: true,
+			Description: "Longest life of a key that the account's roles, static roles and rotation_period need, in seconds: " +
+				"an access policy that allows less cuts leases, or refuses rotations. 0: nothing needs a key.",
+		},
 		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides effective_max_ttl: policy, account or mount; and whether the policy is unknown, or there is none."},
 	}
 }
@@ -66,7 +71,7 @@ func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data
 	if err != nil {
 		return nil, err
 	}
-	return b.policyResponse(a, view), nil
+	return b.policyResponse(ctx, req.Storage, a, view)
 }
 
 func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -80,7 +85,10 @@ func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, dat
 	if err != nil {
 		return nil, err
 	}
-	resp := b.policyResponse(a, view)
+	resp, err := b.policyResponse(ctx, req.Storage, a, view)
+	if err != nil {
+		return nil, err
+	}
 	if view.Problem != "" {
 		resp.AddWarning("the access policy is unknown: " + view.Problem)
 	}
@@ -90,7 +98,11 @@ func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, dat
 	return resp, nil
 }
 
-func (b *backend) policyResponse(a *account, view *policyView) *logical.Response {
+func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *account, view *policyView) (*logical.Response, error) {
+	key, err := b.longestKeyOf(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
 	longest, by := b.bounds(a, view, 0).MaxLease()
 	resp := &logical.Response{Data: map[string]any{
 		"supported":                         !view.None,
@@ -100,10 +112,11 @@ func (b *backend) policyResponse(a *account, view *policyView) *logical.Response
 		"read_at":                           showTime(view.ReadAt),
 		"problem":                           view.Problem,
 		"effective_max_ttl":                 max(0, seconds(longest)),
+		"longest_key_lifetime":              seconds(key),
 		"limited_by":                        view.limitedBy(by),
 	}}
 	if view.None {
 		resp.AddWarning(a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
 	}
-	return resp
+	return resp, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -45,6 +46,32 @@ func TestPolicy(t *testing.T) {
 			if warnings := v.write("roles/app", "user_names=app", "max_ttl=10m"); len(warnings) != 0 {
 				t.Errorf("%q", warnings)
 			}
+		},
+		"it tells the longest life of a key that anything of the account needs, session roles and other accounts apart": func(t *testing.T, v *testVault) {
+			needs := func(want time.Duration) {
+				t.Helper()
+				if got := v.read("policy/default")["longest_key_lifetime"]; got != int64(want/time.Second) {
+					t.Errorf("got %v s, want %s", got, want)
+				}
+				v.advance(longestKeysFor)
+			}
+			v.account.AddUser("db")
+			v.account.AddUser("nightly")
+			v.rootKeyWithDate(1000 * time.Hour)
+			v.configure("ttl=10m", "max_ttl=30m")
+			needs(30*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin)
+			v.write("roles/longer", "user_names=app", "max_ttl=2h")
+			needs(2*time.Hour + lifetime.DefaultExpiryGrace + lifetime.ClockMargin)
+			v.write("static-roles/db", "user_name=db", "rotation_period=6h", "rotation_grace_period=1h")
+			needs(7*time.Hour + lifetime.ClockMargin)
+			v.write("static-roles/nightly", "user_name=nightly", "rotation_schedule=0 3 * * *", "rotation_window=2h", "rotation_grace_period=1h")
+			needs(27*time.Hour + lifetime.ClockMargin)
+			v.write("config/default", "rotation_period=20h")
+			needs(40 * time.Hour)
+			v.write("config/default", "max_ttl=1h", "rotation_period=0")
+			v.write("config/other", append(v.accountFields(), "max_ttl=100h")...)
+			v.write("roles/other", "account=other", "user_names=app")
+			needs(27*time.Hour + lifetime.ClockMargin)
 		},
 		"it is noticed within minutes anyway": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)

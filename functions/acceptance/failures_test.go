@@ -62,8 +62,7 @@ func TestWhatThePolicyLacks(t *testing.T) {
 		"keys":              {revokeFunction, "FailedError"},
 		"keys/*":            {revokeFunction, "FailedError"},
 		"creds/functions-*": {revokeFunction, "FailedError"},
-		"roles":             {syncFunction, "VaultDeniedError"},
-		"static-roles":      {syncFunction, "VaultDeniedError"},
+		"policy/*":          {syncFunction, "VaultDeniedError"},
 	} {
 		t.Run(strings.TrimRight(path, "/*")+" "+test.errorType, func(t *testing.T) {
 			t.Parallel()

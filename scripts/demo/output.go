@@ -61,11 +61,11 @@ func (p *printer) field(name, format string, args ...any) {
 }
 
 // took tells how long it took to get everything ready, as make says, and how long to show it.
-func (p *printer) took(ready string, shown time.Duration) {
+func (p *printer) took(ready string, printed time.Duration) {
 	if ready != "" {
 		ready += ", "
 	}
-	p.line(fmt.Sprintf("Time: %sshown in %.0f s.", ready, shown.Seconds()))
+	p.line(fmt.Sprintf("Time: %sshown in %.0f s.", ready, printed.Seconds()))
 }
 
 // call is one call that the cloud has answered; never its body.

@@ -66,6 +66,14 @@ func (b Bounds) MaxLease() (time.Duration, Limit) {
 	return longest, by
 }
 
+// LongestKey is how long a key lives at most of whose lease everything but the access policy
+// decides: what a policy must allow so that it cuts no lease.
+func (b Bounds) LongestKey() time.Duration {
+	b.Policy = 0
+	longest, _ := b.MaxLease()
+	return longest + b.Grace + ClockMargin
+}
+
 // CheckUsable refuses bounds that leave no useful lease, with the arithmetic.
 func (b Bounds) CheckUsable() error {
 	longest, by := b.MaxLease()

@@ -155,6 +155,12 @@ func (s Static) Needs(now time.Time) (time.Duration, error) {
 	return gap + s.Window + max(s.Grace, RotationLead), nil
 }
 
+// LongestKey is the life that an access policy must allow a key of the role.
+func (s Static) LongestKey(now time.Time) (time.Duration, error) {
+	needs, err := s.Needs(now)
+	return needs + ClockMargin, err
+}
+
 // CheckPolicy refuses a rotation that the access policy does not leave time for; 0 is no bound.
 func (s Static) CheckPolicy(now time.Time, policy time.Duration) error {
 	needs, err := s.Needs(now)

@@ -98,15 +98,16 @@ func (a *Access) Close(ctx context.Context) {
 func (a *Access) Vault() *vault.Session { return a.session }
 
 // FindLongestKeys asks Vault what the longest life of a key is on each account.
-func (a *Access) FindLongestKeys(ctx context.Context) error {
-	if a.session == nil {
-		return nil
-	}
-	longest, err := a.session.LongestKeys(ctx, a.Accounts)
+func (a *Access) FindLongestKeys(ctx context.Context) (err error) {
 	for i := range a.Accounts {
-		a.Accounts[i].LongestKey = longest[a.Accounts[i].Name]
+		if a.session == nil {
+			return nil
+		}
+		if a.Accounts[i].LongestKey, err = a.session.LongestKey(ctx, a.Accounts[i].Name); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Connect implements fleet.Connect: it opens an account with a key of its own, which ends with

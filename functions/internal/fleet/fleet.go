@@ -23,13 +23,10 @@ type Account struct {
 	EngineKeys []string // access keys that Vault itself signs with: current, previous, next
 	Instance   string   // of the secrets engine, as in its labels; empty: every labelled key is another engine's
 
-	// What the longest life of a key follows from.
 	ExpiryGrace time.Duration // that a key outlives its lease by
-	MaxTTL      time.Duration
-	Rotation    time.Duration // of the engine's own key
 
 	// LongestKey is the longest life of a key that Vault gives out on this account if no policy
-	// bounds it: lease, grace and margin, the gaps of static roles included. Zero: not known.
+	// bounds it: lease, grace and margin, the gaps of static roles included. Zero: none, or not known.
 	LongestKey time.Duration
 }
 

@@ -86,7 +86,7 @@ func wanted(s settings.PolicySync, account fleet.Account) (time.Duration, error)
 		return s.Wanted, nil
 	}
 	if account.LongestKey <= 0 {
-		return 0, fmt.Errorf("how long Vault's keys live on this account is not known: set WANTED_MAX")
+		return 0, fmt.Errorf("the engine gives out no keys of this account, so nothing tells what its policy must allow: set WANTED_MAX")
 	}
 	whole := account.LongestKey.Truncate(time.Second)
 	if whole < account.LongestKey {

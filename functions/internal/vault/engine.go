@@ -80,7 +80,7 @@ func (f fields) account(name string) (fleet.Account, error) {
 			PerSecond: f.number("max_requests_per_second"), Timeout: f.seconds("request_timeout"), MaxRetries: int(f.number("max_retries")),
 		},
 		AccountID: f.text("account_id"), EngineKeys: append([]string{f.text("access_key")}, f.texts("previous_access_keys")...),
-		ExpiryGrace: f.seconds("expiry_grace"), MaxTTL: f.seconds("max_ttl"), Rotation: f.seconds("rotation_period"),
+		ExpiryGrace: f.seconds("expiry_grace"),
 	}
 	if a.Provider == "" || a.EngineKeys[0] == "" {
 		return fleet.Account{}, errors.New("the answer lacks the provider or the engine's own access key: is this mount a cloudkeys engine?")

@@ -5,14 +5,10 @@ package vault
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/api"
-
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 // Refresh implements policysync.Vault.
@@ -50,53 +46,9 @@ func (s *Session) TuneMaxLease(ctx context.Context, longest time.Duration) error
 
 func (s *Session) tunePath() string { return "sys/mounts/" + s.config.Engine + "/tune" }
 
-// LongestKeys tells for each account the longest life of a key that the engine gives out
-// there if no access policy bounds it.
-func (s *Session) LongestKeys(ctx context.Context, accounts []fleet.Account) (map[string]time.Duration, error) {
-	mount, err := s.MaxLease(ctx)
-	if err != nil {
-		return nil, err
-	}
-	longest := map[string]time.Duration{}
-	byName := map[string]fleet.Account{}
-	for _, a := range accounts {
-		byName[a.Name] = a
-		longest[a.Name] = lifetime.EngineKeyNeeds(a.Rotation)
-	}
-	err = s.each(ctx, "roles", func(role fields) error {
-		a := byName[role.text("account")]
-		lease, _ := lifetime.Bounds{Role: role.seconds("max_ttl"), Account: a.MaxTTL, Mount: mount}.MaxLease()
-		longest[a.Name] = max(longest[a.Name], lease+a.ExpiryGrace+lifetime.ClockMargin)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return longest, s.each(ctx, "static-roles", func(role fields) error {
-		name := role.text("account")
-		needs, err := lifetime.Static{
-			Period: role.seconds("rotation_period"), Schedule: role.text("rotation_schedule"),
-			Window: role.seconds("rotation_window"), Grace: role.seconds("rotation_grace_period"),
-		}.Needs(time.Now())
-		longest[name] = max(longest[name], needs+lifetime.ClockMargin)
-		return err
-	})
-}
-
-// each reads every entry of a listed path.
-func (s *Session) each(ctx context.Context, path string, visit func(fields) error) error {
-	names, err := s.list(ctx, path, nil)
-	if err != nil {
-		return err
-	}
-	for _, name := range names.keys {
-		entry, err := s.read(ctx, path+"/"+name, nil)
-		if err != nil {
-			return err
-		}
-		if err := visit(entry); err != nil {
-			return fmt.Errorf("%s/%s: %w", path, name, err)
-		}
-	}
-	return nil
+// LongestKey tells the longest life of a key that the engine gives out on an account if no access
+// policy bounds it, as the engine works it out. 0: it gives out none.
+func (s *Session) LongestKey(ctx context.Context, account string) (time.Duration, error) {
+	policy, err := s.read(ctx, "policy/"+account, nil)
+	return policy.seconds("longest_key_lifetime"), err
 }

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -193,7 +192,7 @@ func TestAccounts(t *testing.T) {
 	s.says("keys/config", 200, `{"data":{"keys":["a","b"]}}`)
 	s.says("keys/info", 200, `{"data":{"instance_id":"INSTANCE"}}`)
 	s.says("keys/config/a", 200, `{"data":{"provider":"outscale","region":"eu-west-2","access_key":"NOW","previous_access_keys":["BEFORE"],
-		"account_id":"123456789012","expiry_grace":60,"max_ttl":3600,"max_requests_per_second":2.5,"request_timeout":15,"max_retries":3}}`)
+		"account_id":"123456789012","expiry_grace":60,"max_requests_per_second":2.5,"request_timeout":15,"max_retries":3}}`)
 	s.says("keys/config/b", 200, `{"data":{"provider":""}}`)
 	session := mustOpen(t)
 	accounts, err := session.Accounts(t.Context(), []string{"a"})
@@ -203,7 +202,7 @@ func TestAccounts(t *testing.T) {
 	want := []fleet.Account{{
 		Name:      "a",
 		Config:    provider.Config{Provider: "outscale", Region: "eu-west-2", PerSecond: 2.5, Timeout: 15 * time.Second, MaxRetries: 3},
-		AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE", ExpiryGrace: time.Minute, MaxTTL: time.Hour,
+		AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE", ExpiryGrace: time.Minute,
 	}}
 	if !reflect.DeepEqual(accounts, want) {
 		t.Errorf("got  %+v\nwant %+v", accounts, want)
@@ -283,28 +282,17 @@ func TestAKeyOfAnotherAccountIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheLongestKeysOfAnAccount(t *testing.T) {
+func TestTheLongestKeyOfAnAccountIsTheEnginesAnswer(t *testing.T) {
 	s := newServer(t)
-	s.says("sys/mounts/keys/tune", 200, `{"data":{"max_lease_ttl":86400}}`)
-	s.says("keys/roles", 200, `{"data":{"keys":["short","long"]}}`)
-	s.says("keys/roles/short", 200, `{"data":{"account":"a","max_ttl":600}}`)
-	s.says("keys/roles/long", 200, `{"data":{"account":"b","max_ttl":0}}`)
-	s.says("keys/static-roles", 200, `{"data":{"keys":["s"]}}`)
-	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_period":3600,"rotation_grace_period":900}}`)
-	accounts := []fleet.Account{
-		{Name: "a", ExpiryGrace: time.Minute},
-		{Name: "b", ExpiryGrace: time.Minute, MaxTTL: 2 * time.Hour, Rotation: 30 * time.Minute},
-		{Name: "c", Rotation: 48 * time.Hour},
+	for account, seconds := range map[string]int{"a": 665, "b": 0} {
+		s.says("keys/policy/"+account, 200, fmt.Sprintf(`{"data":{"longest_key_lifetime":%d}}`, seconds))
+		if longest, err := mustOpen(t).LongestKey(t.Context(), account); err != nil || longest != time.Duration(seconds)*time.Second {
+			t.Errorf("got %s and error %v, want %d seconds", longest, err, seconds)
+		}
 	}
-	longest, err := mustOpen(t).LongestKeys(t.Context(), accounts)
-	want := map[string]time.Duration{"a": 10*time.Minute + 65*time.Second, "b": 2*time.Hour + 65*time.Second, "c": 96 * time.Hour}
-	if err != nil || !reflect.DeepEqual(longest, want) {
-		t.Errorf("got %v and error %v, want %v", longest, err, want)
-	}
-	s.says("keys/static-roles/s", 200, `{"data":{"account":"c","rotation_schedule":"0 3 1 * *","rotation_window":3600}}`)
-	monthly := 31*24*time.Hour + time.Hour + lifetime.RotationLead + lifetime.ClockMargin
-	if longest, err = mustOpen(t).LongestKeys(t.Context(), accounts); err != nil || longest["c"] != monthly {
-		t.Errorf("with a schedule: got %v and error %v", longest, err)
+	s.says("keys/policy/a", 403, `{"errors":["permission denied"]}`)
+	if _, err := mustOpen(t).LongestKey(t.Context(), "a"); err == nil {
+		t.Error("a denial passes for no key at all")
 	}
 }
 
