@@ -116,7 +116,7 @@ func newBackend(build Build, open opener) *backend {
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},
-		Paths: framework.PathAppend(
+		Paths: checked(framework.PathAppend(
 			b.pathConfig(),
 			b.pathPolicy(),
 			b.pathRotateRoot(),
@@ -129,7 +129,7 @@ func newBackend(build Build, open opener) *backend {
 			b.pathTidy(),
 			b.pathInfo(),
 			b.pathMetrics(),
-		),
+		)),
 		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
 		PeriodicFunc:      b.periodic,
 		WALRollback:       b.watchedRollback,
@@ -138,6 +138,18 @@ func newBackend(build Build, open opener) *backend {
 		Clean:             b.clean,
 	}
 	return b
+}
+
+// HandleExistenceCheck implements logical.Backend. Input that does not fit its fields is left to
+// the operation, which refuses it: the server answers an error of this check with a 500.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
+	if path := b.Route(req.Path); path != nil {
+		given := framework.FieldData{Raw: req.Data, Schema: path.Fields}
+		if given.Validate() != nil {
+			return path.ExistenceCheck != nil, false, nil
+		}
+	}
+	return b.Backend.HandleExistenceCheck(ctx, req)
 }
 
 // invalidate forgets what another node has changed in storage.

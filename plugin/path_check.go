@@ -20,7 +20,7 @@ func (b *backend) pathCheck() []*framework.Path {
 		Pattern:      "check/" + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account-health"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account."},
+			"account": {Type: framework.TypeString, Description: "Name of the account."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{

@@ -349,7 +349,7 @@ func configFields() map[string]*framework.FieldSchema {
 		providers = append(providers, name)
 	}
 	return map[string]*framework.FieldSchema{
-		"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account, for example \"default\"."},
+		"account": {Type: framework.TypeString, Description: "Name of the account, for example \"default\"."},
 		"provider": {
 			Type: framework.TypeString, AllowedValues: providers,
 			Description: "Cloud of the account. It cannot be changed later.",

@@ -20,7 +20,7 @@ func (b *backend) pathCreds() []*framework.Path {
 		Pattern:      "creds/" + framework.GenericNameRegex("role"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
 		Fields: map[string]*framework.FieldSchema{
-			"role": {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
+			"role": {Type: framework.TypeString, Description: "Name of the role."},
 			"ttl":  {Type: framework.TypeDurationSecond, Description: "TTL of the lease, up to what the role can give."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{

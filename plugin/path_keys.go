@@ -66,7 +66,7 @@ func (b *backend) pathKeys() []*framework.Path {
 
 func keysFields() map[string]*framework.FieldSchema {
 	fields := pagingFields()
-	fields["account"] = &framework.FieldSchema{Type: framework.TypeLowerCaseString, Query: true, Description: "Return keys of this account only; empty: all."}
+	fields["account"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this account only; empty: all."}
 	fields["user"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this user only; empty: all."}
 	fields["own_identity"] = &framework.FieldSchema{Type: framework.TypeBool, Query: true, Description: "Return keys of the engine's own identity only, which has no user name here."}
 	return fields

@@ -83,7 +83,7 @@ func TestKeys(t *testing.T) {
 				return ids
 			}
 			leased, root := v.leases[0].AccessKey(), v.read("config/default")["access_key"]
-			if got := list("account=default"); len(got) != 2 || len(list("account=Default")) != 2 || len(list("account=other")) != 0 {
+			if got := list("account=default"); len(got) != 2 || len(list("account=default")) != 2 || len(list("account=other")) != 0 {
 				t.Errorf("of the account: %v", got)
 			}
 			if got := list("account=default", "own_identity=true"); len(got) != 1 || got[0] != root {

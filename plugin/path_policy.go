@@ -15,7 +15,7 @@ func (b *backend) pathPolicy() []*framework.Path {
 		Pattern:      policyPrefix + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "access-policy"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account."},
+			"account": {Type: framework.TypeString, Description: "Name of the account."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{

@@ -41,7 +41,7 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 		Pattern:      "rotate-root/" + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "root-key"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeLowerCaseString, Description: "Name of the account."},
+			"account": {Type: framework.TypeString, Description: "Name of the account."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{

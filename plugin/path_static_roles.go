@@ -62,8 +62,8 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 
 func staticRoleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"name":              {Type: framework.TypeLowerCaseString, Description: "Name of the static role."},
-		"account":           {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account of the user."},
+		"name":              {Type: framework.TypeString, Description: "Name of the static role."},
+		"account":           {Type: framework.TypeString, Default: defaultAccount, Description: "Account of the user."},
 		"user_name":         {Type: framework.TypeString, Description: "User whose key is rotated. One user belongs to one static role."},
 		"rotation_period":   {Type: framework.TypeDurationSecond, Description: "Time between two rotations."},
 		"rotation_schedule": {Type: framework.TypeString, Description: "Cron expression of five fields, in UTC, instead of a period."},
@@ -309,7 +309,7 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 
 func (b *backend) pathStaticCreds() []*framework.Path {
 	name := map[string]*framework.FieldSchema{
-		"name": {Type: framework.TypeLowerCaseString, Description: "Name of the static role."},
+		"name": {Type: framework.TypeString, Description: "Name of the static role."},
 	}
 	return []*framework.Path{
 		{

@@ -16,7 +16,7 @@ func (b *backend) pathTidy() []*framework.Path {
 			Pattern:      "tidy",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy"},
 			Fields: map[string]*framework.FieldSchema{
-				"account": {Type: framework.TypeLowerCaseString, Description: "Account to look at; empty: all."},
+				"account": {Type: framework.TypeString, Description: "Account to look at; empty: all."},
 				"dry_run": {Type: framework.TypeBool, Description: "Only tell what would be removed."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{

@@ -57,8 +57,8 @@ func newRoleEntry() *roleEntry {
 // roleFields are what roles/<name> accepts.
 func roleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"name":    {Type: framework.TypeLowerCaseString, Description: "Name of the role."},
-		"account": {Type: framework.TypeLowerCaseString, Default: defaultAccount, Description: "Account whose keys it leases."},
+		"name":    {Type: framework.TypeString, Description: "Name of the role."},
+		"account": {Type: framework.TypeString, Default: defaultAccount, Description: "Account whose keys it leases."},
 		"credential_type": {
 			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey, credentialIAMUser, credentialSession},
 			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease; " +

@@ -5,13 +5,103 @@ package cloudkeys
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"math"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
+
+// namePattern is what accounts, roles and static roles may be called. Vault's policies, quotas,
+// lease ids and audit log use a path as it was sent: were capitals folded here, creds/Prod would
+// give out the keys of a role whose policy denies creds/prod. Vault refuses ".." in storage.
+var namePattern = regexp.MustCompile(`^[a-z0-9_](?:[a-z0-9_.-]{0,126}[a-z0-9_])?$`)
+
+// checkName refuses what cannot be the name of an account, role or static role.
+func checkName(field, name string) error {
+	if namePattern.MatchString(name) && !strings.Contains(name, "..") {
+		return nil
+	}
+	return mendable("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d characters at most",
+		field, name, 128)
+}
+
+// checkSeconds refuses a duration that whole seconds cannot say: 500ms would be read as 0, which
+// is no limit, and more seconds than a time.Duration holds as a negative one.
+func checkSeconds(field string, raw any) error {
+	text := fmt.Sprint(raw)
+	d, err := parseutil.ParseDurationSecond(raw)
+	whole, isNumber := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil:
+		return mendable("%s %.60q is not a duration: give seconds, or a number with a unit, such as 90s, 15m or 8h", field, text)
+	case isNumber == nil && math.Abs(whole) > math.MaxInt64/float64(time.Second):
+		return mendable("%s is %.60s seconds, which is more than 292 years: give less", field, text)
+	case d%time.Second != 0:
+		return mendable("%s is %.60s: give whole seconds", field, text)
+	default:
+		return nil
+	}
+}
+
+// checked has every operation look at names and durations as they were sent before it does
+// anything: the framework would round, fold or fail with an internal error.
+func checked(paths []*framework.Path) []*framework.Path {
+	for _, path := range paths {
+		for _, handler := range path.Operations {
+			operation, ok := handler.(*framework.PathOperation)
+			if !ok {
+				continue
+			}
+			next := operation.Callback
+			operation.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+				if err := checkInput(data); err != nil {
+					return respond(err)
+				}
+				return next(ctx, req, data)
+			}
+		}
+		if next := path.ExistenceCheck; next != nil {
+			path.ExistenceCheck = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+				if checkInput(data) != nil {
+					return false, nil // the operation refuses it
+				}
+				return next(ctx, req, data)
+			}
+		}
+	}
+	return paths
+}
+
+func checkInput(data *framework.FieldData) error {
+	for _, field := range slices.Sorted(maps.Keys(data.Raw)) {
+		schema, known := data.Schema[field]
+		if !known || data.Raw[field] == nil {
+			continue
+		}
+		switch {
+		case schema.Type == framework.TypeDurationSecond || schema.Type == framework.TypeSignedDurationSecond:
+			if err := checkSeconds(field, data.Raw[field]); err != nil {
+				return err
+			}
+		case field == "name" || field == "role" || field == "account":
+			if name, ok := data.Get(field).(string); ok && name != "" {
+				if err := checkName(field, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
 
 // answers is the Responses schema of an operation that answers 200 with fields.
 func answers(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
