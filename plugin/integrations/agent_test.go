@@ -16,6 +16,13 @@ import (
 // soon is a role whose leases are renewed within seconds, and end within a minute. No role may have a shorter max_ttl.
 var soon = map[string]any{"ttl": "6s", "max_ttl": "30s"}
 
+// What agent.hcl writes, below the directory where it is started.
+const (
+	oscProfiles = "cloudkeys/.osc/config.json"
+	envFile     = "cloudkeys/outscale.env"
+	awsProfiles = "cloudkeys/aws-credentials"
+)
+
 // agent is a Vault Agent that runs.
 type agent struct {
 	desk *desk
@@ -58,7 +65,7 @@ func (a *agent) logged() string {
 	return string(text)
 }
 
-// profiles is ~/.osc/config.json.
+// profiles is cloudkeys/.osc/config.json.
 type profiles struct {
 	Default struct {
 		AccessKey string `json:"access_key"`
@@ -70,11 +77,11 @@ type profiles struct {
 // profile waits until the agent has written a profile whose key is another one, and returns it.
 func (d *desk) profile(other string) profiles {
 	d.t.Helper()
-	d.until(time.Minute, "there is a new profile in .osc/config.json", func() bool {
-		text := d.file(".osc/config.json")
+	d.until(time.Minute, "there is a new profile in "+oscProfiles, func() bool {
+		text := d.file(oscProfiles)
 		return text != "" && mustDecode[profiles](d.t, text).Default.AccessKey != other
 	})
-	return mustDecode[profiles](d.t, d.file(".osc/config.json"))
+	return mustDecode[profiles](d.t, d.file(oscProfiles))
 }
 
 // deployKeys are the keys of the user whose keys are leased.
@@ -93,26 +100,37 @@ func TestVaultAgentWritesFilesAndRenewsTheLease(t *testing.T) {
 	d := newDesk(t, soon)
 	d.example("agent")
 	d.page("docs/agent.md")
+	own := map[string]string{".osc/config.json": `{"default": {"access_key": "mine"}}`, ".aws/credentials": "[default]\naws_access_key_id = mine\n"}
+	for name, text := range own {
+		d.writeFile(name, text)
+	}
 	agent := d.startAgent("agent.hcl")
 
 	first := d.profile("").Default
-	d.until(10*time.Second, "all files are there", func() bool { return d.file("outscale.env") != "" && d.file(".aws/credentials") != "" })
+	d.until(10*time.Second, "all files are there", func() bool { return d.file(envFile) != "" && d.file(awsProfiles) != "" })
 	keys := d.deployKeys()
 	if len(keys) != 1 || keys[0].ID != first.AccessKey || first.SecretKey == "" || first.Region != "eu-west-2" {
 		t.Fatalf("keys %+v, in the profile %s of %s: one lease is enough for all files", keys, first.AccessKey, first.Region)
 	}
 	t.Run("environment and AWS profile hold the same key", func(t *testing.T) {
 		want := "OSC_ACCESS_KEY=" + first.AccessKey + "\nOSC_SECRET_KEY=" + first.SecretKey + "\nOSC_REGION=eu-west-2\n"
-		if d.file("outscale.env") != want {
+		if d.file(envFile) != want {
 			t.Errorf("outscale.env differs from the profile")
 		}
 		want = "[outscale]\naws_access_key_id = " + first.AccessKey + "\naws_secret_access_key = " + first.SecretKey + "\nregion = eu-west-2\n"
-		if d.file(".aws/credentials") != want {
-			t.Errorf(".aws/credentials differs from the profile")
+		if d.file(awsProfiles) != want {
+			t.Errorf("the AWS profile differs from the profile")
+		}
+	})
+	t.Run("the reader's own profiles stay as they are", func(t *testing.T) {
+		for name, text := range own {
+			if got := d.file(name); got != text {
+				t.Errorf("%s is now %q", name, got)
+			}
 		}
 	})
 	t.Run("nobody else may read the files", func(t *testing.T) {
-		for _, name := range []string{".osc/config.json", "outscale.env", ".aws/credentials"} {
+		for _, name := range []string{oscProfiles, envFile, awsProfiles} {
 			if info, err := os.Stat(filepath.Join(d.home, name)); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("%s: %v, %v", name, info.Mode(), err)
 			}

@@ -169,6 +169,15 @@ func (d *desk) page(name string) {
 		"VAULT_TOKEN="+d.server.Token(), "BAO_TOKEN="+d.server.Token())
 }
 
+// writeFile writes a file in the home directory, as its owner would.
+func (d *desk) writeFile(name, text string) {
+	d.t.Helper()
+	path := filepath.Join(d.home, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 // file is a file in the home directory; empty: there is none.
 func (d *desk) file(name string) string {
 	d.t.Helper()

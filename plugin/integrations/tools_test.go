@@ -22,14 +22,20 @@ func tool(t *testing.T, name string) string {
 	return filepath.Join(needed(t, "CLOUDKEYS_CLIENTS"), name)
 }
 
+// pointed are the settings with which docs/agent.md points a tool to the files that the agent writes.
+func (d *desk) pointed(arguments ...string) []string {
+	at := func(name string) string { return filepath.Join(d.home, name) }
+	return append([]string{"env", "HOME=" + at("cloudkeys"), "AWS_SHARED_CREDENTIALS_FILE=" + at(awsProfiles)}, arguments...)
+}
+
 // oscCLI is OUTSCALE's command line, as the vendor's pages show it, with the endpoint of the simulated cloud.
 func (d *desk) oscCLI(call string, arguments ...string) []string {
-	return append([]string{tool(d.t, "osc-cli"), "api", call, "--profile", "default", "--endpoint", d.url}, arguments...)
+	return append(d.pointed(tool(d.t, "osc-cli"), "api", call, "--profile", "default", "--endpoint", d.url), arguments...)
 }
 
 // awsCLI is AWS's command line on OUTSCALE's EIM endpoint.
 func (d *desk) awsCLI(call string, arguments ...string) []string {
-	return append([]string{tool(d.t, "aws"), "iam", call, "--profile", "outscale", "--endpoint-url", d.url}, arguments...)
+	return append(d.pointed(tool(d.t, "aws"), "iam", call, "--profile", "outscale", "--endpoint-url", d.url), arguments...)
 }
 
 // readWithPython lists the caller's keys with OUTSCALE's SDK for Python.
@@ -85,10 +91,10 @@ func (d *desk) clients() map[string]func() ([]string, error) {
 	return map[string]func() ([]string, error){
 		"osc-cli with the profile": func() ([]string, error) { return api(d.run(d.oscCLI("ReadAccessKeys"))) },
 		"osc-sdk-python with the profile": func() ([]string, error) {
-			return api(d.run(python, d.proxied()...))
+			return api(d.run(python, append(d.proxied(), "OSC_CONFIG_FILE="+filepath.Join(d.home, oscProfiles))...))
 		},
 		"osc-sdk-python with the environment file": func() ([]string, error) {
-			env := append(d.proxied(), d.environment("outscale.env")...)
+			env := append(d.proxied(), d.environment(envFile)...)
 			return api(d.run(python, append(env, "HOME="+d.t.TempDir())...))
 		},
 		"osc-sdk-go with the profile": d.readWithGo,
@@ -100,7 +106,7 @@ func (d *desk) clients() map[string]func() ([]string, error) {
 
 // readWithGo lists the caller's keys with OUTSCALE's SDK for Go.
 func (d *desk) readWithGo() ([]string, error) {
-	path := filepath.Join(d.home, ".osc/config.json")
+	path := filepath.Join(d.home, oscProfiles)
 	file, err := osc.LoadConfigFile(&path)
 	if err != nil {
 		return nil, err
@@ -132,7 +138,7 @@ func TestOUTSCALEsToolsSignWithALeasedKey(t *testing.T) {
 	d.page("docs/agent.md")
 	d.startAgent("agent.hcl")
 	leased := d.profile("").Default.AccessKey
-	d.until(10*time.Second, "all files are there", func() bool { return d.file("outscale.env") != "" && d.file(".aws/credentials") != "" })
+	d.until(10*time.Second, "all files are there", func() bool { return d.file(envFile) != "" && d.file(awsProfiles) != "" })
 
 	for name, list := range d.clients() {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +163,7 @@ func TestKeysThatToolsMakeAreForeign(t *testing.T) {
 	d.page("docs/agent.md")
 	d.startAgent("agent.hcl")
 	leased := d.profile("").Default.AccessKey
-	d.until(10*time.Second, "the AWS profile is there", func() bool { return d.file(".aws/credentials") != "" })
+	d.until(10*time.Second, "the AWS profile is there", func() bool { return d.file(awsProfiles) != "" })
 
 	// As OUTSCALE's pages show it.
 	byOSC := mustDecode[accessKeys](t, d.mustRun(d.oscCLI("CreateAccessKey", "--ExpirationDate", "2063-04-05"))).AccessKey.AccessKeyId

@@ -1,9 +1,14 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Command release builds what is published: archives of the plugin for each platform, the functions for Lambda, with the
-// licences of what is linked, a bill of materials, and the sums of all. Two runs on one commit with one version of Go give the
-// same bytes, whatever the directory.
+// Command release builds what is published: archives of the plugin for each platform, the functions for Lambda, images for
+// containers, with the licences of what is linked, a bill of materials, and the sums of all. Two runs on one commit with one version of
+// Go give the same bytes, whatever the directory.
+//
+// Why not goreleaser and cyclonedx-gomod, which were tried: the archives of goreleaser 2.14 were the same twice as well, but licences,
+// sums of binaries and images would be ours as before, its newer versions need another Go than we do, and `make release`, which
+// everybody runs who builds from source, would begin by compiling its 345 modules. cyclonedx-gomod 1.10 writes the hash of its own binary
+// into each bill, so that two people get two bills of one plugin, and it names no licence for the standard library.
 package main
 
 import (

@@ -1,5 +1,5 @@
 # Vault Agent leases an OUTSCALE key, renews its lease, leases the next one when it ends, and writes the files that OUTSCALE's tools read.
-# Start it in the home directory of the user who runs those tools: paths are relative to where it was started.
+# Paths are relative to where it is started. All that it writes is in the folder cloudkeys: your own profiles stay as they are.
 
 auto_auth {
   method "approle" {
@@ -17,20 +17,20 @@ template_config {
 
 # All templates that read the same path share one lease, and so one key.
 
-template { # osc-cli, osc-sdk-python, oapi-cli, osc-sdk-go
+template { # HOME=cloudkeys osc-cli, OSC_CONFIG_FILE=cloudkeys/.osc/config.json for osc-sdk-python
   source      = "osc-config.json.ctmpl"
-  destination = ".osc/config.json"
+  destination = "cloudkeys/.osc/config.json"
   perms       = "0600"
 }
 
-template { # EnvironmentFile= of systemd, --env-file of a container, or `set -a; . ./outscale.env`
+template { # EnvironmentFile= of systemd, --env-file of a container, or `set -a; . ./cloudkeys/outscale.env`
   source      = "outscale.env.ctmpl"
-  destination = "outscale.env"
+  destination = "cloudkeys/outscale.env"
   perms       = "0600"
 }
 
-template { # aws iam --profile outscale --endpoint-url https://eim.eu-west-2.outscale.com
+template { # AWS_SHARED_CREDENTIALS_FILE=cloudkeys/aws-credentials aws iam --profile outscale --endpoint-url https://eim.eu-west-2.outscale.com
   source      = "aws-credentials.ctmpl"
-  destination = ".aws/credentials"
+  destination = "cloudkeys/aws-credentials"
   perms       = "0600"
 }
