@@ -261,8 +261,8 @@ func TestBadInput(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "access_key=A"}, "access_key and secret_key are both needed")
 		},
 		"a malformed endpoint": func(_ *testing.T, v *testVault) {
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=api.example.com"), `endpoint "api.example.com"`, "https://")
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com"), "/api/v1")
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=/api/v1"), `endpoint "/api/v1"`, "https://")
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com/v1"), "/api/v1")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=http://api.example.com/api/v1"), "loopback")
 		},
 		"an endpoint where something else answers": func(_ *testing.T, v *testVault) {

@@ -373,7 +373,7 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"endpoint": {
 			Type: framework.TypeString,
-			Description: "Address of the API: OUTSCALE's including /api/v1, Huawei Cloud's that of IAM, as in https://iam.eu-de.otc.t-systems.com. " +
+			Description: "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's that of IAM, as in https://iam.eu-de.otc.t-systems.com. " +
 				"Default: the region's public endpoint.",
 		},
 		"domain_id": {

@@ -27,7 +27,7 @@ func outscaleCloud() Cloud {
 	return Cloud{
 		Name:              outscale.Name,
 		Title:             "OUTSCALE",
-		Region:            "eu-west-2",
+		Region:            outscale.DefaultRegion,
 		CredentialTypes:   []string{AccessKey, IAMUser},
 		SignsIn:           true,
 		LeasesOwnIdentity: true,

@@ -6,13 +6,11 @@ package huawei
 import (
 	"errors"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 var errDate = errors.New("the answer holds a date in no form that Huawei Cloud is known to use")
-
-// answerFormats are the forms in which dates come back. Fractions are read with both.
-// The second has no zone; what is known of the API says UTC throughout.
-var answerFormats = []string{time.RFC3339Nano, "2006-01-02T15:04:05"}
 
 // parseDate reads a date of an answer; an absent one is the zero time. A date that
 // cannot be read is an error, never "no date". It is not repeated: it comes out of an
@@ -21,10 +19,8 @@ func parseDate(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	for _, format := range answerFormats {
-		if t, err := time.Parse(format, s); err == nil && !t.IsZero() {
-			return t.UTC(), nil
-		}
+	if date, ok := provider.ParseDate(s); ok {
+		return date, nil
 	}
 	return time.Time{}, errDate
 }

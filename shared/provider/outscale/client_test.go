@@ -27,7 +27,7 @@ func TestNewRefusesWhatItCannotUse(t *testing.T) {
 	}{
 		"no access key": {Config{SecretKey: "SK", Region: "eu-west-2"}, "access_key"},
 		"no secret key": {Config{AccessKey: "AK", Region: "eu-west-2"}, "secret_key"},
-		"no region":     {Config{AccessKey: "AK", SecretKey: "SK"}, "region"},
+		"a bad region":  {Config{AccessKey: "AK", SecretKey: "SK", Region: "europe"}, "region"},
 		"a bad certificate": {
 			Config{AccessKey: "AK", SecretKey: "SK", Region: "eu-west-2", TLS: transport.TLS{CACert: "rubbish"}}, "ca_cert",
 		},

@@ -6,19 +6,13 @@ package outscale
 import (
 	"fmt"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // dateFormat is sent for every date: a date alone would mean the midnight at
 // which that day begins (osc-api), which has often passed already.
 const dateFormat = "2006-01-02T15:04:05.000Z"
-
-// answerFormats are the forms in which dates come back. The first is the usual
-// one, which time.RFC3339 does not read: it writes the zone as +0000.
-var answerFormats = []string{
-	"2006-01-02T15:04:05.999999999Z0700",
-	time.RFC3339Nano,
-	time.DateOnly,
-}
 
 func formatDate(t time.Time) *string {
 	s := t.UTC().Format(dateFormat)
@@ -32,10 +26,8 @@ func parseDate(s *string) (time.Time, error) {
 	if s == nil || *s == "" {
 		return time.Time{}, nil
 	}
-	for _, format := range answerFormats {
-		if t, err := time.Parse(format, *s); err == nil {
-			return t.UTC(), nil
-		}
+	if date, ok := provider.ParseDate(*s); ok {
+		return date, nil
 	}
 	return time.Time{}, fmt.Errorf("%.40q is not a date in any form that OUTSCALE is known to use", *s)
 }

@@ -23,6 +23,17 @@ func TestDatesOfAnswers(t *testing.T) {
 		"with a zone that is not UTC":                  {"2028-02-20T12:04:05.000+0200", second},
 		"with a zone as in RFC 3339":                   {"2028-02-20T12:04:05+02:00", second},
 		"a day alone":                                  {"2028-02-20", time.Date(2028, 2, 20, 0, 0, 0, 0, time.UTC)},
+		"a day alone, basic":                           {"20280220", time.Date(2028, 2, 20, 0, 0, 0, 0, time.UTC)},
+		"a month alone":                                {"2028-02", time.Date(2028, 2, 1, 0, 0, 0, 0, time.UTC)},
+		"a year alone":                                 {"2063", time.Date(2063, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"basic, as the API's description allows":       {"20280220T100405Z", second},
+		"basic with a zone":                            {"20280220T120405+0200", second},
+		"basic with a fraction":                        {"20280220T100405.000+0000", second},
+		"without a zone":                               {"2028-02-20T10:04:05.000", second},
+		"with a comma before the fraction":             {"2028-02-20T10:04:05,000+0000", second},
+		"with the hours of a zone alone":               {"2028-02-20T12:04:05+02", second},
+		"with a space":                                 {"2028-02-20 10:04:05", second},
+		"to the minute":                                {"2028-02-20T10:04Z", second.Add(-5 * time.Second)},
 		"empty":                                        {"", time.Time{}},
 	}
 	for name, test := range cases {
@@ -43,7 +54,7 @@ func TestDatesOfAnswers(t *testing.T) {
 func TestADateThatCannotBeReadIsAnErrorAndNotNever(t *testing.T) {
 	for _, text := range []string{
 		"never", "null", "0", " ", "2028-02-30T10:04:05.000+0000", "2028-02-20T25:04:05Z", "1897806245", "20-02-2028",
-		"2028-02-20T10:04:05.000+0000 ", strings.Repeat("9", 10_000),
+		"2028-02-20T10:04:05.000+0000 ", "0001-01-01T00:00:00.000+0000", "0001", "202802", "28-02-20", "20280220T10", strings.Repeat("9", 10_000),
 	} {
 		got, err := parseDate(&text)
 		if err == nil || !got.IsZero() {

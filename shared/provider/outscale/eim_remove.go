@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -151,19 +152,26 @@ func (c *Client) inlinePolicies(ctx context.Context, user provider.User) ([]stri
 func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]string, error) {
 	const op = "ReadLinkedPolicies"
 	var orns []string
-	for first := int32(0); ; first = int32(len(orns)) {
+	for first := int32(0); ; {
 		answer, resp, err := c.api.readLinkedPolicies(ctx, osc.ReadLinkedPoliciesRequest{
 			UserName: user.Name, FirstItem: &first,
 		})
 		if err := c.fault(op, resp, err); err != nil {
 			return nil, ignoreGone(err)
 		}
+		before := len(orns)
 		for _, policy := range answer.GetPolicies() {
-			orns = append(orns, policy.GetOrn())
+			if !slices.Contains(orns, policy.GetOrn()) {
+				orns = append(orns, policy.GetOrn())
+			}
 		}
-		if !answer.GetHasMoreItems() || len(answer.GetPolicies()) == 0 {
+		if !answer.GetHasMoreItems() {
 			return orns, nil
 		}
+		if len(orns) == before {
+			return nil, unreadable(op, resp.StatusCode, "a page holds nothing new and promises more")
+		}
+		first += int32(len(answer.GetPolicies()))
 	}
 }
 

@@ -4,6 +4,7 @@
 package outscale
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"net/http"
 	"time"
@@ -30,7 +31,7 @@ func sign(accessKey string, secret provider.Secret, region string) transport.Sig
 			PayloadHash: hash[:],
 			Credentials: credentials.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret.Reveal()},
 			Service:     service,
-			Region:      region,
+			Region:      cmp.Or(region, DefaultRegion),
 		})
 	}
 }

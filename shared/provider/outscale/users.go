@@ -6,6 +6,7 @@ package outscale
 import (
 	"context"
 	"iter"
+	"net/http"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -15,44 +16,78 @@ import (
 // usersPerPage is the API's own default.
 const usersPerPage = 100
 
+// maxShifts bounds how often a list goes back for users that were deleted meanwhile.
+const maxShifts = 10
+
 // ListUsers implements provider.Users, page by page.
 func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return c.users(ctx, nil)
 }
 
-// users yields what a filter leaves of the account's users.
+// users yields what a filter leaves of the account's users, each once.
+//
+// Pages are counted by items, so one that is deleted while the list is read moves another from a
+// page that is still to come to one that was read. Each page therefore begins with the last user of
+// the page before; where it does not, the list goes back. A page with nothing new that promises more
+// would never end.
 func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		for first := int32(0); ; {
+		seen := map[string]bool{}
+		wentBack := 0
+		for first, again := 0, false; ; {
 			page, more, err := c.userPage(ctx, first, filters)
 			if err != nil {
 				yield(provider.User{}, err)
 				return
 			}
+			known := 0
 			for _, u := range page {
+				if seen[u.GetUserId()] {
+					known++
+					continue
+				}
+				seen[u.GetUserId()] = true
 				if !yield(listedUser(u), nil) {
 					return
 				}
 			}
-			if !more || len(page) == 0 {
+			shifted := first > 0 && known == 0
+			switch {
+			case shifted && wentBack < maxShifts:
+				first, again = max(0, first-usersPerPage), true
+				wentBack++
+			case shifted:
+				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "the account's users change faster than they can be listed"))
 				return
+			case !more:
+				return
+			case known == len(page) && !again:
+				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "a page holds nothing new and promises more"))
+				return
+			default:
+				first, again = first+len(page)-1, false
 			}
-			first += int32(len(page)) // FirstItem counts items from 0, not pages
 		}
 	}
 }
 
-func (c *Client) userPage(ctx context.Context, first int32, filters *osc.FiltersUsers) (users []osc.User, more bool, err error) {
+// userPage reads a page; FirstItem counts items from 0.
+func (c *Client) userPage(ctx context.Context, first int, filters *osc.FiltersUsers) (users []osc.User, more bool, err error) {
 	const op = "ReadUsers"
-	size := int32(usersPerPage)
+	size, start := int32(usersPerPage), int32(first)
 	answer, resp, err := c.api.readUsers(ctx, osc.ReadUsersRequest{
-		Filters: filters, FirstItem: &first, ResultsPerPage: &size,
+		Filters: filters, FirstItem: &start, ResultsPerPage: &size,
 	})
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, false, err
 	}
 	if answer.Users == nil {
 		return nil, false, unreadable(op, resp.StatusCode, "the answer holds no list")
+	}
+	for _, u := range *answer.Users {
+		if u.GetUserId() == "" || u.GetUserName() == "" {
+			return nil, false, unreadable(op, resp.StatusCode, "the answer holds a user without an id or a name")
+		}
 	}
 	return *answer.Users, answer.GetHasMoreItems(), nil
 }

@@ -125,15 +125,58 @@ func TestUsersAreListedPageByPage(t *testing.T) {
 	})
 }
 
+// A page that repeats is no further page: an account of two users would have thousands.
+func TestAPageThatRepeatsEndsAListWithAnError(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.RubbishAnswer, Body: `{"Users":[{"UserId":"A","UserName":"a"},{"UserId":"B","UserName":"b"}],"HasMoreItems":true}`})
+	var names []string
+	var last error
+	for user, err := range w.client.ListUsers(t.Context()) {
+		if last = err; err == nil {
+			names = append(names, user.Name)
+		}
+	}
+	mustBeKind(t, last, provider.KindUnreachable)
+	if !slices.Equal(names, []string{"a", "b"}) || w.cloud.CountCalls("ReadUsers") != 2 {
+		t.Errorf("got %q in %d calls", names, w.cloud.CountCalls("ReadUsers"))
+	}
+}
+
+func TestAListMissesNoUserWhenOthersAreDeletedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	for i := range 249 {
+		w.account.AddUser(fmt.Sprintf("user-%03d", i))
+	}
+	pages := 0
+	w.cloud.OnCall(func(call cloudsim.Call) {
+		if pages++; call.Op == "ReadUsers" && pages > 1 && pages < 6 {
+			for i := range 7 {
+				w.account.DeleteUser(fmt.Sprintf("user-%03d", pages*10+i))
+			}
+		}
+	})
+	listed := map[string]int{}
+	for user, err := range w.client.ListUsers(t.Context()) {
+		mustDo(t, err)
+		listed[user.Name]++
+	}
+	for _, name := range w.account.Users() {
+		if listed[name] != 1 {
+			t.Errorf("user %s was listed %d times", name, listed[name])
+		}
+	}
+}
+
 func TestAListOfUsersEnds(t *testing.T) {
 	cases := map[string]struct {
 		body string
 		fail bool
 	}{
-		"at an empty page that promises more": {`{"Users":[],"HasMoreItems":true}`, false},
-		"at a page that does not say":         {`{"Users":[]}`, false},
-		"with an error where there is none":   {`{}`, true},
-		"with an error at rubbish":            {`{"Users":`, true},
+		"with an error at an empty page that promises more": {`{"Users":[],"HasMoreItems":true}`, true},
+		"with an error at a user without an id":             {`{"Users":[{"UserName":"u"}]}`, true},
+		"at a page that does not say":                       {`{"Users":[]}`, false},
+		"with an error where there is none":                 {`{}`, true},
+		"with an error at rubbish":                          {`{"Users":`, true},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
