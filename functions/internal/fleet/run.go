@@ -47,7 +47,19 @@ func (e *FailedError) Unwrap() error { return e.Err }
 type Share struct {
 	Plan   time.Time // after which no more users are looked at
 	Change time.Time // after which no more changes are begun
+	End    time.Time // at which calls are cut off: what is left is the report's
 }
+
+// Bound ends a context with the share.
+func (s Share) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.End.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, s.End)
+}
+
+// lastCalls is what the calls of a share get to end by themselves: a tenth of it, this at most.
+const lastCalls = 5 * time.Second
 
 // Over tells whether there is no time for the account at all.
 func (s Share) Over() bool { return !s.Plan.IsZero() && !time.Now().Before(s.Plan) }
@@ -75,10 +87,11 @@ func (r *Run) share(ctx context.Context, left int) Share {
 	}
 	now := time.Now()
 	share := max(0, deadline.Add(-r.Settings.Reserve).Sub(now)) / time.Duration(left)
-	if r.Settings.Mode == settings.Enforce {
-		return Share{Plan: now.Add(share / 2), Change: now.Add(share)}
+	s := Share{Change: now.Add(share - min(lastCalls, share/10)), End: now.Add(share)}
+	if s.Plan = s.Change; r.Settings.Mode == settings.Enforce {
+		s.Plan = now.Add(share / 2)
 	}
-	return Share{Plan: now.Add(share), Change: now.Add(share)}
+	return s
 }
 
 // Failed notes what became of an account, and returns the problem as it is shown; empty: none.

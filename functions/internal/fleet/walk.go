@@ -39,6 +39,9 @@ type Look struct {
 	Err   error
 }
 
+// mostRepeats is how many users in a row may have been listed before.
+const mostRepeats = 100
+
 // errTime ends a walk that takes too long. It is no failure.
 var errTime = errors.New("time is up")
 
@@ -71,10 +74,18 @@ func (w *Walk) users(ctx context.Context, concerns func(provider.Key) bool, take
 		return nil
 	}
 	skipping := w.Start != ""
+	seen, repeats := map[string]bool{}, 0
 	for user, err := range w.Cloud.ListUsers(ctx) {
 		if err != nil {
 			return fmt.Errorf("listing the account's users: %w", err)
 		}
+		if seen[user.Name] { // one may move to the next page while it is listed
+			if repeats++; repeats > mostRepeats {
+				return fmt.Errorf("listing the account's users: the cloud repeats them, %q among them: its pages do not end", user.Name)
+			}
+			continue
+		}
+		seen[user.Name], repeats = true, 0
 		if skipping {
 			skipping = user.Name != w.Start
 			continue
@@ -159,6 +170,21 @@ func (e *LedgerError) Error() string {
 
 // Unwrap returns what Vault said.
 func (e *LedgerError) Unwrap() error { return e.Err }
+
+// OfUser tells an error that concerns one user, whom a run reports and passes over, from one that
+// the others would meet as well, or that would lock the account if it were repeated.
+func OfUser(err error) bool {
+	var ledger *LedgerError
+	if errors.As(err, &ledger) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	switch provider.KindOf(err) {
+	case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindLockedOut, provider.KindUnreachable, provider.KindThrottled:
+		return false
+	default:
+		return true
+	}
+}
 
 // Each calls work for every index below n, at most so many at once, and returns when all
 // are done.

@@ -52,9 +52,22 @@ func (p page) notes(m markup) {
 		}
 		m.print("<p class=\"note good\">Nothing was changed: this run only reports%s. The plan below is what an enforcing run would do.</p>\n", why)
 	}
+	for _, pattern := range p.Unmatched {
+		m.print("<p class=\"note warn\"><b>%s protects nothing:</b> no user or key is called so.</p>\n", pattern)
+	}
 	for _, account := range p.Accounts {
 		if account.Problem != "" {
 			m.print("<p class=\"note bad\"><b>Given up.</b> %s</p>\n", account.Problem)
+		}
+		if account.Unseen != "" {
+			m.print("<p class=\"note warn\"><b>%s: not all was seen.</b> %s.</p>\n", account.Account, account.Unseen)
+		}
+		if account.Counts.UnreadUsers > 0 {
+			m.print("<p class=\"note warn\"><b>%s: the keys of %d users could not be read,</b> and were left as they are.</p>\n<ul>", account.Account, account.Counts.UnreadUsers)
+			for _, problem := range account.Unread {
+				m.print("<li>%s</li>", problem)
+			}
+			m.print("</ul>\n")
 		}
 		if account.Tripped != "" {
 			m.print("<p class=\"note warn\"><b>%s: nothing was applied.</b> %s.</p>\n", account.Account, account.Tripped)
@@ -79,6 +92,7 @@ func (p page) counts(m markup) {
 		{p.Total.Seen, "keys seen", true},
 		{p.Total.Protected, "kept", true},
 		{p.Total.Planned, "planned", true},
+		{p.Total.LeftOut, "left to later runs", p.Total.LeftOut > 0},
 		{p.Total.Flagged, "to look at", true},
 		{p.Total.Waiting, "in quarantine", true},
 		{p.Total.Deactivated, "switched off", p.Enforced},

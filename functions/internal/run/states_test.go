@@ -114,8 +114,8 @@ func TestAJudgement(t *testing.T) {
 			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Changing: 2, Seen: 109, Planned: 6},
 		},
 		"together they are over the share": {
-			env: enforce("RUN_MAX_PERCENT", "1"), parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 49), "c": whole(0, 0)},
-			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Changing: 1, Seen: 99, Planned: 1},
+			env: enforce("RUN_MAX_PERCENT", "1"), parts: map[string][]partPlan{"a": whole(5, 50), "b": whole(0, 49), "c": whole(0, 0)},
+			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Changing: 1, Seen: 99, Planned: 5},
 		},
 		"a report changes nothing": {
 			env: map[string]string{"MODE": "report"}, parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(0, 50), "c": whole(0, 9)},

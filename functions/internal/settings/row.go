@@ -5,9 +5,11 @@ package settings
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,10 +95,16 @@ func choice(into *string, allowed ...string) func(string) error {
 	}
 }
 
-// list reads names between commas.
+// list reads names between commas, or a list in JSON: names may hold commas.
 func list(into *[]string) func(string) error {
 	return func(value string) error {
 		*into = []string{}
+		if strings.HasPrefix(value, `["`) {
+			if err := json.Unmarshal([]byte(value), into); err != nil {
+				return fmt.Errorf("it is no list of texts in JSON: %w", err)
+			}
+			return nil
+		}
 		for name := range strings.SplitSeq(value, ",") {
 			if name = strings.TrimSpace(name); name != "" {
 				*into = append(*into, name)
@@ -118,8 +126,37 @@ func patterns(into *[]string) func(string) error {
 			if _, err := path.Match(pattern, ""); err != nil {
 				return fmt.Errorf("%q is no pattern", pattern)
 			}
+			if i := strings.IndexAny(pattern, `;|$(){}"'<>:`); i >= 0 || strings.HasPrefix(pattern, "^") {
+				return fmt.Errorf("%q can match no name: * is any text, ? any character, [a-z] one of some; more names stand between commas", pattern)
+			}
 		}
 		return nil
+	}
+}
+
+// accountName is what the secrets engine takes as one.
+var accountName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]{0,126}[a-z0-9])?$`)
+
+// checkAccounts refuses what can be no list of accounts: a name becomes part of Vault's paths.
+func checkAccounts(names []string) error {
+	for i, name := range names {
+		if !accountName.MatchString(name) || strings.Contains(name, "..") {
+			return fmt.Errorf("%q is no name of an account: they are lower case letters, digits, _, - and single dots", name)
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("the account %q stands twice", name)
+		}
+	}
+	return nil
+}
+
+// accountNames reads a list of accounts.
+func accountNames(into *[]string) func(string) error {
+	return func(value string) error {
+		if err := list(into)(value); err != nil {
+			return err
+		}
+		return checkAccounts(*into)
 	}
 }
 

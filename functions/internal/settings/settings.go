@@ -49,6 +49,9 @@ func (r *Run) chooseMode(getenv func(string) string, event string) error {
 
 // chooseAccounts narrows the accounts to those of the event.
 func (r *Run) chooseAccounts(event []string) error {
+	if err := checkAccounts(event); err != nil {
+		return fmt.Errorf("the event's accounts: %w", err)
+	}
 	for _, name := range event {
 		if len(r.Accounts) > 0 && !slices.Contains(r.Accounts, name) {
 			return fmt.Errorf("the event names the account %q, which is not in ACCOUNTS: an event can narrow the accounts, and not widen them", name)
@@ -97,7 +100,7 @@ func (r *Run) rows() []row {
 			"report: say what would be done; enforce: do it. An event can lower it, never raise it. AWS_SAM_LOCAL forces report " +
 				"unless ALLOW_LOCAL_ENFORCE is true",
 		},
-		{"ACCOUNTS", "", "names, between commas", list(&r.Accounts), "accounts, as Vault names them; empty: all. An event can narrow them"},
+		{"ACCOUNTS", "", "names, between commas", accountNames(&r.Accounts), "accounts, as Vault names them; empty: all. An event can narrow them"},
 		{"WORKERS", "4", "1 to 32", number(&r.Workers, 1, 32), "users and keys of an account that are worked on at once"},
 		{"RESERVE", "10s", "1s or more", duration(&r.Reserve, time.Second), "time left for the report when the function's own time ends"},
 	}

@@ -37,14 +37,14 @@ func TestWithoutAnySettingARunReports(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	got, err := ReadSweep(environment(
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
-		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100",
+		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s",
 		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{})
 	const day = 24 * time.Hour
 	want := Sweep{
 		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
-		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100,
+		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day,
 		AllowEmptyLedger: true,
 		RunMaxKeys:       70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
 	}
@@ -80,6 +80,13 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"a negative duration":                      {[]string{"QUARANTINE", "-1h"}, "QUARANTINE"},
 		"negative days":                            {[]string{"QUARANTINE", "-1d"}, "QUARANTINE"},
 		"days beyond counting":                     {[]string{"MAX_AGE", "999999999d"}, "MAX_AGE"},
+		"a regular expression":                     {[]string{"KEEP_USERS", "^app$;db-*"}, "KEEP_USERS"},
+		"names between semicolons":                 {[]string{"KEEP_USERS", "app;db"}, "KEEP_USERS"},
+		"a list in JSON that is none":              {[]string{"KEEP_USERS", "[\"app\""}, "KEEP_USERS"},
+		"a list in JSON of what is no name":        {[]string{"KEEP_USERS", "[\"app\", 1]"}, "KEEP_USERS"},
+		"an account that leads out of the path":    {[]string{"ACCOUNTS", "../config/default"}, "ACCOUNTS"},
+		"an account in capitals":                   {[]string{"ACCOUNTS", "Prod"}, "ACCOUNTS"},
+		"the same account twice":                   {[]string{"ACCOUNTS", "a,b,a"}, "ACCOUNTS"},
 		"a pattern that cannot match":              {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
 		"a yes instead of true":                    {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
 		"a run's percentage above 100":             {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},
@@ -139,6 +146,32 @@ func TestTheModeIsOnlyEverLowered(t *testing.T) {
 			lowered := err == nil && test.want == Report && slices.Contains(test.env, "enforce")
 			if (sweep.ModeWhy != "") != lowered {
 				t.Errorf("the reason is %q", sweep.ModeWhy)
+			}
+		})
+	}
+}
+
+func TestAPatternMayHoldACommaInJSON(t *testing.T) {
+	got, err := ReadSweep(environment("KEEP_USERS", `["smith,john1", "ci-*"]`), SweepEvent{})
+	if err != nil || !slices.Equal(got.KeepUsers, []string{"smith,john1", "ci-*"}) {
+		t.Errorf("got %q and error %v", got.KeepUsers, err)
+	}
+}
+
+func TestAnEventNamesAccountsAsVaultDoes(t *testing.T) {
+	for name, event := range map[string]SweepEvent{
+		"one that leads out of the path":   {Accounts: []string{"../config/default"}},
+		"the same one twice":               {Accounts: []string{"a", "a"}},
+		"one with a slash":                 {Accounts: []string{"a/b"}},
+		"an empty one":                     {Accounts: []string{""}},
+		"a cursor of an account not swept": {Accounts: []string{"a"}, Resume: map[string]string{"b": "u"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := ReadSweep(environment(), event); err == nil {
+				t.Error("accepted")
+			}
+			if _, err := ReadPolicySync(environment(), PolicySyncEvent{Accounts: event.Accounts}); err == nil && event.Resume == nil {
+				t.Error("accepted by sync-policy")
 			}
 		})
 	}

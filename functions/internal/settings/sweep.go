@@ -5,6 +5,7 @@ package settings
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type Sweep struct {
 	KeepKeys         []string      // patterns
 	MaxKeys          int
 	MaxPercent       int
+	UserMaxKeys      int           // 0: no bound
+	MaxExemption     time.Duration // of a key from its creation or last change on
 	AllowEmptyLedger bool
 
 	// Of a state machine's run, over all accounts together.
@@ -70,6 +73,11 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 
 // check refuses a phase that nobody knows, and one of a single account that names none.
 func (e SweepEvent) check() error {
+	for account := range e.Resume {
+		if len(e.Accounts) > 0 && !slices.Contains(e.Accounts, account) {
+			return fmt.Errorf("the event has a cursor of the account %q, which is none of its accounts", account)
+		}
+	}
 	switch e.Phase {
 	case "", PhaseList, PhaseDecide:
 		return nil
@@ -118,7 +126,7 @@ func (s *Sweep) rows() []row {
 			"FOREIGN", Report, "report or enforce", choice(&s.Foreign, Report, Enforce),
 			"what is done with expired and over-age keys that the engine did not make",
 		},
-		{"KEEP_USERS", "", "patterns such as ci-*, between commas", patterns(&s.KeepUsers), "users whose keys are kept"},
+		{"KEEP_USERS", "", "patterns such as ci-*, between commas or as a list in JSON", patterns(&s.KeepUsers), "users whose keys are kept"},
 		{"KEEP_KEYS", "", "patterns, between commas", patterns(&s.KeepKeys), "access keys that are kept"},
 		{
 			"MAX_KEYS", "100", "1 to 1000000", number(&s.MaxKeys, 1, 1_000_000),
@@ -126,7 +134,15 @@ func (s *Sweep) rows() []row {
 		},
 		{
 			"MAX_PERCENT", "25", "1 to 100", number(&s.MaxPercent, 1, 100),
-			"a plan that changes a greater part of an account's keys is not applied at all",
+			"a plan of five keys or more that changes a greater part of an account's keys is not applied at all",
+		},
+		{
+			"USER_MAX_KEYS", "20", "0 to 1000000", number(&s.UserMaxKeys, 0, 1_000_000),
+			"keys of one user that a plan changes; from five planned keys on also half of the plan. The others are listed, and left to later runs; 0: no bound",
+		},
+		{
+			"MAX_EXEMPTION", "365d", "1d or more", duration(&s.MaxExemption, 24*time.Hour),
+			"how long the tag vault-keep-until keeps a key from its creation or last change on, whatever date it says",
 		},
 		{
 			"ALLOW_EMPTY_LEDGER", "false", "true or false", boolean(&s.AllowEmptyLedger),

@@ -186,7 +186,8 @@ func TestTheCapsOfARun(t *testing.T) {
 		"one key too many":            {11, 1000, true},
 		"a share that is not whole":   {10, 99, true},
 		"the last allowed fraction":   {9, 90, false},
-		"a single key of very few":    {1, 9, true},
+		"a single key of very few":    {1, 9, false},
+		"five keys of very few":       {5, 49, true},
 		"a single key of ten exactly": {1, 10, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,15 +57,33 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 // note writes down what became of some planned keys.
 func (w *walk) note(results []Finding, done *spool) error {
 	for _, f := range results {
-		w.counts.done(f.Outcome)
 		if f.Outcome == OutcomeDeactivated && f.Changed.IsZero() {
 			w.inactive[f.AccessKey] = time.Now()
 		}
+		w.refusal(&f)
+		w.counts.done(f.Outcome)
 		if err := done.add(f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// refusal counts how often the delete of a key was refused, once a night. It is tried three
+// times before it is called undeletable, where that can be remembered.
+func (w *walk) refusal(f *Finding) {
+	if f.Outcome != OutcomeUndeletable || w.job.Store == nil {
+		delete(w.refused, f.AccessKey)
+		return
+	}
+	refusal := w.refused[f.AccessKey]
+	if time.Since(refusal.Last) > 12*time.Hour {
+		refusal = Refusal{refusal.Times + 1, time.Now()}
+	}
+	w.refused[f.AccessKey] = refusal
+	if refusal.Times < mostRefusals {
+		f.Outcome = OutcomeDeleteRefused
+	}
 }
 
 // late tells whether no more keys may be taken.
@@ -136,6 +154,9 @@ func (w *walk) again(ctx context.Context, planned []Finding) look {
 // applyOne compares a key with what it is now, and acts if nothing has changed. The error is
 // one that makes the whole account be given up.
 func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome, string, error) {
+	if now.Err != nil && fleet.OfUser(now.Err) {
+		return OutcomeFailed, now.Err.Error(), nil
+	}
 	if now.Err != nil {
 		return OutcomeNotReached, now.Err.Error(), now.Err
 	}
@@ -145,6 +166,9 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 	outcome, err := w.act(ctx, planned)
 	if err == nil {
 		return outcome, "", nil
+	}
+	if ctx.Err() != nil {
+		return OutcomeNotReached, "time ran out while it was changed: " + err.Error(), nil
 	}
 	switch kind := provider.KindOf(err); kind {
 	case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindLockedOut:

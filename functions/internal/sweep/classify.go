@@ -21,13 +21,15 @@ import (
 type rules struct {
 	settings  settings.Sweep
 	account   fleet.Account
-	own       string // the access key that signs
-	root      bool   // whether the signing identity is the account itself
-	expires   bool   // whether the cloud ends keys at their date
-	bounded   bool   // whether the account's policy demands dates
+	engines   []string // access keys that Vault signs with, on all accounts of the run
+	own       string   // the access key that signs
+	root      bool     // whether the signing identity is the account itself
+	expires   bool     // whether the cloud ends keys at their date
+	bounded   bool     // whether the account's policy demands dates
 	hasLedger bool
 	hasStore  bool
 	inactive  map[string]time.Time // since when, by our own record
+	refused   map[string]Refusal   // deletes, by our own record
 	now       time.Time
 }
 
@@ -41,6 +43,9 @@ type decision struct {
 func (r rules) decide(key provider.Key, entry *fleet.LedgerKey) decision {
 	class, reason := r.classify(key, entry)
 	action, more := r.act(key, class)
+	if (action == ActionDelete || action == ActionRemove) && !key.Active && r.refused[key.ID].Times >= mostRefusals {
+		return decision{ClassUndeletable, reason + ": the cloud has refused its delete three times", ActionKeep}
+	}
 	if more != "" {
 		reason += ": " + more
 	}
@@ -61,9 +66,9 @@ func (r rules) classify(key provider.Key, entry *fleet.LedgerKey) (Class, string
 	case err != nil:
 		return r.foreign(key)
 	case r.account.Instance == "" || label.Instance != r.account.Instance:
-		return ClassOther, "made by the secrets engine " + label.Instance
-	case label.Kind == keylabel.KindRoot:
-		return ClassEngine, "made by the secrets engine for itself: it removes its former keys"
+		return r.otherEngine(key, label.Instance)
+	case label.Kind == keylabel.KindRoot && r.now.Sub(key.Created) < newEngineKey:
+		return ClassYoung, "labelled as the engine's own key, and younger than a day: the engine may be about to take it"
 	default:
 		return r.ours(key)
 	}
@@ -75,14 +80,14 @@ func (r rules) protected(key provider.Key) (Class, string) {
 	switch {
 	case key.ID == r.own:
 		return ClassOwn, "signs the calls of this run"
-	case slices.Contains(r.account.EngineKeys, key.ID):
+	case slices.Contains(r.account.EngineKeys, key.ID), slices.Contains(r.engines, key.ID):
 		return ClassEngine, "signs Vault's calls"
 	case matches(r.settings.KeepKeys, key.ID):
 		return ClassListed, "its id is in KEEP_KEYS"
 	case matches(r.settings.KeepUsers, user):
 		return ClassListed, "its user is in KEEP_USERS"
 	}
-	if until, reason := exempt(key.Label); reason != "" && r.now.Before(until) {
+	if until, reason := r.exempt(key); reason != "" && r.now.Before(until) {
 		return ClassExempt, reason
 	}
 	switch {
@@ -113,22 +118,57 @@ func matches(patterns []string, name string) bool {
 
 const keepUntil = "vault-keep-until="
 
-// exempt reads the end of an exemption from a key's tag. One whose date cannot be read
-// never ends: somebody meant to keep the key.
-func exempt(label string) (until time.Time, reason string) {
-	_, rest, found := strings.Cut(label, keepUntil)
-	if !found {
+const (
+	// unreadExemption is how long an exemption holds whose date cannot be read.
+	unreadExemption = 7 * 24 * time.Hour
+
+	// newEngineKey is how long a key that is labelled as the engine's own is left alone though
+	// nobody knows it: a rotation may be under way, or Vault down in the middle of one.
+	newEngineKey = 24 * time.Hour
+
+	// mostRefusals is how often the delete of a key is tried, a run each.
+	mostRefusals = 3
+)
+
+// exempt reads the end of an exemption from a key's tag. Whoever may write the tag may write any
+// date, so that none holds for longer than MAX_EXEMPTION from the key's creation or last
+// change on, and one whose date cannot be read for a week: somebody meant to keep the key.
+func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
+	_, rest, found := strings.Cut(key.Label, keepUntil)
+	since := key.Created
+	if key.Changed.After(since) {
+		since = key.Changed
+	}
+	if !found || since.IsZero() {
 		return time.Time{}, ""
 	}
 	date, _, _ := strings.Cut(rest, " ")
-	if t, err := time.Parse(time.RFC3339, date); err == nil {
-		return t, "its tag says: keep until " + t.UTC().Format(time.RFC3339)
+	until, err := time.Parse(time.RFC3339, date)
+	if err != nil {
+		until, err = time.Parse(time.DateOnly, date)
+		until = until.AddDate(0, 0, 1) // the end of that day
 	}
-	if t, err := time.Parse(time.DateOnly, date); err == nil {
-		return t.AddDate(0, 0, 1), "its tag says: keep until the end of " + date
+	if err != nil {
+		until = since.Add(unreadExemption)
+		return until, fmt.Sprintf("its tag says: keep, until a date that cannot be read (give 2006-01-02): it is kept until %s", day(until))
 	}
-	never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	return never, "its tag says: keep, until a date that cannot be read (give 2006-01-02)"
+	if longest := since.Add(r.settings.MaxExemption); until.After(longest) {
+		return longest, fmt.Sprintf("its tag says: keep until %s, and MAX_EXEMPTION (%d days) until %s", date, days(r.settings.MaxExemption), day(longest))
+	}
+	return until, "its tag says: keep until " + date
+}
+
+// otherEngine classifies what the label of another engine stands on. That may be forged: what
+// such an engine would have removed, or has never dated, is listed.
+func (r rules) otherEngine(key provider.Key, instance string) (Class, string) {
+	switch {
+	case r.past(key):
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and past its date of %s: see whether that engine exists", instance, day(key.End()))
+	case r.oldAndEndless(key):
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, old, and without expiration date, which no engine leaves out: see whether that engine exists", instance)
+	default:
+		return ClassOther, "made by the secrets engine " + instance
+	}
 }
 
 // recorded classifies what Vault's ledger knows. Vault removes its own keys; one that it
@@ -193,11 +233,21 @@ func (r rules) act(key provider.Key, class Class) (Action, string) {
 			return ActionRemove, "" // it cannot sign: nobody would miss it in a quarantine
 		}
 		return r.stage(key)
-	case ClassNoExpiration, ClassOverdue:
+	case ClassNoExpiration, ClassOverdue, ClassExempt:
 		return ActionFlag, ""
+	case ClassOther:
+		if r.past(key) || r.oldAndEndless(key) {
+			return ActionFlag, ""
+		}
+		return ActionKeep, ""
 	default:
 		return ActionKeep, ""
 	}
+}
+
+// oldAndEndless tells what no engine leaves behind.
+func (r rules) oldAndEndless(key provider.Key) bool {
+	return key.End().IsZero() && r.settings.MaxAge > 0 && r.now.Sub(key.Created) > r.settings.MaxAge
 }
 
 func isForeign(key provider.Key) bool {

@@ -58,6 +58,7 @@ const (
 	ClassNoExpiration Class = "no expiration date" // without date, though the account's policy demands one
 	ClassForeign      Class = "foreign"            // nothing is wrong with it
 	ClassUsed         Class = "recently used"      // would be changed, and was used within USED_WITHIN
+	ClassUndeletable  Class = "undeletable"        // would be deleted, and the cloud has refused that three times
 	ClassUnclear      Class = "unclear"            // of the sweep's own identity, whose name is not known yet
 )
 
@@ -65,7 +66,7 @@ const (
 func Classes() []Class {
 	return []Class{
 		ClassOrphan, ClassExpired, ClassOverAge, ClassNoExpiration, ClassOverdue, ClassLeased, ClassStatic, ClassOwn, ClassEngine,
-		ClassListed, ClassExempt, ClassYoung, ClassUsed, ClassUnverified, ClassOther, ClassUnclear, ClassForeign,
+		ClassListed, ClassExempt, ClassYoung, ClassUsed, ClassUndeletable, ClassUnverified, ClassOther, ClassUnclear, ClassForeign,
 	}
 }
 
@@ -92,15 +93,17 @@ type Outcome string
 
 // The outcomes.
 const (
-	OutcomePlanned     Outcome = "planned" // the mode is report
-	OutcomeRefused     Outcome = "refused" // a cap stopped the whole plan
-	OutcomeDeactivated Outcome = "deactivated"
-	OutcomeDeleted     Outcome = "deleted"
-	OutcomeGone        Outcome = "gone"        // somebody else was faster
-	OutcomeDrifted     Outcome = "drifted"     // it has changed since the plan, and was left alone
-	OutcomeUndeletable Outcome = "undeletable" // the cloud refuses to delete it; it stays switched off
-	OutcomeFailed      Outcome = "failed"
-	OutcomeNotReached  Outcome = "not reached" // time ran out, or the account was given up
+	OutcomePlanned       Outcome = "planned"  // the mode is report
+	OutcomeRefused       Outcome = "refused"  // a cap stopped the whole plan
+	OutcomeLeftOut       Outcome = "left out" // one user has too many: a later run does it
+	OutcomeDeactivated   Outcome = "deactivated"
+	OutcomeDeleted       Outcome = "deleted"
+	OutcomeGone          Outcome = "gone"           // somebody else was faster
+	OutcomeDrifted       Outcome = "drifted"        // it has changed since the plan, and was left alone
+	OutcomeDeleteRefused Outcome = "delete refused" // it stays switched off, and is tried again
+	OutcomeUndeletable   Outcome = "undeletable"    // refused for the third time; it stays switched off and is not tried again
+	OutcomeFailed        Outcome = "failed"
+	OutcomeNotReached    Outcome = "not reached" // time ran out, or the account was given up
 )
 
 // Counts are the numbers of a run.
@@ -110,6 +113,7 @@ type Counts struct {
 	Flagged     int `json:"flagged"`   // only said
 	Waiting     int `json:"waiting"`   // in quarantine
 	Planned     int `json:"planned"`   // to be changed
+	LeftOut     int `json:"left_out"`  // to be changed by a later run: one user has too many
 	Deactivated int `json:"deactivated"`
 	Deleted     int `json:"deleted"`
 	Gone        int `json:"gone"`
@@ -117,6 +121,7 @@ type Counts struct {
 	Undeletable int `json:"undeletable"`
 	Failed      int `json:"failed"`
 	NotReached  int `json:"not_reached"`
+	UnreadUsers int `json:"unread_users"` // whose keys could not be read
 
 	ByClass map[Class]int `json:"by_class"`
 	ByAge   AgeCounts     `json:"by_age"`
@@ -166,8 +171,8 @@ func (c *Counts) done(outcome Outcome) {
 
 func (c *Counts) numbers() []*int {
 	return []*int{
-		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
-		&c.Failed, &c.NotReached,
+		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.LeftOut, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
+		&c.Failed, &c.NotReached, &c.UnreadUsers,
 	}
 }
 

@@ -269,3 +269,17 @@ func wireDate(t *testing.T, call cloudsim.Call) time.Time {
 }
 
 func userName(i int) string { return fmt.Sprintf("user-%05d", i) }
+
+// signWith has the sweep sign with another key.
+func (w *world) signWith(t *testing.T, key cloudsim.Credentials) {
+	t.Helper()
+	client, err := outscale.New(outscale.Config{
+		AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
+}

@@ -36,6 +36,11 @@ type walk struct {
 	inactive map[string]time.Time
 	counts   Counts
 	known    int // keys that the ledger knows
+
+	readUsers  int
+	problems   []string        // of users whose keys could not be read: the first of them
+	protecting map[string]bool // patterns of KEEP_USERS and KEEP_KEYS that have matched
+	refused    map[string]Refusal
 }
 
 // look is what was found for one user, and what is to be done with each of the keys.
@@ -60,7 +65,35 @@ func (w *walk) run(ctx context.Context, latest time.Time) (err error) {
 	if err := w.release(ctx); err != nil {
 		return err
 	}
+	if w.readUsers == 0 && w.counts.UnreadUsers > 0 {
+		return fmt.Errorf("nobody's keys can be read: %s", w.problems[0])
+	}
 	return w.doubtful(ctx)
+}
+
+// shownProblems is how many users are named whose keys cannot be read; the others are counted.
+const shownProblems = 100
+
+// unread notes a user whose keys cannot be read. They are left as they are.
+func (w *walk) unread(err error) {
+	w.counts.UnreadUsers++
+	if len(w.problems) < shownProblems {
+		w.problems = append(w.problems, fleet.MaskIn(err.Error(), w.rules.own))
+	}
+}
+
+// matched notes the patterns that a user, or a key of his, is protected by.
+func (w *walk) matched(user string, keys ...string) {
+	for _, pattern := range w.job.Settings.KeepUsers {
+		if matches([]string{pattern}, w.rules.name(user)) {
+			w.protecting["KEEP_USERS "+pattern] = true
+		}
+	}
+	for _, pattern := range w.job.Settings.KeepKeys {
+		if slices.ContainsFunc(keys, func(key string) bool { return matches([]string{pattern}, key) }) {
+			w.protecting["KEEP_KEYS "+pattern] = true
+		}
+	}
 }
 
 // concernsLedger tells whether the ledger could make a difference: for a key with the engine's
@@ -88,9 +121,12 @@ func (w *walk) decide(ctx context.Context, found ...fleet.Look) ([]look, error) 
 		}
 		looks[i] = l
 	})
-	for _, l := range looks {
-		if l.Err != nil {
+	for i, l := range looks {
+		if l.Err != nil && !fleet.OfUser(l.Err) {
 			return nil, l.Err
+		}
+		if l.Err != nil {
+			looks[i].decisions = nil
 		}
 	}
 	return looks, nil
@@ -103,7 +139,16 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 		return err
 	}
 	for _, l := range looks {
+		w.matched(l.User)
+		if l.Err != nil {
+			w.unread(l.Err)
+			continue
+		}
+		if l.User != "" {
+			w.readUsers++
+		}
 		for i, key := range l.Keys {
+			w.matched(l.User, key.ID)
 			w.held = slices.DeleteFunc(w.held, func(own provider.Key) bool { return own.ID == key.ID })
 			if _, known := l.Known[key.ID]; known {
 				w.known++
@@ -127,10 +172,44 @@ func (w *walk) add(f Finding) error {
 	if f.Action == ActionDelete && f.Changed.IsZero() {
 		w.inactive[f.AccessKey] = w.state.Inactive[f.AccessKey]
 	}
+	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
+		w.refused[f.AccessKey] = refusal
+	}
 	if f.Action.Changes() {
 		return w.plan.add(f)
 	}
 	return w.kept.add(f)
+}
+
+// share leaves out of the plan what one user has too much of. Whoever can label keys as the
+// engine's could fill the plan with his own otherwise, and the caps would stop it each night.
+func (w *walk) share(done *spool, dir string) error {
+	most := mostOfUser(w.job.Settings, w.counts.Planned, w.counts.Seen)
+	whole := w.plan
+	defer func() { _ = whole.close() }() // it has no name, and nobody reads it again
+	var err error
+	if w.plan, err = newSpool(dir); err != nil {
+		return err
+	}
+	user, n := "", 0
+	for f, err := range whole.read() { // a user's keys stand together
+		if err != nil {
+			return err
+		}
+		if n++; f.User != user {
+			user, n = f.User, 1
+		}
+		to := w.plan
+		if n > most {
+			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, or half of it): a later run does it", most)
+			w.counts.Planned--
+			w.counts.LeftOut++
+		}
+		if err := to.add(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // release plans for the signing identity's keys that no user has. Where the identity is not
@@ -198,7 +277,7 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
-	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive}
+	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
 	case finished && w.users.Partial:
@@ -206,13 +285,15 @@ func (w *walk) next(finished bool) State {
 	case finished:
 		state.Cursor = ""
 	}
-	if w.users.Whole() && w.job.Planned == nil {
+	if w.users.Whole() && w.job.Planned == nil && w.counts.UnreadUsers == 0 {
 		state.LedgerKeys = w.known
 		return state
 	}
-	state.Inactive = map[string]time.Time{}
+	state.Inactive, state.Refused = map[string]time.Time{}, map[string]Refusal{}
 	maps.Copy(state.Inactive, w.state.Inactive)
 	maps.Copy(state.Inactive, w.inactive)
+	maps.Copy(state.Refused, w.state.Refused)
+	maps.Copy(state.Refused, w.refused)
 	return state
 }
 
@@ -223,7 +304,7 @@ func Tripped(s settings.Sweep, planned, seen int) string {
 	switch {
 	case planned > s.MaxKeys:
 		return fmt.Sprintf("the plan changes %d keys, and MAX_KEYS is %d", planned, s.MaxKeys)
-	case planned*100 > s.MaxPercent*seen:
+	case planned >= leastPlan && planned*100 > s.MaxPercent*seen:
 		return fmt.Sprintf("the plan changes %d of %d keys, and MAX_PERCENT is %d", planned, seen, s.MaxPercent)
 	default:
 		return ""
@@ -236,9 +317,23 @@ func RunTripped(s settings.Sweep, planned, seen int) string {
 	switch {
 	case planned > s.RunMaxKeys:
 		return fmt.Sprintf("the plans change %d keys together, and RUN_MAX_KEYS is %d", planned, s.RunMaxKeys)
-	case planned*100 > s.RunMaxPercent*seen:
+	case planned >= leastPlan && planned*100 > s.RunMaxPercent*seen:
 		return fmt.Sprintf("the plans change %d of %d keys, and RUN_MAX_PERCENT is %d", planned, seen, s.RunMaxPercent)
 	default:
 		return ""
 	}
+}
+
+// leastPlan is how many keys a plan has before a share of anything means something: of three
+// keys, one is a third.
+const leastPlan = 5
+
+// mostOfUser is how many keys of one user a plan changes: USER_MAX_KEYS, half of the plan, and
+// half of what the caps allow it, so that no one user can bring it to them.
+func mostOfUser(s settings.Sweep, planned, seen int) int {
+	if planned < leastPlan || s.UserMaxKeys == 0 {
+		return planned
+	}
+	capped := min(s.MaxKeys, max(leastPlan-1, s.MaxPercent*seen/100))
+	return min(s.UserMaxKeys, max(1, min(planned, capped)/2))
 }

@@ -62,6 +62,14 @@ type State struct {
 	LedgerKeys int `json:"ledger_keys,omitempty"`
 	// Inactive tells since when each key has been known to be switched off.
 	Inactive map[string]time.Time `json:"inactive,omitempty"`
+	// Refused tells how often the delete of each key was refused.
+	Refused map[string]Refusal `json:"refused,omitempty"`
+}
+
+// Refusal is a delete that a cloud has refused, once or more.
+type Refusal struct {
+	Times int       `json:"times"`
+	Last  time.Time `json:"last"`
 }
 
 // Result is what a run found and did. Close it when the report is written.
@@ -71,6 +79,8 @@ type Result struct {
 	Started  time.Time
 	Took     time.Duration
 	Accounts []AccountResult
+	// Unmatched are the patterns that protect nothing: with their settings, KEEP_USERS or KEEP_KEYS.
+	Unmatched []string
 
 	done *spool // what was planned, with its outcome
 	kept *spool
@@ -85,6 +95,13 @@ type AccountResult struct {
 	Partial  bool   `json:"partial"`           // time ran out: the next run goes on at Cursor, or applies the same plan again
 	Cursor   string `json:"cursor,omitempty"`  // the user after which the next run begins; empty: the first
 	Problem  string `json:"problem,omitempty"` // why the account was given up; empty: it was not
+
+	// Unread are the users whose keys could not be read, and why: the first of them.
+	Unread []string `json:"unread,omitempty"`
+	// Unseen says which keys the run cannot see; empty: it sees all.
+	Unseen string `json:"unseen,omitempty"`
+
+	protecting map[string]bool // patterns that have matched, of all accounts
 }
 
 // Run sweeps every account of the job, one after the other. It fails with a *fleet.FailedError
@@ -99,14 +116,36 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		return result, err
 	}
 	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
+	protecting := map[string]bool{}
 	for account, share := range run.Accounts(ctx) {
-		r := AccountResult{Account: account.Name, Provider: account.Provider, Counts: newCounts()}
+		r := AccountResult{Account: account.Name, Provider: account.Provider, Counts: newCounts(), protecting: protecting}
 		err := job.account(ctx, account, share, &result, &r)
 		r.Problem = run.Failed(ctx, account, r.Counts.Failed, err)
 		result.Accounts = append(result.Accounts, r)
 	}
+	result.Unmatched = job.unmatched(result, protecting)
 	result.Took = time.Since(result.Started)
 	return result, run.Err()
+}
+
+// unmatched are the patterns that protect nothing, where all accounts were looked at whole.
+func (job Job) unmatched(result Result, protecting map[string]bool) (patterns []string) {
+	for _, r := range result.Accounts {
+		if r.Partial || r.Problem != "" || r.Counts.UnreadUsers > 0 || job.Planned != nil || job.Resume[r.Account] != "" {
+			return nil
+		}
+	}
+	for _, keep := range []struct {
+		setting  string
+		patterns []string
+	}{{"KEEP_USERS ", job.Settings.KeepUsers}, {"KEEP_KEYS ", job.Settings.KeepKeys}} {
+		for _, pattern := range keep.patterns {
+			if !protecting[keep.setting+pattern] {
+				patterns = append(patterns, keep.setting+pattern)
+			}
+		}
+	}
+	return patterns
 }
 
 // account plans for one account or takes its plan, and then changes what the caps and the mode
@@ -134,13 +173,18 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		return err
 	}
 	defer func() { err = errors.Join(err, w.plan.close()) }()
-	defer func() { r.Counts = w.counts }()
+	w.protecting = r.protecting
+	defer func() { r.Counts, r.Unread = w.counts, w.problems }()
+	if w.identity.Kind == provider.IdentityUser && w.rules.expires {
+		r.Unseen = "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
+	}
 
 	var problem error
 	if job.Planned != nil {
 		err = w.take(job.Planned)
 	} else {
 		problem = w.run(ctx, share.Change)
+		err = w.share(result.done, job.Dir)
 		r.Tripped = Tripped(job.Settings, w.counts.Planned, w.counts.Seen)
 	}
 	if err != nil {
@@ -156,7 +200,9 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		err = w.settle(result.done, OutcomePlanned)
 	default:
 		w.until = share.Change
+		ctx, cancel := share.Bound(ctx)
 		finished, problem = w.apply(ctx, result.done)
+		cancel()
 	}
 	if err != nil {
 		return err
@@ -219,16 +265,25 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		return nil, fmt.Errorf("reading the access policy: %w", err)
 	}
 	return &walk{
-		job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
+		refused: map[string]Refusal{}, job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
 		users: fleet.Walk{
 			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
 		},
 		rules: rules{
 			settings: job.Settings, account: account, own: who.Key.ID, root: who.Identity.Kind == provider.IdentityRoot,
 			expires: cloud.ExpiresKeys(), bounded: policy.MaxKeyLifetime > 0, hasLedger: job.Ledger != nil, hasStore: job.Store != nil,
-			inactive: maps.Clone(state.Inactive), now: time.Now(),
+			inactive: maps.Clone(state.Inactive), refused: state.Refused, engines: job.engineKeys(), now: time.Now(),
 		},
 	}, nil
+}
+
+// engineKeys are the access keys that Vault signs with, on all accounts of the run: several of
+// them may be of one cloud account.
+func (job Job) engineKeys() (keys []string) {
+	for _, account := range job.Accounts {
+		keys = append(keys, account.EngineKeys...)
+	}
+	return keys
 }
 
 func (job Job) load(ctx context.Context, account string) (state State, err error) {

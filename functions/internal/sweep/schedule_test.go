@@ -112,7 +112,8 @@ func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepSce
 		s.add(cloudsim.KeySpec{User: "ci", Tag: keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String(), Expires: ahead(30 * dayLong)}),
 		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Created: time.Now(), Expires: ahead(30 * dayLong)}),
 	}
-	s.ledger.entries = append(s.ledger.entries, fleet.LedgerKey{AccessKey: s.kept[6], Kind: "lease", User: "ci"})
+	s.ledger.entries = append(s.ledger.entries, fleet.LedgerKey{AccessKey: s.kept[4], Kind: "root", User: "deploy"},
+		fleet.LedgerKey{AccessKey: s.kept[6], Kind: "lease", User: "ci"})
 	s.doomed = []string{
 		s.add(cloudsim.KeySpec{User: "deploy", Tag: ourLabel, Expires: ahead(30 * dayLong)}),                  // an orphan
 		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Expires: ahead(30 * dayLong), Inactive: true}),      // one in quarantine

@@ -1,0 +1,275 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// What an owner writes on his key can delay its end, and neither prevent it nor hide it.
+func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
+	other := keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String()
+	key := func(label string, age time.Duration, change ...func(*provider.Key)) provider.Key {
+		k := provider.Key{ID: "AK", User: "deploy", Active: true, Label: label, Created: noon.Add(-age), Expires: noon.Add(dayLong)}
+		for _, c := range change {
+			c(&k)
+		}
+		return k
+	}
+	ended := func(k *provider.Key) { k.Expires = noon.Add(-2 * time.Hour) }
+	undated := func(k *provider.Key) { k.Expires = time.Time{} }
+	changed := func(ago time.Duration) func(*provider.Key) {
+		return func(k *provider.Key) { k.Changed = noon.Add(-ago) }
+	}
+	cases := map[string]struct {
+		key    provider.Key
+		entry  *fleet.LedgerKey
+		class  Class
+		action Action
+	}{
+		"a root label that nobody confirms":                    {key(ours(keylabel.KindRoot), 3*dayLong), nil, ClassOrphan, ActionDeactivate},
+		"one on a key past its date":                           {key(ours(keylabel.KindRoot), 3*dayLong, ended), nil, ClassExpired, ActionRemove},
+		"one on a key younger than a day":                      {key(ours(keylabel.KindRoot), 23*time.Hour), nil, ClassYoung, ActionKeep},
+		"one that the ledger confirms":                         {key(ours(keylabel.KindRoot), 3*dayLong), &fleet.LedgerKey{Kind: "root"}, ClassEngine, ActionKeep},
+		"another instance's label":                             {key(other, 3*dayLong), nil, ClassOther, ActionKeep},
+		"one past the date that is written on the key":         {key(other, 3*dayLong, ended), nil, ClassOther, ActionFlag},
+		"one on an old key without any date":                   {key(other, 3*365*dayLong, undated), nil, ClassOther, ActionFlag},
+		"an exemption, which is listed":                        {key("vault-keep-until=2026-06-01", 100*dayLong), nil, ClassExempt, ActionFlag},
+		"an exemption for ever, in its first year":             {key("vault-keep-until=9999-01-01", 364*dayLong), nil, ClassExempt, ActionFlag},
+		"an exemption for ever, after a year":                  {key("vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
+		"an exemption for ever, on a key changed lately":       {key("vault-keep-until=9999-01-01", 900*dayLong, changed(dayLong)), nil, ClassExempt, ActionFlag},
+		"an exemption until a date in no form":                 {key("vault-keep-until=x", 100*dayLong, changed(6*dayLong)), nil, ClassExempt, ActionFlag},
+		"one until a date in no form, for longer than a week":  {key("vault-keep-until=x", 100*dayLong, changed(8*dayLong)), nil, ClassOverAge, ActionFlag},
+		"an exemption on a key whose age the cloud hides":      {key("vault-keep-until=9999-01-01", 0, func(k *provider.Key) { k.Created = time.Time{} }), nil, ClassYoung, ActionKeep},
+		"an exemption beside the engine's own label, in a tag": {key(ours(keylabel.KindLease)+" vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			if d := testRules().decide(test.key, test.entry); d.class != test.class || d.action != test.action {
+				t.Errorf("got %+v, want %s, %s", d, test.class, test.action)
+			}
+		})
+	}
+}
+
+// An owner labels all of his keys as the engine's. They are not what keeps the sweep from the
+// one key that has to go, and each night some of them go too.
+func TestAnOwnerOfManyForgedKeysJamsNobody(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Quarantine, w.job.Settings.MaxPercent, w.job.Settings.UserMaxKeys = 0, 25, 20
+	for i := range 12 {
+		w.add(cloudsim.KeySpec{User: userName(i), Expires: ahead(dayLong)}) // somebody's
+	}
+	orphan := w.orphan("deploy", ahead(dayLong))
+	var forged []string
+	for range 10 {
+		forged = append(forged, w.add(cloudsim.KeySpec{User: "mallory", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)}))
+	}
+	for night, left := 1, len(forged); left > 0; night++ {
+		result, found := w.mustRun(t)
+		if night > 6 || result.Accounts[0].Tripped != "" {
+			t.Fatalf("night %d: got %+v", night, result.Accounts)
+		}
+		w.mustBe(t, orphan, "deleted")
+		before := left
+		left = 0
+		for _, id := range forged {
+			if w.state(id) != "deleted" {
+				left++
+				if found[id].Outcome != OutcomeLeftOut {
+					t.Errorf("night %d: got %+v", night, found[id])
+				}
+			}
+		}
+		if left == before || result.Total().LeftOut != left {
+			t.Fatalf("night %d: %d of the forged keys are left, and %d are said to be left out", night, left, result.Total().LeftOut)
+		}
+	}
+}
+
+func TestNoUserHasMoreThanHisShareOfAPlan(t *testing.T) {
+	cases := map[string]struct {
+		planned, seen, most int
+	}{
+		"a plan of four is done whole":            {4, 5, 4},
+		"half of a plan of ten":                   {10, 1000, 5},
+		"half of what the caps allow":             {10, 20, 2},
+		"never more than USER_MAX_KEYS":           {90, 1000, 20},
+		"half of MAX_KEYS where the plan is huge": {5000, 10_000_000, 20},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := settings.Sweep{MaxKeys: 100, MaxPercent: 25, UserMaxKeys: 20}
+			if got := mostOfUser(s, test.planned, test.seen); got != test.most {
+				t.Errorf("got %d, want %d", got, test.most)
+			}
+		})
+	}
+}
+
+func TestAKeyWhoseDeleteIsRefusedThreeNightsIsUndeletable(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.job.Settings.Quarantine = 0
+		w.lease("other")
+		id := w.orphan("deploy", ahead(300*dayLong))
+		w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6007"})
+		undeletable := 0
+		for night := 1; night <= 5; night++ {
+			result, found := w.mustRun(t)
+			want := map[int]Outcome{1: OutcomeDeleteRefused, 2: OutcomeDeleteRefused, 3: OutcomeUndeletable}[night]
+			if found[id].Outcome != want {
+				t.Errorf("night %d: got %+v, want %q", night, found[id], want)
+			}
+			if night > 3 {
+				mustBeClass(t, found[id], ClassUndeletable, ActionKeep)
+			}
+			undeletable += result.Total().Undeletable
+			<-time.After(dayLong)
+		}
+		if calls := w.cloud.CountCalls("DeleteAccessKey"); undeletable != 1 || calls != 3 {
+			t.Errorf("reported %d times, after %d tries", undeletable, calls)
+		}
+		w.mustBe(t, id, cloudsim.Inactive)
+	})
+}
+
+func TestAUserWhoseKeysCannotBeReadIsReportedAndTheOthersGoOn(t *testing.T) {
+	unreadable := func(w *world, kind provider.Kind) {
+		w.wrap(func(c fleet.Cloud) fleet.Cloud {
+			return oddOne{c, "odd", &provider.Error{Kind: kind, Op: "ReadAccessKeys"}}
+		})
+	}
+	t.Run("whose keys the cloud denies", func(t *testing.T) {
+		w := newWorld(t)
+		orphan := w.orphan("deploy", ahead(dayLong))
+		odd := w.orphan("odd", ahead(dayLong))
+		unreadable(w, provider.KindDenied)
+		w.ledger.states["default"] = State{Inactive: map[string]time.Time{odd: time.Now().Add(-dayLong)}}
+		result, _ := w.mustRun(t)
+		w.mustBe(t, orphan, cloudsim.Inactive)
+		if r := result.Accounts[0]; r.Counts.UnreadUsers != 1 || len(r.Unread) != 1 || r.Problem != "" {
+			t.Errorf("got %+v", r)
+		}
+		if _, remembered := w.ledger.states["default"].Inactive[odd]; !remembered {
+			t.Error("what was known of the user's keys is forgotten")
+		}
+	})
+	t.Run("but not one of a list that tells of the account", func(t *testing.T) {
+		for _, kind := range []provider.Kind{provider.KindKeyRefused, provider.KindLockedOut, provider.KindUnreachable, provider.KindThrottled} {
+			w := newWorld(t)
+			w.orphan("deploy", ahead(dayLong))
+			w.orphan("odd", ahead(dayLong))
+			unreadable(w, kind)
+			if _, _, err := w.run(t); err == nil || len(w.changes()) != 0 {
+				t.Errorf("%s: got error %v and %d changes", kind, err, len(w.changes()))
+			}
+		}
+	})
+	t.Run("nor where nobody's keys can be read", func(t *testing.T) {
+		w := newWorld(t)
+		w.orphan("odd", ahead(dayLong))
+		w.account.DeleteUser("leaseholder")
+		unreadable(w, provider.KindDenied)
+		if _, _, err := w.run(t); err == nil {
+			t.Error("an account of which nothing was read passes for swept")
+		}
+	})
+}
+
+// oddOne fails to list one user's keys.
+type oddOne struct {
+	fleet.Cloud
+	user string
+	err  error
+}
+
+func (o oddOne) ListKeys(ctx context.Context, user string) ([]provider.Key, error) {
+	if user == o.user {
+		return nil, o.err
+	}
+	return o.Cloud.ListKeys(ctx, user)
+}
+
+// repeating lists the same page of users over and over.
+type repeating struct {
+	fleet.Cloud
+	times int
+}
+
+func (r repeating) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
+	return func(yield func(provider.User, error) bool) {
+		for range r.times {
+			for user, err := range r.Cloud.ListUsers(ctx) {
+				if !yield(user, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func TestAUserWhoIsListedTwiceCountsOnce(t *testing.T) {
+	for times, fails := range map[int]bool{2: false, 2000: true} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
+			w := newWorld(t)
+			w.lease("a")
+			w.lease("b")
+			w.wrap(func(c fleet.Cloud) fleet.Cloud { return repeating{c, times} })
+			result, _, err := w.run(t)
+			if (err != nil) != fails || !fails && result.Total().Seen != 3 { // with the key that signs
+				t.Errorf("got %+v and error %v", result.Total(), err)
+			}
+		})
+	}
+}
+
+func TestKeysThatCannotBeSeenAreSaid(t *testing.T) {
+	w := newWorld(t)
+	w.account.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
+	key := w.account.AddKey(cloudsim.KeySpec{User: "functions", Expires: ahead(time.Hour)})
+	w.signWith(t, key)
+	result, _ := w.mustRun(t)
+	if result.Accounts[0].Unseen == "" {
+		t.Errorf("got %+v", result.Accounts[0])
+	}
+}
+
+func TestPatternsThatProtectNobodyAreReported(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.KeepUsers, w.job.Settings.KeepKeys = []string{"ap*", "db-*", "root"}, []string{"NOSUCH*"}
+	w.lease("app")
+	result, _ := w.mustRun(t)
+	if got := fmt.Sprint(result.Unmatched); got != "[KEEP_USERS db-* KEEP_KEYS NOSUCH*]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A cloud that answers slowly must not take the time of the report.
+func TestTheReserveIsKeptWhileApplying(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.job.Settings.Reserve = 10 * time.Second
+		id := w.orphan("deploy", ahead(dayLong))
+		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Delay, Delay: 14 * time.Second})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		begun := time.Now()
+		result, found, err := w.runIn(t, ctx)
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("the run took %s of 20 s, and 10 s are for the report", took)
+		}
+		if err != nil || found[id].Outcome != OutcomeNotReached || !result.Accounts[0].Partial {
+			t.Errorf("got %+v and error %v", found[id], err)
+		}
+	})
+}
