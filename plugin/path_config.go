@@ -417,8 +417,8 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"username_template": {
 			Type: framework.TypeString, Default: defaultUsernameTemplate,
-			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName and the functions of Vault's " +
-				"username templates. Names must differ each time and have 64 characters at most.",
+			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ if }}, and the " +
+				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
 		},
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
