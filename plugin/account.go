@@ -299,8 +299,8 @@ const reapRetryLive = 5 * time.Minute
 func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
 
 // isDead tells whether a key has ended by its date, so that its removal can wait.
-func (a *account) isDead(e *ledgerEntry, now time.Time) bool {
-	return a.endsKeys() && now.After(e.Expires.Add(lifetime.ClockMargin))
+func (a *account) isDead(expires, now time.Time) bool {
+	return a.endsKeys() && now.After(expires.Add(lifetime.ClockMargin))
 }
 
 // retryReap is the pause after so many failures to remove a key that is past its date.
@@ -323,9 +323,9 @@ func (a *account) lastingEnd(date time.Time) time.Time {
 }
 
 // worksUntil says how long a key that could not be removed may still be used.
-func (a *account) worksUntil(e *ledgerEntry) string {
-	if !a.endsKeys() || e.Expires.IsZero() {
+func (a *account) worksUntil(expires time.Time) string {
+	if !a.endsKeys() || expires.IsZero() {
 		return "works until it is deleted"
 	}
-	return fmt.Sprintf("may work until %s", showTime(e.Expires))
+	return fmt.Sprintf("may work until %s", showTime(expires))
 }

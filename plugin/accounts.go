@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -90,7 +91,6 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	b.accounts.Remove(name)
 	delete(b.givenUp, name) // whoever looks from here on sees what is written
 	if config == nil {
-		b.due.drop(name)
 		return remove(ctx, s, configPrefix+name)
 	}
 	return save(ctx, s, configPrefix+name, config)
@@ -106,8 +106,8 @@ func (b *backend) rememberAccount(a *account) *account {
 }
 
 // giveUp keeps keys from being begun for an account until it is stored, or kept. Its caller,
-// who holds the account's lock, then looks at what needs the account: a request puts its WAL
-// entry first and looks here after, so that one of the two sees the other.
+// who holds the account's lock, then looks at what needs the account: a request puts its entry
+// into the ledger first and looks here after, so that one of the two sees the other.
 func (b *backend) giveUp(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
@@ -171,36 +171,39 @@ func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[st
 	return ids, nil
 }
 
-// accountInUse tells whether anything in the ledger or the WAL needs an account as
-// it is configured: its keys could not be found, and so not revoked, through
-// another one. What has the label of made is left out. The WAL is read first: a key is in
-// the ledger before it leaves the WAL.
+// accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
+// could not be found, and so not revoked, through another one. What has the label of made is left
+// out. A key that is about to be made counts already.
 func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
-	pending, err := pendingKeys(ctx, s)
-	if err != nil {
+	if err := b.ledger.Load(ctx, s, account); err != nil {
 		return "", err
 	}
-	leased := 0
-	for _, err := range leasedKeys(ctx, s, account) {
-		if err != nil {
-			return "", err
+	leased, unfinished, unreadable := 0, 0, 0
+	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Label != made }) {
+		switch {
+		case item.Unreadable != "":
+			unreadable++
+		case item.Unfinished():
+			unfinished++
+		case item.Leased():
+			leased++
 		}
-		leased++
-	}
-	if leased > 0 {
-		return fmt.Sprintf("%d leased access keys", leased), nil
 	}
 	static, err := staticRolesOf(ctx, s, account)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if len(static) > 0 {
+	case leased > 0:
+		return fmt.Sprintf("%d leased access keys", leased), nil
+	case len(static) > 0:
 		return fmt.Sprintf("%d static roles", len(static)), nil
-	}
-	if slices.ContainsFunc(pending, func(p pendingKey) bool { return p.Account == account && p.Label != made }) {
+	case unfinished > 0:
 		return "requests whose keys are still being cleaned up", nil
+	case unreadable > 0:
+		return fmt.Sprintf("%d entries of the ledger that this version cannot read", unreadable), nil
+	default:
+		return "", nil
 	}
-	return "", nil
 }
 
 // verified asks the cloud whose key a configuration holds, and fills that in.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -76,14 +77,14 @@ func TestAccountsSideBySide(t *testing.T) {
 			v.configure("ttl=1m")
 			v.mustRevoke(v.lease("app"))
 			v.storage.after = func(_, key string) error {
-				if strings.HasPrefix(key, "wal/") {
+				if strings.HasPrefix(key, ledger.Prefix) {
 					_ = v.backend.storeAccount(v.t.Context(), v.storage.Storage, "default", nil)
 				}
 				return nil
 			}
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "was changed while the request ran")
 			v.storage.after = nil
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustHaveLive(0)
 		},
 		"a user's keys are found, also where the user was made for the lease": func(t *testing.T, v *testVault) {

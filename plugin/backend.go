@@ -14,12 +14,12 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -66,18 +66,13 @@ type backend struct {
 	mount   mountLimit
 	longest longestKeys
 
-	active *activeKeys
+	ledger *ledger.Ledger
 	full   *fullUsers
-	own    *ownKeys
-	due    *dueKeys
-	hung   *hungRequests
 
 	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying
 	metrics *metrics
-
-	tickStarted atomic.Int64 // of the periodic work, in nanoseconds since 1970
 }
 
 // Factory returns a logical.Factory for a build.
@@ -98,12 +93,11 @@ func factory(build Build, open opener) logical.Factory {
 }
 
 func newBackend(build Build, open opener) *backend {
-	active := newActiveKeys()
 	b := &backend{
 		build: build, open: open,
 		accounts: newAccounts(), givenUp: map[string]bool{}, locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
-		active: active, full: newFullUsers(), own: newOwnKeys(), due: newDueKeys(active.knows), hung: newHungRequests(),
+		ledger: ledger.New(), full: newFullUsers(),
 		metrics: newMetrics(),
 	}
 	b.Backend = &framework.Backend{
@@ -112,7 +106,7 @@ func newBackend(build Build, open opener) *backend {
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{framework.WALPrefix, firstKeyPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
+			LocalStorage: []string{ledger.Prefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},
@@ -130,12 +124,10 @@ func newBackend(build Build, open opener) *backend {
 			b.pathInfo(),
 			b.pathMetrics(),
 		)),
-		Secrets:           []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
-		PeriodicFunc:      b.periodic,
-		WALRollback:       b.watchedRollback,
-		WALRollbackMinAge: walMinAge,
-		Invalidate:        b.invalidate,
-		Clean:             b.clean,
+		Secrets:      []*framework.Secret{b.secret(keylabel.KindLease), b.secret(keylabel.KindUser), b.sessionSecret()},
+		PeriodicFunc: b.periodic,
+		Invalidate:   b.invalidate,
+		Clean:        b.clean,
 	}
 	return b
 }
@@ -161,6 +153,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.roles.drop(key)
 	case strings.HasPrefix(key, policyPrefix):
 		b.policies.drop(key)
+	case strings.HasPrefix(key, ledger.Prefix):
+		b.ledger.Forget(ledger.AccountOf(key))
 	case key == instancePath:
 		b.instanceLock.Lock()
 		defer b.instanceLock.Unlock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -87,7 +88,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err := c.checkStaticRoles(ctx, s); err != nil {
 		return nil, err
 	}
-	if err := c.checkPastDate(ctx, s); err != nil {
+	if err := c.checkPastDate(ctx, s, b.ledger); err != nil {
 		return nil, err
 	}
 	if err := c.checkPermissions(ctx, s); err != nil {
@@ -407,15 +408,18 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, ids []
 
 // checkPastDate finds leased keys that are past their date and still work, since the cloud
 // ends none by itself and the engine could not delete them.
-func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage) error {
-	for entry, err := range leasedKeys(context.WithoutCancel(ctx), s, c.account.name) {
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		if entry.Problem != "" && now.After(entry.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(entry, now) {
+func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *ledger.Ledger) error {
+	if err := index.Load(context.WithoutCancel(ctx), s, c.account.name); err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, item := range index.Select(c.account.name, func(i *ledger.Item) bool { return i.Problem != "" || i.Unreadable != "" }) {
+		switch {
+		case item.Unreadable != "":
+			c.warning(item.Unreadable, "its key counts as in use until then")
+		case item.Leased() && !item.Unfinished() && now.After(item.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(item.Expires, now):
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
-				entry.AccessKey, identityName(entry.User), showTime(entry.Expires), entry.Problem), "mend that, or delete the key in the cloud's console")
+				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "mend that, or delete the key in the cloud's console")
 		}
 	}
 	return nil

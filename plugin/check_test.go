@@ -167,7 +167,7 @@ func TestCheck(t *testing.T) {
 			cancel := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 500})
 			v.advance(12*time.Minute + 2*rollbackPeriod)
 			cancel()
-			if entry, err := findKey(t.Context(), v.storage, l.AccessKey()); err != nil || entry == nil || entry.Problem == "" {
+			if entry, err := v.backend.findKey(t.Context(), v.storage, l.AccessKey()); err != nil || entry == nil || entry.Problem == "" {
 				t.Fatalf("the reaper did not fail: %v, %v", entry, err)
 			}
 			if found := v.read("check/default")["findings"].([]string); len(found) != 0 {

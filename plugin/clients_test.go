@@ -36,7 +36,7 @@ func TestClientsThatMisbehave(t *testing.T) {
 			}
 			v.pastRollback()
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			for range 3 {
 				v.lease("app")
 			}
@@ -59,7 +59,7 @@ func TestClientsThatMisbehave(t *testing.T) {
 				v.mustRevoke(v.lease("app"))
 			}
 			v.pastRollback()
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"many that ask in a loop get what max_active_keys gives, and others are served meanwhile": func(t *testing.T, v *testVault) {
 			v.configure(v.pool(3), "ttl=1h", "max_active_keys=10")

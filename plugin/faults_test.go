@@ -6,12 +6,10 @@ package cloudkeys
 import (
 	"context"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
-
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -43,7 +41,7 @@ func TestLostAnswers(t *testing.T) {
 			v.mustHaveLive(1)
 			v.advance(5 * time.Minute)
 			v.mustHaveLive(1)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		}
 		tests[name+", always: one clear error and no key"] = func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
@@ -58,8 +56,8 @@ func TestLostAnswers(t *testing.T) {
 			if n := v.countCalls("CreateAccessKey"); n != 2 {
 				t.Errorf("%d creates, want one and one new attempt", n)
 			}
-			v.advance(walMinAge + 2*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.advance(begunAge + 2*rollbackPeriod)
+			v.mustHaveNothingBegun()
 		}
 		tests[name+", and the clean-up fails too: the rollback ends it"] = func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
@@ -76,9 +74,9 @@ func TestLostAnswers(t *testing.T) {
 			v.invariant()
 			cancelCreate()
 			cancelList()
-			v.advance(walMinAge + 2*rollbackPeriod)
+			v.advance(begunAge + 2*rollbackPeriod)
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		}
 	}
 	tests["a key that appears in the cloud after its request has failed is found by the rollback"] = func(t *testing.T, v *testVault) {
@@ -88,15 +86,15 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatal("leased")
 		}
 		cancel()
-		pending, err := pendingKeys(t.Context(), v.storage)
-		if err != nil || len(pending) == 0 {
-			t.Fatalf("%d WAL entries, %v", len(pending), err)
+		pending := v.begun()
+		if len(pending) == 0 {
+			t.Fatal("no entry is left")
 		}
 		v.addKey("app", pending[0].Label, time.Now().Add(time.Hour))
 		v.mustHaveLive(1)
-		v.advance(walMinAge + 2*rollbackPeriod)
+		v.advance(begunAge + 2*rollbackPeriod)
 		v.mustHaveLive(0)
-		v.mustHaveNoWAL()
+		v.mustHaveNothingBegun()
 	}
 	inBothClouds(t, tests)
 }
@@ -105,19 +103,11 @@ func TestLostAnswers(t *testing.T) {
 // process die there.
 func TestStorageFaults(t *testing.T) {
 	tests := map[string]func(t *testing.T, v *testVault){}
-	for _, point := range []struct{ op, prefix, name string }{
-		{"put", framework.WALPrefix, "writing the WAL entry"},
-		{"put", ledgerPrefix, "writing the ledger entry"},
-		{"delete", framework.WALPrefix, "deleting the WAL entry"},
-	} {
-		fail := func(v *testVault) {
-			v.storage.before = func(op, key string) error {
-				if op == point.op && strings.HasPrefix(key, point.prefix) {
-					return errInjected
-				}
-				return nil
-			}
-		}
+	for _, point := range []struct {
+		nth  int
+		name string
+	}{{1, "writing the entry of a key that is begun"}, {2, "writing the entry of a key that is made"}} {
+		fail := func(v *testVault) { v.failWrites(ledger.Prefix, point.nth) }
 		tests[point.name+" fails: an error, and no key"] = func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			fail(v)
@@ -126,8 +116,8 @@ func TestStorageFaults(t *testing.T) {
 			}
 			v.mustHaveLive(0)
 			v.storage.before = nil
-			v.advance(walMinAge + 2*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.advance(begunAge + 2*rollbackPeriod)
+			v.mustHaveNothingBegun()
 			v.mustHaveLedger(0)
 		}
 		tests[point.name+" fails and the cloud cannot be reached to clean up: the next ticks do"] = func(t *testing.T, v *testVault) {
@@ -138,9 +128,9 @@ func TestStorageFaults(t *testing.T) {
 				t.Fatal("leased")
 			}
 			v.storage.before = nil
-			v.advance(walMinAge + 3*rollbackPeriod)
+			v.advance(begunAge + 3*rollbackPeriod)
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustHaveLedger(0)
 		}
 	}
@@ -160,11 +150,11 @@ func TestCrashes(t *testing.T) {
 				v.leases = nil // the answer never arrived
 				v.restart()
 				v.invariant()
-				v.advance(walMinAge + 2*rollbackPeriod)
+				v.advance(begunAge + 2*rollbackPeriod)
 				v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
 				v.mustHaveLive(0)
 				v.mustHaveLedger(0)
-				v.mustHaveNoWAL()
+				v.mustHaveNothingBegun()
 			}
 			if steps < 6 {
 				t.Errorf("only %d steps", steps)

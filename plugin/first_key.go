@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
@@ -19,11 +20,6 @@ import (
 )
 
 const (
-	// firstKeyPrefix holds an entry for each first key that is being made, in local
-	// storage. It is no WAL entry, since only an account that is configured can end it: a
-	// rollback would fail every minute until there is one.
-	firstKeyPrefix = "first-keys/"
-
 	// firstKeyLife is how long a first key lives by itself. It is replaced at once, and by
 	// the automatic rotation where that fails.
 	firstKeyLife = 15 * time.Minute
@@ -78,33 +74,18 @@ func (c *accountConfig) endpoint() (string, error) {
 	return endpoint, asUserError(err)
 }
 
-// firstKey is the entry of a key that is being made with login and password. It holds
-// neither, and no secret.
-type firstKey struct {
-	Account  string    `json:"account"`
-	Endpoint string    `json:"endpoint"` // of the API; the cloud account is not known yet
-	Label    string    `json:"label"`
-	Started  time.Time `json:"started"`
-	Expires  time.Time `json:"expires"`
-}
-
-func (k firstKey) path() string { return firstKeyPrefix + k.Label }
-
-// pending is the entry as one of the WAL.
-func (k firstKey) pending() pendingKey { return pendingKey{Account: k.Account, Label: k.Label} }
-
 // mintFirstKey makes the engine's own key with the account's login and password:
 //
-//	(1) entry {account, endpoint, label} → (2) create, with label and a date 15 minutes away
+//	(1) entry, begun {account, endpoint, label} → (2) create, with label and a date 15 minutes away
 //	    → crash: nothing that could delete the key is stored, so it ends by its date. Its
 //	      entry waits until an account is configured whose key can see it, and then it is
 //	      deleted
 //	(3) verify the new key with calls of its own
 //	    → crash: the same
 //	(4) store the configuration
-//	    → crash: the configuration names the key, so the entry just goes
-//	(5) ledger entry → (6) delete the entry
-//	(7) rotate: the key that is kept is made as every later one, with the date that the
+//	    → crash: the configuration names the key, so the next tick does (5)
+//	(5) entry, made {cloud account, access key}
+//	(6) rotate: the key that is kept is made as every later one, with the date that the
 //	    access policy and rotation_period ask for
 //	    → crash, or failure: the automatic rotation replaces the key within its 15 minutes
 //
@@ -127,44 +108,34 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	first := firstKey{Account: name, Endpoint: endpoint, Label: keylabel.New(instance, keylabel.KindRoot).String(), Started: time.Now(), Expires: expires}
-	if err := save(ctx, s, first.path(), first); err != nil {
-		return nil, fmt.Errorf("writing the entry without which no key is made: %w", err)
+	e := &ledger.Entry{
+		Kind: keylabel.KindRoot, Account: name, Endpoint: endpoint, Label: keylabel.New(instance, keylabel.KindRoot).String(),
+		Issued: time.Now(), Expires: expires,
 	}
-	key, err := byLogin.CreateKey(ctx, provider.KeySpec{Label: first.Label, Expires: expires})
+	if err := b.ledger.Begin(ctx, s, e, 0); err != nil {
+		return nil, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
+	}
+	defer b.ledger.End(name, e.Label)
+	i := issuance{storage: s, account: &account{name: name, config: config, cloud: byLogin}}
+	key, err := byLogin.CreateKey(ctx, e.Spec())
 	if err != nil {
-		b.abandonFirstKey(ctx, s, byLogin, first, err)
-		return nil, explainSignIn(name, err)
+		return nil, explainSignIn(name, b.undo(ctx, i, e, err))
 	}
+	e.AccessKey, e.MadeAt = key.ID, time.Now()
 	config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
 	warnings = config.replaceKey(before)
-	config.KeyLabel = first.Label
+	config.KeyLabel = e.Label
 	a, more, err := b.judged(ctx, s, name, before, config)
 	if err != nil {
-		b.abandonFirstKey(ctx, s, byLogin, first, nil)
-		return nil, err
+		return nil, b.undo(ctx, i, e, err)
 	}
 	if _, err := b.storeJudged(ctx, s, a); err != nil {
 		return nil, err
 	}
-	b.settleFirstKey(ctx, s, config, first)
+	e.AccountID, e.Endpoint = config.AccountID, ""
+	b.settleKey(ctx, s, e)
+	b.Logger().Info("made the engine's own access key with the account's login", "account", name, "access_key", config.AccessKey)
 	return append(warnings, more...), nil
-}
-
-// settleFirstKey is steps (5) and (6). What fails here changes nothing for the account.
-func (b *backend) settleFirstKey(ctx context.Context, s logical.Storage, config *accountConfig, first firstKey) {
-	entry := &ledgerEntry{
-		Kind: keylabel.KindRoot, AccessKey: config.AccessKey, Account: first.Account, AccountID: config.AccountID,
-		Label: first.Label, Issued: first.Started, Expires: first.Expires,
-	}
-	err := save(ctx, s, entry.path(), entry)
-	if err == nil {
-		err = remove(ctx, s, first.path())
-	}
-	if err != nil {
-		b.Logger().Warn("the entry of a first key is left to the next tick", "account", first.Account, "error", err)
-	}
-	b.Logger().Info("made the engine's own access key with the account's login", "account", first.Account, "access_key", config.AccessKey)
 }
 
 // firstKeyExpiry is the date of a first key, if the identity has room for it and for its
@@ -199,42 +170,6 @@ func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, be
 	return time.Now().Add(life).Truncate(time.Second), nil
 }
 
-// abandonFirstKey deletes a first key that is not to be used, with the login that made it.
-// cause is why none was made, as far as anybody knows. The entry goes once the key surely
-// is gone.
-func (b *backend) abandonFirstKey(ctx context.Context, s logical.Storage, byLogin provider.Cloud, first firstKey, cause error) {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	err := cause
-	if cause == nil || provider.KindOf(cause) == provider.KindAmbiguous {
-		err = deleteLabelled(ctx, byLogin, first)
-	} else {
-		err = nil // the cloud has surely made nothing
-	}
-	if err == nil {
-		err = remove(ctx, s, first.path())
-	}
-	if err != nil {
-		b.Logger().Warn("a first key that is not used may be in the cloud: it ends by itself, and is deleted once the account is configured",
-			"account", first.Account, "ends", showTime(first.Expires), "error", err)
-	}
-}
-
-// deleteLabelled deletes the key of a label. Where there is none the cloud may still be at
-// work on it, which is an error.
-func deleteLabelled(ctx context.Context, cloud provider.Cloud, first firstKey) error {
-	keys, err := cloud.ListKeys(ctx, "")
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if key.Label == first.Label {
-			return cloud.RevokeKey(ctx, key.Ref(""))
-		}
-	}
-	return fmt.Errorf("the key labelled %s is not listed", first.Label)
-}
-
 // explainSignIn says what can be done about a call that login and password were to make.
 func explainSignIn(account string, err error) error {
 	switch provider.KindOf(err) {
@@ -248,7 +183,7 @@ func explainSignIn(account string, err error) error {
 	}
 }
 
-// keepFirstKey is step (7). The account works without it.
+// keepFirstKey is step (6). The account works without it.
 func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name string) ([]string, error) {
 	var warnings []string
 	if _, err := b.rotateRoot(ctx, s, name); err != nil {
@@ -265,76 +200,81 @@ func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name stri
 	return append(warnings, a.warnings(view)...), nil
 }
 
-// firstKeys are the entries of all accounts.
-func firstKeys(ctx context.Context, s logical.Storage) ([]firstKey, error) {
-	labels, err := s.List(ctx, firstKeyPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing first keys: %w", err)
-	}
-	var entries []firstKey
-	for _, label := range labels {
-		entry, err := load[firstKey](ctx, s, firstKeyPrefix+label)
-		if err != nil {
-			return nil, err
-		}
-		if entry != nil {
-			entries = append(entries, *entry)
-		}
-	}
-	return entries, nil
-}
-
-// tendFirstKeys ends what requests for a first key have left, as far as an account's key
-// can see it.
+// tendFirstKeys ends what requests for a first key have left, of whichever account, as far as an
+// account's key can see it.
 func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *account) error {
 	now := time.Now()
 	if now.Before(a.next.firstKeys) {
 		return nil
 	}
-	entries, err := firstKeys(ctx, s)
-	if err != nil {
-		return err
-	}
-	for _, first := range entries {
-		if now.Sub(first.Started) < walMinAge {
-			continue // its request may still run
+	for _, item := range b.ledger.Unfinished("", now, true) {
+		if !item.First {
+			continue
 		}
 		a.next.firstKeys = now.Add(firstKeyPause)
-		if err := b.tendFirstKey(ctx, s, a, first); err != nil {
-			return fmt.Errorf("cleaning up a first key of account %q: %w", first.Account, err)
+		if err := b.tendFirstKey(ctx, s, a, item); err != nil {
+			return fmt.Errorf("cleaning up a first key of account %q: %w", item.Account, err)
 		}
 	}
 	return nil
 }
 
-func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
-	if !a.mayList(first) {
-		return b.giveUpFirstKey(ctx, s, a, first)
-	}
-	keys, err := a.cloud.ListKeys(ctx, "")
+// tendFirstKey is takeUp for a first key, of which the cloud account is not known: its entry goes
+// where an account's key finds the key, or surely could not any more.
+func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *account, item ledger.Item) error {
+	unlock, err := b.lockNamer(ctx, item)
 	if err != nil {
 		return err
 	}
-	found := slices.IndexFunc(keys, func(key provider.Key) bool { return key.Label == first.Label })
-	if found < 0 {
-		return b.giveUpFirstKey(ctx, s, a, first)
-	}
-	configured, err := b.configuredKeys(ctx, s) // whether a request got as far as storing its key is in storage
+	defer unlock()
+	e, err := ledger.Read(ctx, s, item.Account, item.Label)
 	if err != nil {
 		return err
 	}
-	if key := keys[found]; !configured[key.ID] {
-		if err := a.cloud.RevokeKey(ctx, key.Ref(a.config.AccountID)); err != nil {
-			return err
-		}
-		b.full.forget(a.name, "")
-		b.Logger().Info("removed the first key of an unfinished request", "account", a.name, "access_key", key.ID)
+	switch {
+	case e == nil:
+		b.ledger.Drop(item.Account, item.Label)
+		return nil
+	case e.AccountID != "": // another account has settled it since
+		b.ledger.Learn(e)
+		return nil
 	}
-	return remove(ctx, s, first.path())
+	id, err := namedKey(ctx, s, e)
+	if err != nil {
+		return err
+	}
+	if id != "" {
+		return b.finishFirstKey(ctx, s, e, id)
+	}
+	if !a.mayList(e) {
+		return b.dropFirstKey(ctx, s, a, e)
+	}
+	asOwn := *e
+	asOwn.AccountID = a.config.AccountID
+	found, err := removeLabelled(ctx, a, &asOwn)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return b.dropFirstKey(ctx, s, a, e)
+	}
+	b.full.forget(a.name, "")
+	b.Logger().Info("removed the first key of an unfinished request", "account", a.name, "label", e.Label)
+	return b.removeEntry(ctx, s, e)
+}
+
+// finishFirstKey is step (5), for a configuration that was stored.
+func (b *backend) finishFirstKey(ctx context.Context, s logical.Storage, e *ledger.Entry, id string) error {
+	config, err := load[accountConfig](ctx, s, configPrefix+e.Account)
+	if err != nil || config == nil {
+		return err
+	}
+	e.AccessKey, e.AccountID, e.Endpoint = id, config.AccountID, ""
+	return b.ledger.Finish(ctx, s, e)
 }
 
 // mayList tells whether an account's key can list a first key, if both are of one identity.
-func (a *account) mayList(first firstKey) bool {
+func (a *account) mayList(first *ledger.Entry) bool {
 	if !a.kind.SignsIn {
 		return false
 	}
@@ -342,32 +282,28 @@ func (a *account) mayList(first firstKey) bool {
 	return err == nil && endpoint == first.Endpoint
 }
 
-// giveUpFirstKey drops an entry whose key the account's own key does not find, once that has
+// dropFirstKey drops an entry whose key the account's own key does not find, once that has
 // surely ended. Until then it waits: the key may be another identity's, or of another cloud
 // account. For good it cannot, since it keeps its account from being deleted or changed.
-func (b *backend) giveUpFirstKey(ctx context.Context, s logical.Storage, a *account, first firstKey) error {
+func (b *backend) dropFirstKey(ctx context.Context, s logical.Storage, a *account, first *ledger.Entry) error {
 	if first.Account != a.name || time.Now().Before(first.Expires.Add(lifetime.ClockMargin)) {
 		return nil
 	}
 	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+
 		"if the cloud account's root user lists a key with this label, delete it", "account", a.name, "endpoint", first.Endpoint, "label", first.Label)
-	return remove(ctx, s, first.path())
+	return b.removeEntry(ctx, s, first)
 }
 
-// forgetFirstKeys drops the entries of names that nobody has configured, once their keys have
-// ended for a day: no account's own tick gives them up, and they would wait for ever.
-func (b *backend) forgetFirstKeys(ctx context.Context, s logical.Storage, configured []string) error {
-	entries, err := firstKeys(ctx, s)
-	if err != nil {
-		return err
-	}
-	for _, first := range entries {
-		if slices.Contains(configured, first.Account) || time.Now().Before(first.Expires.Add(firstKeyPatience)) {
+// forgetFirstKeys drops the entries of a name that nobody has configured, once their keys have
+// ended for a day: no account's own tick drops them, and they would wait for ever.
+func (b *backend) forgetFirstKeys(ctx context.Context, s logical.Storage, name string) error {
+	for _, item := range b.ledger.Unfinished(name, time.Now(), true) {
+		if !item.First || time.Now().Before(item.Expires.Add(firstKeyPatience)) {
 			continue
 		}
 		b.Logger().Warn("an account was never configured after a request for its first key had failed. The key has ended by its date; "+
-			"if the cloud account's root user lists a key with this label, delete it", "account", first.Account, "endpoint", first.Endpoint, "label", first.Label)
-		if err := remove(ctx, s, first.path()); err != nil {
+			"if the cloud account's root user lists a key with this label, delete it", "account", name, "label", item.Label)
+		if err := b.ledger.Remove(ctx, s, name, item.Label); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -190,9 +191,8 @@ func TestFirstKey(t *testing.T) {
 				t.Error("accepted")
 			}
 			v.mustHaveLive(1)
-			entries, err := firstKeys(t.Context(), v.storage)
-			if err != nil || len(entries) != 1 {
-				t.Errorf("%d entries, %v", len(entries), err)
+			if n := len(v.firstKeys()); n != 1 {
+				t.Errorf("%d entries", n)
 			}
 		},
 		"a tick does not delete the key of a request that still runs": func(t *testing.T, v *testVault) {
@@ -307,17 +307,15 @@ func TestFirstKey(t *testing.T) {
 				t.Errorf("%d keys in the cloud", len(keys))
 			}
 		},
-		"a first key without its ledger entry is no orphan to another account of the same cloud account": func(t *testing.T, v *testVault) {
+		"a first key whose entry is still begun is no orphan to another account of the same cloud account": func(t *testing.T, v *testVault) {
 			v.write("config/other", v.accountFields()...)
-			v.storage.before = func(op, key string) error {
-				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
-					return errInjected
-				}
-				return nil
-			}
+			v.failWrites(ledger.Prefix, 2)
 			v.write("config/default", v.signInFields()...)
 			v.storage.before = nil
-			<-time.After(walMinAge + time.Second)
+			if len(v.firstKeys()) != 1 {
+				t.Fatal("the entry of the first key is settled: the test proves nothing")
+			}
+			<-time.After(begunAge + time.Second)
 			if err := v.backend.tendAccount(t.Context(), v.storage, "default", noStaticRoles); err != nil {
 				t.Error(err)
 			}
@@ -328,15 +326,13 @@ func TestFirstKey(t *testing.T) {
 		},
 		"another account of the same cloud account leaves a first key that is stored alone": func(t *testing.T, v *testVault) {
 			v.write("config/other", v.accountFields()...)
-			v.storage.before = func(op, key string) error {
-				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
-					return errInjected
-				}
-				return nil
-			}
+			v.failWrites(ledger.Prefix, 2)
 			v.write("config/default", v.signInFields()...)
 			v.storage.before = nil
-			<-time.After(walMinAge + time.Second)
+			if len(v.firstKeys()) != 1 {
+				t.Fatal("the entry of the first key is settled: the test proves nothing")
+			}
+			<-time.After(begunAge + time.Second)
 			if err := v.backend.tendAccount(t.Context(), v.storage, "other", noStaticRoles); err != nil { // before its own account does
 				t.Error(err)
 			}
@@ -360,7 +356,7 @@ func TestFirstKey(t *testing.T) {
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)
 		},
-		"an entry whose account is never configured is given up in the log, a day after its key has ended": func(t *testing.T, v *testVault) {
+		"an entry whose account is never configured is dropped, and logged, a day after its key has ended": func(t *testing.T, v *testVault) {
 			var log bytes.Buffer
 			v.logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 			v.restart()
@@ -372,13 +368,13 @@ func TestFirstKey(t *testing.T) {
 			}
 			_, _ = v.try(logical.UpdateOperation, "config/default", v.signInFields()...)
 			v.storage.before = nil
-			entries, err := firstKeys(t.Context(), v.storage)
-			if err != nil || len(entries) != 1 {
-				t.Fatalf("%v, %v", entries, err)
+			entries := v.firstKeys()
+			if len(entries) != 1 {
+				t.Fatalf("%v", entries)
 			}
 			v.settle(firstKeyLife + firstKeyPatience - 10*rollbackPeriod)
-			if left, err := firstKeys(t.Context(), v.storage); err != nil || len(left) != 1 {
-				t.Errorf("given up before its time: %v, %v", left, err)
+			if left := v.firstKeys(); len(left) != 1 {
+				t.Errorf("dropped before its time: %v", left)
 			}
 			v.settle(20 * rollbackPeriod)
 			v.mustHaveNoFirstKeys()

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/errutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -98,23 +99,26 @@ func FuzzLease(f *testing.F) {
 // bad restore, a hand that slipped. Nothing panics, nobody's key dies of it, and with the
 // entry gone the engine works.
 func FuzzStorage(f *testing.F) {
-	pending := `{"type":"access_key","created_at":1,"data":{"account":"default","account_id":"%account%","user":"app","role":"app","label":"%label%"}}`
-	entry := `{"kind":"lease","access_key":"AAAAAAAAAAAAAAAAAAAA","account":"default","account_id":"%account%","user":"app","role":"app","label":"%label%",` +
-		`"issued":"%now%","expires":"2000-01-01T00:00:00Z"}`
+	entry := `{"version":1,"state":"made","kind":"lease","access_key":"AAAAAAAAAAAAAAAAAAAA","account":"default","account_id":"%account%","user":"app","role":"app",` +
+		`"label":"` + fuzzedLabel + `","issued":"%now%","expires":"2000-01-01T00:00:00Z"}`
+	begun := strings.Replace(entry, `"made"`, `"begun"`, 1)
 	for _, path := range fuzzedPaths {
 		for _, seed := range []string{`{}`, `{`} {
 			f.Add(path, seed)
 		}
 	}
-	f.Add("wal/x", pending)
+	path := ledger.Path("default", fuzzedLabel)
+	f.Add(path, entry)
+	f.Add(path, begun)
+	f.Add(path, strings.Replace(begun, `"access_key":"AAAAAAAAAAAAAAAAAAAA"`, `"access_key":7`, 1))
+	f.Add(path, strings.Replace(begun, `"version":1`, `"version":2`, 1))
+	f.Add(path, strings.Replace(begun, fuzzedLabel, "%label%", 1))
+	f.Add(path, strings.Replace(begun, `"lease"`, `"root"`, 1))
+	f.Add(path, strings.Replace(begun, `"lease"`, `"static"`, 1))
+	f.Add(path, strings.Replace(entry, `"app"`, `""`, 1))
+	f.Add(path, strings.Replace(entry, `"lease"`, `"user"`, 1))
 	f.Add("ledger/default/app2/AAAAAAAAAAAAAAAAAAAA", entry)
-	f.Add("wal/x", strings.Replace(pending, "access_key", "iam_user", 1))
-	f.Add("wal/x", strings.Replace(pending, "%label%", "", 1))
-	f.Add("wal/x", `{"type":"access_key","created_at":1,"data":"x"}`)
-	f.Add("wal/x", `{"type":"access_key","created_at":-1,"data":{"user":7}}`)
-	f.Add("ledger/default/%25self/AAAAAAAAAAAAAAAAAAAA", strings.Replace(entry, `"app"`, `""`, 1))
-	f.Add("ledger/default/%users/AAAAAAAAAAAAAAAAAAAA", strings.Replace(entry, `"lease"`, `"user"`, 1))
-	f.Add("ledger/default/%zz/AAAAAAAAAAAAAAAAAAAA", entry)
+	f.Add("ledger/default/x", entry)
 	f.Add("config/second", `{"provider":"outscale","access_key":"A","secret_key":"B","region":"x","max_requests_per_second":1e300,"max_retries":-7}`)
 	f.Add("policy/default", `{"policy":{"MaxKeyLifetime":-1},"tried_at":"%now%","read_at":"%now%"}`)
 	f.Add("reconcile/default", `{"next":"0000-01-01T00:00:00Z","left":["","%users","..","app"]}`)
@@ -125,7 +129,7 @@ func FuzzStorage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, input string) {
 		if !slices.ContainsFunc(fuzzedPaths, func(known string) bool { return strings.HasPrefix(path, known[:strings.Index(known, "/")+1]) }) ||
 			slices.Contains([]string{configPrefix + "default", staticRolePrefix + "db", staticCredsPrefix + "db", instancePath}, path) ||
-			strings.HasPrefix(path, ledgerPrefix+"default/app/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//") || strings.Contains(path, "..") {
+			strings.HasSuffix(path, "/") || strings.Contains(path, "//") || strings.Contains(path, "..") {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
@@ -160,8 +164,11 @@ func FuzzStorage(f *testing.F) {
 	})
 }
 
+// fuzzedLabel is one of no key that is there.
+const fuzzedLabel = "cloudkeys-AAAAAAAAAAAAAAAA-lease-AAAAAAAAAAAAAAAA"
+
 var fuzzedPaths = []string{
-	"wal/x", "ledger/default/app2/AAAAAAAAAAAAAAAAAAAA", "config/second", "roles/x", "static-roles/x", "static-creds/x", "policy/default",
+	ledger.Path("default", fuzzedLabel), "config/second", "roles/x", "static-roles/x", "static-creds/x", "policy/default",
 	"reconcile/default", "tidy/status",
 }
 

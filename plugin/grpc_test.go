@@ -98,11 +98,11 @@ func TestOverGRPC(t *testing.T) {
 			v.leases = nil
 			v.restart()
 			v.invariant()
-			v.advance(walMinAge + 2*rollbackPeriod)
+			v.advance(begunAge + 2*rollbackPeriod)
 			v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
 			v.mustHaveLive(0)
 			v.mustHaveLedger(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		}
 		if step < 6 {
 			t.Errorf("only %d steps", step)
@@ -183,7 +183,7 @@ func TestOverGRPC(t *testing.T) {
 		synctest.Wait() // the plugin works on when the server has given the request up
 		v.leases = nil
 		v.invariant()
-		v.advance(walMinAge + 2*rollbackPeriod)
+		v.advance(begunAge + 2*rollbackPeriod)
 		v.mustHaveLive(0)
 	})
 }

@@ -41,7 +41,7 @@ func TestSession(t *testing.T) {
 			}
 			mustHold(t, strings.Join(resp.Warnings, " "), "cannot take this session back", resp.Data["expiration"].(string))
 			v.mustHaveLedger(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"a revocation does nothing, needs no cloud, and is a success": func(t *testing.T, v *testVault) {
 			v.configureSessions()

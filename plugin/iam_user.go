@@ -8,9 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
-	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
@@ -31,27 +28,24 @@ func (b *backend) issueWithUser(ctx context.Context, i issuance, role *roleEntry
 	return key, p, nil
 }
 
-// makeUserKey makes a user with one access key for a lease, and records both, so that
-// neither is ever lost:
+// makeUserKey makes a user with one access key for a lease:
 //
-//	(1) WAL entry {account, account id, user name, label}
-//	    → crash: the rollback finds no user and drops the entry
+//	(1) entry, begun {account, account id, user name, label}
+//	    → crash: no user carries the label. The entry goes once no create can be under way
 //	(2) create the user, its label in its path
-//	    → crash: the rollback finds the user by its label and removes it
+//	    → crash: the next tick finds the user by its label and removes it
 //	(3) policies, inline policy and groups, at the same time
 //	    → crash: the same; what hangs on the user goes with it
 //	(4) create the key, with label and date
 //	    → crash: the same; the key is the first to go
-//	(5) ledger entry
-//	    → crash: the rollback removes user, key and ledger entry; nobody got an answer
-//	(6) delete the WAL entry
-//	    → crash: no lease knows the key, the ledger does: at its date the reaper removes
-//	      it and the user
-//	(7) answer
+//	(5) entry, made {access key, user id}
+//	    → crash: no lease knows the key, the ledger does: at its date the reaper removes it and
+//	      the user
+//	(6) answer
 //
 // The key comes after the rights, so that its holder never meets a user without them
-// (OUTSCALE may take 15 seconds more to apply them). A failure after (2) removes the user
-// at once; if that fails too, the WAL entry stays and the rollback tries again.
+// (OUTSCALE may take 15 seconds more to apply them). A failure after (1) removes the user
+// at once; if that fails too, the next tick tries again.
 func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan lifetime.IssuePlan) (recordedKey, error) {
 	name, err := makeUsername(i.account.kind, i.account.config.usernameTemplate(), usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName})
 	if err != nil {
@@ -68,35 +62,19 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 		err = fmt.Errorf("user %s: %w: %w", name, errNameTaken, err)
 	}
 	if err != nil {
-		return recordedKey{}, b.afterFailedCreate(ctx, i, key, err)
+		return recordedKey{}, b.undo(ctx, i, key.entry, err)
 	}
-	key.entry.UserID = user.ID
-	if err := b.equipUser(ctx, i, &key, user, role.rights()); err != nil {
-		if !b.undoKey(ctx, i, key) {
-			err = fmt.Errorf("%w: %w", errLeftToRollback, err)
-		}
-		return recordedKey{}, err
+	key.entry.UserID, key.entry.Certain = user.ID, true
+	if err = i.account.cloud.GrantUser(ctx, user, role.rights()); err == nil {
+		err = b.createKey(ctx, i, &key)
+	}
+	if err == nil {
+		err = b.finishKey(ctx, i, key)
+	}
+	if err != nil {
+		return recordedKey{}, b.undo(ctx, i, key.entry, err)
 	}
 	return key, nil
-}
-
-// equipUser is steps (3) to (6). What it has made by the time of an error stands in key.
-func (b *backend) equipUser(ctx context.Context, i issuance, key *recordedKey, user provider.User, rights provider.Rights) error {
-	if err := i.account.cloud.GrantUser(ctx, user, rights); err != nil {
-		return err
-	}
-	made, err := i.account.cloud.CreateKey(ctx, key.entry.keySpec())
-	if err != nil {
-		return err
-	}
-	key.IssuedKey, key.entry.AccessKey, key.entry.Made = made, made.ID, time.Now()
-	if err := b.recordKey(ctx, i, *key); err != nil {
-		return err
-	}
-	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
-		return fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
-	}
-	return nil
 }
 
 // explainUser says what can be done about an issue that failed.

@@ -4,14 +4,15 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -36,119 +37,97 @@ type keyOrder struct {
 	expires time.Time // zero: never
 }
 
-// recordedKey is a new key that WAL and ledger know.
+// recordedKey is a new key that the ledger knows.
 type recordedKey struct {
 	provider.IssuedKey
-	entry *ledgerEntry
-	walID string
+	entry *ledger.Entry
 }
 
-// makeKey makes one access key for a lease and records it, so that it is never lost:
+// makeKey makes one access key for a lease:
 //
-//	(1) WAL entry {account, identity, label}
-//	    → crash: the rollback finds no key and drops the entry
+//	(1) entry, begun {account, identity, label}
+//	    → crash: no key carries the label. The entry goes once no create can be under way
 //	(2) create, with label and date
-//	    → crash: the rollback finds the key by its label and deletes it
-//	(3) ledger entry
-//	    → crash: the rollback deletes key and ledger entry; nobody got an answer
-//	(4) delete the WAL entry
-//	    → crash: no lease knows the key, the ledger does, and reaps it at its date
-//	(5) answer
+//	    → crash: the next tick finds the key by its label and deletes it
+//	(3) entry, made {access key}
+//	    → crash: no lease knows the key, the ledger does, and the reaper removes it at its date
+//	(4) answer
 //
-// A failure after (2) deletes the key at once; if that fails too, the WAL entry
-// stays and the rollback tries again.
+// A failure after (1) removes the key and its entry at once (undo). What that leaves, the next
+// tick removes: this process knows that the request has failed, whatever is stored of (3).
 func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan lifetime.IssuePlan) (recordedKey, error) {
-	key, err := b.makeRecordedKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
+	key, err := b.beginKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
 	if err != nil {
 		return recordedKey{}, err
 	}
-	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
-		b.undoKey(ctx, i, key)
-		return recordedKey{}, fmt.Errorf("completing the WAL entry of access key %s: %w", key.ID, err)
+	if err := b.createKey(ctx, i, &key); err != nil {
+		return recordedKey{}, b.undo(ctx, i, key.entry, err)
+	}
+	if err := b.finishKey(ctx, i, key); err != nil {
+		return recordedKey{}, b.undo(ctx, i, key.entry, err)
 	}
 	return key, nil
 }
 
-// makeRecordedKey is steps (1) to (3).
-func (b *backend) makeRecordedKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
-	key, err := b.beginKey(ctx, i, order)
-	if err != nil {
-		return recordedKey{}, err
-	}
-	key.IssuedKey, err = i.account.cloud.CreateKey(ctx, key.entry.keySpec())
-	if err != nil {
-		return recordedKey{}, b.afterFailedCreate(ctx, i, key, err)
-	}
-	key.entry.AccessKey, key.entry.Made = key.ID, time.Now()
-	if err := b.recordKey(ctx, i, key); err != nil {
-		b.undoKey(ctx, i, key)
-		return recordedKey{}, err
-	}
-	return key, nil
-}
-
-// countKey counts a key towards its role's max_active_keys before it is made.
-func (b *backend) countKey(ctx context.Context, i issuance, label string) error {
+// beginKey is step (1), which every kind of key begins with. The key counts towards its role's
+// max_active_keys from now on.
+func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
 	if i.maxActive > 0 {
-		if err := b.active.ensure(ctx, i.storage); err != nil {
-			return fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
+		if err := b.ledger.Load(ctx, i.storage, ""); err != nil {
+			return recordedKey{}, fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
 		}
 	}
-	if count, taken := b.active.take(i.roleName, label, i.maxActive); !taken {
-		return mendable("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
-			"revoke leases, or raise it in roles/%s", i.roleName, count, i.maxActive, i.roleName)
+	key := recordedKey{entry: i.newEntry(order)}
+	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
+	var full *ledger.FullError
+	if errors.As(err, &full) {
+		return recordedKey{}, mendable("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
+			"revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.maxActive, i.roleName)
 	}
+	if err != nil {
+		return recordedKey{}, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
+	}
+	return key, b.stillConfigured(ctx, i, key.entry)
+}
+
+// createKey is step (2).
+func (b *backend) createKey(ctx context.Context, i issuance, key *recordedKey) (err error) {
+	if key.IssuedKey, err = i.account.cloud.CreateKey(ctx, key.entry.Spec()); err == nil {
+		key.entry.AccessKey, key.entry.MadeAt = key.ID, time.Now()
+	}
+	return err
+}
+
+// finishKey is step (3).
+func (b *backend) finishKey(ctx context.Context, i issuance, key recordedKey) error {
+	if err := b.ledger.Finish(ctx, i.storage, key.entry); err != nil {
+		return fmt.Errorf("recording access key %s in the ledger: %w", key.ID, err)
+	}
+	b.ledger.End(key.entry.Account, key.entry.Label)
 	return nil
 }
 
-// beginKey is step (1), which every kind of key begins with.
-func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
-	entry := i.ledgerEntry(order)
-	if entry.leased() {
-		if err := b.countKey(ctx, i, entry.Label); err != nil {
-			return recordedKey{}, err
-		}
-	}
-	pending := entry.pending()
-	walID, err := framework.PutWAL(ctx, i.storage, pending.walKind(), pending)
-	if err != nil {
-		b.active.drop(entry.Label)
-		return recordedKey{}, fmt.Errorf("writing the WAL entry, without which no key is made: %w", err)
-	}
-	key := recordedKey{entry: entry, walID: walID}
-	if err := b.stillConfigured(ctx, i, key); err != nil {
-		return recordedKey{}, err
-	}
-	return key, nil
-}
-
-// stillConfigured looks at the account once more now that the WAL entry keeps it from being
-// deleted or pointed elsewhere: what was done just before would strand the key.
-func (b *backend) stillConfigured(ctx context.Context, i issuance, key recordedKey) error {
+// stillConfigured looks at the account once more now that the entry keeps it from being deleted
+// or pointed elsewhere: what was done just before would strand the key.
+func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Entry) error {
 	current, givenUp := b.standing(i.account)
 	if current && !givenUp {
 		return nil
 	}
-	var err error
+	err := mendable("account %q was changed while the request ran: ask again", i.account.name)
 	if !givenUp {
-		var config *accountConfig
-		config, err = load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
-		if err == nil && config != nil && config.isOf(i.account.config) {
+		config, loadErr := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
+		if loadErr == nil && config != nil && config.isOf(i.account.config) {
 			return nil
 		}
+		err = cmp.Or(loadErr, err)
 	}
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	b.active.drop(key.entry.Label)
-	if err == nil {
-		err = mendable("account %q was changed while the request ran: ask again", i.account.name)
-	}
-	return errors.Join(err, framework.DeleteWAL(ctx, i.storage, key.walID))
+	return b.undo(ctx, i, e, err)
 }
 
-// ledgerEntry is what is known of a key before it exists.
-func (i issuance) ledgerEntry(order keyOrder) *ledgerEntry {
-	entry := &ledgerEntry{
+// newEntry is what is known of a key before it exists.
+func (i issuance) newEntry(order keyOrder) *ledger.Entry {
+	e := &ledger.Entry{
 		Kind:      order.kind,
 		Account:   i.account.name,
 		AccountID: i.account.config.AccountID,
@@ -158,73 +137,68 @@ func (i issuance) ledgerEntry(order keyOrder) *ledgerEntry {
 		Issued:    order.issued,
 		Expires:   order.expires,
 	}
+	if e.User == "" {
+		e.Identity = i.account.config.Identity
+	}
 	if i.req != nil {
-		entry.Accessor, entry.EntityID = i.req.ClientTokenAccessor, i.req.EntityID
-		entry.DisplayName, entry.RequestID = i.req.DisplayName, i.req.ID
+		e.Accessor, e.EntityID = i.req.ClientTokenAccessor, i.req.EntityID
+		e.DisplayName, e.RequestID = i.req.DisplayName, i.req.ID
 	}
-	return entry
+	return e
 }
 
-// recordKey writes the ledger entry.
-func (b *backend) recordKey(ctx context.Context, i issuance, key recordedKey) error {
-	if err := b.record(ctx, i.storage, key.entry); err != nil {
-		return fmt.Errorf("recording access key %s in the ledger: %w", key.ID, err)
-	}
-	return nil
-}
-
-// undoKey removes a key that nobody will get, as far as it was made, and tells whether
-// the cloud is rid of it. What it cannot do is left to the rollback, or to the reaper.
-func (b *backend) undoKey(ctx context.Context, i issuance, key recordedKey) (gone bool) {
+// undo removes what a request that has failed has made, as far as it was made, then its entry,
+// and returns the error to go on with:
+//
+//	(1) cloud: remove the key, and the user that was made for it. Where nobody knows whether
+//	    there is one, what carries the label
+//	    → crash: the next tick does the same
+//	(2) entry: remove. It stays where nothing carries the label: the cloud may still be at work
+//	    → crash: the next tick finds nothing to remove
+//
+// What it cannot do is left to the next tick, and the request is not repeated before.
+func (b *backend) undo(ctx context.Context, i issuance, e *ledger.Entry, cause error) error {
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
-	err := i.account.destroy(ctx, key.entry)
-	gone = err == nil
-	if err == nil && key.entry.AccessKey != "" {
-		err = remove(ctx, i.storage, key.entry.path())
-	}
-	if err == nil {
-		err = framework.DeleteWAL(ctx, i.storage, key.walID)
+	found, err := true, error(nil)
+	switch {
+	case e.AccessKey != "" || e.Kind == keylabel.KindUser && e.UserID != "":
+		err = i.account.destroy(ctx, e)
+	case provider.KindOf(cause) == provider.KindAmbiguous:
+		found, err = removeLabelled(ctx, i.account, e)
 	}
 	if err != nil {
-		b.Logger().Warn("access key of a failed request is left to the rollback",
-			"account", i.account.name, "user", key.entry.User, "access_key", key.entry.AccessKey, "error", err)
-		return gone
+		b.ledger.Fail(e.Account, e.Label)
+		b.Logger().Warn("an access key or user may have been made by a request that failed, and is left to the rollback",
+			"account", i.account.name, "user", e.User, "access_key", e.AccessKey, "error", err)
+		return fmt.Errorf("%w; whether a key was made could not be found out, or it could not be removed: %w", errLeftToRollback, cause)
 	}
-	b.active.drop(key.entry.Label)
-	b.full.forget(i.account.name, key.entry.User)
-	b.own.forget(i.account.name, key.entry.User)
-	return gone
-}
-
-// afterFailedCreate cleans up after step (2) and returns the error to go on with.
-// Where the cloud surely made nothing, the WAL entry goes. Where nobody knows, what
-// carries the label is removed; if nothing does, the entry stays all the same: the cloud
-// may still be at work on the call.
-func (b *backend) afterFailedCreate(ctx context.Context, i issuance, key recordedKey, cause error) error {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	if provider.KindOf(cause) == provider.KindAmbiguous {
-		removed, err := removeLabelled(ctx, i.storage, i.account, key.entry.pending())
-		if err != nil {
-			b.Logger().Warn("an access key or user may have been made and is left to the rollback", "account", i.account.name, "user", key.entry.User, "error", err)
-			return fmt.Errorf("%w; whether a key was made could not be found out: %w", errLeftToRollback, cause)
-		}
-		if removed == 0 {
-			return cause
-		}
-	}
-	if err := framework.DeleteWAL(ctx, i.storage, key.walID); err != nil {
-		b.Logger().Warn("WAL entry without a key is left to the rollback", "account", i.account.name, "error", err)
+	if !found {
+		b.ledger.End(e.Account, e.Label)
 		return cause
 	}
-	b.active.drop(key.entry.Label)
+	if err := b.removeEntry(ctx, i.storage, e); err != nil {
+		b.ledger.Fail(e.Account, e.Label)
+		b.Logger().Warn("an entry of the ledger without a key is left to the rollback", "account", i.account.name, "error", err)
+	}
 	return cause
+}
+
+// removeEntry takes a key out of the ledger once the cloud is known to have lost it.
+func (b *backend) removeEntry(ctx context.Context, s logical.Storage, e *ledger.Entry) error {
+	if !e.Unrecorded {
+		if err := b.ledger.Remove(ctx, s, e.Account, e.Label); err != nil {
+			return err
+		}
+	}
+	b.revokedBefore.Delete(e.AccessKey)
+	b.full.forget(e.Account, e.User)
+	return nil
 }
 
 // errLeftToRollback marks a create whose fate could not be settled in the request.
 // A second attempt could leave a second key.
-var errLeftToRollback = fmt.Errorf("the request failed and its clean-up is left to the next rollback, at most %s away", walMinAge+2*time.Minute)
+var errLeftToRollback = fmt.Errorf("the request failed and its clean-up is left to the next rollback, within %s", 2*time.Minute)
 
 // cleanupContext outlives the request: a client that hangs up must not leave a key
 // behind.
@@ -233,16 +207,16 @@ func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
-func (a *account) destroy(ctx context.Context, e *ledgerEntry) error {
+func (a *account) destroy(ctx context.Context, e *ledger.Entry) error {
 	if e.AccessKey != "" {
-		if err := a.cloud.RevokeKey(ctx, e.ref()); err != nil {
+		if err := a.cloud.RevokeKey(ctx, e.Ref()); err != nil {
 			return err
 		}
 	}
 	if e.Kind != keylabel.KindUser {
 		return nil
 	}
-	return a.cloud.RemoveUser(ctx, provider.UserRef{AccountID: e.AccountID, ID: e.UserID, Name: e.User, Label: e.Label, Made: e.Made})
+	return a.cloud.RemoveUser(ctx, e.UserRef())
 }
 
 // tryTwice makes a key, and tries a second time in three cases: the cloud refused the
@@ -303,15 +277,4 @@ func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
 		return mendable("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
 	}
 	return nil
-}
-
-// takeBack deletes a key that came too late to be leased. Its ledger entry stays
-// until that has worked.
-func (b *backend) takeBack(ctx context.Context, i issuance, key recordedKey) error {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	if err := i.account.destroy(ctx, key.entry); err != nil {
-		return explain(i.account.name, err)
-	}
-	return b.strike(ctx, i.storage, key.entry)
 }

@@ -32,7 +32,7 @@ func inBubble(t *testing.T, tests map[string]func(t *testing.T, v *testVault)) {
 func TestIssue(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
-		"a lease costs one cloud call and three storage writes": func(t *testing.T, v *testVault) {
+		"a lease costs one cloud call and two storage writes": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app")) // the first also makes the instance id
 			v.sim.ResetCalls()
@@ -41,7 +41,7 @@ func TestIssue(t *testing.T) {
 			if calls := v.sim.Calls(); len(calls) != 1 || calls[0].Op != "CreateAccessKey" {
 				t.Errorf("calls: %v", calls)
 			}
-			if v.storage.writes != 3 {
+			if v.storage.writes != 2 {
 				t.Errorf("%d storage writes", v.storage.writes)
 			}
 		},

@@ -38,19 +38,12 @@ type metrics struct {
 	mu         sync.Mutex
 	operations map[operationResult]*histogram
 	calls      map[string]map[provider.Kind]uint64 // by account
-	rollbacks  map[string]failedRollback           // by label
 }
 
 type operationResult struct{ operation, result string }
 
-// failedRollback is an unfinished request whose clean-up has failed so far.
-type failedRollback struct {
-	account string
-	since   time.Time // the first try of this process
-}
-
 func newMetrics() *metrics {
-	m := &metrics{operations: map[operationResult]*histogram{}, calls: map[string]map[provider.Kind]uint64{}, rollbacks: map[string]failedRollback{}}
+	m := &metrics{operations: map[operationResult]*histogram{}, calls: map[string]map[provider.Kind]uint64{}}
 	// All that can be is there from the start: a rate over a series that begins at 1 misses the first one.
 	for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
 		for _, result := range []string{resultOK, resultRefused, resultFailed} {
@@ -78,18 +71,6 @@ func (m *metrics) took(operation, result string, d time.Duration) {
 	m.operations[operationResult{operation, result}].observe(d)
 }
 
-// rolledBack notes a clean-up that failed, and forgets it once it has worked.
-func (m *metrics) rolledBack(pending pendingKey, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch _, known := m.rollbacks[pending.Label]; {
-	case err == nil:
-		delete(m.rollbacks, pending.Label)
-	case !known:
-		m.rollbacks[pending.Label] = failedRollback{account: pending.Account, since: time.Now()}
-	}
-}
-
 // timed measures an operation.
 func (b *backend) timed(operation string, run framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -105,16 +86,6 @@ func (b *backend) timed(operation string, run framework.OperationFunc) framework
 		b.metrics.took(operation, result, time.Since(began))
 		return resp, err
 	}
-}
-
-// watchedRollback is rollback, told to the metrics.
-func (b *backend) watchedRollback(ctx context.Context, req *logical.Request, kind string, data any) error {
-	err := b.rollback(ctx, req, kind, data)
-	var pending pendingKey
-	if decodeWAL(data, &pending) == nil && pending.Label != "" {
-		b.metrics.rolledBack(pending, err)
-	}
-	return err
 }
 
 // bucketBounds are the upper ends of the histogram's buckets, in seconds: a call takes tenths, an issue has 45 s in all and a

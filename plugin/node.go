@@ -18,7 +18,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	switch req.Operation {
 	case logical.RollbackOperation:
 		if !b.tendsLocalStorage() {
-			return nil, nil // the active node does it
+			b.ledger.Reset() // what is known of the ledger is the active node's alone
+			return nil, nil  // which does it
 		}
 	case logical.RenewOperation, logical.RevokeOperation:
 		if !b.tendsLocalStorage() {

@@ -21,9 +21,9 @@ func TestANodeThatIsNotActiveLeavesTheCloudAlone(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"rollback: a key whose request it has not seen the end of": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1h")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.mustLeaveAlone(nil, func() error {
-				<-time.After(walMinAge + rollbackPeriod)
+				<-time.After(begunAge + rollbackPeriod)
 				return v.tick()
 			})
 		},

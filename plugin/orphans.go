@@ -7,14 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"net/url"
-	"path"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -25,7 +25,7 @@ const (
 	reconcilePrefix = "reconcile/"
 
 	// reconcilePeriod is how often the cloud is compared with the ledger. What it finds
-	// should not exist: it is the net below the WAL and the reaper.
+	// should not exist: it is the net below the rollback and the reaper.
 	reconcilePeriod = 24 * time.Hour
 )
 
@@ -98,15 +98,14 @@ func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, 
 }
 
 // findOrphans returns the keys of an identity that carry this instance's label and that
-// neither WAL nor ledger know, and how many keys it looked at. The order of looking
-// decides:
+// the ledger does not know, and how many keys it looked at. The order of looking decides:
 //
-//	cloud → WAL → ledger → cloud
+//	cloud → ledger → cloud
 //
-// A key is in the WAL before it is in the cloud, and in the ledger before it leaves the
-// WAL, so a key that is just being issued is found in one of them. One that is just
-// being revoked is gone from the cloud before it leaves the ledger, and one that is just
-// being handed over has lost its label before: the second look at the cloud shows both.
+// A key is in the ledger before it is in the cloud, so a key that is just being issued is
+// found there. One that is just being revoked is gone from the cloud before it leaves the
+// ledger, and one that is just being handed over has lost its label before: the second look
+// at the cloud shows both.
 func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account, user string) (orphans []provider.Key, looked int, err error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
@@ -120,27 +119,13 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 		return nil, 0, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
 	}
 	b.countListed(a.name, user, keys, instance)
-	pending, err := pendingLabels(ctx, s)
-	if err != nil {
-		return nil, 0, err
-	}
 	for _, key := range keys {
-		if !isOurs(key, instance) || pending[key.Label] || slices.Contains(a.config.ownKeys(), key.ID) {
-			continue
-		}
-		entry, err := load[ledgerEntry](ctx, s, ledgerPath(a.name, user, key.ID))
-		if err != nil {
-			return nil, 0, err
-		}
-		if entry == nil {
+		if isOurs(key, instance) && !slices.Contains(a.config.ownKeys(), key.ID) {
 			orphans = append(orphans, key)
 		}
 	}
-	if len(orphans) == 0 {
-		return nil, len(keys), nil
-	}
-	if orphans, err = b.strangers(ctx, s, orphans); err != nil {
-		return nil, 0, err
+	if orphans, err = b.unknownKeys(ctx, s, orphans); err != nil || len(orphans) == 0 {
+		return nil, len(keys), err
 	}
 	still, err := a.cloud.ListKeys(ctx, user)
 	if err != nil {
@@ -152,23 +137,52 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	return orphans, len(keys), nil
 }
 
-// strangers are the keys that stand nowhere in the ledger and in no configuration. One
-// identity can have several names there: that of another account which is configured for
-// the same cloud account, or of the user whose the engine's own key is. A configuration
-// names a key that its ledger lacks where a crash came between the two.
-func (b *backend) strangers(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
-	paths, err := allLedgerPaths(ctx, s)
+// unknownKeys are the keys that stand nowhere in the ledger, under whichever account, and in no
+// configuration: several accounts can be configured for one cloud account.
+func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
+	labels := make([]string, len(keys))
+	for i, key := range keys {
+		labels[i] = key.Label
+	}
+	known, err := b.knownLabels(ctx, s, labels)
 	if err != nil {
 		return nil, err
 	}
-	known, err := b.configuredKeys(ctx, s)
+	keys = slices.DeleteFunc(keys, func(key provider.Key) bool {
+		_, byID := b.ledger.Find(key.ID) // its holder may have written another label on it
+		return known[key.Label] || byID
+	})
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	configured, err := b.configuredKeys(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range paths {
-		known[path.Base(p)] = true
+	return slices.DeleteFunc(keys, func(key provider.Key) bool { return configured[key.ID] }), nil
+}
+
+// knownLabels tells which labels are in the ledger. What is to be called an orphan must be missing
+// from the index of every account, whole, and from storage: an entry that cannot be read is known.
+func (b *backend) knownLabels(ctx context.Context, s logical.Storage, labels []string) (map[string]bool, error) {
+	if len(labels) == 0 {
+		return nil, nil
 	}
-	return slices.DeleteFunc(keys, func(key provider.Key) bool { return known[key.ID] }), nil
+	if err := b.ledger.LoadNames(ctx, s); err != nil {
+		return nil, err
+	}
+	known, missing := map[string]bool{}, []string(nil)
+	for _, label := range labels {
+		if known[label] = b.ledger.Has(label); !known[label] {
+			missing = append(missing, label)
+		}
+	}
+	stored, err := ledger.Known(ctx, s, missing)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(known, stored)
+	return known, nil
 }
 
 func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.Key) error {
@@ -176,7 +190,7 @@ func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.
 		return fmt.Errorf("account %q: removing the orphan %s: %w", a.name, orphan.ID, err)
 	}
 	b.full.forget(a.name, orphan.User)
-	b.Logger().Warn("removed an access key of this mount that no lease, ledger or WAL entry knew",
+	b.Logger().Warn("removed an access key of this mount that neither lease nor ledger knew",
 		"account", a.name, "user", orphan.User, "access_key", orphan.ID)
 	return nil
 }
@@ -206,35 +220,18 @@ func (b *backend) identities(ctx context.Context, s logical.Storage, account str
 	for _, role := range static {
 		users = append(users, role.UserName)
 	}
-	segments, err := s.List(ctx, ledgerAccountPrefix(account))
-	if err != nil {
-		return nil, fmt.Errorf("listing the ledger of account %q: %w", account, err)
+	if err := b.ledger.Load(ctx, s, account); err != nil {
+		return nil, err
 	}
-	for _, segment := range segments {
-		if segment = path.Clean(segment); segment != ownIdentity && segment != usersIdentity {
-			user, err := url.PathUnescape(segment)
-			if err != nil {
-				return nil, fmt.Errorf("the ledger of account %q has an identity %q that cannot be read: %w", account, segment, err)
-			}
-			users = append(users, user)
-		}
+	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Kind != keylabel.KindUser }) {
+		users = append(users, item.User)
 	}
 	slices.Sort(users)
 	return slices.Compact(users), nil
 }
 
-// pendingLabels are the labels in the WAL.
-func pendingLabels(ctx context.Context, s logical.Storage) (map[string]bool, error) {
-	entries, err := pendingKeys(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	labels := make(map[string]bool, len(entries))
-	for _, pending := range entries {
-		labels[pending.Label] = true
-	}
-	return labels, nil
-}
+// usersIdentity stands for all users that were made for one lease each; no user has this name.
+const usersIdentity = "%users"
 
 // reconcileUsers removes the orphaned users of an account and returns their names.
 func (b *backend) reconcileUsers(ctx context.Context, s logical.Storage, a *account) (removed []string, err error) {
@@ -251,8 +248,8 @@ func (b *backend) reconcileUsers(ctx context.Context, s logical.Storage, a *acco
 	return removed, nil
 }
 
-// findOrphanUsers returns the users that carry this instance's label and that neither WAL
-// nor ledger know, and how many of ours it looked at. The order of looking is that of
+// findOrphanUsers returns the users that carry this instance's label and that the ledger does
+// not know, and how many of ours it looked at. The order of looking is that of
 // findOrphans. A user that is just being removed is found gone by the removal.
 func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *account) (orphans []provider.User, looked int, err error) {
 	instance, err := b.instanceID(ctx, s)
@@ -269,11 +266,12 @@ func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *acc
 	if len(ours) == 0 {
 		return nil, 0, nil
 	}
-	known, err := pendingLabels(ctx, s)
-	if err != nil {
-		return nil, 0, err
+	labels := make([]string, len(ours))
+	for i, user := range ours {
+		labels[i] = user.Label
 	}
-	if err := labelsInLedger(ctx, s, known); err != nil {
+	known, err := b.knownLabels(ctx, s, labels)
+	if err != nil {
 		return nil, 0, err
 	}
 	for _, user := range ours {
@@ -289,26 +287,7 @@ func (b *backend) removeOrphanUser(ctx context.Context, a *account, user provide
 	if err := a.cloud.RemoveUser(ctx, ref); err != nil {
 		return fmt.Errorf("account %q: removing the orphan: %w", a.name, err)
 	}
-	b.Logger().Warn("removed a user of this mount that no lease, ledger or WAL entry knew", "account", a.name, "user", user.Name)
-	return nil
-}
-
-// labelsInLedger adds the labels of all users that the ledger knows, under every account:
-// two can be configured for one cloud account.
-func labelsInLedger(ctx context.Context, s logical.Storage, labels map[string]bool) error {
-	accounts, err := s.List(ctx, ledgerPrefix)
-	if err != nil {
-		return fmt.Errorf("listing the ledger: %w", err)
-	}
-	for _, account := range accounts {
-		entries, err := usersKeys(ctx, s, path.Clean(account))
-		if err != nil {
-			return err
-		}
-		for _, entry := range entries {
-			labels[entry.Label] = true
-		}
-	}
+	b.Logger().Warn("removed a user of this mount that neither lease nor ledger knew", "account", a.name, "user", user.Name)
 	return nil
 }
 

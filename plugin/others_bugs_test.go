@@ -4,13 +4,12 @@
 package cloudkeys
 
 import (
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -25,23 +24,15 @@ func TestBugsOfOtherEngines(t *testing.T) {
 		v.write("static-roles/db", append([]string{"user_name=app"}, fields...)...)
 		return v.read("static-creds/db")["access_key"].(string)
 	}
-	keepWAL := func(v *testVault) {
-		v.storage.before = func(op, key string) error {
-			if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
-				return errInjected
-			}
-			return nil
-		}
-	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a rollback deletes the key of its request, and no other key of the user (vault-plugin-secrets-gcp rollback.go)": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1h")
 			foreign := v.account.AddKey(cloudsim.KeySpec{User: "app"})
 			other := v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: keylabel.New(keylabel.NewID(), keylabel.KindLease).String()})
 			l := v.lease("app")
-			v.leaveInWAL()
-			v.settle(walMinAge + 2*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.leaveBegun()
+			v.settle(begunAge + 2*rollbackPeriod)
+			v.mustHaveNothingBegun()
 			for _, id := range []string{foreign.AccessKey, other.AccessKey, l.AccessKey()} {
 				if _, there := v.account.Key(id); !there {
 					t.Errorf("%s is gone", id)
@@ -53,7 +44,7 @@ func TestBugsOfOtherEngines(t *testing.T) {
 		},
 		"a rollback without its account waits, and is not lost (vault-plugin-secrets-mongodbatlas)": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			config, err := load[accountConfig](t.Context(), v.storage, "config/default")
 			if err != nil {
 				t.Fatal(err)
@@ -63,45 +54,50 @@ func TestBugsOfOtherEngines(t *testing.T) {
 			}
 			v.engine.InvalidateKey(t.Context(), "config/default")
 			v.settle(10 * time.Minute)
-			if pending, err := pendingKeys(t.Context(), v.storage); err != nil || len(pending) != 1 {
-				t.Fatalf("%d entries, %v", len(pending), err)
+			if pending := v.begun(); len(pending) != 1 {
+				t.Fatalf("%d entries are begun", len(pending))
 			}
 			if err := save(t.Context(), v.storage, "config/default", config); err != nil {
 				t.Fatal(err)
 			}
 			v.settle(2 * rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustHaveLive(0)
 		},
-		"one WAL entry that cannot be read does not hold the others up (vault-plugin-secrets-azure 286)": func(t *testing.T, v *testVault) {
+		"one entry that cannot be read does not hold the others up (vault-plugin-secrets-azure 286)": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=5")
-			bad := map[string]any{"type": walAccessKey, "data": "rubbish", "created_at": 1}
-			if err := save(t.Context(), v.storage, "wal/0000", bad); err != nil {
+			bad := keylabel.New(keylabel.NewID(), keylabel.KindLease).String()
+			if err := save(t.Context(), v.storage, ledger.Path("default", bad), "rubbish"); err != nil {
 				t.Fatal(err)
 			}
-			v.leaveInWAL()
+			v.leaveBegun()
 			id := v.orphan("app")
 			v.restart() // the keys of roles are counted anew
 			v.mustRevoke(v.lease("app"))
-			v.settle(walMinAge + 2*rollbackPeriod)
-			if ids, err := framework.ListWAL(t.Context(), v.storage); err != nil || len(ids) != 1 {
-				t.Errorf("%v, %v: the bad entry alone must be left", ids, err)
+			v.settle(begunAge + 2*rollbackPeriod)
+			left, err := v.storage.List(t.Context(), ledger.Prefix+"default/")
+			if err != nil || len(left) != 1 || left[0] != bad {
+				t.Errorf("%v, %v: the bad entry alone must be left", left, err)
 			}
 			v.tidy()
-			v.mustTidied(tidyDone, nil, "orphans_removed", id, "waiting", "entry")
+			v.mustTidied(tidyDone, nil, "orphans_removed", id, "stuck", bad)
 		},
-		"WAL entries that rotations have left do not rotate again (vault-plugin-secrets-openldap 28)": func(t *testing.T, v *testVault) {
+		"entries that rotations have left begun do not rotate again (vault-plugin-secrets-openldap 28)": func(t *testing.T, v *testVault) {
 			static(v, "rotation_period=24h")
-			keepWAL(v)
+			v.failWrites(ledger.Prefix, 2)
 			v.write("rotate-role/db")
+			v.failWrites(ledger.Prefix, 2)
 			v.write("rotate-role/db")
+			if n := len(v.begun()); n != 2 {
+				t.Fatalf("%d entries are begun: the test proves nothing", n)
+			}
 			v.storage.before = nil
 			before := v.read("static-creds/db")["access_key"]
 			v.settle(20 * time.Hour)
 			if now := v.read("static-creds/db")["access_key"]; now != before {
 				t.Error("rotated")
 			}
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustHaveLive(1)
 		},
 		"a period that is changed counts at once (vault 21967)": func(t *testing.T, v *testVault) {
@@ -138,7 +134,7 @@ func TestBugsOfOtherEngines(t *testing.T) {
 			if resp, err := v.try(logical.UpdateOperation, "rotate-role/db"); failure(resp, err) == nil {
 				t.Fatal("rotated")
 			}
-			v.settle(walMinAge + 2*rollbackPeriod)
+			v.settle(begunAge + 2*rollbackPeriod)
 			if key, _ := v.account.Key(before); !key.Live(time.Now()) || v.read("static-creds/db")["access_key"] != before {
 				t.Error("the old key is gone")
 			}
@@ -200,7 +196,7 @@ func TestBugsOfOtherEngines(t *testing.T) {
 }
 
 // TestNamesThatMustNotChange: a lease whose secret type is renamed can never be revoked
-// again, and a WAL entry of a renamed kind never rolled back (gitlab 74).
+// again, and an entry of a renamed state never settled (gitlab 74).
 func TestNamesThatMustNotChange(t *testing.T) {
 	b := newBackend(Build{}, nil)
 	for _, name := range []string{"cloudkeys_access_key", "cloudkeys_iam_user"} {
@@ -208,15 +204,15 @@ func TestNamesThatMustNotChange(t *testing.T) {
 			t.Errorf("no secret of type %s", name)
 		}
 	}
-	if walAccessKey != "access_key" || walIAMUser != "iam_user" {
-		t.Errorf("WAL entries of kind %q and %q", walAccessKey, walIAMUser)
+	if ledger.Begun != "begun" || ledger.Made != "made" || ledger.Prefix != "ledger/" {
+		t.Errorf("entries of state %q and %q under %q", ledger.Begun, ledger.Made, ledger.Prefix)
 	}
 }
 
-// TestRollbackIsPatient: a rollback that comes before a request has ended would delete the
-// key that the request is about to answer with.
+// TestRollbackIsPatient: an entry that is dropped before a create has surely ended would leave the
+// key to nobody.
 func TestRollbackIsPatient(t *testing.T) {
-	if longest := issueBudget + cleanupBudget; walMinAge <= longest {
-		t.Errorf("WAL entries are rolled back after %s, and a request with its clean-up may take %s", walMinAge, longest)
+	if longest := issueBudget + cleanupBudget; begunAge <= longest {
+		t.Errorf("entries without a key are dropped after %s, and a request with its clean-up may take %s", begunAge, longest)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 )
 
 // TestIssueWhileAnAccountIsGivenUp lets a whole request for a key run between any two storage
@@ -57,40 +59,35 @@ func TestIssueWhileAnAccountIsGivenUp(t *testing.T) {
 
 func TestIssueBesideTheDeletionOfItsAccount(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
-		"a key that goes from the WAL to the ledger between the looks at both is seen": func(t *testing.T, v *testVault) {
+		"a key that is begun between the looks at the ledger is seen": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1m")
 			v.mustRevoke(v.lease("app"))
-			recorded, goOn, issued := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-			looks := map[string]int{}
+			begun, goOn, issued := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			looks := 0
 			v.storage.around = func(op, key string, do func() error) error {
-				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
-					close(recorded)
-					<-goOn
-				}
 				err := do()
-				if op != "list" {
-					return err
+				if op == "put" && strings.HasPrefix(key, ledger.Prefix) && looks == 1 {
+					close(begun)
+					<-goOn
+					looks++
 				}
-				switch looks[key]++; {
-				case key == firstKeyPrefix && looks[key] == 1: // the first look has found nothing
+				if key == staticRolePrefix && looks == 0 { // the first look has found nothing in the ledger
+					looks++
 					go func() {
 						_, err := v.tryLease(t.Context(), "app")
 						issued <- err
 					}()
-					<-recorded
-				case looks[firstKeyPrefix] == 1 && (key == ledgerAccountPrefix("default") || key == "wal/") && goOn != nil:
-					close(goOn)
-					if err := <-issued; err != nil {
-						t.Errorf("the lease failed: %v", err)
-					}
-					goOn = nil
+					<-begun
 				}
 				return err
 			}
 			resp, err := v.try(logical.DeleteOperation, "config/default")
-			v.storage.around = nil
-			if failure(resp, err) == nil {
+			close(goOn)
+			if issueErr := <-issued; failure(resp, err) == nil && issueErr == nil {
 				t.Error("the account is deleted, and the lease's key stranded")
+			}
+			if looks == 0 {
+				t.Error("nothing was begun: the test proves nothing")
 			}
 		},
 		"an account that was refused to be deleted goes on leasing": func(_ *testing.T, v *testVault) {
@@ -103,7 +100,7 @@ func TestIssueBesideTheDeletionOfItsAccount(t *testing.T) {
 			v.configure("ttl=1m")
 			v.mustRevoke(v.lease("app"))
 			v.storage.after = func(_, key string) error {
-				if strings.HasPrefix(key, "wal/") {
+				if strings.HasPrefix(key, ledger.Prefix) {
 					config := *v.accountConfig()
 					config.AccessKey, config.AccountID = v.sim.AddAccount("999999999999").RootKey().AccessKey, ""
 					return v.backend.storeAccount(v.t.Context(), v.storage.Storage, "default", &config)
@@ -112,7 +109,7 @@ func TestIssueBesideTheDeletionOfItsAccount(t *testing.T) {
 			}
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "was changed while the request ran")
 			v.storage.after = nil
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustHaveLive(0)
 		},
 	})
@@ -124,7 +121,7 @@ func TestASecondaryWhosePrimaryDidNotVerify(t *testing.T) {
 	begin := func(v *testVault) {
 		v.configure("ttl=10m")
 		v.lease("app")
-		v.leaveInWAL()
+		v.leaveBegun()
 		v.replaceConfig(func(c *accountConfig) { c.AccountID = "" })
 		v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
 		v.restart()
@@ -136,8 +133,8 @@ func TestASecondaryWhosePrimaryDidNotVerify(t *testing.T) {
 		},
 		"rolls back after a restart": func(_ *testing.T, v *testVault) {
 			begin(v)
-			v.settle(walMinAge + 3*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.settle(begunAge + 3*rollbackPeriod)
+			v.mustHaveNothingBegun()
 		},
 		"reaps after a restart": func(_ *testing.T, v *testVault) {
 			begin(v)

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -201,7 +202,7 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 		return nil, nil, err
 	}
 	config.Previous, config.Retired = nil, nil
-	return a, before.leftBehind(), forgetOwnKeys(ctx, s, name)
+	return a, before.leftBehind(), b.forgetOwnKeys(ctx, s, name)
 }
 
 // storeJudged stores a configuration and reads the access policy with it.
@@ -252,7 +253,7 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {
 		return nil, err
 	}
-	if err := forgetOwnKeys(ctx, req.Storage, name); err != nil {
+	if err := b.forgetOwnKeys(ctx, req.Storage, name); err != nil {
 		return nil, err
 	}
 	defer b.policies.drop(policyPrefix + name)
@@ -265,13 +266,11 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 }
 
 // forgetOwnKeys takes the engine's own keys of an account that is given up out of the
-// ledger. Nothing else can be there: an account in use is not given up.
-func forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
-	for p, err := range ledgerPaths(ctx, s, account) {
-		if err != nil {
-			return err
-		}
-		if err := remove(ctx, s, p); err != nil {
+// ledger. Nothing else can be there: an account in use is not given up. A first key that the
+// change itself has made is not settled yet, and stays.
+func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
+	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return !item.Unfinished() }) {
+		if err := b.ledger.Remove(ctx, s, account, item.Label); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func TestConfig(t *testing.T) {
 			l := v.lease("app")
 			forgotten := v.lease("app")
 			v.leases = []*testLease{l}
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.replaceConfig(func(c *accountConfig) {
 				other := v.sim.AddAccount("999999999999")
 				c.AccessKey, c.SecretKey, c.AccountID = other.RootKey().AccessKey, other.RootKey().SecretKey, "999999999999"
@@ -86,28 +86,28 @@ func TestConfig(t *testing.T) {
 			v.settle(time.Hour)
 			v.mustHaveLedger(2)
 			mustHold(t, v.read("keys/" + forgotten.AccessKey())["problem"].(string), "999999999999")
-			if ids, err := pendingKeys(t.Context(), v.storage); err != nil || len(ids) != 1 {
-				t.Errorf("%d WAL entries, %v: the one of the other account must wait", len(ids), err)
+			if ids := v.begun(); len(ids) != 1 {
+				t.Errorf("%d entries are begun: the one of the other account must wait", len(ids))
 			}
 		},
 		"a user that another account does not have is not taken for one that is gone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.replaceConfig(func(c *accountConfig) {
 				other := v.sim.AddAccount("999999999999")
 				c.AccessKey, c.SecretKey = other.RootKey().AccessKey, other.RootKey().SecretKey
 			})
 			v.settle(10 * time.Minute)
-			if ids, err := pendingKeys(t.Context(), v.storage); err != nil || len(ids) != 1 {
-				t.Errorf("%d WAL entries, %v", len(ids), err)
+			if ids := v.begun(); len(ids) != 1 {
+				t.Errorf("%d entries are begun", len(ids))
 			}
 		},
-		"a WAL entry of a user that is gone goes too": func(t *testing.T, v *testVault) {
+		"the entry of an unfinished request goes too where its user is gone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.account.DeleteUser("app")
 			v.settle(10 * time.Minute)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"an account with unfinished requests is in use as well": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

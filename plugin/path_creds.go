@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -122,7 +121,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned lifetime.IssuePlan, requested time.Duration) (*logical.Response, error) {
 	ttl, maxTTL, err := planned.AtReply(time.Now())
 	if err != nil {
-		return nil, errors.Join(err, b.takeBack(ctx, i, key))
+		return nil, b.undo(ctx, i, key.entry, err)
 	}
 	resp := b.Secret(secretTypeOf(key.entry.Kind)).Response(map[string]any{
 		"access_key": key.ID,

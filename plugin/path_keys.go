@@ -4,15 +4,14 @@
 package cloudkeys
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"path"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
@@ -89,7 +88,7 @@ func keyAnswer() map[string]*framework.FieldSchema {
 	}
 }
 
-func (e *ledgerEntry) answer() map[string]any {
+func keyData(e *ledger.Entry) map[string]any {
 	return map[string]any{
 		"kind":         string(e.Kind),
 		"account":      e.Account,
@@ -111,84 +110,52 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 	if user != "" && own {
 		return respond(mendable("user and own_identity exclude each other: give one of them"))
 	}
-	paths, err := ledgerPathsOf(ctx, req.Storage, data.Get("account").(string), user, own)
-	if err != nil {
+	account := data.Get("account").(string)
+	if err := b.ledger.Load(ctx, req.Storage, account); err != nil {
 		return nil, err
 	}
-	byKey := make(map[string]string, len(paths))
-	ids := make([]string, 0, len(paths))
-	for _, p := range paths {
-		byKey[path.Base(p)] = p
-		ids = append(ids, path.Base(p))
+	items := b.ledger.Select(account, func(item *ledger.Item) bool {
+		return item.AccessKey != "" && (user == "" && !own || item.User == user)
+	})
+	byKey := make(map[string]ledger.Item, len(items))
+	ids := make([]string, 0, len(items))
+	for _, item := range items {
+		byKey[item.AccessKey] = item
+		ids = append(ids, item.AccessKey)
 	}
 	slices.Sort(ids)
 	ids = page(ids, data)
 	info := make(map[string]any, len(ids))
 	for _, id := range ids { // entries are read for this page alone
-		entry, err := load[ledgerEntry](ctx, req.Storage, byKey[id])
+		e, err := ledger.Read(ctx, req.Storage, byKey[id].Account, byKey[id].Label)
 		if err != nil {
 			return nil, err
 		}
-		if entry != nil {
-			info[id] = entry.answer()
+		if e != nil {
+			info[id] = keyData(e)
 		}
 	}
 	return logical.ListResponseWithInfo(ids, info), nil
 }
 
-// pathKeyRead walks the ledger: a key's id alone does not say where it stands.
 func (b *backend) pathKeyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	entry, err := findKey(ctx, req.Storage, data.Get("access_key_id").(string))
-	if err != nil || entry == nil {
+	e, err := b.findKey(ctx, req.Storage, data.Get("access_key_id").(string))
+	if err != nil || e == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: entry.answer()}, nil
+	return &logical.Response{Data: keyData(e)}, nil
 }
 
 // findKey looks a key up by its id; nil where the ledger has none such.
-func findKey(ctx context.Context, s logical.Storage, id string) (*ledgerEntry, error) {
-	paths, err := allLedgerPaths(ctx, s)
-	if err != nil {
+func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*ledger.Entry, error) {
+	if err := b.ledger.Load(ctx, s, ""); err != nil {
 		return nil, err
 	}
-	found := slices.IndexFunc(paths, func(p string) bool { return path.Base(p) == id })
-	if found < 0 {
+	item, found := b.ledger.Find(id)
+	if !found {
 		return nil, nil
 	}
-	return load[ledgerEntry](ctx, s, paths[found])
-}
-
-// allLedgerPaths are those of every account, whether it is configured or not.
-func allLedgerPaths(ctx context.Context, s logical.Storage) ([]string, error) {
-	return ledgerPathsOf(ctx, s, "", "", false)
-}
-
-// ledgerPathsOf are those of an account, or of all where it is empty, that belong to a
-// user, to the engine's own identity, or to anybody. For one user it looks at that user's
-// entries alone: the functions ask so for every user of an account.
-func ledgerPathsOf(ctx context.Context, s logical.Storage, account, user string, own bool) ([]string, error) {
-	accounts := []string{account}
-	if account == "" {
-		var err error
-		if accounts, err = s.List(ctx, ledgerPrefix); err != nil {
-			return nil, err
-		}
-	}
-	var paths []string
-	for _, name := range accounts {
-		entries := ledgerPaths(ctx, s, path.Clean(name))
-		if user != "" || own {
-			entries = identityPaths(ctx, s, path.Clean(name), user)
-		}
-		for p, err := range entries {
-			if err != nil {
-				return nil, err
-			}
-			paths = append(paths, p)
-		}
-	}
-	slices.SortFunc(paths, func(x, y string) int { return cmp.Compare(path.Base(x), path.Base(y)) })
-	return paths, nil
+	return ledger.Read(ctx, s, item.Account, item.Label)
 }
 
 // pathKeyDelete kills a key that has leaked:
@@ -210,7 +177,7 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 }
 
 func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) error {
-	entry, err := findKey(ctx, s, id)
+	entry, err := b.findKey(ctx, s, id)
 	if err != nil {
 		return err
 	}
@@ -218,7 +185,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 		return mendable("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
 	}
-	if err := entry.refuseKept(); err != nil {
+	if err := refuseKept(entry); err != nil {
 		return err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
@@ -229,11 +196,11 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 		return notKilled(a, entry, err)
 	}
 	b.Logger().Info("killed an access key on request", "account", a.name, "user", entry.User, "access_key", id)
-	return b.strike(ctx, s, entry)
+	return b.removeEntry(ctx, s, entry)
 }
 
 // refuseKept protects the keys that are replaced, never just deleted.
-func (e *ledgerEntry) refuseKept() error {
+func refuseKept(e *ledger.Entry) error {
 	switch e.Kind {
 	case keylabel.KindRoot:
 		return mendable("access key %s is the engine's own in account %q: replace it with rotate-root/%s", e.AccessKey, e.Account, e.Account)
@@ -245,7 +212,7 @@ func (e *ledgerEntry) refuseKept() error {
 }
 
 // notKilled says first what matters in an incident: the key may still work.
-func notKilled(a *account, entry *ledgerEntry, cause error) error {
+func notKilled(a *account, entry *ledger.Entry, cause error) error {
 	return fmt.Errorf("access key %s of user %q was NOT removed and %s: %w",
-		entry.AccessKey, entry.User, a.worksUntil(entry), explain(a.name, cause))
+		entry.AccessKey, entry.User, a.worksUntil(entry.Expires), explain(a.name, cause))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -33,7 +34,7 @@ func TestKillKey(t *testing.T) {
 			v.kill(l)
 			v.mustRevoke(l)
 			v.mustHaveLedger(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"its lease ends by itself as well": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
@@ -76,12 +77,12 @@ func TestKillKey(t *testing.T) {
 			v.configure("ttl=10m")
 			for kind, path := range map[keylabel.Kind]string{"root": "rotate-root/default", "static": "rotate-role/app"} {
 				l := v.lease("app")
-				entry, err := findKey(t.Context(), v.storage, l.AccessKey())
+				entry, err := v.backend.findKey(t.Context(), v.storage, l.AccessKey())
 				if err != nil {
 					t.Fatal(err)
 				}
 				entry.Kind = kind
-				if err := save(t.Context(), v.storage, entry.path(), entry); err != nil {
+				if err := save(t.Context(), v.storage, ledger.Path(entry.Account, entry.Label), entry); err != nil {
 					t.Fatal(err)
 				}
 				v.mustRefuse(logical.DeleteOperation, "keys/"+l.AccessKey(), nil, path)

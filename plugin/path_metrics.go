@@ -7,7 +7,6 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +60,8 @@ func (b *backend) pathMetricsRead(ctx context.Context, req *logical.Request, _ *
 type accountMetric struct {
 	name       string
 	keyExpires time.Time // of the engine's own key; zero: it has no date
-	censusView
+	stuck      int       // clean-ups that have failed so far
+	since      time.Time // that the oldest of them is stuck
 }
 
 // accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
@@ -79,7 +79,9 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 		if config == nil {
 			continue // deleted since it was listed
 		}
-		accounts = append(accounts, accountMetric{name: name, keyExpires: config.KeyExpires, censusView: b.due.look(name)})
+		metric := accountMetric{name: name, keyExpires: config.KeyExpires}
+		metric.stuck, metric.since = b.ledger.Overdue(name)
+		accounts = append(accounts, metric)
 	}
 	return accounts, nil
 }
@@ -91,7 +93,7 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now tim
 	commit, goVersion, _ := b.build.facts()
 	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
 	t.sample(metricPrefix+"info", 1, label{"version", b.build.Version}, label{"commit", commit}, label{"go_version", goVersion})
-	b.writeLeases(t, accounts)
+	b.writeLeases(t)
 	b.metrics.write(t, accounts, now)
 
 	name := metricPrefix + "root_key_days_left"
@@ -103,22 +105,12 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now tim
 	}
 }
 
-// writeLeases tells how many keys are out: those that this process knows, and those of earlier ones as the last look at the
-// ledger has counted them.
-func (b *backend) writeLeases(t *metricsText, accounts []accountMetric) {
-	counts, all := b.active.byRole()
-	whole := true
-	for _, a := range accounts {
-		whole = whole && (a.whole || all)
-		for role, n := range a.inherited {
-			if !all && n > 0 {
-				counts[role] += n
-			}
-		}
-	}
+// writeLeases tells how many keys are out, as far as the ledger's index is filled.
+func (b *backend) writeLeases(t *metricsText) {
+	counts, whole := b.ledger.ByRole()
 	name := metricPrefix + "leases"
 	t.family(name, metricGauge, "Access keys that leases hold, or that are being made or cleaned up, by role; sessions are not counted. "+
-		"Of keys from before a restart, the last look at the ledger tells, every half hour.")
+		"Those from before a restart are counted as the ledger is read, within minutes.")
 	roles, rest := topRoles(counts)
 	for _, role := range roles {
 		t.sample(name, float64(counts[role]), label{"role", role})
@@ -174,29 +166,18 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 
 // writeStuck tells of keys past their date that cannot be removed, and of unfinished requests that cannot be cleaned up.
 func (m *metrics) writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
-	stuck, oldest := map[string]int{}, map[string]time.Time{}
-	for _, a := range accounts {
-		stuck[a.name], oldest[a.name] = a.stuck, a.oldest
-	}
-	for _, failed := range m.rollbacks {
-		stuck[failed.account]++
-		if since := oldest[failed.account]; since.IsZero() || failed.since.Before(since) {
-			oldest[failed.account] = failed.since
-		}
-	}
-	names := slices.Sorted(maps.Keys(stuck))
 	name := metricPrefix + "stuck_cleanups"
 	t.family(name, metricGauge, "Clean-ups that have failed so far: keys past their date, and unfinished requests since this process began. tidy-status tells why.")
-	for _, account := range names {
-		t.sample(name, float64(stuck[account]), label{"account", account})
+	for _, a := range accounts {
+		t.sample(name, float64(a.stuck), label{"account", a.name})
 	}
 	name = metricPrefix + "oldest_stuck_cleanup_seconds"
 	t.family(name, metricGauge, "Age of the oldest of them; 0: there is none.")
-	for _, account := range names {
+	for _, a := range accounts {
 		age := 0.0
-		if since := oldest[account]; !since.IsZero() {
-			age = now.Sub(since).Seconds()
+		if !a.since.IsZero() {
+			age = now.Sub(a.since).Seconds()
 		}
-		t.sample(name, age, label{"account", account})
+		t.sample(name, age, label{"account", a.name})
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 )
 
 // secretFields are those that no display may show.
@@ -227,7 +229,7 @@ func TestSpecialPaths(t *testing.T) {
 			t.Errorf("%s is not wrapped by the seal", prefix)
 		}
 	}
-	for _, prefix := range []string{framework.WALPrefix, firstKeyPrefix, ledgerPrefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix} {
+	for _, prefix := range []string{ledger.Prefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix} {
 		if !slices.Contains(paths.LocalStorage, prefix) {
 			t.Errorf("%s, which belongs to one cluster, is replicated", prefix)
 		}

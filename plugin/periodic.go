@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -21,24 +23,45 @@ const reapRetryMax = time.Hour
 // periodic runs once a minute on the active node. The accounts are tended side by side:
 // one whose cloud hangs uses up the tick for itself alone.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
-	b.tickStarted.Store(time.Now().UnixNano())
-	b.active.dropRolledBack()
-	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), tickBudget)
+	ctx = transport.WithClass(ctx, transport.ClassBackground)
+	rest, cancelRest := context.WithTimeout(ctx, tickBudget+rollbackBudget)
+	defer cancelRest()
+	ctx, cancel := context.WithTimeout(ctx, tickBudget)
 	defer cancel()
 
 	names, err := accountNames(ctx, req.Storage)
 	if err != nil {
 		return err
 	}
+	// The server sends one last, ordinary tick with the mount tainted before it disables or moves it.
+	last := b.System().Tainted()
 	// Whose a static role is stands in the role alone: they are read once for all accounts.
 	static := sync.OnceValues(func() (map[string]map[string]*staticRole, error) { return staticRolesByAccount(ctx, req.Storage) })
 	var tended sync.WaitGroup
 	problems := make([]error, len(names))
 	for i, name := range names {
-		tended.Go(func() { problems[i] = b.tendAccount(ctx, req.Storage, name, static) })
+		tended.Go(func() {
+			problems[i] = errors.Join(b.tendAccount(ctx, req.Storage, name, static), b.rollback(rest, req.Storage, name, last))
+		})
 	}
 	tended.Wait()
-	return errors.Join(append(problems, b.forgetFirstKeys(ctx, req.Storage, names))...)
+	return errors.Join(append(problems, b.tendUnconfigured(ctx, req.Storage, names))...)
+}
+
+// tendUnconfigured looks at the ledger's entries of accounts that are not configured: they are
+// known, and those of first keys end some day.
+func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, configured []string) error {
+	names, err := b.ledger.Accounts(ctx, s)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, name := range names {
+		if !slices.Contains(configured, name) {
+			problems = append(problems, b.ledger.LoadSome(ctx, s, name), b.forgetFirstKeys(ctx, s, name))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // nextLooks is when the periodic work has to look at an account's entries in storage again,
@@ -67,70 +90,60 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	)
 }
 
-// restOfTick is the time that is left for rolling back a WAL entry. Vault takes entries
-// one after the other, once the periodic work is done, and a cloud that hangs would
-// hold a step-down up for as long as there are entries.
-func (b *backend) restOfTick(ctx context.Context) (context.Context, context.CancelFunc, error) {
-	end := time.Unix(0, b.tickStarted.Load()).Add(tickBudget + rollbackBudget)
-	now := time.Now()
-	if now.After(end) {
-		return nil, nil, errors.New("left to the next tick, since this one has taken long enough")
-	}
-	if own := now.Add(rollbackBudget / 2); own.Before(end) {
-		end = own // one that hangs leaves time for another
-	}
-	ctx, cancel := context.WithDeadline(transport.WithClass(ctx, transport.ClassBackground), end)
-	return ctx, cancel, nil
-}
+// loadBudget is the part of a tick that may go into reading the ledger: that of a large mount takes several, in which what is due
+// must be removed all the same.
+const loadBudget = tickBudget / 2
 
 // reap removes the keys whose date has passed from cloud and ledger: those of leases
 // that Vault never stored, and those that nobody revoked in time. What the tick
 // leaves over is taken up by the next.
 func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
-	walked := b.due.walk(ctx, s, a.name)
+	part, cancel := context.WithTimeout(ctx, loadBudget)
+	defer cancel()
+	loaded := b.ledger.LoadSome(part, s, a.name)
 	tried := false
-	for _, path := range b.due.now(a.name) {
+	for _, item := range b.ledger.Due(a.name, time.Now()) {
 		if ctx.Err() != nil || tried && timeLeft(ctx) < reapBudget {
-			return walked
+			return loaded
 		}
-		entry, err := load[ledgerEntry](ctx, s, path)
+		entry, err := ledger.Read(ctx, s, a.name, item.Label)
 		switch {
 		case err != nil:
-			b.due.retryRead(a.name, path)
-			return errors.Join(walked, err)
-		case entry == nil || !entry.leased(): // a walk that could not read an entry does not know whose it is
-			b.due.forget(a.name, path)
-		case time.Now().Before(entry.due()):
-			b.due.note(entry) // renewed since
+			b.ledger.PutOff(a.name, item.Label, time.Now().Add(ledger.RereadAfter))
+			return errors.Join(loaded, err)
+		case entry == nil:
+			b.ledger.Drop(a.name, item.Label)
+		case time.Now().Before(entry.Due()):
+			b.ledger.Learn(entry) // renewed since
 		default:
 			tried = true
 			if a, err = b.identified(ctx, s, a.name); err != nil {
-				return errors.Join(walked, err)
+				return errors.Join(loaded, err)
 			}
 			if err := b.reapKey(ctx, s, a, entry); err != nil {
-				return errors.Join(walked, err)
+				return errors.Join(loaded, err)
 			}
 		}
 	}
-	return walked
+	return loaded
 }
 
 // reapKey removes one dead key. A refusal is noted in the ledger, where an operator
 // finds it, and tried again ever more rarely. A cloud that hangs over one key keeps it
 // from no other: each has a time of its own, and what has used it up stands behind the
 // others from then on.
-func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
+func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) error {
 	own, cancel := context.WithTimeout(ctx, reapBudget)
 	defer cancel()
 	err := removeDead(own, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
-		return b.strike(ctx, s, entry)
+		return b.removeEntry(ctx, s, entry)
 	}
 	var notSent *transport.NotSentError
 	if ctx.Err() != nil || own.Err() != nil && errors.As(err, &notSent) {
-		b.due.putBehind(a.name, entry.path())
-		return nil // the tick is over, or the call never left: nothing was learned about the key
+		b.ledger.PutOff(a.name, entry.Label, time.Now()) // behind all others that are due
+		return nil                                       // the tick is over, or the call never left: nothing was learned about the key
 	}
 	if own.Err() != nil {
 		err = fmt.Errorf("the cloud has not answered within %s: %w", reapBudget, err)
@@ -139,7 +152,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	entry.Problem = err.Error()
 	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
-	return b.record(ctx, s, entry)
+	return b.ledger.Save(ctx, s, entry)
 }
 
 // timeLeft is how long a context with a deadline still lasts.
@@ -148,7 +161,7 @@ func timeLeft(ctx context.Context) time.Duration {
 	return time.Until(end)
 }
 
-func removeDead(ctx context.Context, a *account, entry *ledgerEntry) error {
+func removeDead(ctx context.Context, a *account, entry *ledger.Entry) error {
 	if entry.AccountID != a.config.AccountID {
 		return mendable("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
 	}
@@ -162,10 +175,6 @@ const (
 	revokeBudget  = 60 * time.Second
 	cleanupBudget = 15 * time.Second
 
-	// walMinAge is when a WAL entry is rolled back: past the budgets of the issue and
-	// of its own clean-up, so that no key is deleted while its request still runs.
-	walMinAge = 90 * time.Second
-
 	// tickBudget is how long the periodic work of one tick may take: Vault waits for it
 	// when it seals or steps down.
 	tickBudget = 10 * time.Second
@@ -174,6 +183,6 @@ const (
 	// time for what comes after the reaper.
 	reapBudget = 4 * time.Second
 
-	// rollbackBudget is how long the WAL entries of a tick may take after that, together.
+	// rollbackBudget is how long the unfinished requests of an account may take after that, together.
 	rollbackBudget = 8 * time.Second
 )

@@ -180,7 +180,7 @@ func (v *testVault) accountSteps() []step {
 		v.ask("read the policy", logical.UpdateOperation, "policy/default"),
 		v.ask("rotate the engine's key", logical.UpdateOperation, "rotate-root/default"),
 		{"end the engine's former key", func() error {
-			v.settle(walMinAge + lifetime.RotationOverlap + 3*rollbackPeriod)
+			v.settle(begunAge + lifetime.RotationOverlap + 3*rollbackPeriod)
 			if _, there := v.key(former); there {
 				return errors.New("it is still there")
 			}
@@ -236,7 +236,7 @@ func (v *testVault) staticSteps() []step {
 // endSteps find what is left when all leases and roles are gone.
 func (v *testVault) endSteps() []step {
 	return []step{{"leave nothing behind", func() error {
-		v.settle(walMinAge + 10*time.Minute)
+		v.settle(begunAge + 10*time.Minute)
 		for _, key := range v.liveKeys() {
 			if key.User != "vault" {
 				return fmt.Errorf("access key %s of %s", key.ID, key.User)

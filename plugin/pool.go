@@ -29,21 +29,20 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	defer func() { release() }()
 	var refusals []string
 	for at, user := range users {
-		if at > 0 {
-			release()
-			release = b.own.reserve(i.account.name, user)
-		}
 		if refusal, full := b.full.recall(i.account.name, user); full {
 			refusals = append(refusals, refusal)
 			continue
 		}
-		reserved, err := b.onlyReservedLeft(ctx, i, user)
-		if err != nil {
-			return recordedKey{}, lifetime.IssuePlan{}, err
-		}
-		if reserved != "" {
-			refusals = append(refusals, reserved)
-			continue
+		if at > 0 || i.account.isOwnIdentity(user) {
+			release()
+			var refusal string
+			if release, refusal, err = b.hold(ctx, i, user); err != nil {
+				return recordedKey{}, lifetime.IssuePlan{}, err
+			}
+			if refusal != "" {
+				refusals = append(refusals, refusal)
+				continue
+			}
 		}
 		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
 		switch kind := provider.KindOf(err); {
@@ -73,9 +72,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, release func(), err error) {
 	switch len(users) {
 	case 0:
-		return []string{""}, nil, b.own.reserve(i.account.name, ""), nil
+		return []string{""}, nil, func() {}, nil // see hold
 	case 1:
-		return users, nil, b.own.reserve(i.account.name, users[0]), nil
+		release, _, _ = b.ledger.Hold(i.account.name, users[0], 0)
+		return users, nil, release, nil
 	}
 	for {
 		ordered, free, release, err = b.holdFirst(ctx, i, users)
@@ -100,24 +100,24 @@ func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (or
 		return nil, nil, nil, err
 	}
 	defer unlock()
+	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
+		return nil, nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
+	}
 	free = make(map[string]int, len(users))
 	for _, user := range users {
-		own, err := b.own.count(ctx, i.storage, i.account.name, user)
-		if err != nil {
-			return nil, nil, nil, err
-		}
 		foreign, _ := b.full.foreignKeys(i.account.name, user)
-		free[user] = i.account.cloud.KeyQuota() - own - foreign
+		free[user] = i.account.cloud.KeyQuota() - b.ledger.Used(i.account.name, user) - foreign
 	}
 	ordered = slices.Clone(users)
 	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
-	return ordered, free, b.own.reserve(i.account.name, ordered[0]), nil
+	release, _, _ = b.ledger.Hold(i.account.name, ordered[0], 0)
+	return ordered, free, release, nil
 }
 
 // learnForeign lists a user's keys. One that turns out full is not even tried. Requests that
 // come together wait for one list.
 func (b *backend) learnForeign(ctx context.Context, i issuance, user string) error {
-	unlock, err := b.lock(ctx, "slots/"+ledgerIdentityPrefix(i.account.name, user))
+	unlock, err := b.lock(ctx, "slots/"+i.account.name+"/"+user)
 	if err != nil {
 		return err
 	}
@@ -156,30 +156,35 @@ func (b *backend) checkForeign(i issuance, user string, free int) {
 	}
 }
 
-// onlyReservedLeft tells, with the reason, when a lease would take a slot that the engine's
-// own key needs: the one it has, the next one when it rotates, and those of keys that are
-// still to be deleted after one.
-func (b *backend) onlyReservedLeft(ctx context.Context, i issuance, user string) (string, error) {
+// hold keeps a slot of a user for a request, or tells why not: a lease must not take one that the
+// engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
+// that are still to be deleted after one. Requests under way count.
+func (b *backend) hold(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
 	if !i.account.isOwnIdentity(user) {
-		return "", nil
+		release, _, _ = b.ledger.Hold(i.account.name, user, 0)
+		return release, "", nil
 	}
-	leased, err := countLeased(ctx, i.storage, i.account.name, "")
-	if err != nil {
-		return "", err
+	release = func() {}
+	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
+		return release, "", fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
-	if user != "" { // the same identity, named by a role
-		named, err := countLeased(ctx, i.storage, i.account.name, user)
-		if err != nil {
-			return "", err
-		}
-		leased += named
+	otherName := "" // the same identity, as another role names it
+	if user == "" {
+		otherName = i.account.config.Identity.User
+	}
+	others := 0
+	if otherName != user {
+		others = b.ledger.LeasedOf(i.account.name, otherName)
 	}
 	reserved := reservedSlots + len(i.account.config.Previous)
-	if free := i.account.cloud.KeyQuota() - reserved; leased >= free {
-		return fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
-			"revoke leases, or give the role other user_names", leased, free, reserved), nil
+	free := i.account.cloud.KeyQuota() - reserved
+	if most := free - others; most > 0 {
+		if held, _, ok := b.ledger.Hold(i.account.name, user, most); ok {
+			return held, "", nil
+		}
 	}
-	return "", nil
+	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
+		"revoke leases, or give the role other user_names", others+b.ledger.LeasedOf(i.account.name, user), free, reserved), nil
 }
 
 // explainQuota says whose keys fill a user's slots.
@@ -236,9 +241,12 @@ const fullFor = 30 * time.Second
 // how many slots of each user the keys of others take.
 type fullUsers struct {
 	mu      sync.Mutex
-	users   map[string]fullUser // by ledger prefix
-	foreign map[string]int      // by ledger prefix, as last listed
+	users   map[owner]fullUser
+	foreign map[owner]int // as last listed
 }
+
+// owner is a user of an account; the empty one is the engine's own identity.
+type owner struct{ account, user string }
 
 type fullUser struct {
 	refusal string
@@ -246,23 +254,23 @@ type fullUser struct {
 }
 
 func newFullUsers() *fullUsers {
-	return &fullUsers{users: map[string]fullUser{}, foreign: map[string]int{}}
+	return &fullUsers{users: map[owner]fullUser{}, foreign: map[owner]int{}}
 }
 
 func (f *fullUsers) remember(account, user, refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.users[ledgerIdentityPrefix(account, user)] = fullUser{refusal: refusal, until: time.Now().Add(fullFor)}
+	f.users[owner{account, user}] = fullUser{refusal: refusal, until: time.Now().Add(fullFor)}
 }
 
 // recall returns the refusal of a user that was full a moment ago.
 func (f *fullUsers) recall(account, user string) (refusal string, full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	prefix := ledgerIdentityPrefix(account, user)
-	known, full := f.users[prefix]
+	of := owner{account, user}
+	known, full := f.users[of]
 	if full && !time.Now().Before(known.until) {
-		delete(f.users, prefix)
+		delete(f.users, of)
 		return "", false
 	}
 	return known.refusal, full
@@ -272,21 +280,21 @@ func (f *fullUsers) recall(account, user string) (refusal string, full bool) {
 func (f *fullUsers) forget(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.users, ledgerIdentityPrefix(account, user))
+	delete(f.users, owner{account, user})
 }
 
 // learn keeps the count of foreign keys from a list that was made anyway.
 func (f *fullUsers) learn(account, user string, foreign int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.foreign[ledgerIdentityPrefix(account, user)] = foreign
+	f.foreign[owner{account, user}] = foreign
 }
 
 // foreignKeys is that count; known is false where the user was never listed.
 func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	count, known = f.foreign[ledgerIdentityPrefix(account, user)]
+	count, known = f.foreign[owner{account, user}]
 	return count, known
 }
 
@@ -294,5 +302,5 @@ func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
 func (f *fullUsers) unlearn(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.foreign, ledgerIdentityPrefix(account, user))
+	delete(f.foreign, owner{account, user})
 }

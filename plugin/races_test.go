@@ -76,7 +76,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			group.Wait()
 			v.settle(15 * time.Minute)
 			v.mustRevoke(v.lease("app"))
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			named := map[string]bool{v.accountConfig().AccessKey: true, v.read("static-creds/db")["access_key"].(string): true}
 			for _, key := range v.liveKeys() {
 				if !named[key.ID] {

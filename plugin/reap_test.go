@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
@@ -48,7 +49,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			v.advance(10*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin + 3*rollbackPeriod)
 			v.mustHaveLedger(len(hung))
 			for _, id := range hung {
-				entry, err := findKey(t.Context(), v.storage, id)
+				entry, err := v.backend.findKey(t.Context(), v.storage, id)
 				if err != nil || entry == nil || entry.Problem == "" {
 					t.Errorf("%s: %v, %v: nobody is told why it is still there", id, entry, err)
 				}
@@ -59,7 +60,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			v.configure("ttl=10m")
 			hang(overdue(v, 1+others)[:1])
 			v.storage.before = func(op, key string) error {
-				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+				if op == "get" && strings.HasPrefix(key, ledger.Prefix) {
 					<-time.After(tickBudget/2 - time.Second/2)
 				}
 				return nil
@@ -89,8 +90,8 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			}
 			hang(texts)
 			for _, user := range users {
-				if _, err := v.try(logical.ReadOperation, "creds/"+user); err == nil || v.pendingOf(user) != 1 {
-					t.Fatalf("user %s has %d unfinished requests (%v)", user, v.pendingOf(user), err)
+				if _, err := v.try(logical.ReadOperation, "creds/"+user); err == nil || v.begunOf(user) != 1 {
+					t.Fatalf("user %s has %d unfinished requests (%v)", user, v.begunOf(user), err)
 				}
 			}
 			hang(texts[:4])
@@ -99,13 +100,13 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 				_ = v.tick() // it says what it could not clean up
 			}
 			for _, user := range users[4:] {
-				if v.pendingOf(user) != 0 {
+				if v.begunOf(user) != 0 {
 					t.Errorf("the request of user %s is still unfinished", user)
 				}
 			}
 			hang(nil)
 			v.advance(10 * time.Minute)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 	})
 }

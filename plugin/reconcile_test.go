@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -78,7 +80,7 @@ func TestReconcile(t *testing.T) {
 				each.configure("ttl=100h")
 				each.lease("app")
 				defer each.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer, Times: 1})()
-				each.lease("app") // with a lost answer on the way: its WAL is rolled back below
+				each.lease("app") // with a lost answer on the way: its entry is rolled back below
 			}
 			for range 3 * 24 {
 				v.settle(time.Hour / 2)
@@ -123,7 +125,7 @@ func TestReconcile(t *testing.T) {
 				}
 			}
 		},
-		"a key whose create is being answered is no orphan: the WAL knows it": func(t *testing.T, v *testVault) {
+		"a key whose create is being answered is no orphan: its entry is begun": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
@@ -168,14 +170,14 @@ func TestReconcile(t *testing.T) {
 func TestTick(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
-		"with a cloud that hangs a tick ends in time, however many WAL entries wait": func(t *testing.T, v *testVault) {
+		"with a cloud that hangs a tick ends in time, however many unfinished requests wait": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseAfter})
 			for range 20 {
 				_, _ = v.tryLease(t.Context(), "app")
 			}
 			cancel()
-			<-time.After(2 * walMinAge)
+			<-time.After(2 * begunAge)
 			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: time.Hour})
 			started := time.Now()
 			_ = v.tick()
@@ -221,19 +223,19 @@ func TestTick(t *testing.T) {
 			v.advance(15 * time.Minute)
 			v.mustHaveLedger(0)
 		},
-		"a WAL entry of a newer version is kept": func(t *testing.T, v *testVault) {
+		"an entry of a newer version is kept, counts as in use, and is reported": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			if err := save(t.Context(), v.storage, "wal/future", map[string]any{"type": "banana", "data": map[string]any{}, "created_at": 1}); err != nil {
+			future := ledger.Path("default", keylabel.New(keylabel.NewID(), keylabel.KindLease).String())
+			if err := save(t.Context(), v.storage, future, map[string]any{"version": 7, "banana": "yes"}); err != nil {
 				t.Fatal(err)
 			}
-			if err := v.tick(); err == nil {
-				t.Error("no error")
-			} else {
-				mustHold(t, err.Error(), "banana", "newer version")
-			}
-			if raw, err := v.storage.Get(t.Context(), "wal/future"); err != nil || raw == nil {
+			v.restart()
+			v.settle(2 * day)
+			if raw, err := v.storage.Get(t.Context(), future); err != nil || raw == nil {
 				t.Error("it is gone")
 			}
+			v.mustFind(v.read("check/default"), "warning", future, "a newer version of the plugin")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", "entries of the ledger that this version cannot read")
 		},
 	})
 }

@@ -5,297 +5,239 @@ package cloudkeys
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// Kinds of WAL entries.
 const (
-	walAccessKey = "access_key" // written before an access key is made
-	walIAMUser   = "iam_user"   // written before a user and its key are made
+	// begunAge is how old an entry must be before a label that nothing carries is believed never
+	// to come: past the budgets of a request and of its own clean-up, since the cloud may still be
+	// at work on a create whose answer was lost.
+	begunAge = 90 * time.Second
+
+	// hungLongest is the longest pause before the clean-up of an unfinished request over which
+	// the cloud hangs is tried again.
+	hungLongest = 16 * time.Minute
 )
 
-// pendingKey is what finds a key whose request did not end, and the user made for it:
-// its label, on one identity of one cloud account.
-type pendingKey struct {
-	Account   string `json:"account"`
-	AccountID string `json:"account_id"`
-	User      string `json:"user"`
-	Role      string `json:"role"`
-	Label     string `json:"label"`
-
-	StaticRole string `json:"static_role,omitempty"` // whose key it is; empty: none
+// rollback ends what the unfinished requests of an account have left. last is the tick before the
+// mount is disabled or moved: nothing is put off then. The requests that still run in this process
+// are none of them, whatever the clock says.
+func (b *backend) rollback(ctx context.Context, s logical.Storage, account string, last bool) error {
+	if last {
+		if err := b.ledger.Load(ctx, s, account); err != nil {
+			return err
+		}
+	}
+	var problems []error
+	for _, item := range b.ledger.Unfinished(account, time.Now(), last) {
+		if item.First {
+			continue // see tendFirstKeys
+		}
+		if ctx.Err() != nil {
+			problems = append(problems, errors.New("unfinished requests are left to the next tick, since this one has taken long enough"))
+			break
+		}
+		if err := b.takeUpInTime(ctx, s, item); err != nil {
+			problems = append(problems, fmt.Errorf("cleaning up a key of account %q: %w", account, err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
-// pending is the WAL entry of a key that is to be made.
-func (e *ledgerEntry) pending() pendingKey {
-	pending := pendingKey{Account: e.Account, AccountID: e.AccountID, User: e.User, Label: e.Label}
-	if e.Kind == keylabel.KindStatic {
-		pending.StaticRole = e.Role
-	} else {
-		pending.Role = e.Role
-	}
-	return pending
-}
-
-// kind is what the key is for; empty where the label cannot be read.
-func (p pendingKey) kind() keylabel.Kind {
-	label, err := keylabel.Parse(p.Label)
-	if err != nil {
-		return ""
-	}
-	return label.Kind
-}
-
-func (p pendingKey) walKind() string {
-	if p.kind() == keylabel.KindUser {
-		return walIAMUser
-	}
-	return walAccessKey
-}
-
-// rollback ends what an unfinished request left in the cloud. An error keeps the
-// entry for the next tick.
-func (b *backend) rollback(ctx context.Context, req *logical.Request, kind string, data any) error {
-	if kind != walAccessKey && kind != walIAMUser {
-		return fmt.Errorf("unknown kind of WAL entry %q: it was written by a newer version of the plugin", kind)
-	}
-	var pending pendingKey
-	if err := decodeWAL(data, &pending); err != nil {
-		return err
-	}
-	ctx, cancel, err := b.restOfTick(ctx)
-	if err == nil && b.hung.passes(pending.Label) {
-		cancel()
-		err = errors.New("left to a later tick, since the cloud did not answer in time")
-	}
-	if err != nil {
-		return fmt.Errorf("cleaning up a key of account %q: %w", pending.Account, err)
-	}
+// takeUpInTime gives an entry a part of the tick. One that has used it up lets others go first, for
+// twice as long each time: entries over which the cloud hangs would leave no time to them. A search
+// that came further does not hang: it goes on soon, however many ticks it takes.
+func (b *backend) takeUpInTime(ctx context.Context, s logical.Storage, item ledger.Item) error {
+	ctx, cancel := context.WithTimeout(ctx, rollbackBudget/2)
 	defer cancel()
+	a, err := b.identified(ctx, s, item.Account)
+	if err != nil {
+		b.ledger.Stuck(item.Account, item.Label, err, 0, time.Now())
+		return err
+	}
+	looked := a.searches.count(item.Label)
+	if err = b.takeUp(ctx, s, a, item); err == nil {
+		return nil
+	}
+	tries, pause := 0, time.Duration(0)
+	if timeLeft(ctx) <= time.Second { // the pacer does not wait for a turn that comes too late
+		if a.searches.count(item.Label) == looked {
+			tries = item.Tries
+		}
+		tries++
+		pause = min(hungLongest, 30*time.Second<<min(tries, 6))
+	}
+	b.ledger.Stuck(item.Account, item.Label, err, tries, time.Now().Add(pause))
+	return err
+}
 
-	if pending.kind() == keylabel.KindRoot {
-		b.forgetAccount(pending.Account) // whether a rotation got as far as storing its key is in storage
-	}
-	a, err := b.identified(ctx, req.Storage, pending.Account)
+// takeUp ends what one request that did not end well has left:
+//
+//	(1) look at the entry again → gone, or made: nothing is to be done
+//	(2) where storage names its key (configuration, static role): entry, made
+//	    → crash: the next tick comes to the same end
+//	(3) cloud: remove the key or the user that carries the label
+//	    → crash: the next tick finds what is left, or nothing
+//	(4) entry: remove. Where nothing carried the label, not before no create can be under way
+//	    → crash: the next tick finds nothing to remove
+//
+// Whoever may still store the key, or hand it over, is kept out meanwhile by the lock of its
+// account or static role, and storage is read, not what is in memory.
+func (b *backend) takeUp(ctx context.Context, s logical.Storage, a *account, item ledger.Item) error {
+	unlock, err := b.lockNamer(ctx, item)
 	if err != nil {
 		return err
 	}
-	if a.config.AccountID != pending.AccountID {
-		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", pending.Account, a.config.AccountID, pending.AccountID)
+	defer unlock()
+	e, err := ledger.Read(ctx, s, item.Account, item.Label)
+	switch {
+	case err != nil:
+		return err
+	case e == nil:
+		b.ledger.Drop(item.Account, item.Label)
+		return nil
+	case e.State == ledger.Made && !item.Failed():
+		b.ledger.Learn(e)
+		return nil
+	case a.config.AccountID != e.AccountID:
+		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", a.name, a.config.AccountID, e.AccountID)
 	}
-	looked := a.searches.count(pending.Label)
-	removed, err := b.rollbackLabelled(ctx, req.Storage, a, pending)
+	id, err := namedKey(ctx, s, e)
 	if err != nil {
-		b.noteHung(ctx, pending, a.searches.count(pending.Label) > looked)
 		return err
 	}
-	b.hung.forget(pending.Label)
-	b.active.rolledBack(pending.Label)
-	b.full.forget(pending.Account, pending.User)
-	b.own.forget(pending.Account, pending.User)
-	if removed > 0 {
-		b.Logger().Info("removed what an unfinished request had made", "account", pending.Account, "user", pending.User)
+	if id != "" {
+		e.AccessKey = id
+		return b.ledger.Finish(ctx, s, e)
+	}
+	found, err := removeUnfinished(ctx, a, e)
+	if err != nil {
+		return err
+	}
+	if !found && time.Since(item.Issued).Abs() < begunAge {
+		b.ledger.PutOff(item.Account, item.Label, time.Now().Add(begunAge-time.Since(item.Issued).Abs()))
+		return nil
+	}
+	if err := b.removeEntry(ctx, s, e); err != nil {
+		return err
+	}
+	if found {
+		b.Logger().Info("removed what an unfinished request had made", "account", e.Account, "user", e.User)
 	}
 	return nil
 }
 
-// noteHung has an entry that has used its time up let others go first. A search that came
-// further does not hang: it goes on soon, however many ticks it takes.
-func (b *backend) noteHung(ctx context.Context, pending pendingKey, cameFurther bool) {
-	if timeLeft(ctx) > time.Second { // the pacer does not wait for a turn that comes too late
-		return
+// lockNamer keeps whoever may name a key in storage from doing so: a rotation, or a hand-over. The
+// key of a lease is named by its entry alone.
+func (b *backend) lockNamer(ctx context.Context, item ledger.Item) (unlock func(), err error) {
+	switch item.Kind {
+	case keylabel.KindStatic:
+		return b.lock(ctx, staticRolePrefix+item.Role)
+	case keylabel.KindRoot:
+		return b.lock(ctx, configPrefix+item.Account)
+	default:
+		return func() {}, nil
 	}
-	if cameFurther {
-		b.hung.forget(pending.Label)
-	}
-	b.hung.note(pending.Label)
 }
 
-// rollbackLabelled removes what carries the entry's label. A static role is held meanwhile:
-// its key may be handed over between the look at the cloud, where it still has the label, and
-// the look at storage, where nothing names it any more.
-func (b *backend) rollbackLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	if pending.StaticRole != "" {
-		unlock, err := b.lock(ctx, staticRolePrefix+pending.StaticRole)
-		if err != nil {
-			return 0, err
+// namedKey is the access key that storage names by an entry's label: a rotation that has stored its
+// key did all that matters. Empty: it names none.
+func namedKey(ctx context.Context, s logical.Storage, e *ledger.Entry) (id string, err error) {
+	switch e.Kind {
+	case keylabel.KindRoot:
+		config, err := load[accountConfig](ctx, s, configPrefix+e.Account)
+		if err != nil || config == nil {
+			return "", err
 		}
-		defer unlock()
+		return named(e.Label, config.asPrevious(time.Time{}), config.Previous), nil
+	case keylabel.KindStatic:
+		role, err := load[staticRole](ctx, s, staticRolePrefix+e.Role)
+		if err != nil || role == nil {
+			return "", err // what a role that is gone has left in storage names nothing
+		}
+		creds, err := load[staticCreds](ctx, s, staticCredsPrefix+e.Role)
+		if err != nil || creds == nil {
+			return "", err
+		}
+		return named(e.Label, creds.asPrevious(role, time.Time{}), creds.Previous), nil
+	default:
+		return "", nil
 	}
-	return removeLabelled(ctx, s, a, pending)
 }
 
-// removeLabelled removes the key or the user that carries exactly this label, with the
-// ledger entry. The lists are searched here: whether the cloud's own Tag filter compares
-// exactly is not documented.
-func removeLabelled(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	if pending.kind() == keylabel.KindUser {
-		return removeLabelledUsers(ctx, s, a, pending)
+func named(label string, current previousKey, previous []previousKey) string {
+	for _, key := range append([]previousKey{current}, previous...) {
+		if key.Label == label {
+			return key.ID
+		}
 	}
-	return removeLabelledKeys(ctx, s, a, pending)
+	return ""
 }
 
-func removeLabelledUsers(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	users, err := labelledUsers(ctx, a, func(label keylabel.Label) bool { return label.String() == pending.Label })
-	if err != nil {
-		return 0, fmt.Errorf("looking for a user to clean up: %w", err)
+// removeUnfinished removes what an entry's request has made, and tells whether there was anything.
+func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+	if e.AccessKey != "" {
+		return true, a.destroy(ctx, e)
 	}
-	for _, user := range users {
-		ref := provider.UserRef{AccountID: pending.AccountID, ID: user.ID, Name: user.Name, Label: user.Label}
-		if err := a.cloud.RemoveUser(ctx, ref); err != nil {
-			return removed, fmt.Errorf("removing the user of an unfinished request: %w", err)
-		}
-		removed++
-	}
-	if removed == 0 {
-		return 0, nil // where the ledger knows more, the reaper looks again at the key's date
-	}
-	entries, err := usersKeys(ctx, s, pending.Account)
-	if err != nil {
-		return removed, err
-	}
-	for _, entry := range entries {
-		if entry.Label != pending.Label {
-			continue
-		}
-		if err := remove(ctx, s, entry.path()); err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
+	return removeLabelled(ctx, a, e)
 }
 
-func removeLabelledKeys(ctx context.Context, s logical.Storage, a *account, pending pendingKey) (removed int, err error) {
-	defer func() {
-		if err == nil {
-			a.searches.end(pending.Label)
-		}
-	}()
-	owner := pending.User // by its name of today: the ledger knows the former one
-	keys, err := a.cloud.ListKeys(ctx, owner)
-	if provider.KindOf(err) == provider.KindNotFound && owner != "" {
-		owner, keys, err = userRenamed(ctx, a, pending, err) // no keys where the user is gone: the ledger may still have one
+// removeLabelled removes the key or the user that carries exactly the entry's label. The lists are
+// searched here: whether the cloud's own Tag filter compares exactly is not documented.
+func removeLabelled(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+	if e.Kind == keylabel.KindUser {
+		return removeLabelledUsers(ctx, a, e)
 	}
+	user, keys, err := a.cloudKeys(ctx, e)
 	if err != nil {
-		return 0, fmt.Errorf("looking for a key to clean up: %w", err)
-	}
-	inUse, err := keysInUse(ctx, s, a, pending)
-	if err != nil {
-		return 0, err
+		return false, fmt.Errorf("looking for a key to clean up: %w", err)
 	}
 	for _, key := range keys {
-		if key.Label != pending.Label || slices.Contains(inUse, key.ID) {
+		if key.Label != e.Label {
 			continue
 		}
-		ref := provider.KeyRef{AccountID: pending.AccountID, User: owner, ID: key.ID, Label: key.Label, Expires: key.End()}
+		ref := provider.KeyRef{AccountID: e.AccountID, User: user, ID: key.ID, Label: key.Label, Expires: key.End()}
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
-			return removed, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
+			return found, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
-		if err := remove(ctx, s, ledgerPath(pending.Account, pending.User, key.ID)); err != nil {
-			return removed, err
-		}
-		removed++
+		found = true
 	}
-	return removed, removeRecorded(ctx, s, a, pending, inUse)
+	a.searches.end(e.Label)
+	return found, nil
 }
 
-// removeRecorded removes what the ledger alone still knows of an unfinished request: its
-// key was deleted at once, and storage failed. The reaper would never look at the key of a
-// rotation.
-func removeRecorded(ctx context.Context, s logical.Storage, a *account, pending pendingKey, inUse []string) error {
-	prefix := ledgerIdentityPrefix(pending.Account, pending.User)
-	ids, err := s.List(ctx, prefix)
-	if err != nil {
-		return fmt.Errorf("listing the ledger of account %q: %w", pending.Account, err)
+// cloudKeys are the keys of an entry's owner, by the name that it has today.
+func (a *account) cloudKeys(ctx context.Context, e *ledger.Entry) (user string, keys []provider.Key, err error) {
+	keys, err = a.cloud.ListKeys(ctx, e.User)
+	if provider.KindOf(err) == provider.KindNotFound && e.User != "" {
+		return userRenamed(ctx, a, e, err) // no keys where the user is gone
 	}
-	for _, id := range ids {
-		entry, err := load[ledgerEntry](ctx, s, prefix+id)
-		if err != nil {
-			return err
-		}
-		if entry == nil || entry.Label != pending.Label || slices.Contains(inUse, id) {
-			continue
-		}
-		if err := a.destroy(ctx, entry); err != nil {
-			return fmt.Errorf("deleting access key %s of an unfinished request: %w", id, err)
-		}
-		if err := remove(ctx, s, entry.path()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.User, keys, err
 }
 
-// keysInUse are those that storage names by now: a rotation that has stored its key did
-// all that matters.
-func keysInUse(ctx context.Context, s logical.Storage, a *account, pending pendingKey) ([]string, error) {
-	ids := a.config.ownKeys()
-	if pending.StaticRole == "" {
-		return ids, nil
-	}
-	role, err := load[staticRole](ctx, s, staticRolePrefix+pending.StaticRole)
-	if err != nil || role == nil {
-		return ids, err // what a role that is gone has left in storage names nothing
-	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+pending.StaticRole)
-	if err != nil || creds == nil {
-		return ids, err
-	}
-	return append(ids, creds.ids()...), nil
-}
-
-// pendingKeys are the keys in the WAL, of all accounts, and the first keys.
-func pendingKeys(ctx context.Context, s logical.Storage) ([]pendingKey, error) {
-	ids, err := framework.ListWAL(ctx, s)
+func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+	users, err := labelledUsers(ctx, a, func(label keylabel.Label) bool { return label.String() == e.Label })
 	if err != nil {
-		return nil, fmt.Errorf("listing the WAL: %w", err)
+		return false, fmt.Errorf("looking for a user to clean up: %w", err)
 	}
-	var keys []pendingKey
-	for _, id := range ids {
-		entry, err := framework.GetWAL(ctx, s, id)
-		if err != nil {
-			return nil, fmt.Errorf("reading the WAL: %w", err)
+	for _, user := range users {
+		ref := provider.UserRef{AccountID: e.AccountID, ID: user.ID, Name: user.Name, Label: user.Label}
+		if err := a.cloud.RemoveUser(ctx, ref); err != nil {
+			return found, fmt.Errorf("removing the user of an unfinished request: %w", err)
 		}
-		if entry == nil || (entry.Kind != walAccessKey && entry.Kind != walIAMUser) {
-			continue
-		}
-		var pending pendingKey
-		if err := decodeWAL(entry.Data, &pending); err != nil {
-			continue // it names no key, its rollback fails and tidy shows it: it must not hold up the others
-		}
-		keys = append(keys, pending)
+		found = true
 	}
-	first, err := firstKeys(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	for _, key := range first {
-		keys = append(keys, key.pending())
-	}
-	return keys, nil
-}
-
-// decodeWAL reads an entry's data, which comes back from storage as generic JSON.
-func decodeWAL(data, into any) error {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("reading a WAL entry: %w", err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("reading a WAL entry: %w", err)
-	}
-	return nil
+	return found, nil
 }
 
 // searches remember which users were looked at for the key of a label: an account can have
@@ -306,18 +248,18 @@ type searches struct {
 }
 
 // begin makes sure, once a search, that the account that is asked is the key's.
-func (s *searches) begin(ctx context.Context, a *account, pending pendingKey, cause error) error {
-	if s.has(pending.Label, "") {
+func (s *searches) begin(ctx context.Context, a *account, e *ledger.Entry, cause error) error {
+	if s.has(e.Label, "") {
 		return nil
 	}
 	account, err := a.cloud.AccountID(ctx)
 	if err != nil {
 		return err
 	}
-	if account != pending.AccountID {
+	if account != e.AccountID {
 		return fmt.Errorf("the configured key is of another account (%s): %w", account, cause)
 	}
-	s.add(pending.Label, "")
+	s.add(e.Label, "")
 	return nil
 }
 
@@ -355,11 +297,11 @@ func (s *searches) end(label string) {
 // userRenamed finds the key of a user that is not there under its name, since the user may
 // have been renamed after the key was made: it looks at the users of the account one by one.
 // No keys: the user is gone, and the key with it, as far as the right account says so.
-func userRenamed(ctx context.Context, a *account, pending pendingKey, cause error) (name string, keys []provider.Key, err error) {
-	if err := a.searches.begin(ctx, a, pending, cause); err != nil {
+func userRenamed(ctx context.Context, a *account, e *ledger.Entry, cause error) (name string, keys []provider.Key, err error) {
+	if err := a.searches.begin(ctx, a, e, cause); err != nil {
 		return "", nil, err
 	}
-	names, err := otherUsers(ctx, a, pending.User)
+	names, err := otherUsers(ctx, a, e.User)
 	if provider.KindOf(err) == provider.KindDenied {
 		return "", nil, nil // the engine's key may not list users, which roles of keys alone do not need
 	}
@@ -367,17 +309,17 @@ func userRenamed(ctx context.Context, a *account, pending pendingKey, cause erro
 		return "", nil, err
 	}
 	for _, name := range names {
-		if a.searches.has(pending.Label, name) {
+		if a.searches.has(e.Label, name) {
 			continue
 		}
 		keys, err := a.cloud.ListKeys(ctx, name)
 		if err != nil && provider.KindOf(err) != provider.KindNotFound { // gone meanwhile
 			return "", nil, err
 		}
-		if slices.ContainsFunc(keys, func(key provider.Key) bool { return key.Label == pending.Label }) {
+		if slices.ContainsFunc(keys, func(key provider.Key) bool { return key.Label == e.Label }) {
 			return name, keys, nil
 		}
-		a.searches.add(pending.Label, name)
+		a.searches.add(e.Label, name)
 	}
 	return "", nil, nil
 }

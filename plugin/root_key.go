@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
@@ -21,21 +20,21 @@ import (
 
 // rotateRoot replaces the engine's own key:
 //
-//	(1) WAL entry → (2) create → (3) ledger entry
-//	    → crash: the rollback finds the key by its label. The configuration does not
+//	(1) entry, begun → (2) create
+//	    → crash: the next tick finds the key by its label. The configuration does not
 //	      name it, so it is deleted
-//	(4) verify the new key with a call of its own
+//	(3) verify the new key with a call of its own
 //	    → crash: the same
-//	(5) store the configuration {current: new, previous: old}
-//	    → crash: the configuration names the new key, so the rollback leaves it
-//	(6) delete the WAL entry
-//	(7) at a later tick: delete the old key, in the cloud and in the ledger → store the
+//	(4) store the configuration {current: new, previous: old}
+//	    → crash: the configuration names the new key, so the next tick does (5)
+//	(5) entry, made
+//	(6) at a later tick: delete the old key, in the cloud and in the ledger → store the
 //	    configuration without it
 //	    → crash, or failure: the configuration still names it, and the next tick begins anew
 //
-// A failure up to (4) deletes the new key at once. One at (5) does not: the write may
+// A failure up to (3) deletes the new key at once. One at (4) does not: the write may
 // have been stored all the same, and a configuration whose key is deleted would lock the
-// engine out. The rollback decides by what is stored then. Requests under way keep the
+// engine out. The next tick decides by what is stored then. Requests under way keep the
 // client, and so the key, that they began with.
 func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string) (config *accountConfig, err error) {
 	if _, err := b.identified(ctx, s, name); err != nil {
@@ -71,7 +70,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 
 	now := time.Now()
 	i := issuance{storage: s, account: a, instance: instance}
-	key, err := b.makeRecordedKey(ctx, i, keyOrder{
+	key, err := b.makeNextKey(ctx, i, keyOrder{
 		kind: keylabel.KindRoot, issued: now,
 		expires: a.lastingEnd(lifetime.EngineKeyExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
 	})
@@ -82,17 +81,16 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, explain(name, err)
 	}
+	defer b.ledger.End(name, key.entry.Label)
 	config, err = b.verifiedSuccessor(ctx, a, key)
 	if err != nil {
-		b.undoKey(ctx, i, key)
+		err = b.undo(ctx, i, key.entry, err)
 		return nil, fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
 	}
 	if err := b.storeAccount(ctx, s, name, config); err != nil {
 		return nil, fmt.Errorf("storing the new key of account %q: %w", name, err)
 	}
-	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
-		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "account", name, "error", err)
-	}
+	b.settleKey(ctx, s, key.entry)
 	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
 	return config, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -99,5 +100,32 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *acco
 	if err := a.cloud.RevokeKey(ctx, previous.ref(a.config.AccountID, user)); err != nil {
 		return explain(a.name, err)
 	}
-	return b.strike(ctx, s, &ledgerEntry{Account: a.name, AccessKey: previous.ID})
+	return b.forgetKey(ctx, s, a.name, user, previous)
+}
+
+// forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave
+// was never in it.
+func (b *backend) forgetKey(ctx context.Context, s logical.Storage, account, user string, key previousKey) error {
+	e := &ledger.Entry{Account: account, User: user, AccessKey: key.ID, Label: key.Label, Unrecorded: key.Label == ""}
+	return b.removeEntry(ctx, s, e)
+}
+
+// makeNextKey is the beginning of every rotation: entry, begun → create. The entry stays begun until
+// storage names the key.
+func (b *backend) makeNextKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
+	key, err := b.beginKey(ctx, i, order)
+	if err != nil {
+		return recordedKey{}, err
+	}
+	if err := b.createKey(ctx, i, &key); err != nil {
+		return recordedKey{}, b.undo(ctx, i, key.entry, err)
+	}
+	return key, nil
+}
+
+// settleKey marks a key as made that storage names now. The next tick does that where it fails.
+func (b *backend) settleKey(ctx context.Context, s logical.Storage, e *ledger.Entry) {
+	if err := b.ledger.Finish(ctx, s, e); err != nil {
+		b.Logger().Warn("the ledger's entry of a finished rotation is left to the next tick", "account", e.Account, "access_key", e.AccessKey, "error", err)
+	}
 }

@@ -13,24 +13,25 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // knowledge is what storage and Vault know of keys and users.
 type knowledge struct {
-	named  map[string]bool         // by configuration or static role
-	ledger map[string]*ledgerEntry // by key
-	labels map[string]bool         // of ledger and leases
-	wal    map[string]bool         // labels
-	leases map[string]*testLease   // by key
+	named  map[string]bool          // by configuration or static role
+	ledger map[string]*ledger.Entry // settled ones, by key
+	labels map[string]bool          // of those, and of leases
+	begun  map[string]bool          // labels of entries that are not settled yet
+	leases map[string]*testLease    // by key
 }
 
 // knows reads past the faults.
 func (s *scene) knows() knowledge {
 	s.t.Helper()
 	k := knowledge{
-		named: map[string]bool{}, ledger: map[string]*ledgerEntry{}, labels: map[string]bool{}, wal: map[string]bool{}, leases: map[string]*testLease{},
+		named: map[string]bool{}, ledger: map[string]*ledger.Entry{}, labels: map[string]bool{}, begun: map[string]bool{}, leases: map[string]*testLease{},
 	}
 	for _, path := range s.under(configPrefix) {
 		for _, id := range stored[accountConfig](s.testVault, path).ownKeys() {
@@ -42,16 +43,12 @@ func (s *scene) knows() knowledge {
 			k.named[id] = true
 		}
 	}
-	for _, path := range s.under(ledgerPrefix) {
-		entry := stored[ledgerEntry](s.testVault, path)
-		k.ledger[entry.AccessKey], k.labels[entry.Label] = entry, true
-	}
-	pending, err := pendingKeys(context.Background(), s.storage.Storage)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, p := range pending {
-		k.wal[p.Label] = true
+	for _, e := range s.entries() {
+		if e.State == ledger.Begun {
+			k.begun[e.Label] = true
+		} else {
+			k.ledger[e.AccessKey], k.labels[e.Label] = e, true
+		}
 	}
 	for _, l := range s.leases {
 		label, _ := l.Secret.InternalData["label"].(string)
@@ -103,7 +100,7 @@ func (s *scene) check(when string) {
 		}
 	}
 	for name, label := range s.cloud.users(s.testVault) {
-		if !known.labels[label] && !known.wal[label] && !s.planted[name] {
+		if !known.labels[label] && !known.begun[label] && !s.planted[name] {
 			s.t.Errorf("%s: user %s (%s) is in the cloud and nobody knows it", when, name, label)
 		}
 	}
@@ -131,11 +128,11 @@ func (s *scene) unaccounted(known knowledge, key provider.Key) string {
 	_, leased := known.leases[key.ID]
 	switch {
 	case label.Kind == keylabel.KindRoot || label.Kind == keylabel.KindStatic:
-		if !known.wal[key.Label] {
+		if !known.begun[key.Label] {
 			return "no configuration and no static role names it"
 		}
 	case leased:
-	case !recorded && !known.wal[key.Label] && !known.labels[key.Label]:
+	case !recorded && !known.begun[key.Label] && !known.labels[key.Label]:
 		return "nobody knows it"
 	case key.Expires.IsZero():
 		return "no lease holds it, and it never ends"
@@ -231,7 +228,7 @@ func (s *scene) mustEndClean() {
 	}
 	// The reaper comes back to what it could not remove.
 	s.pass(4 * time.Minute)
-	if len(s.under(firstKeyPrefix)) > 0 { // of a name that stays without a configuration
+	if len(s.firstKeys()) > 0 { // of a name that stays without a configuration
 		<-time.After(firstKeyLife + firstKeyPatience)
 		s.pass(firstKeyPause)
 	}
@@ -249,7 +246,7 @@ func (s *scene) mustEndClean() {
 			s.t.Errorf("access key %s (%s) is left in the ledger: %s", id, entry.Label, entry.Problem)
 		}
 	}
-	for label := range known.wal {
-		s.t.Errorf("%s is left in the WAL", label)
+	for label := range known.begun {
+		s.t.Errorf("%s is still begun", label)
 	}
 }

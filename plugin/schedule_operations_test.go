@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -45,8 +45,8 @@ func leaseOperations() []operation {
 			<-time.After(sceneTTL + lifetime.DefaultExpiryGrace + 10*time.Second)
 		}, run: ticks},
 		{name: "roll back an issue", prepare: func(s *scene) {
-			s.leaveInWAL()
-			<-time.After(walMinAge + time.Second)
+			s.leaveBegun()
+			<-time.After(begunAge + time.Second)
 		}, run: ticks},
 	}
 }
@@ -96,7 +96,7 @@ func userOperations() []operation {
 			if _, err := s.tryLease(s.t.Context(), "job"); err == nil {
 				s.t.Fatal("leased")
 			}
-			<-time.After(walMinAge + time.Second)
+			<-time.After(begunAge + time.Second)
 		}, run: ticks},
 	}
 }
@@ -199,15 +199,18 @@ func staticOperations() []operation {
 		}, run: handsOver},
 		{name: "roll back a rotation whose keys are handed over meanwhile", races: true, prepare: func(s *scene) {
 			staticRoleDB(s)
+			puts := 0
 			s.storage.before = func(op, key string) error {
-				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
-					return errInjected
+				if op == "put" && strings.HasPrefix(key, ledger.Prefix) {
+					if puts++; puts == 2 { // the first begins the key, this one settles it
+						return errInjected
+					}
 				}
 				return nil
 			}
 			s.write("rotate-role/db")
 			s.storage.before = nil
-			<-time.After(walMinAge + time.Second)
+			<-time.After(begunAge + time.Second)
 		}, run: func(ctx context.Context, s *scene) {
 			ticked := make(chan struct{})
 			go func() {
@@ -357,7 +360,7 @@ func orphans(s *scene) {
 		s.planted[id] = true
 	}
 	s.leases = slices.DeleteFunc(s.leases, func(l *testLease) bool { return l == lost })
-	if err := s.storage.Storage.Delete(s.t.Context(), stored[ledgerEntry](s.testVault, ledgerUsersPrefix("default")+lost.AccessKey()).path()); err != nil {
+	if err := s.storage.Storage.Delete(s.t.Context(), s.entryPath(lost.AccessKey())); err != nil {
 		s.t.Fatal(err)
 	}
 }

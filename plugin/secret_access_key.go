@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -78,7 +79,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if err != nil {
 		return nil, err
 	}
-	entry, err := b.ledgerOf(ctx, req.Storage, lease)
+	entry, err := b.entryToRenew(ctx, req.Storage, lease)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 
 // moveExpiry is steps (1) to (3) of a renewal, done a second time where the cloud
 // refuses the date because the access policy was changed meanwhile.
-func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
+func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
 	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
 	if provider.KindOf(err) == provider.KindInvalid {
 		changed, refreshErr := b.policyChanged(ctx, s, a)
@@ -134,26 +135,26 @@ func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account,
 	}
 }
 
-func keyVanished(entry *ledgerEntry, cause error) error {
+func keyVanished(entry *ledger.Entry, cause error) error {
 	return fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", entry.AccessKey, cause)
 }
 
-func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
+func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
 	renewed, err := plan()
 	if err != nil {
 		return lifetime.RenewalPlan{}, err
 	}
 	entry.Expires = renewed.Expiry
-	if err := b.record(ctx, s, entry); err != nil {
+	if err := b.ledger.Save(ctx, s, entry); err != nil {
 		return lifetime.RenewalPlan{}, err
 	}
-	err = a.cloud.MoveExpiry(ctx, entry.ref())
+	err = a.cloud.MoveExpiry(ctx, entry.Ref())
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:
 		return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
-	case kind == provider.KindNotFound && entry.unrecorded:
-		// Struck out before, by a delete of keys/<id> or a reaper: it stays so.
-		return lifetime.RenewalPlan{}, errors.Join(err, b.strike(ctx, s, entry))
+	case kind == provider.KindNotFound && entry.Unrecorded:
+		// Removed before, by a delete of keys/<id> or a reaper: it stays so.
+		return lifetime.RenewalPlan{}, errors.Join(err, b.ledger.Remove(ctx, s, entry.Account, entry.Label))
 	}
 	return renewed, err
 }
@@ -161,7 +162,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 // restoreExpiry takes a date that the cloud refused out of the ledger again: it would
 // be sent, and refused, at every renewal to come. The true one is asked for, since an
 // earlier renewal may have crashed before it reached the cloud.
-func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledgerEntry) error {
+func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) error {
 	keys, err := a.cloud.ListKeys(ctx, entry.User)
 	if err != nil {
 		return fmt.Errorf("looking up the key's true date: %w", err)
@@ -169,7 +170,7 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 	for _, key := range keys {
 		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {
 			entry.Expires = end
-			return b.record(ctx, s, entry)
+			return b.ledger.Save(ctx, s, entry)
 		}
 	}
 	return nil
@@ -204,9 +205,14 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 		return err
 	}
 	ctx = transport.WithFlow(ctx, lease.Role)
-	entry, err := b.ledgerOf(ctx, req.Storage, lease)
+	entry, err := b.entryOf(ctx, req.Storage, lease)
 	if err != nil {
 		return err
+	}
+	if entry.Unrecorded {
+		if gone, err := b.lostItsAccount(ctx, req.Storage, lease); err != nil || gone {
+			return err
+		}
 	}
 	a, err := b.leaseAccount(ctx, req.Storage, lease)
 	if err != nil {
@@ -214,7 +220,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	}
 	// The removal of a dead key can wait for the reaper, and a storm of late revokes needs no
 	// cloud call.
-	if a.isDead(entry, time.Now()) {
+	if a.isDead(entry.Expires, time.Now()) {
 		b.revokedBefore.Delete(lease.AccessKey) // the reaper may have come before the last attempt failed
 		return nil
 	}
@@ -225,7 +231,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 		b.revokedBefore.Store(lease.AccessKey, true)
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
-	return b.strike(ctx, req.Storage, entry)
+	return b.removeEntry(ctx, req.Storage, entry)
 }
 
 // leaseAccount returns the account of a lease, provided that it still is the cloud
@@ -241,18 +247,51 @@ func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *ac
 	return a, nil
 }
 
-// ledgerOf returns the ledger's entry of a lease. It may be gone, after a crash or
-// when the reaper was faster; what the lease itself says then serves.
-func (b *backend) ledgerOf(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*ledgerEntry, error) {
-	of := lease.ledgerEntry()
-	entry, err := load[ledgerEntry](ctx, s, of.path())
+// entryOf returns the ledger's entry of a lease: the one under its label, as far as that is of the
+// leased key, since leases can be damaged; else the one of its access key. It may be gone, after a
+// crash or when the reaper was faster; what the lease itself says then serves.
+func (b *backend) entryOf(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*ledger.Entry, error) {
+	e, err := ledger.Read(ctx, s, lease.Account, lease.Label)
+	if err != nil || e != nil && e.AccessKey == lease.AccessKey {
+		return e, err
+	}
+	if err := b.ledger.Load(ctx, s, ""); err != nil {
+		return nil, err
+	}
+	if item, found := b.ledger.Find(lease.AccessKey); found && item.Leased() {
+		if e, err = ledger.Read(ctx, s, item.Account, item.Label); err != nil || e != nil {
+			return e, err
+		}
+	}
+	return lease.entry(), nil
+}
+
+// entryToRenew is entryOf for a renewal, which writes an entry that is missing. It refuses where
+// that would take the place of another key's.
+func (b *backend) entryToRenew(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*ledger.Entry, error) {
+	e, err := b.entryOf(ctx, s, lease)
+	if err != nil || !e.Unrecorded {
+		return e, err
+	}
+	_, damaged := keylabel.Parse(lease.Label)
+	other, err := ledger.Read(ctx, s, lease.Account, lease.Label)
 	if err != nil {
 		return nil, err
 	}
-	if entry == nil {
-		return of, nil
+	if damaged != nil || other != nil {
+		return nil, fmt.Errorf("the lease's label is not that of access key %s: the lease is damaged. Revoke it and ask for a new one", lease.AccessKey)
 	}
-	return entry, nil
+	return e, nil
+}
+
+// lostItsAccount tells whether a lease's account is not configured any more, or is another cloud
+// account now. Neither can come about while the ledger has the lease's key: it is gone.
+func (b *backend) lostItsAccount(ctx context.Context, s logical.Storage, lease *accessKeyLease) (bool, error) {
+	config, err := b.accountConfig(ctx, s, lease.Account)
+	if err != nil || config == nil {
+		return err == nil, err
+	}
+	return config.AccountID != "" && config.AccountID != lease.AccountID, nil
 }
 
 // roleLimits are the role's TTLs, as it stands now; those of the time of issue where
@@ -285,7 +324,7 @@ type accessKeyLease struct {
 }
 
 // leaseOf is the lease of a key that was just made.
-func leaseOf(e *ledgerEntry, role *roleEntry) *accessKeyLease {
+func leaseOf(e *ledger.Entry, role *roleEntry) *accessKeyLease {
 	return &accessKeyLease{
 		Kind:       e.Kind,
 		Account:    e.Account,
@@ -324,10 +363,11 @@ func (l *accessKeyLease) write(secret *logical.Secret) {
 	}
 }
 
-// ledgerEntry is what the lease alone can say of its key. It lacks the user's id, which
+// entry is what the lease alone can say of its key. It lacks the user's id, which
 // the label makes up for.
-func (l *accessKeyLease) ledgerEntry() *ledgerEntry {
-	return &ledgerEntry{
+func (l *accessKeyLease) entry() *ledger.Entry {
+	return &ledger.Entry{
+		State:     ledger.Made,
 		Kind:      l.Kind,
 		AccessKey: l.AccessKey,
 		Account:   l.Account,
@@ -338,7 +378,7 @@ func (l *accessKeyLease) ledgerEntry() *ledgerEntry {
 		Issued:    l.Issued,
 		Expires:   l.Expires,
 
-		unrecorded: true,
+		Unrecorded: true,
 	}
 }
 

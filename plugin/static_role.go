@@ -88,16 +88,16 @@ func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 
 // rotateStatic replaces a static role's key, or makes the first one:
 //
-//	(1) WAL entry → (2) create → (3) ledger entry
-//	    → crash: the rollback finds the key by its label. The role's entry does not name
+//	(1) entry, begun → (2) create
+//	    → crash: the next tick finds the key by its label. The role's entry does not name
 //	      it, so it is deleted
-//	(4) store the role's entry {current: new, previous: old until the grace is over}
-//	    → crash: the entry names the new key, so the rollback leaves it
-//	(5) delete the WAL entry
-//	(6) at a later tick, past the grace: delete the old key, store the entry without it
+//	(3) store the role's entry {current: new, previous: old until the grace is over}
+//	    → crash: the role's entry names the new key, so the next tick does (4)
+//	(4) entry, made
+//	(5) at a later tick, past the grace: delete the old key, store the role's entry without it
 //
-// A failure at (4) deletes nothing: the write may have been stored all the same. The
-// rollback decides by what is stored then. At the quota the role's own previous key makes
+// A failure at (3) deletes nothing: the write may have been stored all the same. The
+// next tick decides by what is stored then. At the quota the role's own previous key makes
 // room, never a foreign one.
 func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (creds *staticCreds, err error) {
 	ctx = urgently(ctx)
@@ -122,6 +122,7 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
+	defer b.ledger.End(a.name, key.entry.Label)
 	now := time.Now()
 	next := &staticCreds{
 		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
@@ -133,14 +134,12 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if err := save(ctx, s, staticCredsPrefix+name, next); err != nil {
 		return nil, fmt.Errorf("storing the new key of static role %q: %w", name, err)
 	}
-	if err := framework.DeleteWAL(ctx, s, key.walID); err != nil {
-		b.Logger().Warn("WAL entry of a finished rotation is left to the rollback", "static_role", name, "error", err)
-	}
+	b.settleKey(ctx, s, key.entry)
 	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", before.AccessKey)
 	return next, nil
 }
 
-// makeStaticKey is steps (1) to (3), a second time where the role's own previous keys had
+// makeStaticKey is steps (1) and (2), a second time where the role's own previous keys had
 // to make room. They are taken out of creds as they go.
 func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole, creds *staticCreds) (recordedKey, error) {
 	instance, err := b.instanceID(ctx, s)
@@ -158,7 +157,7 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 	}
 	i := issuance{storage: s, account: a, roleName: name, instance: instance}
 	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: a.lastingEnd(expires)}
-	key, err := b.makeRecordedKey(ctx, i, order)
+	key, err := b.makeNextKey(ctx, i, order)
 	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
 		for _, previous := range slices.Clone(creds.Previous) {
 			if err := b.deleteStaticKey(ctx, s, a, previous); err != nil {
@@ -166,7 +165,7 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 			}
 			creds.Previous = creds.Previous[1:]
 		}
-		key, err = b.makeRecordedKey(ctx, i, order)
+		key, err = b.makeNextKey(ctx, i, order)
 	}
 	switch kind := provider.KindOf(err); {
 	case err == nil:
@@ -186,7 +185,7 @@ func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *acc
 	if err := a.cloud.RevokeKey(ctx, key.ref(a.config.AccountID, key.Identity.User)); err != nil {
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
-	return b.strike(ctx, s, &ledgerEntry{Account: a.name, User: key.Identity.User, AccessKey: key.ID})
+	return b.forgetKey(ctx, s, a.name, key.Identity.User, key)
 }
 
 // tendStaticRoles rotates what is due of an account, and deletes what is past its grace.
@@ -394,7 +393,7 @@ func (b *backend) handOver(ctx context.Context, s logical.Storage, a *account, r
 		if err := cloud.RelabelKey(ctx, ref); err != nil {
 			return nil, fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
 		}
-		if err := b.strike(ctx, s, &ledgerEntry{Account: a.name, User: role.UserName, AccessKey: key.ID}); err != nil {
+		if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
 			return nil, err
 		}
 		warnings = append(warnings, fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, role.UserName, ends(key)))

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -22,6 +22,15 @@ func TestKeepKey(t *testing.T) {
 		v.write("config/default", v.accountFields()...)
 		v.write("static-roles/db", "user_name=app", "rotation_period=24h")
 		return v.read("static-creds/db")["access_key"].(string)
+	}
+	leaveRotationBegun := func(v *testVault) {
+		v.t.Helper()
+		v.failWrites(ledger.Prefix, 2)
+		v.write("rotate-role/db")
+		v.storage.before = nil
+		if len(v.begun()) != 1 {
+			v.t.Fatal("no entry is begun: the test proves nothing")
+		}
 	}
 	// handOver deletes the role with keep_key and returns the warnings.
 	handOver := func(v *testVault) string {
@@ -66,16 +75,20 @@ func TestKeepKey(t *testing.T) {
 			if !after.Expires.Equal(before.Expires) || after.Tag != "handed-over-"+before.Tag {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
-			if entry, err := findKey(t.Context(), v.storage, second); entry != nil || err != nil {
+			if entry, err := v.backend.findKey(t.Context(), v.storage, second); entry != nil || err != nil {
 				t.Errorf("still in the ledger: %v, %v", entry, err)
 			}
 			v.mustRefuse(logical.DeleteOperation, "keys/"+second, nil, "not in this mount's ledger")
 		},
 		"a tidy that listed the key just before does not delete it": func(t *testing.T, v *testVault) {
 			id := setUp(v)
-			handed := false
+			v.restart()
+			handed, listed := false, false
+			v.sim.OnAnswer(func(c cloudsim.Call) {
+				listed = listed || c.Op == "ReadAccessKeys" && strings.Contains(string(c.Body), `"app"`)
+			})
 			v.storage.before = func(op, key string) error {
-				if op == "get" && key == ledgerPath("default", "app", id) && !handed {
+				if op == "list" && key == ledger.Prefix && listed && !handed {
 					handed = true // the tidy has its list, and asks the ledger next
 					handOver(v)
 				}
@@ -130,38 +143,24 @@ func TestKeepKey(t *testing.T) {
 				t.Error("it is not rotated")
 			}
 		},
-		"a WAL entry that its rotation has left does not end a key that was handed over": func(t *testing.T, v *testVault) {
+		"an entry that its rotation has left begun does not end a key that was handed over": func(t *testing.T, v *testVault) {
 			setUp(v)
-			v.storage.before = func(op, key string) error {
-				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
-					return errInjected
-				}
-				return nil
-			}
-			v.write("rotate-role/db")
-			v.storage.before = nil
+			leaveRotationBegun(v)
 			id := v.read("static-creds/db")["access_key"].(string)
 			handOver(v)
-			v.settle(walMinAge + 2*rollbackPeriod)
+			v.settle(begunAge + 2*rollbackPeriod)
 			mustLive(v, id)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
-		"nor does a rollback that has listed the key just before": func(t *testing.T, v *testVault) {
+		"nor does a rollback that is about to settle the entry": func(t *testing.T, v *testVault) {
 			setUp(v)
-			v.storage.before = func(op, key string) error {
-				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
-					return errInjected
-				}
-				return nil
-			}
-			v.write("rotate-role/db")
-			v.storage.before = nil
+			leaveRotationBegun(v)
 			id := v.read("static-creds/db")["access_key"].(string)
-			<-time.After(walMinAge + time.Second)
+			<-time.After(begunAge + time.Second)
 			handed := make(chan error, 1)
 			began := false
-			v.sim.OnAnswer(func(c cloudsim.Call) {
-				if c.Op == "ReadAccessKeys" && !began {
+			v.storage.around = func(op, key string, do func() error) error {
+				if op == "put" && strings.HasPrefix(key, ledger.Prefix) && !began { // the rollback settles the entry
 					began = true
 					go func() {
 						resp, err := v.try(logical.DeleteOperation, "static-roles/db", "keep_key=true")
@@ -169,38 +168,32 @@ func TestKeepKey(t *testing.T) {
 					}()
 					<-time.After(time.Second) // the hand-over gets as far as it can
 				}
-			})
+				return do()
+			}
 			if err := v.tick(); err != nil {
 				t.Fatal(err)
 			}
 			if !began {
-				t.Fatal("the rollback listed no keys: the test proves nothing")
+				t.Fatal("the rollback settled nothing: the test proves nothing")
 			}
 			if err := <-handed; err != nil {
 				t.Fatal(err)
 			}
 			mustLive(v, id)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"what a deleted role has left in storage keeps no key alive": func(t *testing.T, v *testVault) {
 			setUp(v)
-			v.storage.before = func(op, key string) error {
-				if op == "delete" && strings.HasPrefix(key, framework.WALPrefix) {
-					return errInjected
-				}
-				return nil
-			}
-			v.write("rotate-role/db")
-			v.storage.before = nil
+			leaveRotationBegun(v)
 			id := v.read("static-creds/db")["access_key"].(string)
 			if err := remove(t.Context(), v.storage, "static-roles/db"); err != nil {
 				t.Fatal(err)
 			}
-			v.settle(walMinAge + 2*rollbackPeriod)
+			v.settle(begunAge + 2*rollbackPeriod)
 			if key, there := v.account.Key(id); there {
 				t.Errorf("%+v lives on", key)
 			}
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"a death at any step leaves the role, or the keys in the operator's hands": func(t *testing.T, v *testVault) {
 			steps := 0
@@ -210,7 +203,7 @@ func TestKeepKey(t *testing.T) {
 					break
 				}
 				v.restart()
-				v.settle(walMinAge + 2*rollbackPeriod)
+				v.settle(begunAge + 2*rollbackPeriod)
 				mustLive(v, id)
 				if resp, err := v.try(logical.ReadOperation, "static-roles/db"); err != nil {
 					t.Fatal(err)

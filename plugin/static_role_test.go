@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -174,7 +175,7 @@ func TestStaticRole(t *testing.T) {
 		"a ledger entry that storage took, and could not be asked to drop again, goes with the rollback": func(t *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h", "rotation_grace_period=5m")
 			v.storage.after = func(_, key string) error {
-				if strings.HasPrefix(key, ledgerPrefix) {
+				if strings.HasPrefix(key, ledger.Prefix) {
 					v.storage.before = func(string, string) error { return errInjected }
 					return errInjected
 				}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -148,7 +148,7 @@ func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage) error {
 			return err
 		}
 	}
-	return b.reportWaiting(ctx, s, report.Account)
+	return nil
 }
 
 // tidyNames are the configured accounts and those that the ledger still knows.
@@ -157,12 +157,14 @@ func (b *backend) tidyNames(ctx context.Context, s logical.Storage) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	known, err := s.List(ctx, ledgerPrefix)
+	known, err := b.ledger.Accounts(ctx, s)
 	if err != nil {
-		return nil, fmt.Errorf("listing the ledger: %w", err)
+		return nil, err
 	}
 	for _, name := range known {
-		names = append(names, path.Clean(name))
+		if len(b.ledger.Select(name, func(*ledger.Item) bool { return true })) > 0 || !b.ledger.Whole(name) {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
@@ -234,70 +236,41 @@ func (b *backend) tidyUsers(ctx context.Context, s logical.Storage, a *account, 
 	return errors.Join(problems...)
 }
 
-// reportStuck tells of the keys that the reaper could not remove.
+// reportStuck tells of the keys that the reaper could not remove, of entries that cannot be
+// understood, and of unfinished requests that the next ticks end.
 func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account string) error {
-	for p, err := range ledgerPaths(ctx, s, account) {
-		if err != nil {
-			return err
-		}
-		entry, err := load[ledgerEntry](ctx, s, p)
-		if err != nil {
-			return err
-		}
-		if entry != nil && entry.Problem != "" {
-			b.tidying.note(func(r *tidyReport) {
-				r.Stuck.add(fmt.Sprintf("%s of account %q, tried %d times, again at %s: %s",
-					entry.AccessKey, account, entry.Failures, showTime(entry.RetryAt), entry.Problem))
-			})
-		}
-	}
-	return nil
-}
-
-// reportWaiting tells of the WAL entries, of every kind: those that the next rollback
-// ends, and those that it never could.
-func (b *backend) reportWaiting(ctx context.Context, s logical.Storage, account string) error {
-	ids, err := framework.ListWAL(ctx, s)
-	if err != nil {
-		return fmt.Errorf("listing the WAL: %w", err)
-	}
-	for _, id := range ids {
-		entry, err := framework.GetWAL(ctx, s, id)
-		if err != nil {
-			return fmt.Errorf("reading the WAL: %w", err)
-		}
-		if entry == nil {
-			continue // done since it was listed
-		}
-		var pending pendingKey
-		if err := decodeWAL(entry.Data, &pending); err != nil {
-			pending = pendingKey{} // of a newer version: its kind and age can be told
-		}
-		if account == "" || pending.Account == account || pending.Account == "" {
-			b.tidying.note(func(r *tidyReport) { r.Waiting.add(waiting(entry, pending)) })
-		}
-	}
-	first, err := firstKeys(ctx, s)
-	if err != nil {
+	if err := b.ledger.Load(ctx, s, account); err != nil {
 		return err
 	}
-	for _, key := range first {
-		if account == "" || key.Account == account {
-			b.tidying.note(func(r *tidyReport) {
-				r.Waiting.add(fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and ends by itself at %s",
-					key.Label, key.Account, showTime(key.Started), showTime(key.Expires)))
-			})
-		}
+	items := b.ledger.Select(account, func(item *ledger.Item) bool {
+		return item.Unreadable != "" || item.Problem != "" || item.Unfinished() && !item.Running()
+	})
+	for _, item := range items {
+		b.tidying.note(func(r *tidyReport) {
+			switch {
+			case item.Unreadable != "":
+				r.Stuck.add(item.Unreadable)
+			case item.Unfinished():
+				r.Waiting.add(waiting(item))
+			default:
+				r.Stuck.add(fmt.Sprintf("%s of account %q, tried %d times, again at %s: %s", item.AccessKey, account, item.Tries, showTime(item.Due), item.Problem))
+			}
+		})
 	}
 	return nil
 }
 
-func waiting(entry *framework.WALEntry, pending pendingKey) string {
-	since := showTime(time.Unix(entry.CreatedAt, 0))
-	if entry.Kind != walAccessKey || pending.Label == "" {
-		return fmt.Sprintf("entry of kind %q of account %q, since %s", entry.Kind, pending.Account, since)
+// waiting tells of a request that did not end well.
+func waiting(item ledger.Item) string {
+	if item.First {
+		return fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and ends by itself at %s",
+			item.Label, item.Account, showTime(item.Issued), showTime(item.Expires))
 	}
-	return fmt.Sprintf("key labelled %s of user %q in account %q, since %s", pending.Label, pending.User, pending.Account, since)
+	line := fmt.Sprintf("key labelled %s of user %q in account %q, since %s", item.Label, item.User, item.Account, showTime(item.Issued))
+	if item.Problem != "" {
+		line += ": " + item.Problem
+	}
+	return line
 }
 
 // States of a tidy.
@@ -394,10 +367,10 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		"started":         {Type: framework.TypeString, Required: true, Description: "When it was started."},
 		"finished":        {Type: framework.TypeString, Required: true, Description: "When it ended; empty: it runs, or was cut off."},
 		"keys":            {Type: framework.TypeInt, Required: true, Description: "How many keys in the cloud it has looked at."},
-		"orphans_found":   list("Keys with this mount's label that no ledger and no WAL entry knows."),
+		"orphans_found":   list("Keys with this mount's label that the ledger does not know."),
 		"orphans_removed": list("Those of them that it has removed from the cloud."),
-		"stuck":           list("Keys in the ledger that are past their date and cannot be removed, with the reason."),
-		"waiting":         list("WAL entries: keys of unfinished requests that the rollback is to clean up."),
+		"stuck":           list("Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, with the reason."),
+		"waiting":         list("Keys of unfinished requests that the next ticks clean up, with the reason where that has failed."),
 		"errors":          list("Why it failed, where it did."),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -75,13 +76,16 @@ func TestTidy(t *testing.T) {
 			v.leases = nil
 			cancel := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6003"})
 			v.advance(15 * time.Minute)
-			v.leaveInWAL()
-			if err := save(v.t.Context(), v.storage, "wal/future", map[string]any{"type": "banana", "data": "?", "created_at": time.Now().Unix()}); err != nil {
+			v.leaveBegun()
+			future := ledger.Path("default", keylabel.New(keylabel.NewID(), keylabel.KindLease).String())
+			if err := save(v.t.Context(), v.storage, future, map[string]any{"version": 7, "state": "banana"}); err != nil {
 				v.t.Fatal(err)
 			}
+			v.restart()
+			_ = v.tick()
 			v.tidy("dry_run=true")
 			v.mustTidied(tidyDone, nil, "stuck", l.AccessKey(), "stuck", "6003", "stuck", "again at",
-				"waiting", "cloudkeys-", "waiting", `user "app"`, "waiting", `kind "banana"`)
+				"waiting", "cloudkeys-", "waiting", `user "app"`, "stuck", future, "stuck", "a newer version of the plugin")
 			cancel()
 		},
 		"an account that fails does not keep the others from being tidied, and its reason is told": func(_ *testing.T, v *testVault) {
@@ -188,8 +192,11 @@ func TestTidy(t *testing.T) {
 		"thousands of stuck keys fit into a report, and are counted": func(t *testing.T, v *testVault) {
 			v.configure()
 			for i := range tidyLinesMax + 7 {
-				entry := &ledgerEntry{Kind: keylabel.KindLease, AccessKey: fmt.Sprintf("KEY%d", i), Account: "default", User: "app", Problem: strings.Repeat("x", 500)}
-				if err := save(t.Context(), v.storage, entry.path(), entry); err != nil {
+				entry := &ledger.Entry{
+					State: ledger.Made, Kind: keylabel.KindLease, AccessKey: fmt.Sprintf("KEY%d", i), Account: "default", User: "app",
+					Label: keylabel.New(keylabel.NewID(), keylabel.KindLease).String(), Problem: strings.Repeat("x", 500),
+				}
+				if err := save(t.Context(), v.storage, ledger.Path("default", entry.Label), entry); err != nil {
 					t.Fatal(err)
 				}
 			}

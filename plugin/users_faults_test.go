@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -64,7 +64,7 @@ func lostUserAnswers(steps []string) map[string]func(t *testing.T, v *testVault)
 				v.mustHaveRights(v.leasedUser(l))
 				v.advance(5 * time.Minute)
 				v.mustHaveUsers(1)
-				v.mustHaveNoWAL()
+				v.mustHaveNothingBegun()
 				v.mustRevoke(l)
 				v.mustBeClean()
 			}
@@ -160,7 +160,7 @@ func TestUserRefusals(t *testing.T) {
 			t.Errorf("a lease of %s", got)
 		}
 		v.mustHaveUsers(1)
-		v.mustHaveNoWAL()
+		v.mustHaveNothingBegun()
 	}
 	tests["a name that is taken once: a fresh one serves, and the other user is left alone"] = func(t *testing.T, v *testVault) {
 		v.configureUsers()
@@ -203,9 +203,9 @@ func TestUserRefusals(t *testing.T) {
 			t.Fatal("leased")
 		}
 		cancel()
-		pending, err := pendingKeys(t.Context(), v.storage)
-		if err != nil || len(pending) == 0 {
-			t.Fatalf("%d WAL entries, %v", len(pending), err)
+		pending := v.begun()
+		if len(pending) == 0 {
+			t.Fatal("no entry is left")
 		}
 		cloud, err := v.backend.open(v.accountConfig().access())
 		if err != nil {
@@ -224,20 +224,14 @@ func TestUserRefusals(t *testing.T) {
 // TestUserStorageFaults fails each storage write of an issue.
 func TestUserStorageFaults(t *testing.T) {
 	tests := map[string]func(t *testing.T, v *testVault){}
-	for _, point := range []struct{ op, prefix, name string }{
-		{"put", framework.WALPrefix, "writing the WAL entry"},
-		{"put", ledgerPrefix, "writing the ledger entry"},
-		{"delete", framework.WALPrefix, "deleting the WAL entry"},
-	} {
+	for _, point := range []struct {
+		nth  int
+		name string
+	}{{1, "writing the entry of a key that is begun"}, {2, "writing the entry of a key that is made"}} {
 		for _, down := range []bool{false, true} {
 			tests[fmt.Sprintf("%s fails, the clean-up too: %v", point.name, down)] = func(t *testing.T, v *testVault) {
 				v.configureUsers()
-				v.storage.before = func(op, key string) error {
-					if op == point.op && strings.HasPrefix(key, point.prefix) {
-						return errInjected
-					}
-					return nil
-				}
+				v.failWrites(ledger.Prefix, point.nth)
 				if down {
 					defer v.order(cloudsim.Fault{Op: "DeleteUser", Kind: cloudsim.Refuse, Status: 500, Times: 1})()
 				}
@@ -271,7 +265,7 @@ func TestUserCrashes(t *testing.T) {
 				v.advance(10*time.Minute + time.Minute + 2*rollbackPeriod)
 				v.mustBeClean()
 			}
-			if steps < 11 {
+			if steps < 10 {
 				t.Errorf("only %d steps", steps)
 			}
 		},
@@ -294,7 +288,7 @@ func TestUserCrashes(t *testing.T) {
 				}
 				cancel()
 				cancelList()
-				<-time.After(walMinAge + time.Minute)
+				<-time.After(begunAge + time.Minute)
 				died := v.dieAt(step, func(context.Context) { _ = v.tick() })
 				v.restart()
 				v.invariant()

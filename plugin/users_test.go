@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -75,7 +76,7 @@ func TestUserLease(t *testing.T) {
 				t.Error("the key works after its revocation")
 			}
 		},
-		"an issue costs two calls, one a right, and three storage writes": func(t *testing.T, v *testVault) {
+		"an issue costs two calls, one a right, and two storage writes": func(t *testing.T, v *testVault) {
 			v.configureUsers()
 			v.mustRevoke(v.lease("job")) // the first also makes the instance id
 			v.sim.ResetCalls()
@@ -84,7 +85,7 @@ func TestUserLease(t *testing.T) {
 			if n := len(v.sim.Calls()); n != 2+3+1+2 {
 				t.Errorf("%d calls", n)
 			}
-			if v.storage.writes != 3 {
+			if v.storage.writes != 2 {
 				t.Errorf("%d storage writes", v.storage.writes)
 			}
 		},
@@ -172,8 +173,7 @@ func TestUserLease(t *testing.T) {
 		"a revoke whose ledger entry is gone finds the user by its label": func(t *testing.T, v *testVault) {
 			v.configureUsers()
 			l := v.lease("job")
-			entry := ledgerEntry{Kind: keylabel.KindUser, Account: "default", AccessKey: l.AccessKey()}
-			if err := remove(t.Context(), v.storage, entry.path()); err != nil {
+			if err := remove(t.Context(), v.storage, v.entryPath(l.AccessKey())); err != nil {
 				t.Fatal(err)
 			}
 			v.mustRevoke(l)
@@ -223,7 +223,7 @@ func TestUserLease(t *testing.T) {
 					t.Fatal("leased")
 				}
 				cancel()
-				v.advance(walMinAge + 2*rollbackPeriod)
+				v.advance(begunAge + 2*rollbackPeriod)
 				v.mustBeClean()
 			}
 		},
@@ -271,7 +271,7 @@ func TestUserLease(t *testing.T) {
 	})
 }
 
-// userSpecOf is the user that a WAL entry was written for.
-func userSpecOf(p pendingKey) provider.UserSpec {
+// userSpecOf is the user that an entry was written for.
+func userSpecOf(p *ledger.Entry) provider.UserSpec {
 	return provider.UserSpec{Name: p.User, Path: "/", Label: p.Label}
 }

@@ -155,8 +155,8 @@ func (v *testVault) scrape() map[string]float64 {
 	return parseMetrics(v.t, data[logical.HTTPRawBody].(string))
 }
 
-// leaveInWAL lets a request fail in such a way that its WAL entry waits for the rollback.
-func (v *testVault) leaveInWAL() {
+// leaveBegun lets a request fail in such a way that its entry is left to the rollback.
+func (v *testVault) leaveBegun() {
 	v.t.Helper()
 	defer v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})()
 	defer v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RefuseConnection})()
@@ -320,7 +320,7 @@ func (v *testVault) tidy(fields ...string) {
 }
 
 // pastRollback lets the rollbacks of a failed request end.
-func (v *testVault) pastRollback() { v.advance(walMinAge + 3*rollbackPeriod) }
+func (v *testVault) pastRollback() { v.advance(begunAge + 3*rollbackPeriod) }
 
 // configureUsers writes the account, and the role "job", whose leases have a user of
 // their own with three policies, an inline one and two groups.

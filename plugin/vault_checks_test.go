@@ -5,13 +5,11 @@ package cloudkeys
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
@@ -42,38 +40,26 @@ func (v *testVault) mustFind(check map[string]any, parts ...string) {
 
 func (v *testVault) ledgerSize() int {
 	v.t.Helper()
-	n := 0
-	for _, err := range ledgerPaths(v.t.Context(), v.storage, "default") {
-		if err != nil {
-			v.t.Fatal(fmt.Errorf("walking the ledger: %w", err))
-		}
-		n++
-	}
-	return n
+	return len(v.entries()) - len(v.begun())
 }
 
-// mustHaveNoWAL expects that nothing is left to roll back.
-func (v *testVault) mustHaveNoWAL() {
+// mustHaveNothingBegun expects that nothing is left of unfinished requests, but those for first
+// keys: see mustHaveNoFirstKeys.
+func (v *testVault) mustHaveNothingBegun() {
 	v.t.Helper()
-	ids, err := framework.ListWAL(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if len(ids) != 0 {
-		v.t.Errorf("%d WAL entries are left", len(ids))
+	for _, e := range v.begun() {
+		if e.AccountID != "" {
+			v.t.Errorf("%s of account %s is still begun", e.Label, e.Account)
+		}
 	}
 }
 
-// mustHaveLedger expects so many keys in the ledger. It looks into the storage: a list
+// mustHaveLedger expects so many settled keys in the ledger. It looks into the storage: a list
 // that has crossed the wire has another type.
 func (v *testVault) mustHaveLedger(want int) {
 	v.t.Helper()
-	keys, err := allLedgerPaths(v.t.Context(), v.storage.Storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if len(keys) != want {
-		v.t.Errorf("%d keys in the ledger, want %d", len(keys), want)
+	if n := v.ledgerSize(); n != want {
+		v.t.Errorf("%d keys in the ledger, want %d", n, want)
 	}
 }
 
@@ -107,17 +93,16 @@ func (v *testVault) mustForget() {
 	}
 }
 
-// mustHaveNoFirstKeys expects that no entry of a first key is left.
+// mustHaveNoFirstKeys expects that no entry of a first key is left unfinished.
 func (v *testVault) mustHaveNoFirstKeys() {
 	v.t.Helper()
-	entries, err := firstKeys(v.t.Context(), v.storage.Storage)
-	if err != nil || len(entries) != 0 {
-		v.t.Errorf("%d first keys are left, %v", len(entries), err)
+	if entries := v.firstKeys(); len(entries) != 0 {
+		v.t.Errorf("%d first keys are left", len(entries))
 	}
 }
 
-// mustKnowOwnKeys expects each live key of the engine's own in the configuration, in the
-// ledger, in the WAL, or among the first keys; a first key has a near end.
+// mustKnowOwnKeys expects each live key of the engine's own in the configuration or in the
+// ledger; a first key has a near end.
 func (v *testVault) mustKnowOwnKeys(when string) {
 	v.t.Helper()
 	keys, labels := v.known()
@@ -201,14 +186,10 @@ func (v *testVault) mustRefusePatch(path string, fields map[string]any, parts ..
 	mustHold(v.t, resp.Error().Error(), parts...)
 }
 
-func (v *testVault) pendingOf(user string) (n int) {
+func (v *testVault) begunOf(user string) (n int) {
 	v.t.Helper()
-	pending, err := pendingKeys(v.t.Context(), v.storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, key := range pending {
-		if key.User == user {
+	for _, e := range v.begun() {
+		if e.User == user {
 			n++
 		}
 	}
@@ -218,13 +199,13 @@ func (v *testVault) pendingOf(user string) (n int) {
 // mustWork lets the clean-up run and expects one key of the engine's own that works.
 func (v *testVault) mustWork(when string) {
 	v.t.Helper()
-	v.settle(walMinAge + lifetime.RotationOverlap + 3*rollbackPeriod)
+	v.settle(begunAge + lifetime.RotationOverlap + 3*rollbackPeriod)
 	l, err := v.tryLease(v.t.Context(), "app")
 	if err != nil {
 		v.t.Fatalf("%s: %v", when, err)
 	}
 	v.mustRevoke(l)
-	v.mustHaveNoWAL()
+	v.mustHaveNothingBegun()
 	v.mustHaveOwnKeys(1)
 	if v.t.Failed() {
 		v.t.Fatal(when)
@@ -250,7 +231,7 @@ func (v *testVault) mustHaveOwnKeys(want int) {
 // mustHaveStatic lets the clean-up run and expects the role to have one key that works.
 func (v *testVault) mustHaveStatic(when string) {
 	v.t.Helper()
-	v.settle(walMinAge + 5*time.Minute + 3*rollbackPeriod)
+	v.settle(begunAge + 5*time.Minute + 3*rollbackPeriod)
 	creds := v.read("static-creds/db")
 	ids := []string{}
 	for _, key := range v.liveKeys() {
@@ -259,7 +240,7 @@ func (v *testVault) mustHaveStatic(when string) {
 	if len(ids) != 1 || !slices.Contains(ids, creds["access_key"].(string)) {
 		v.t.Fatalf("%s: live keys %v, of which %v is the role's", when, ids, creds["access_key"])
 	}
-	v.mustHaveNoWAL()
+	v.mustHaveNothingBegun()
 	v.mustHaveLedger(1)
 }
 
@@ -299,12 +280,12 @@ func (v *testVault) mustHaveUsers(want int) {
 	v.mustHaveLive(want)
 }
 
-// mustBeClean expects nothing of ours in the cloud, nor in the ledger or the WAL.
+// mustBeClean expects nothing of ours in the cloud, nor in the ledger.
 func (v *testVault) mustBeClean() {
 	v.t.Helper()
 	v.mustHaveUsers(0)
 	v.mustHaveLedger(0)
-	v.mustHaveNoWAL()
+	v.mustHaveNothingBegun()
 	for _, key := range v.keys() {
 		if strings.HasPrefix(key.Tag, "cloudkeys-") {
 			v.t.Errorf("access key %s is left on %s", key.ID, key.User)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 )
 
 // failStorage fails a storage operation on a prefix until v.storage.before is reset.
@@ -17,6 +19,19 @@ func (v *testVault) failStorage(op, prefix string) {
 	v.storage.before = func(o, key string) error {
 		if o == op && strings.HasPrefix(key, prefix) {
 			return errInjected
+		}
+		return nil
+	}
+}
+
+// failWrites fails one write on a prefix, counted from now on, until v.storage.before is reset.
+func (v *testVault) failWrites(prefix string, nth int) {
+	n := 0
+	v.storage.before = func(op, key string) error {
+		if op == "put" && strings.HasPrefix(key, prefix) {
+			if n++; n == nth {
+				return errInjected
+			}
 		}
 		return nil
 	}
@@ -36,7 +51,7 @@ func (v *testVault) failReads(prefix string) {
 func (v *testVault) countLedgerReads() (reads func() int) {
 	n := 0
 	v.storage.before = func(op, key string) error {
-		if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+		if op == "get" && strings.HasPrefix(key, ledger.Prefix) {
 			n++
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -223,7 +225,7 @@ func fieldData(fields []string) map[string]any {
 }
 
 // invariant fails where a live key of ours, or a user made for a lease, is in the cloud
-// and known to nobody: every one must be leased, in the WAL, or in the ledger.
+// and known to nobody: every one must be leased, or in the ledger.
 func (v *testVault) invariant() {
 	v.t.Helper()
 	keys, labels := v.known()
@@ -239,35 +241,61 @@ func (v *testVault) invariant() {
 	}
 }
 
-// known are the ids of the keys, and the labels of keys and users, that leases, WAL or
+// known are the ids of the keys, and the labels of keys and users, that leases or the
 // ledger know.
 func (v *testVault) known() (keys, labels map[string]bool) {
 	v.t.Helper()
-	ctx := context.WithoutCancel(v.t.Context())
 	keys, labels = map[string]bool{}, map[string]bool{}
-	paths, err := allLedgerPaths(ctx, v.storage.Storage)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	for _, p := range paths {
-		entry, err := load[ledgerEntry](ctx, v.storage.Storage, p)
-		if err != nil {
-			v.t.Fatal(err)
-		}
-		keys[entry.AccessKey], labels[entry.Label] = true, true
+	for _, e := range v.entries() {
+		keys[e.AccessKey], labels[e.Label] = true, true
 	}
 	for _, l := range v.leases {
 		label, _ := l.Secret.InternalData["label"].(string)
 		keys[l.AccessKey()], labels[label] = true, true
 	}
-	pending, err := pendingKeys(ctx, v.storage.Storage)
+	return keys, labels
+}
+
+// entries are all that the ledger holds, as stored.
+func (v *testVault) entries() (entries []*ledger.Entry) {
+	v.t.Helper()
+	ctx := context.WithoutCancel(v.t.Context())
+	paths, err := logical.CollectKeysWithPrefix(ctx, v.storage.Storage, ledger.Prefix)
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	for _, p := range pending {
-		labels[p.Label] = true
+	for _, path := range paths {
+		e, err := load[ledger.Entry](ctx, v.storage.Storage, path)
+		if err != nil || e == nil {
+			v.t.Fatalf("%s: %v, %v", path, e, err)
+		}
+		entries = append(entries, e)
 	}
-	return keys, labels
+	return entries
+}
+
+// begun are those whose key nobody has settled yet.
+func (v *testVault) begun() (entries []*ledger.Entry) {
+	v.t.Helper()
+	return slices.DeleteFunc(v.entries(), func(e *ledger.Entry) bool { return e.State != ledger.Begun })
+}
+
+// firstKeys are those of first keys whose cloud account is not known.
+func (v *testVault) firstKeys() (entries []*ledger.Entry) {
+	v.t.Helper()
+	return slices.DeleteFunc(v.begun(), func(e *ledger.Entry) bool { return e.AccountID != "" })
+}
+
+// entryPath is where the entry of an access key is stored.
+func (v *testVault) entryPath(accessKey string) string {
+	v.t.Helper()
+	for _, e := range v.entries() {
+		if e.AccessKey == accessKey {
+			return ledger.Path(e.Account, e.Label)
+		}
+	}
+	v.t.Fatalf("the ledger has no access key %s", accessKey)
+	return ""
 }
 
 // liveKeys are the keys in the cloud that this software made and that still sign.

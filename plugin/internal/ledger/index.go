@@ -17,10 +17,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
-
-// ClockMargin is how long after its date a key is taken for ended.
-const ClockMargin = 5 * time.Second
 
 // RereadAfter is when an entry that storage did not give is read again. At once it would come
 // before the others at each tick, and what cannot be read at all would keep them waiting.
@@ -114,7 +112,7 @@ func (l *Ledger) intern(text string) string {
 func (l *Ledger) itemOf(e *Entry) *Item {
 	item := &Item{
 		Label: e.Label, AccessKey: e.AccessKey, Account: l.intern(e.Account), User: e.User, Role: l.intern(e.Role), Kind: e.Kind, State: e.State,
-		First: e.Kind == keylabel.KindRoot && e.AccountID == "", Issued: e.Issued, Expires: e.Expires, Due: dueOf(e),
+		First: e.Kind == keylabel.KindRoot && e.AccountID == "", Issued: e.Issued, Expires: e.Expires, Due: e.Due(),
 		Tries: e.Failures, Problem: e.Problem,
 	}
 	if e.Kind != keylabel.KindUser {
@@ -126,13 +124,13 @@ func (l *Ledger) itemOf(e *Entry) *Item {
 	return item
 }
 
-// dueOf is when somebody should look at an entry: past its date, or at once where its request
+// Due is when somebody should look at an entry: past its date, or at once where its request
 // has not ended well.
-func dueOf(e *Entry) time.Time {
+func (e *Entry) Due() time.Time {
 	if e.State == Begun {
 		return e.RetryAt
 	}
-	due := e.Expires.Add(ClockMargin)
+	due := e.Expires.Add(lifetime.ClockMargin)
 	if e.RetryAt.After(due) {
 		return e.RetryAt
 	}
@@ -391,6 +389,9 @@ func (i *Item) unfinished() bool { return i.State == Begun || i.failed }
 // Unfinished tells that nobody has settled the key yet: its request runs, or has left it.
 func (i *Item) Unfinished() bool { return i.unfinished() }
 
+// Running tells that the key's request is under way in this process.
+func (i *Item) Running() bool { return i.running }
+
 // Failed tells that the key's request has failed: the key is to go, whatever is stored of it.
 func (i *Item) Failed() bool { return i.failed }
 
@@ -452,6 +453,33 @@ func (l *Ledger) Accounts(ctx context.Context, s logical.Storage) ([]string, err
 	}
 	l.listed = true
 	return slices.Sorted(maps.Keys(l.books)), nil
+}
+
+// Whole tells whether every entry of an account was looked at.
+func (l *Ledger) Whole(account string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book(account).whole()
+}
+
+// LoadNames makes sure that the label of every entry of the mount is known: one that storage does
+// not give is known by its label alone.
+func (l *Ledger) LoadNames(ctx context.Context, s logical.Storage) error {
+	names, err := l.Accounts(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		for more := true; more; {
+			if more, err = l.step(ctx, s, name, false); err != nil && ctx.Err() != nil {
+				return err
+			}
+		}
+		if !l.Whole(name) {
+			return fmt.Errorf("the ledger of account %q was not read to its end: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Load makes the index of an account whole, or of every account of the mount where it is empty,
@@ -595,19 +623,16 @@ func (l *Ledger) blank(account, label, unreadable string) *Item {
 	return item
 }
 
-// Whole tells whether every entry of the mount was looked at.
-func (l *Ledger) Whole() bool {
+// Has tells whether any account has an entry of a label, read or not.
+func (l *Ledger) Has(label string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.wholeHeld()
-}
-
-// Running tells whether a key's request is under way in this process.
-func (l *Ledger) Running(account, label string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	item, known := l.book(account).items[label]
-	return known && item.running
+	for _, b := range l.books {
+		if _, known := b.items[label]; known {
+			return true
+		}
+	}
+	return false
 }
 
 // Overdue is when the key ended that has been stuck for the longest, and how many are.

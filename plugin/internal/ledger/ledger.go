@@ -63,9 +63,15 @@ func (l *Ledger) Save(ctx context.Context, s logical.Storage, e *Entry) error {
 	return err
 }
 
+// Learn takes over an entry that was just read from storage.
+func (l *Ledger) Learn(e *Entry) { l.note(e) }
+
 // Finish marks a key as made.
 func (l *Ledger) Finish(ctx context.Context, s logical.Storage, e *Entry) error {
-	e.State, e.MadeAt = Made, time.Now()
+	e.State = Made
+	if e.MadeAt.IsZero() {
+		e.MadeAt = time.Now()
+	}
 	return l.Save(ctx, s, e)
 }
 

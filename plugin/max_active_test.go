@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -28,7 +28,7 @@ func TestMaxActiveKeys(t *testing.T) {
 			if n := len(v.sim.Calls()); n != 0 {
 				t.Errorf("%d cloud calls for a refusal", n)
 			}
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			v.mustRevoke(v.leases[0])
 			v.lease("app")
 			v.mustHaveLive(3)
@@ -96,12 +96,12 @@ func TestMaxActiveKeys(t *testing.T) {
 		},
 		"a create whose fate is unknown counts until the rollback has settled it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=1")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys", "cleaned up")
 			v.restart()
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys")
-			v.advance(walMinAge + 3*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.advance(begunAge + 3*rollbackPeriod)
+			v.mustHaveNothingBegun()
 			v.lease("app")
 			v.mustHaveLive(1)
 		},
@@ -116,16 +116,16 @@ func TestMaxActiveKeys(t *testing.T) {
 		},
 		"a key that a failed request takes back does not count": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=1")
-			v.failStorage("put", ledgerPrefix)
+			v.failWrites(ledger.Prefix, 2)
 			if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
 				v.t.Fatal("leased")
 			}
 			v.storage.before = nil
 			v.lease("app")
 		},
-		"a WAL entry that cannot be written makes no key and does not count": func(_ *testing.T, v *testVault) {
+		"an entry that cannot be written makes no key and does not count": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=1")
-			v.failStorage("put", framework.WALPrefix)
+			v.failStorage("put", ledger.Prefix)
 			if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
 				v.t.Fatal("leased")
 			}
@@ -152,7 +152,7 @@ func TestMaxActiveKeys(t *testing.T) {
 			v.configure("ttl=10m", "max_active_keys=1")
 			v.lease("app")
 			v.restart()
-			v.failStorage("list", ledgerPrefix)
+			v.failStorage("list", ledger.Prefix)
 			if _, err := v.tryLease(t.Context(), "app"); err == nil {
 				t.Fatal("leased")
 			}
@@ -165,9 +165,9 @@ func TestMaxActiveKeys(t *testing.T) {
 			v.restart()
 			walked := false
 			v.storage.before = func(op, key string) error {
-				if op == "get" && strings.HasPrefix(key, ledgerPrefix) && !walked {
+				if op == "get" && strings.HasPrefix(key, ledger.Prefix) && !walked {
 					walked = true // the walk has listed this entry, and is about to read it
-					v.backend.active.drop(l.Secret.InternalData["label"].(string))
+					v.backend.ledger.Drop("default", l.Secret.InternalData["label"].(string))
 				}
 				return nil
 			}

@@ -7,22 +7,24 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 )
 
 // TestTheLedgerIsReadRarely counts what the periodic work reads, and looks for keys that it forgets for that.
 func TestTheLedgerIsReadRarely(t *testing.T) {
 	const others = 5
 	tests := map[string]func(t *testing.T, v *testVault){
-		"the ledger is read once a period, and not every minute": func(t *testing.T, v *testVault) {
+		"the ledger is read once, and not every minute": func(t *testing.T, v *testVault) {
 			v.configure("ttl=12h")
 			for range others {
 				v.lease("app")
 			}
-			v.advance(2 * duePeriod) // the walk at the start is over
+			v.restart()
 			reads := v.countLedgerReads()
-			v.advance(4 * duePeriod)
-			if n := reads(); n > 5*others {
-				t.Errorf("%d reads of %d entries in four periods", n, others)
+			v.advance(4 * time.Hour)
+			if n := reads(); n != others {
+				t.Errorf("%d reads of %d entries in four hours", n, others)
 			}
 		},
 		"a key that was renewed over and over is reaped at its last date": func(t *testing.T, v *testVault) {
@@ -59,12 +61,10 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.advance(time.Minute + 2*rollbackPeriod)
 			v.mustHaveLedger(0)
 		},
-		"what is taken for due and is not, since a walk had read it before its renewal, is left alone": func(t *testing.T, v *testVault) {
+		"what is taken for due and is not, since its entry has a later date, is left alone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.advance(2 * rollbackPeriod) // the walk at the start is over
 			l := v.lease("app")
-			path := ledgerPath("default", "app", l.AccessKey())
-			v.backend.due.of("default").paths[path] = time.Now()
+			v.backend.ledger.PutOff("default", l.Secret.InternalData["label"].(string), time.Now())
 			v.advance(2 * rollbackPeriod)
 			v.mustHaveLedger(1)
 			if key, _ := v.account.Key(l.AccessKey()); !key.Live(time.Now()) {
@@ -89,8 +89,8 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			<-time.After(time.Hour) // while no node is active
 			v.restart()
 			v.storage.before = func(op, key string) error {
-				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
-					<-time.After(walkBudget - time.Second)
+				if op == "get" && strings.HasPrefix(key, ledger.Prefix) {
+					<-time.After(loadBudget - time.Second)
 				}
 				return nil
 			}
@@ -101,37 +101,35 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.advance(2 * others * rollbackPeriod)
 			v.mustHaveLedger(0)
 		},
-		"what is due is reaped while a long walk goes on": func(t *testing.T, v *testVault) {
-			v.configure("ttl=10h")
-			for range others {
+		"what is due is reaped while the ledger is still being read": func(t *testing.T, v *testVault) {
+			v.configure(v.pool(3), "ttl=10h")
+			for range 29 {
 				v.lease("app")
 			}
-			v.write("roles/short", "user_names=app", "ttl=10m")
+			v.write("roles/short", "user_names=app", "ttl=5m")
+			v.restart()
 			v.lease("short")
 			v.leases = nil
-			v.advance(11 * time.Minute)
-			v.mustHaveLedger(others + 1)
-			v.backend.due.of("default").next = time.Now() // a walk comes with the next tick, as the key does
 			reads := 0
 			v.storage.before = func(op, key string) error {
-				if op == "get" && strings.HasPrefix(key, ledgerPrefix) {
+				if op == "get" && strings.HasPrefix(key, ledger.Prefix) {
 					reads++
 					<-time.After(tickBudget / 5)
 				}
 				return nil
 			}
-			v.advance(rollbackPeriod)
-			if reads >= others {
-				t.Fatal("the walk is over: the test proves nothing")
+			v.advance(8 * rollbackPeriod)
+			if v.backend.ledger.Whole("default") {
+				t.Fatalf("all is read, in %d reads: the test proves nothing", reads)
 			}
-			v.mustHaveLedger(others)
+			v.mustHaveLedger(29)
 		},
 		"what is gone is not looked for every minute": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")
 			v.leases = nil
 			v.deleteKey(l.AccessKey())
-			if err := remove(t.Context(), v.storage, ledgerPath("default", "app", l.AccessKey())); err != nil {
+			if err := remove(t.Context(), v.storage, v.entryPath(l.AccessKey())); err != nil {
 				t.Fatal(err)
 			}
 			v.advance(12 * time.Minute)
@@ -150,12 +148,7 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.leases = nil
 			<-time.After(time.Hour) // while no node is active
 			v.restart()
-			v.storage.before = func(op, key string) error {
-				if op == "get" && strings.HasSuffix(key, unreadable) {
-					return errInjected
-				}
-				return nil
-			}
+			v.failReads(v.entryPath(unreadable))
 			for range 2 * others {
 				_ = v.tick() // it says what it cannot read
 			}
@@ -163,17 +156,17 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 				t.Errorf("%d entries are left, want the unreadable one", n)
 			}
 		},
-		"an entry that can be read again is reaped within minutes, and not at the next walk": func(_ *testing.T, v *testVault) {
+		"an entry that can be read again is reaped within minutes, and not at the next restart": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.lease("app")
 			v.leases = nil
 			<-time.After(time.Hour) // while no node is active
 			v.restart()
-			v.failReads(ledgerPrefix)
+			v.failReads(ledger.Prefix)
 			_ = v.tick()
 			v.storage.before = nil
 			v.mustHaveLedger(1)
-			v.advance(reapRetryLive + 2*rollbackPeriod)
+			v.advance(ledger.RereadAfter + 2*rollbackPeriod)
 			v.mustHaveLedger(0)
 		},
 		"nor does one that becomes unreadable keep the others from being reaped": func(_ *testing.T, v *testVault) {
@@ -182,11 +175,11 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.advance(time.Minute)
 			v.lease("app")
 			v.leases = nil
-			v.failReads(ledgerPath("default", "app", unreadable))
+			v.failReads(v.entryPath(unreadable))
 			v.advance(15 * time.Minute)
 			v.mustHaveLedger(1)
 			v.storage.before = nil
-			v.advance(reapRetryLive + 2*rollbackPeriod)
+			v.advance(ledger.RereadAfter + 2*rollbackPeriod)
 			v.mustHaveLedger(0)
 		},
 		"the engine's own key is not taken for one of a lease because its entry could not be read": func(t *testing.T, v *testVault) {
@@ -194,12 +187,12 @@ func TestTheLedgerIsReadRarely(t *testing.T) {
 			v.configure("ttl=1m")
 			v.write("config/default", "rotation_period=1h")
 			own := v.rotate()["access_key"].(string)
-			edit(v, ledgerPath("default", "", own), func(entry *ledgerEntry) { entry.Expires = time.Now() })
+			edit(v, v.entryPath(own), func(entry *ledger.Entry) { entry.Expires = time.Now() })
 			v.restart()
-			v.failReads(ledgerPrefix)
+			v.failReads(ledger.Prefix)
 			_ = v.tick()
 			v.storage.before = nil
-			v.advance(reapRetryLive + 2*rollbackPeriod)
+			v.advance(ledger.RereadAfter + 2*rollbackPeriod)
 			if _, there := v.key(own); !there {
 				t.Error("it is gone")
 			}

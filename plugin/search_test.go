@@ -19,12 +19,12 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
 		"one that was renamed since loses the key all the same": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.mustHaveLive(1)
 			v.renameUser("app", "app-renamed")
-			v.settle(walMinAge + 3*rollbackPeriod)
+			v.settle(begunAge + 3*rollbackPeriod)
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 			a, err := v.backend.account(t.Context(), v.storage, "default")
 			if err != nil {
 				t.Fatal(err)
@@ -39,20 +39,20 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			for i := range 200 {
 				v.addUser(fmt.Sprintf("other-%d", i))
 			}
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.renameUser("app", "app-renamed")
-			v.settle(walMinAge + 40*rollbackPeriod)
+			v.settle(begunAge + 40*rollbackPeriod)
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 		"one that is gone ends the entry": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			v.deleteUser("app")
-			v.settle(walMinAge + 3*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.settle(begunAge + 3*rollbackPeriod)
+			v.mustHaveNothingBegun()
 		},
-		"so it does for the key of a static role, which the reaper does not look for in the ledger": func(_ *testing.T, v *testVault) {
+		"so it does for the key of a static role": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.storage.before = func(op, key string) error {
 				if op == "put" && strings.HasPrefix(key, staticCredsPrefix) {
@@ -62,21 +62,23 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			}
 			_, _ = v.try(logical.UpdateOperation, "static-roles/db", "user_name=app", "rotation_period=24h")
 			v.storage.before = nil
-			v.mustHaveLedger(1)
+			if n := v.begunOf("app"); n != 1 {
+				t.Errorf("%d entries are begun", n)
+			}
 			v.deleteUser("app")
-			v.settle(walMinAge + 3*rollbackPeriod)
-			v.mustHaveNoWAL()
+			v.settle(begunAge + 3*rollbackPeriod)
+			v.mustHaveNothingBegun()
 			v.mustHaveLedger(0)
 		},
 		"one that is there is not taken for gone": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.leaveInWAL()
+			v.leaveBegun()
 			status, code := 400, "5069"
 			if v.domain != nil {
 				status, code = 404, "IAM.0004"
 			}
 			cancel := v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: status, Code: code})
-			<-time.After(walMinAge)
+			<-time.After(begunAge)
 			if err := v.tick(); err == nil {
 				t.Error("the rollback believes that the user is gone")
 			}
@@ -84,7 +86,7 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			cancel()
 			v.settle(3 * rollbackPeriod)
 			v.mustHaveLive(0)
-			v.mustHaveNoWAL()
+			v.mustHaveNothingBegun()
 		},
 	})
 }
