@@ -40,7 +40,7 @@ func (b *backend) rollback(ctx context.Context, s logical.Storage, account strin
 	}
 	var problems []error
 	for _, item := range b.ledger.Unfinished(account, time.Now(), last) {
-		if item.First {
+		if item.First() {
 			continue // see tendFirstKeys
 		}
 		if ctx.Err() != nil {

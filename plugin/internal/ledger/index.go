@@ -38,6 +38,7 @@ type Ledger struct {
 	roles    map[string]int // keys by role: those of leases, requests under way included
 	owners   map[owner]*slots
 	interned map[string]string
+	none     *Trouble // of all keys that have none
 }
 
 // book is what is known of one account.
@@ -66,19 +67,26 @@ type Item struct {
 	Label, AccessKey    string
 	Account, User, Role string
 	Kind                keylabel.Kind
-	State               State
-	First               bool      // a first key, whose cloud account is not known yet
-	Issued              time.Time // when it was begun
 	Expires             time.Time
 	Due                 time.Time // when somebody should look at it
-	Tries               int       // that have failed
-	Problem             string    // why; empty: nothing is stuck
-	StuckSince          time.Time
-	Unreadable          string // why the entry cannot be understood; empty: it can
 
+	*Trouble // most keys share one that says nothing
+
+	begun   bool
 	running bool // its request is under way in this process
 	failed  bool // its request has failed: the key is to go
 	unread  bool // storage did not give it: all else here is what the label tells
+	first   bool // a first key, whose cloud account is not known yet
+}
+
+// Trouble is what is known of a key that is not settled, or cannot be removed. It is never changed,
+// but replaced.
+type Trouble struct {
+	Issued     time.Time // when it was begun
+	Tries      int       // that have failed
+	Problem    string    // why; empty: nothing is stuck
+	StuckSince time.Time
+	Unreadable string // why the entry cannot be understood; empty: it can
 }
 
 // Leased tells keys of leases from those that the engine replaces by itself.
@@ -86,7 +94,7 @@ func (i *Item) Leased() bool { return leased(i.Kind) }
 
 // New returns an index that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{books: map[string]*book{}, roles: map[string]int{}, owners: map[owner]*slots{}, interned: map[string]string{}}
+	return &Ledger{books: map[string]*book{}, roles: map[string]int{}, owners: map[owner]*slots{}, interned: map[string]string{}, none: &Trouble{}}
 }
 
 // book returns what is known of an account. The lock is held.
@@ -111,15 +119,18 @@ func (l *Ledger) intern(text string) string {
 // itemOf is an entry as the index keeps it. The lock is held.
 func (l *Ledger) itemOf(e *Entry) *Item {
 	item := &Item{
-		Label: e.Label, AccessKey: e.AccessKey, Account: l.intern(e.Account), User: e.User, Role: l.intern(e.Role), Kind: e.Kind, State: e.State,
-		First: e.Kind == keylabel.KindRoot && e.AccountID == "", Issued: e.Issued, Expires: e.Expires, Due: e.Due(),
-		Tries: e.Failures, Problem: e.Problem,
+		Label: e.Label, AccessKey: e.AccessKey, Account: l.intern(e.Account), User: e.User, Role: l.intern(e.Role), Kind: e.Kind,
+		Expires: e.Expires, Due: e.Due(), Trouble: l.none,
+		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "",
 	}
 	if e.Kind != keylabel.KindUser {
 		item.User = l.intern(e.User)
 	}
-	if e.Problem != "" {
-		item.StuckSince = e.Expires
+	switch {
+	case e.State == Begun:
+		item.Trouble = &Trouble{Issued: e.Issued}
+	case e.Problem != "":
+		item.Trouble = &Trouble{Issued: e.Issued, Tries: e.Failures, Problem: e.Problem, StuckSince: e.Expires}
 	}
 	return item
 }
@@ -256,10 +267,12 @@ func (l *Ledger) PutOff(account, label string, until time.Time) {
 // Stuck notes why an unfinished request cannot be cleaned up, and when that is tried again.
 func (l *Ledger) Stuck(account, label string, problem error, tries int, again time.Time) {
 	l.update(account, label, func(item *Item) {
-		if item.Problem == "" {
-			item.StuckSince = time.Now()
+		now := *item.Trouble
+		if now.Problem == "" {
+			now.StuckSince = time.Now()
 		}
-		item.Problem, item.Tries, item.Due = problem.Error(), tries, again
+		now.Problem, now.Tries = problem.Error(), tries
+		item.Trouble, item.Due = &now, again
 	})
 }
 
@@ -384,10 +397,13 @@ func byDue(items []Item) []Item {
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 
-func (i *Item) unfinished() bool { return i.State == Begun || i.failed }
+func (i *Item) unfinished() bool { return i.begun || i.failed }
 
 // Unfinished tells that nobody has settled the key yet: its request runs, or has left it.
 func (i *Item) Unfinished() bool { return i.unfinished() }
+
+// First tells that this is a first key, whose cloud account is not known yet.
+func (i *Item) First() bool { return i.first }
 
 // Running tells that the key's request is under way in this process.
 func (i *Item) Running() bool { return i.running }
@@ -616,7 +632,7 @@ func (b *book) settle() {
 
 // blank is an item of which the label alone is known.
 func (l *Ledger) blank(account, label, unreadable string) *Item {
-	item := &Item{Label: label, Account: l.intern(account), Unreadable: unreadable}
+	item := &Item{Label: label, Account: l.intern(account), Trouble: &Trouble{Unreadable: unreadable}}
 	if parsed, err := keylabel.Parse(label); err == nil {
 		item.Kind = parsed.Kind
 	}
