@@ -42,19 +42,19 @@ func (a *Account) expiration(date *string, now time.Time) (time.Time, *apiError)
 	return expires, nil
 }
 
-// shown is the policy as the API shows it.
+// shownPolicy is the policy as the API shows it.
 func (a *Account) shownPolicy() map[string]any {
-	shown := map[string]any{
+	view := map[string]any{
 		"MaxAccessKeyExpirationSeconds": a.policy.MaxAccessKeyExpirationSeconds,
 		"RequireTrustedEnv":             a.policy.RequireTrustedEnv,
 	}
 	if !a.cloud.rules.NoSecureMode {
-		shown["RequireTrustedEnvSecureMode"] = a.policy.RequireTrustedEnvSecureMode
+		view["RequireTrustedEnvSecureMode"] = a.policy.RequireTrustedEnvSecureMode
 	}
 	for name, value := range a.unheard {
-		shown[name] = value
+		view[name] = value
 	}
-	return shown
+	return view
 }
 
 func (c caller) readPolicy(struct{}) (answerFields, *apiError) {

@@ -62,7 +62,7 @@ func TestAPolicyIsOnlyTightenedAsFarAsTheKeysAllow(t *testing.T) {
 				dated.mustSucceed(t, "UpdateApiAccessPolicy", body)
 				got := dated.mustSucceed(t, "ReadApiAccessPolicy", "{}").ApiAccessPolicy
 				want := Policy{test.seconds, test.trusted, test.secure}
-				if shown := (Policy{got.MaxAccessKeyExpirationSeconds, got.RequireTrustedEnv, got.RequireTrustedEnvSecureMode}); shown != want || a.Policy() != want {
+				if view := (Policy{got.MaxAccessKeyExpirationSeconds, got.RequireTrustedEnv, got.RequireTrustedEnvSecureMode}); view != want || a.Policy() != want {
 					t.Errorf("got %+v", *got)
 				}
 			})

@@ -28,7 +28,7 @@ func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
 		return k
 	}
 	ended := func(k *provider.Key) { k.Expires = noon.Add(-2 * time.Hour) }
-	undated := func(k *provider.Key) { k.Expires = time.Time{} }
+	endless := func(k *provider.Key) { k.Expires = time.Time{} }
 	changed := func(ago time.Duration) func(*provider.Key) {
 		return func(k *provider.Key) { k.Changed = noon.Add(-ago) }
 	}
@@ -44,7 +44,7 @@ func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
 		"one that the ledger confirms":                         {key(ours(keylabel.KindRoot), 3*dayLong), &fleet.LedgerKey{Kind: "root"}, ClassEngine, ActionKeep},
 		"another instance's label":                             {key(other, 3*dayLong), nil, ClassOther, ActionKeep},
 		"one past the date that is written on the key":         {key(other, 3*dayLong, ended), nil, ClassOther, ActionFlag},
-		"one on an old key without any date":                   {key(other, 3*365*dayLong, undated), nil, ClassOther, ActionFlag},
+		"one on an old key without any date":                   {key(other, 3*365*dayLong, endless), nil, ClassOther, ActionFlag},
 		"an exemption, which is listed":                        {key("vault-keep-until=2026-06-01", 100*dayLong), nil, ClassExempt, ActionFlag},
 		"an exemption for ever, in its first year":             {key("vault-keep-until=9999-01-01", 364*dayLong), nil, ClassExempt, ActionFlag},
 		"an exemption for ever, after a year":                  {key("vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
