@@ -82,7 +82,7 @@ func TestTheStateMachineStopsAtErrorsThatNoRetryHelps(t *testing.T) {
 		return all
 	}
 	final := names(&settings.SettingsRefusedError{}, &handler.EventRefusedError{}, &vault.VaultDeniedError{}, &vault.VaultEmptyError{}, &run.NoProgressError{}, &run.PlanChangedError{})
-	seldom := names(&fleet.FailedError{}, &run.ReportLostError{})
+	seldom := names(&fleet.FailedError{}, &run.ReportLostError{}, &run.RunFailedError{})
 	parsed, _ := read(t)
 	timeout, tasks := parsed.Globals.Function.Timeout, 0
 	for name, s := range states(t) {

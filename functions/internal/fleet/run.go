@@ -37,8 +37,11 @@ func (e *FailedError) Error() string {
 	if len(e.Accounts) == 0 {
 		return fmt.Sprintf("the run could not change %d keys: the report says why", e.Keys)
 	}
-	return MaskIn(fmt.Sprintf("the run gave up account %s: %v", strings.Join(e.Accounts, ", "), e.Err))
+	return MaskIn(oneLine(fmt.Errorf("the run gave up account %s: %w", strings.Join(e.Accounts, ", "), e.Err)))
 }
+
+// oneLine is an error that may be of several, in one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // Unwrap returns what made it give the accounts up.
 func (e *FailedError) Unwrap() error { return e.Err }
@@ -102,7 +105,7 @@ func (r *Run) Failed(ctx context.Context, account Account, keys int, err error) 
 	}
 	err = fmt.Errorf("account %q: %w", account.Name, err)
 	r.failed.Accounts, r.failed.Err = append(r.failed.Accounts, account.Name), errors.Join(r.failed.Err, err)
-	problem = MaskIn(err.Error(), account.EngineKeys...)
+	problem = MaskIn(oneLine(err), account.EngineKeys...)
 	if r.Log != nil {
 		r.Log.ErrorContext(ctx, "account given up", "account", account.Name, "problem", problem)
 	}

@@ -6,7 +6,9 @@ package handler
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // Event is one order to a function.
@@ -27,19 +29,29 @@ func (e *EventRefusedError) Unwrap() error { return e.err }
 // shape is what tells invocations apart.
 type shape struct {
 	DetailType string          `json:"detail-type"`
+	Source     string          `json:"source"`
 	Detail     json.RawMessage `json:"detail"`
 	Time       string          `json:"time"`
+	Records    []struct {
+		Source string `json:"eventSource"` // encoding/json takes SNS's EventSource for it, too
+	} `json:"Records"`
 }
 
 // decode reads an event that came directly or from a schedule of EventBridge Scheduler, which
-// sends its Input as it is, or from a rule of EventBridge, which wraps it.
+// sends its Input as it is, or from a rule of EventBridge, which wraps it. All else is refused:
+// whatever another service has to tell is no order to look at all accounts.
 func decode[E any](payload json.RawMessage) (Event[E], error) {
 	var s shape
 	if err := json.Unmarshal(payload, &s); err != nil {
 		return Event[E]{}, &EventRefusedError{err}
 	}
-	if s.DetailType == "" {
+	switch {
+	case len(s.Records) > 0:
+		return Event[E]{}, &EventRefusedError{fmt.Errorf("it holds records of %q, and this function takes none", s.Records[0].Source)}
+	case s.DetailType == "":
 		return decodeBody[E](payload)
+	case s.DetailType != scheduled && strings.HasPrefix(s.Source, "aws."):
+		return Event[E]{}, &EventRefusedError{fmt.Errorf("it is a %q of %q, and this function takes a %q alone", s.DetailType, s.Source, scheduled)}
 	}
 	event, err := decodeBody[E](s.Detail)
 	if event.RunID == "" {
@@ -48,13 +60,19 @@ func decode[E any](payload json.RawMessage) (Event[E], error) {
 	return event, err
 }
 
+// scheduled is what a rule of EventBridge with a schedule sends.
+const scheduled = "Scheduled Event"
+
 // decodeBody takes run_id out of the fields, and refuses fields that nobody knows: a
 // misspelt "mode" must not pass for none.
 func decodeBody[E any](payload json.RawMessage) (Event[E], error) {
 	var event Event[E]
-	fields := map[string]json.RawMessage{}
+	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &fields); err != nil {
 		return event, &EventRefusedError{err}
+	}
+	if fields == nil {
+		return event, &EventRefusedError{errors.New("it is null: give {} to look at all accounts")}
 	}
 	if runID, ok := fields["run_id"]; ok {
 		if err := json.Unmarshal(runID, &event.RunID); err != nil {

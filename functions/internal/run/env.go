@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -42,6 +43,30 @@ func (e *ReportLostError) Error() string {
 
 // Unwrap returns why.
 func (e *ReportLostError) Unwrap() error { return e.err }
+
+// RunFailedError tells that a run failed for a reason that has no type of its own. Lambda would
+// report it by the name of a type of Go's library, which alarms and retries cannot tell apart.
+type RunFailedError struct{ err error }
+
+// Error is a sentence for an operator.
+func (e *RunFailedError) Error() string {
+	return "the run failed: " + strings.Join(strings.Fields(e.err.Error()), " ")
+}
+
+// Unwrap returns why.
+func (e *RunFailedError) Unwrap() error { return e.err }
+
+// named gives an error a type whose name says something.
+func named(err error) error {
+	if err == nil {
+		return nil
+	}
+	t := reflect.TypeOf(err)
+	if t.Kind() == reflect.Pointer && strings.HasSuffix(t.Elem().Name(), "Error") && t.Elem().Name() != "wrapError" {
+		return err
+	}
+	return &RunFailedError{err}
+}
 
 func (s Env) about(digested any) (report.About, error) {
 	digest, err := settings.Digest(digested)

@@ -25,7 +25,8 @@ type PolicyAnswer struct {
 }
 
 // PolicySync carries out one run of sync-policy.
-func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (*PolicyAnswer, error) {
+func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (answer *PolicyAnswer, err error) {
+	defer func() { err = named(err) }()
 	config, err := settings.ReadPolicySync(s.Getenv, event)
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}

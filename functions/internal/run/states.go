@@ -40,19 +40,20 @@ type order struct {
 }
 
 // Revoke carries out one event of revoke-expired-keys.
-func Revoke(ctx context.Context, s Env, event settings.SweepEvent) (any, error) {
+func Revoke(ctx context.Context, s Env, event settings.SweepEvent) (answer any, err error) {
 	switch event.Phase {
 	case settings.PhaseList:
-		return s.listAccounts(ctx, event)
+		answer, err = s.listAccounts(ctx, event)
 	case settings.PhasePlan:
-		return s.plan(ctx, event)
+		answer, err = s.plan(ctx, event)
 	case settings.PhaseDecide:
-		return s.decide(ctx, event)
+		answer, err = s.decide(ctx, event)
 	case settings.PhaseApply:
-		return s.apply(ctx, event)
+		answer, err = s.apply(ctx, event)
 	default:
-		return Sweep(ctx, s, event) // which refuses a phase that nobody knows
+		answer, err = Sweep(ctx, s, event) // which refuses a phase that nobody knows
 	}
+	return answer, named(err)
 }
 
 // ListAnswer is what the phase list answers.

@@ -9,6 +9,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -234,6 +237,48 @@ func TestChangesGoOnUntilTheLastPart(t *testing.T) {
 				}
 			case err != nil || got.Done != (test.next == -1) || (got.Next == nil) != got.Done || got.Next != nil && got.Next.Part != test.next:
 				t.Errorf("got %+v and error %v", got, err)
+			}
+		})
+	}
+}
+
+// Lambda reports the name of an error's type: one that no page names tells nobody anything.
+func TestEveryFailureHasATypeThatThePageExplains(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/functions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := filepath.Join(t.TempDir(), "a file where a directory should be")
+	if err := os.WriteFile(full, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cases := map[string]struct {
+		env    map[string]string
+		change func(*Env)
+		event  settings.SweepEvent
+		want   string
+	}{
+		"no such Vault":   {map[string]string{"VAULT_ADDR": "http://127.0.0.1:1", "VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, nil, settings.SweepEvent{}, "VaultUnreachableError"},
+		"no settings":     {nil, nil, settings.SweepEvent{}, "SettingsRefusedError"},
+		"an archive gone": {nil, func(s *Env) { s.Archive = archive.Directory(full) }, settings.SweepEvent{Phase: settings.PhaseDecide}, "RunFailedError"},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("VAULT_MAX_RETRIES", "0")
+			t.Setenv("VAULT_ADDR", test.env["VAULT_ADDR"])
+			s := around(t, test.env)
+			if test.change != nil {
+				test.change(&s)
+			}
+			_, err := Revoke(t.Context(), s, test.event)
+			if err == nil || reflect.TypeOf(err).Kind() != reflect.Pointer {
+				t.Fatalf("got %v", err)
+			}
+			if got := reflect.TypeOf(err).Elem().Name(); got != test.want || !strings.Contains(string(page), "`"+got+"`") {
+				t.Errorf("the type is %s (%v), want %s, explained in docs/functions.md", got, err, test.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q has more than one line", err)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +89,10 @@ func TestAnAccountThatFailsDoesNotStopTheOthers(t *testing.T) {
 	}
 	w.mustBe(t, id, cloudsim.Inactive)
 
-	w.job.Settings.Accounts = []string{"default", "misspelt"}
+	w.job.Settings.Accounts = []string{"broken", "default", "misspelt"}
 	_, _, err = w.run(t)
 	mustSay(t, err, "misspelt", "does not exist")
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q has more than one line", err)
+	}
 }

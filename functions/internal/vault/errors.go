@@ -54,7 +54,7 @@ func (f failure) Unwrap() error { return f.err }
 func oneLine(err error) string {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
-		return fmt.Sprintf("HTTP %d, %s", answer.StatusCode, strings.Join(answer.Errors, "; "))
+		return fmt.Sprintf("HTTP %d, %s", answer.StatusCode, strings.Join(strings.Fields(strings.Join(answer.Errors, "; ")), " "))
 	}
 	return strings.Join(strings.Fields(err.Error()), " ")
 }
@@ -69,7 +69,8 @@ func explain(what string, err error) error {
 	case http.StatusServiceUnavailable:
 		return &VaultSealedError{failure{what, "Vault is sealed or has no active node: unseal it", err}}
 	case http.StatusForbidden:
-		return &VaultDeniedError{failure{what, "Vault refuses it: see the policies of the role, docs/functions.md lists what they need", err}}
+		return &VaultDeniedError{failure{what, "Vault refuses it: the policies of the role lack this path (docs/functions.md lists what they need), or there is no such path: " +
+			"see VAULT_ENGINE, VAULT_AUTH_MOUNT and VAULT_NAMESPACE", err}}
 	case http.StatusNotFound:
 		return &VaultEmptyError{failure{what, "there is no such path: see VAULT_ENGINE, VAULT_AUTH_MOUNT and VAULT_NAMESPACE", err}}
 	default:

@@ -348,3 +348,19 @@ func TestEveryWorkerKeepsItsConnectionUntilTheEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestAnErrorIsOneLineAndSaysWhatMayBeWrong(t *testing.T) {
+	s := newServer(t)
+	s.says("keys/info", 403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`)
+	s.says("keys/config", 200, `{"data":{"keys":["a"]}}`)
+	_, err := mustOpen(t).Accounts(t.Context(), nil)
+	var denied *VaultDeniedError
+	if !errors.As(err, &denied) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %q", err)
+	}
+	for _, part := range []string{"keys/info", "VAULT_ENGINE", "VAULT_NAMESPACE", "permission denied"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q does not name %s", err, part)
+		}
+	}
+}
