@@ -18,6 +18,9 @@ import (
 const (
 	backoffBase = 500 * time.Millisecond
 	backoffCap  = 8 * time.Second
+
+	// maxRetryAfter bounds what a server can ask for.
+	maxRetryAfter = 24 * time.Hour
 )
 
 // Retryable tells whether an answer means that the cloud did nothing and may be
@@ -79,24 +82,36 @@ func backoff(_, _ time.Duration, attempt int, resp *http.Response) time.Duration
 	return max(rand.N(span), retryAfter(resp))
 }
 
-// retryAfter reads the header in its form of seconds; 0 where there is none.
+// retryAfter reads the header in both of its forms, seconds and a date; 0 where there is none, or nonsense.
 func retryAfter(resp *http.Response) time.Duration {
 	if resp == nil {
 		return 0
 	}
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || seconds < 0 {
+	said := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(said); err == nil {
+		return sensible(float64(seconds))
+	}
+	at, err := http.ParseTime(said)
+	if err != nil {
 		return 0
 	}
-	return time.Duration(seconds) * time.Second
+	now, err := http.ParseTime(resp.Header.Get("Date")) // by the clock that wrote it
+	if err != nil {
+		now = time.Now()
+	}
+	return sensible(at.Sub(now).Seconds())
+}
+
+func sensible(seconds float64) time.Duration {
+	if seconds < 0 || seconds > maxRetryAfter.Seconds() {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 // isConnectionFailure tells calls that found no connection, and may find one in
 // a moment, from those that were held back or that nobody knows the fate of.
 func isConnectionFailure(err error) bool {
 	var notSent *NotSentError
-	if !errors.As(err, &notSent) {
-		return false
-	}
-	return neverConnected(notSent.Err) && !isCertificateError(notSent.Err)
+	return errors.As(err, &notSent) && notSent.connects
 }

@@ -110,6 +110,9 @@ func TestRetryAfterIsTheLeastTimeToWait(t *testing.T) {
 		"negative":                {"-7", 0, backoffBase},
 		"no number":               {"soon", 0, backoffBase},
 		"more than there is time": {"9223372036854775807", 0, backoffBase},
+		"a date":                  {time.Date(2000, 1, 1, 0, 0, 9, 0, time.UTC).Format(http.TimeFormat), 9 * time.Second, 9 * time.Second},
+		"a date that has passed":  {"Fri, 31 Dec 1999 23:59:59 GMT", 0, backoffBase},
+		"a date in a century":     {"Fri, 31 Dec 2099 23:59:59 GMT", 0, backoffBase},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {

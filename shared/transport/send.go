@@ -6,10 +6,8 @@ package transport
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -37,12 +35,10 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer cancel()
 
 	sent := time.Now()
-	resp, err := s.next.RoundTrip(req.WithContext(ctx))
+	var connection sending
+	resp, err := s.next.RoundTrip(req.WithContext(connection.watch(ctx)))
 	if err != nil {
-		if neverConnected(err) {
-			return nil, &NotSentError{Err: err}
-		}
-		return nil, unquoted(err)
+		return nil, connection.failure(err)
 	}
 	defer resp.Body.Close()
 	if s.clock != nil {
@@ -71,25 +67,4 @@ func unquoted(err error) error {
 		return err
 	}
 	return fmt.Errorf("%s (the answer is not repeated, since it may hold a secret)", strings.TrimRight(said, ": "))
-}
-
-// NotSentError is the failure of a call that certainly never reached the cloud,
-// so that it changed nothing there.
-type NotSentError struct{ Err error }
-
-// Error implements error.
-func (e *NotSentError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *NotSentError) Unwrap() error { return e.Err }
-
-// neverConnected tells errors from before a connection stood (name look-up,
-// connection refused, proxy, certificate) from those after. It errs on the side
-// of "may have been sent": that costs one look at the cloud, not a lost key.
-func neverConnected(err error) bool {
-	var op *net.OpError
-	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
-		return true
-	}
-	return isCertificateError(err)
 }

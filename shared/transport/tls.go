@@ -21,6 +21,13 @@ type TLS = provider.TLS
 // connectTimeout bounds each of the steps to a connection.
 const connectTimeout = 5 * time.Second
 
+// An HTTP/2 connection over which nothing has come for pingAfter is asked for a sign of life, and given up
+// after pingTimeout without one.
+const (
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
 // Base returns the innermost transport: TLS 1.2 or later, with verification that
 // cannot be turned off.
 func Base(t TLS) (*http.Transport, error) {
@@ -32,6 +39,10 @@ func Base(t TLS) (*http.Transport, error) {
 	// Before a connection stands nothing was sent, which is worth knowing soon.
 	base.DialContext = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext
 	base.TLSHandshakeTimeout = connectTimeout
+	// An HTTP/2 connection carries all calls at once. Where the network behind it has died, each would wait for
+	// its own limit and be given the same connection again: one that is silent is asked, and dropped.
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
+	base.OnProxyConnectResponse = connectAnswer
 	base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 
 	if t.CACert != "" {

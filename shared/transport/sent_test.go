@@ -1,0 +1,264 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// tlsServer is a cloud behind TLS, and a base that trusts it.
+func tlsServer(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *http.Transport) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	b := base(t, TLS{CACert: string(authority)})
+	t.Cleanup(b.CloseIdleConnections)
+	return server, b
+}
+
+// proxyServer answers CONNECT with these statuses in turn, the last one for ever; 200 lets the call through.
+func proxyServer(t *testing.T, statuses ...int) (*url.URL, *atomic.Int64) {
+	t.Helper()
+	var calls atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := statuses[min(int(calls.Add(1)), len(statuses))-1]
+		if status != http.StatusOK {
+			w.Header().Set("Proxy-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `<html>"no"</html>`)
+			return
+		}
+		cloud, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(cloud, client); _ = cloud.Close() }()
+		go func() { _, _ = io.Copy(client, cloud); _ = client.Close() }()
+	}))
+	t.Cleanup(proxy.Close)
+	address, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword("me", "hunter2")
+	return address, &calls
+}
+
+func TestAProxysRefusalIsNamedAndNothingWasSent(t *testing.T) {
+	cases := map[string]struct {
+		statuses []int
+		calls    int64
+		says     string // empty: the call comes through
+	}{
+		"busy for a moment":        {[]int{503, 502, 504, 200}, 4, ""},
+		"busy for long":            {[]int{503}, 4, "answers 503 Service Unavailable: it cannot reach the cloud now"},
+		"it wants a login":         {[]int{407}, 1, "answers 407 Proxy Authentication Required: it wants a login"},
+		"it forbids the address":   {[]int{403}, 1, "answers 403 Forbidden: it does not let calls to this address through"},
+		"it knows no such method":  {[]int{405}, 1, "answers 405"},
+		"it has an internal error": {[]int{500}, 1, "answers 500"},
+		"a strange success":        {[]int{204}, 1, "answers 204"},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			var served atomic.Int64
+			server, b := tlsServer(t, func(w http.ResponseWriter, _ *http.Request) { served.Add(1) })
+			address, calls := proxyServer(t, test.statuses...)
+			b.Proxy = http.ProxyURL(address)
+			resp, err := chainTo(b).RoundTrip(newRequest(t, t.Context(), server.URL))
+			if calls.Load() != test.calls {
+				t.Errorf("the proxy was asked %d times, want %d", calls.Load(), test.calls)
+			}
+			if test.says == "" {
+				if err != nil || resp.StatusCode != 200 || served.Load() != 1 {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			var notSent *NotSentError
+			var refused *ProxyError
+			if !errors.As(err, &notSent) || !errors.As(err, &refused) || served.Load() != 0 {
+				t.Fatalf("got %v, want one that says that nothing was sent", err)
+			}
+			if text := err.Error(); !strings.Contains(text, "the proxy "+address.Host+" "+test.says) || strings.Contains(text, "hunter2") {
+				t.Errorf("got %q", text)
+			}
+		})
+	}
+}
+
+// resetting is a listener whose first connections are cut before a handshake is through.
+type resetting struct {
+	net.Listener
+	times atomic.Int64
+}
+
+// Accept implements net.Listener.
+func (l *resetting) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || l.times.Add(-1) < 0 {
+			return conn, err
+		}
+		_, _ = conn.Read(make([]byte, 1))
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestAHandshakeThatIsCutHasSentNothing(t *testing.T) {
+	for times, through := range map[int64]bool{2: true, 100: false} {
+		t.Run(fmt.Sprintf("%d times", times), func(t *testing.T) {
+			var served atomic.Int64
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
+			listener := &resetting{Listener: server.Listener}
+			listener.times.Store(times)
+			server.Listener = listener
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+			b := base(t, TLS{CACert: string(authority)})
+			t.Cleanup(b.CloseIdleConnections)
+			_, err := chainTo(b).RoundTrip(newRequest(t, t.Context(), server.URL))
+			var notSent *NotSentError
+			if through != (err == nil) || err != nil && !errors.As(err, &notSent) {
+				t.Errorf("got %v, want it through: %v", err, through)
+			}
+			if through != (served.Load() == 1) {
+				t.Errorf("served %d times", served.Load())
+			}
+		})
+	}
+}
+
+func TestAConnectionThatIsCutWithinACallMayHaveSentIt(t *testing.T) {
+	server, b := tlsServer(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	_, err := chainTo(b).RoundTrip(newRequest(t, t.Context(), server.URL))
+	var notSent *NotSentError
+	if err == nil || errors.As(err, &notSent) {
+		t.Errorf("got %v, want one that says nothing of the call's fate", err)
+	}
+}
+
+// wire carries a connection until it is cut: then it is silent, as a network is that has died.
+type wire struct {
+	address string
+	mu      sync.Mutex
+	dead    []*atomic.Bool // one a connection, cut where it is true
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	w := &wire{address: listener.Addr().String()}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			cut := new(atomic.Bool)
+			w.mu.Lock()
+			w.dead = append(w.dead, cut)
+			w.mu.Unlock()
+			go carry(far, near, cut)
+			go carry(near, far, cut)
+		}
+	}()
+	return w
+}
+
+// carry passes bytes on, and swallows them once the wire is cut.
+func carry(to, from net.Conn, cut *atomic.Bool) {
+	defer to.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if !cut.Load() {
+			_, _ = to.Write(buffer[:n])
+		}
+	}
+}
+
+func (w *wire) cut() (connections int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, cut := range w.dead {
+		cut.Store(true)
+	}
+	return len(w.dead)
+}
+
+func TestAnHTTP2ConnectionWhoseNetworkHasDiedIsDropped(t *testing.T) {
+	var protocol atomic.Int64
+	server, b := tlsServer(t, func(_ http.ResponseWriter, r *http.Request) { protocol.Store(int64(r.ProtoMajor)) })
+	if b.HTTP2.SendPingTimeout != 5*time.Second || b.HTTP2.PingTimeout != 5*time.Second {
+		t.Errorf("pings after %s and %s", b.HTTP2.SendPingTimeout, b.HTTP2.PingTimeout)
+	}
+	b.HTTP2.SendPingTimeout, b.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
+	w := newWire(t, server.Listener.Addr().String())
+	b.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, w.address)
+	}
+	rt := chainTo(b, func(o *Options) { o.Timeout = 20 * time.Second })
+	send := func() error {
+		_, err := rt.RoundTrip(newRequest(t, t.Context(), server.URL))
+		return err
+	}
+	if err := send(); err != nil || protocol.Load() != 2 {
+		t.Fatalf("got %v over HTTP/%d", err, protocol.Load())
+	}
+	if n := w.cut(); n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+	// The first call may still be given the dead connection. It ends when that is dropped, long before its own limit.
+	if err := send(); errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a call waited for its own limit: %v", err)
+	}
+	if err := send(); err != nil {
+		t.Errorf("the next one got no new connection: %v", err)
+	}
+}
+
+func TestARetryAfterDateIsReadByTheClockThatWroteIt(t *testing.T) {
+	ahead := http.Header{"Date": {"Mon, 02 Jan 2040 10:00:00 GMT"}, "Retry-After": {"Mon, 02 Jan 2040 10:00:07 GMT"}}
+	if got := retryAfter(&http.Response{Header: ahead}); got != 7*time.Second {
+		t.Errorf("got %s", got)
+	}
+}
