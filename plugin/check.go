@@ -275,12 +275,17 @@ func (c *checkup) failed(ctx context.Context, err error) {
 			"check that it exists, is active, has not expired and is of the configured region, then write a working one to config/"+name)
 	case kind == provider.KindLockedOut:
 		c.lost = true
-		c.failure("the cloud has locked the account's API ("+err.Error()+")", "wait some minutes, and find what uses a deleted or expired key")
+		c.failure("somebody's refused keys have locked the account's API, which is no news of the engine's own ("+err.Error()+")",
+			"find what uses a deleted or expired key; the engine tries again by itself when the lock is over")
+	case kind == provider.KindClockWrong:
+		c.lost = true
+		c.failure("the cloud finds the time of the requests wrong ("+err.Error()+")", "set the clock of Vault's machine by NTP; the engine then goes on by itself")
 	case kind == provider.KindUnreachable && refused.Status == 0: // with one, it answers
 		c.lost = true
 		c.failure("the cloud cannot be reached ("+err.Error()+")", "check endpoint and certificates in config/"+name+", and the network")
 	case kind == provider.KindThrottled:
-		c.failure("the cloud throttles the account ("+err.Error()+")", "lower max_requests_per_second in config/"+name)
+		c.failure("the cloud throttles the account ("+err.Error()+")",
+			"lower max_requests_per_second in config/"+name+", or what else calls the cloud with the account's keys")
 	default:
 		c.failure("a call failed ("+err.Error()+")", "try again, and ask the cloud's support with the request id if it lasts")
 	}

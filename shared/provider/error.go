@@ -33,8 +33,11 @@ const (
 	// region, or a burst of calls with a good key. On Huawei Cloud it is a key that
 	// does not exist, or one made so recently that it is not known yet.
 	KindKeyUnclear Kind = "key unclear"
-	// KindLockedOut is an account whose API is locked after refused keys.
+	// KindLockedOut is an account whose API is locked after refused keys, of whichever program.
+	// It is no news of the key that signed.
 	KindLockedOut Kind = "locked out"
+	// KindClockWrong is a request whose time the cloud finds wrong: the clocks are more than 15 minutes apart.
+	KindClockWrong Kind = "clock wrong"
 	// KindInvalid is a call refused for its content, such as a date beyond the
 	// access policy (whose codes are not documented).
 	KindInvalid Kind = "invalid"
@@ -51,8 +54,8 @@ const (
 // Kinds are all kinds of errors.
 func Kinds() []Kind {
 	return []Kind{
-		KindUnknown, KindNotFound, KindQuota, KindThrottled, KindDenied, KindKeyRefused, KindKeyUnclear, KindLockedOut, KindInvalid,
-		KindPolicyViolated, KindConflict, KindAmbiguous, KindUnreachable,
+		KindUnknown, KindNotFound, KindQuota, KindThrottled, KindDenied, KindKeyRefused, KindKeyUnclear, KindLockedOut, KindClockWrong,
+		KindInvalid, KindPolicyViolated, KindConflict, KindAmbiguous, KindUnreachable,
 	}
 }
 

@@ -14,52 +14,23 @@ import (
 	"time"
 )
 
-// Verdict is what an answer says of the key that signed the call.
-type Verdict int
-
-const (
-	// Accepted means that the cloud knew the key, whatever it answered.
-	Accepted Verdict = iota
-	// Refused means that it did not take the key.
-	Refused
-	// Unclear is a refusal that a good key gets as well (OUTSCALE's 4120).
-	Unclear
-	// Silent means that the answer says nothing of the key: a gateway's page, or
-	// throttling that came before the key was looked at.
-	Silent
-)
-
-// Judge reads an answer's verdict.
-type Judge func(resp *http.Response) Verdict
-
-const (
-	// unclearPause is the least time before an unclear refusal is put to the test:
-	// bursts of calls get 4120 too, and have ended by then.
-	unclearPause = 2 * time.Second
-	// refusedPause is OUTSCALE's first lockout. The pause doubles once.
-	refusedPause = time.Minute
-	// lastRefusal is the third in a row: a fourth would lock the account. The breaker
-	// then stays open for heldPause, in which somebody should have given the account
-	// another key, and with it another breaker.
-	lastRefusal = 3
-	heldPause   = 24 * time.Hour
-)
-
-// Breaker keeps calls with a refused key from the cloud: OUTSCALE locks an
-// account's API for a minute after four refusals in a row, then for longer, for
-// everybody who uses it. The first call goes alone, until the cloud has known the
-// key. After a refusal no call is sent until a pause has passed, and then one
-// alone; after three, none for a day. An unclear refusal is tried once more, alone
-// and after a shorter pause, while the others wait for the result.
+// Breaker keeps calls with a refused key from the cloud: OUTSCALE locks an account's API for a
+// minute after four refusals in a row, then for longer, for everybody who uses it. The first call
+// goes alone, until the cloud has known the key. After a refusal no call is sent until a pause has
+// passed, and then one alone. An unclear refusal is tried once more, alone and after a shorter pause,
+// while the others wait for the result. How long the pauses are is pauseAfter's business.
+//
+// A breaker belongs to a key at an endpoint. It outlives the client where several clients share it.
 type Breaker struct {
-	next  http.RoundTripper
-	judge Judge
-
 	mu       sync.Mutex // never held while waiting
 	state    breakerState
+	why      Verdict   // of the last refusal
+	refusals int       // of the key, in a row
+	since    time.Time // of the first of them
+	at       time.Time // of the last refusal
+	wall     time.Time // the same, by the clock that may be set
 	retryAt  time.Time
 	probing  bool
-	refusals int           // in a row
 	changes  int           // counts changes of state, to tell stale good news
 	changed  chan struct{} // closed at the next change of state
 }
@@ -73,46 +44,40 @@ const (
 	open
 )
 
-// BreakerOpenError says that a call was held back.
-type BreakerOpenError struct {
-	Until time.Time // when one call is tried again
-}
-
-// Error implements error.
-func (e *BreakerOpenError) Error() string {
-	return fmt.Sprintf("the cloud refused the engine's access key; no call is sent before %s, so that the account does not get locked",
-		e.Until.UTC().Format(time.RFC3339))
-}
-
 // errExpired is what recheck tells the breaker: ask for a new ticket.
 var errExpired = errors.New("the key was refused while the call waited for its turn")
 
-// NewBreaker returns a breaker before next that knows nothing of the key yet.
-func NewBreaker(next http.RoundTripper, judge Judge) *Breaker {
-	return &Breaker{next: next, judge: judge, changed: make(chan struct{})}
+// NewBreaker returns a breaker that knows nothing of its key yet.
+func NewBreaker() *Breaker { return &Breaker{changed: make(chan struct{})} }
+
+// guard sends a client's calls as far as the breaker of its key lets it.
+type guard struct {
+	*Breaker
+	next  http.RoundTripper
+	judge Judge
 }
 
 // RoundTrip implements http.RoundTripper.
-func (b *Breaker) RoundTrip(req *http.Request) (*http.Response, error) {
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := readBody(req)
 	if err != nil {
 		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
 	}
 	for unclear := 0; ; {
-		t, err := b.enter(req.Context())
+		t, err := g.enter(req.Context())
 		if err != nil {
 			return nil, &NotSentError{Err: err}
 		}
-		resp, err := b.send(req, body, &t)
+		resp, err := g.send(req, body, &t)
 		if errors.Is(err, errExpired) {
 			continue
 		}
 		if err != nil {
-			b.abandon(t)
+			g.abandon(t)
 			return nil, err
 		}
-		verdict := b.judge(resp)
-		b.leave(t, verdict)
+		verdict, again := g.judge(resp)
+		g.leave(t, verdict, again)
 		if verdict == Unclear {
 			unclear++
 		}
@@ -122,12 +87,12 @@ func (b *Breaker) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-func (b *Breaker) send(req *http.Request, body []byte, t *ticket) (*http.Response, error) {
+func (g *guard) send(req *http.Request, body []byte, t *ticket) (*http.Response, error) {
 	sent := req.WithContext(context.WithValue(req.Context(), ticketKey{}, t))
 	if body != nil {
 		sent.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	return b.next.RoundTrip(sent)
+	return g.next.RoundTrip(sent)
 }
 
 // ticket is the leave to send one call.
@@ -189,13 +154,14 @@ func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struc
 	if b.state == closed {
 		return ticket{changes: b.changes}, nil, nil, nil
 	}
-	early := time.Until(b.retryAt)
-	if early <= 0 && !b.probing {
+	now := time.Now()
+	early := b.retryAt.Sub(now)
+	if !b.probing && (early <= 0 || b.why == WrongTime && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
 		b.probing = true
 		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}
 	if b.state == open {
-		return ticket{}, nil, nil, &BreakerOpenError{Until: b.retryAt}
+		return ticket{}, nil, nil, &BreakerOpenError{Why: b.why, Since: b.since, Until: b.retryAt}
 	}
 	if !b.probing {
 		pause = time.After(early)
@@ -204,43 +170,61 @@ func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struc
 }
 
 // leave takes the verdict of a call that was answered.
-func (b *Breaker) leave(t ticket, v Verdict) {
+func (b *Breaker) leave(t ticket, v Verdict, again time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t.changes != b.changes {
-		b.count(v)
-		return // older than the last change: old news
-	}
 	switch {
+	case t.changes != b.changes: // sent before the last change: old news
+		b.count(v, again)
 	case v == Silent && t.probe:
 		b.become(b.state, b.retryAt) // the next call tries
 	case v == Silent, v == Accepted && b.state == closed:
-		return
 	case v == Accepted:
-		b.refusals = 0
+		b.why, b.refusals, b.since = Accepted, 0, time.Time{}
 		b.become(closed, time.Time{})
-	case v == Unclear && b.state != suspect && b.state != open:
-		b.refusals++
-		b.become(suspect, time.Now().Add(unclearPause))
 	default:
-		b.refusals++
-		pause := heldPause
-		if b.refusals < lastRefusal {
-			pause = refusedPause << (b.refusals - 1)
-		}
-		b.become(open, time.Now().Add(pause))
+		b.refuse(v, again)
 	}
 }
 
-// count takes a refusal that changes nothing else: the cloud counts it too. The lock is
-// held.
-func (b *Breaker) count(v Verdict) {
-	if v != Refused && v != Unclear || b.state != suspect && b.state != open {
+// refuse holds calls back after a refusal. The lock is held.
+func (b *Breaker) refuse(v Verdict, again time.Duration) {
+	b.why, b.at = v, time.Now()
+	b.wall = b.at.Round(0)
+	if v.counts(again) {
+		if b.refusals++; b.refusals == 1 {
+			b.since = b.at
+		}
+	}
+	next := b.at.Add(pauseAfter(v, again, b.refusals, b.lasted()))
+	if v == Unclear && b.refusals == 1 {
+		b.become(suspect, next)
+	} else {
+		b.become(open, next)
+	}
+}
+
+// count takes the refusal of a call that was under way with the one that was refused: the cloud
+// counts it too. A call that is being tried meanwhile decides. The lock is held.
+func (b *Breaker) count(v Verdict, again time.Duration) {
+	if !v.counts(again) || b.state != suspect && b.state != open {
 		return
 	}
-	if b.refusals++; b.refusals >= lastRefusal {
-		b.become(open, time.Now().Add(heldPause))
+	b.refusals++
+	if b.probing || b.state == suspect && b.refusals < lockingRefusal-1 {
+		return
 	}
+	if next := time.Now().Add(pauseAfter(Refused, 0, b.refusals, b.lasted())); next.After(b.retryAt) {
+		b.become(open, next)
+	}
+}
+
+// lasted is for how long the key has been refused. The lock is held.
+func (b *Breaker) lasted() time.Duration {
+	if b.refusals == 0 {
+		return 0
+	}
+	return max(0, time.Since(b.since))
 }
 
 // abandon takes back the ticket of a call that got no answer.

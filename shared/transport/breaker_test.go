@@ -80,10 +80,19 @@ func TestARefusedKeyStopsAllCallsAtOnce(t *testing.T) {
 }
 
 func TestTheErrorOfACallHeldBackSaysWhyAndUntilWhen(t *testing.T) {
-	err := &BreakerOpenError{Until: time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))}
-	want := "the cloud refused the engine's access key; no call is sent before 2026-03-04T04:06:07Z, so that the account does not get locked"
-	if err.Error() != want {
-		t.Errorf("got %q", err)
+	until := time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))
+	for why, want := range map[Verdict]string{
+		Refused: "the cloud has refused the engine's access key since 2026-03-04T03:06:07Z; " +
+			"one call tries at 2026-03-04T04:06:07Z and none before, so that the account does not get locked",
+		Unclear: "the cloud has not known the engine's access key since 2026-03-04T03:06:07Z; " +
+			"one call tries at 2026-03-04T04:06:07Z and none before, so that the account does not get locked",
+		Locked: "refused keys, of whichever program, have locked the API, which says nothing of the engine's own key; one call tries at 2026-03-04T04:06:07Z",
+		WrongTime: "the cloud finds the time of the requests wrong, which says nothing of the engine's key; " +
+			"one call tries at 2026-03-04T04:06:07Z, or once this machine's clock has been set",
+	} {
+		if err := (&BreakerOpenError{Why: why, Since: until.Add(-time.Hour), Until: until}); err.Error() != want {
+			t.Errorf("got %q", err)
+		}
 	}
 }
 
@@ -118,11 +127,12 @@ func TestOneCallAloneIsTriedAfterThePause(t *testing.T) {
 	})
 }
 
-func TestThePauseDoublesTheThirdRefusalIsTheLastForADayAndASuccessResetsIt(t *testing.T) {
+func TestTriesComeAfter1And16And32And64MinutesADayApartAtMostAndASuccessResetsThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cloud := plays(status(401))
 		rt := chainTo(cloud)
-		for _, pause := range []time.Duration{time.Minute, 2 * time.Minute, 24 * time.Hour, 24 * time.Hour} {
+		for _, minutes := range []int{1, 15, 16, 32, 64, 128, 256, 512, 1024, 24 * 60, 24 * 60} {
+			pause := time.Duration(minutes) * time.Minute
 			mustAnswer(t, rt, 401)
 			mustBeHeld(t, rt, time.Now().Add(pause))
 			pass(pause)
@@ -165,7 +175,7 @@ func TestTheFirstCallGoesAloneUntilTheCloudHasKnownTheKey(t *testing.T) {
 }
 
 func TestRefusalsOfCallsUnderWayTogetherOpenOnceAndAllCount(t *testing.T) {
-	for calls, pause := range map[int]time.Duration{2: time.Minute, 3: 24 * time.Hour, 4: 24 * time.Hour} {
+	for calls, pause := range map[int]time.Duration{2: time.Minute, 3: 30 * time.Minute, 4: 30 * time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
 			cloud := &script{play: func(int, *http.Request) (*http.Response, error) {
@@ -234,7 +244,7 @@ func TestAProbeWithoutAVerdictLetsTheNextCallTry(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					cloud := plays(status(first), probe, status(first), status(200))
-					b := NewBreaker(cloud, judgeStatus)
+					b := guarded(cloud)
 					if first == 400 { // the call itself is the probe
 						_, _ = call(t, t.Context(), b)
 					} else {
@@ -342,7 +352,7 @@ func TestABreakerSerialisesAnythingThatMayHappen(t *testing.T) {
 					refusals++
 				}
 			}
-			if refusals > 8 { // ten minutes with pauses of 1, 2, 4 and 8 minutes
+			if refusals >= lockingRefusal { // within ten minutes
 				t.Errorf("%v: the refused key was used %d times in ten minutes", codes, refusals)
 			}
 			if !slices.IsSortedFunc(times, time.Time.Compare) {

@@ -42,7 +42,7 @@ func TestAnUnclearRefusalIsTriedOnceMoreAfterTwoSecondsWhileOthersWait(t *testin
 					t.Errorf("the key was tried again after %s, want 2s", second)
 				}
 				if test.second != 200 {
-					mustBeHeld(t, rt, time.Now().Add(2*time.Minute)) // for the second refusal in a row
+					mustBeHeld(t, rt, time.Now().Add(time.Minute))
 				}
 			})
 		})
@@ -63,9 +63,9 @@ func TestACallIsTriedOnceMoreAtMost(t *testing.T) {
 }
 
 func TestACallThatWasQueuedOverAnUnclearRefusalStillCounts(t *testing.T) {
-	b := NewBreaker(nil, judgeStatus)
+	b := NewBreaker()
 	old := ticket{}
-	b.leave(ticket{}, Unclear)
+	b.leave(ticket{}, Unclear, 0)
 	if b.renew(&old) {
 		t.Fatal("a ticket outlived the refusal")
 	}
@@ -73,7 +73,7 @@ func TestACallThatWasQueuedOverAnUnclearRefusalStillCounts(t *testing.T) {
 	if !b.renew(&old) {
 		t.Fatal("a ticket is refused by a closed breaker")
 	}
-	b.leave(old, Refused)
+	b.leave(old, Refused, 0)
 	if b.state != open {
 		t.Error("the refusal of a call sent after the last change was taken for old news")
 	}

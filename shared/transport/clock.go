@@ -47,3 +47,10 @@ func skewOf(date, sent, received time.Time) time.Duration {
 	}
 	return 0
 }
+
+// ClocksApart tells whether the Date header of a cloud's own answer is so far from this machine's time that no signature is
+// taken. now is when the answer came.
+func ClocksApart(header http.Header, now time.Time) bool {
+	date, err := http.ParseTime(header.Get("Date"))
+	return err == nil && date.Sub(now).Abs() > MaxSkew-time.Second
+}

@@ -84,19 +84,28 @@ func answer(code int) *http.Response {
 	}
 }
 
-// The tests' cloud says 401 to a refused key, 400 to an unclear one and 502 where
-// a gateway speaks in its place.
-func judgeStatus(resp *http.Response) Verdict {
+// The tests' cloud says 401 to a refused key, 400 to an unclear one, 423 where the API is locked (for as long as Retry-After
+// says), 425 to a request whose time is wrong, and 502 where a gateway speaks in its place.
+func judgeStatus(resp *http.Response) (Verdict, time.Duration) {
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		return Refused
+		return Refused, 0
 	case http.StatusBadRequest:
-		return Unclear
+		return Unclear, 0
+	case http.StatusLocked:
+		return Locked, retryAfter(resp)
+	case http.StatusTooEarly:
+		return WrongTime, retryAfter(resp)
 	case http.StatusBadGateway:
-		return Silent
+		return Silent, 0
 	default:
-		return Accepted
+		return Accepted, 0
 	}
+}
+
+// guarded is a breaker of its own before next.
+func guarded(next http.RoundTripper) *guard {
+	return &guard{Breaker: NewBreaker(), next: next, judge: judgeStatus}
 }
 
 func retryStatus(resp *http.Response) bool {

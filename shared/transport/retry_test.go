@@ -236,7 +236,7 @@ func (unreadableBody) Close() error             { return nil }
 func TestACallWhoseBodyCannotBeReadIsNotSent(t *testing.T) {
 	cloud := plays(status(200))
 	layers := map[string]http.RoundTripper{
-		"breaker": NewBreaker(cloud, judgeStatus),
+		"breaker": guarded(cloud),
 		"signing": &signing{next: cloud, sign: func(*http.Request, []byte) error { return nil }},
 	}
 	for name, layer := range layers {

@@ -26,6 +26,9 @@ type Options struct {
 	Timeout    time.Duration // of one attempt, the answer's body included
 	MaxRetries int           // attempts after the first
 
+	// Breaker remembers what the cloud has said of the key, for other clients too; nil: for this one alone.
+	Breaker *Breaker
+
 	// Clock is told of the cloud's clock; nil: nobody wants to know.
 	Clock *Clock
 
@@ -49,13 +52,16 @@ func New(o Options) http.RoundTripper {
 		chain = &observer{next: chain, observe: o.Observe}
 	}
 	chain = &signing{next: chain, sign: o.Sign}
-	breaker := NewBreaker(nil, o.Judge)
+	breaker := o.Breaker
+	if breaker == nil {
+		breaker = NewBreaker()
+	}
 	chain = &recheck{next: chain, breaker: breaker}
 	if o.MaxInFlight > 0 {
 		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
 	}
-	breaker.next = &pacing{next: chain, pacer: o.Pacer}
-	return newRetrier(breaker, o.Retryable, o.MaxRetries)
+	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, judge: o.Judge}
+	return newRetrier(chain, o.Retryable, o.MaxRetries)
 }
 
 // InFlightAt is a MaxInFlight for a pace, in calls a second. A key that somebody deletes is refused

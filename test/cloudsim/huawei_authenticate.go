@@ -38,7 +38,7 @@ func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 		return iamCaller{}, errGatewayAuth("AK access failed to reach the limit,forbidden.")
 	}
 	signed, ok := sdkSignedAt(in.Request)
-	if !ok || now.Sub(signed).Abs() > maxClockSkew { // seen before the signature is: not counted
+	if !ok || c.now().Sub(signed).Abs() > maxClockSkew { // seen before the signature is: not counted
 		return iamCaller{}, gatewayRefusal(http.StatusUnauthorized, codeGatewayClock,
 			"Incorrect app authentication information: signature expired")
 	}

@@ -40,3 +40,12 @@ func (d *Domain) Locked(accessKey string) bool {
 	defer d.cloud.mu.Unlock()
 	return d.cloud.lockOf(accessKey).locked(time.Now())
 }
+
+// UseWrongSecret is what somebody does who knows an access key's id alone: one failed authentication.
+func (d *Domain) UseWrongSecret(accessKey string) {
+	d.cloud.mu.Lock()
+	defer d.cloud.mu.Unlock()
+	if lock, now := d.cloud.lockOf(accessKey), time.Now(); !lock.locked(now) {
+		lock.fail(now)
+	}
+}

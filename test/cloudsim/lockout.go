@@ -44,3 +44,12 @@ func (a *Account) Locked() bool {
 	defer a.cloud.mu.Unlock()
 	return a.lock.locked(a.cloud.now())
 }
+
+// UseDeadKey is what another program of the account does that has a key which is dead: one failed authentication.
+func (a *Account) UseDeadKey() {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	if now := a.cloud.now(); !a.lock.locked(now) {
+		a.lock.fail(now)
+	}
+}

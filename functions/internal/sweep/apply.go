@@ -171,7 +171,7 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 		return OutcomeNotReached, "time ran out while it was changed: " + err.Error(), nil
 	}
 	switch kind := provider.KindOf(err); kind {
-	case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindLockedOut:
+	case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindLockedOut, provider.KindClockWrong:
 		// Four of these in a row lock an OUTSCALE account's API for everybody.
 		return OutcomeFailed, err.Error(), err
 	default:

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -103,6 +104,8 @@ func (r refusal) kind() provider.Kind {
 		return provider.KindLockedOut
 	case gateway == "0301" && r.says("not exist"):
 		return provider.KindKeyUnclear // a key made seconds ago may get it as well
+	case r.clock():
+		return provider.KindClockWrong
 	}
 	if kind, ok := kindsOfCodes[r.code]; ok {
 		return kind
@@ -110,7 +113,7 @@ func (r refusal) kind() provider.Kind {
 	switch {
 	case r.says("aksknumexceed"):
 		return provider.KindQuota
-	case r.status == http.StatusUnauthorized:
+	case r.status == http.StatusUnauthorized && r.code != "":
 		return provider.KindKeyRefused
 	case r.status == http.StatusForbidden:
 		return provider.KindDenied
@@ -143,21 +146,34 @@ var kindsOfCodes = map[string]provider.Kind{
 	"IAM.1108":  provider.KindKeyRefused, // the security token has expired
 }
 
+// keyLock is for how long IAM locks a key after too many refusals in a row (APIGW.0301).
+const keyLock = 5 * time.Minute
+
+// clockPause is how soon a request is sent again whose time was wrong. The gateway looks at it before the signature.
+const clockPause = time.Minute
+
 // judge tells the breaker what an answer says of our key.
-func judge(resp *http.Response) transport.Verdict {
+func judge(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if resp.StatusCode < 300 {
-		return transport.Accepted
+		return transport.Accepted, 0
 	}
 	r := readRefusal(resp.StatusCode, resp.Header, transport.Peek(resp))
 	switch kind := r.kind(); {
+	case kind == provider.KindClockWrong:
+		return transport.WrongTime, clockPause
 	case kind == provider.KindKeyUnclear:
-		return transport.Unclear
-	case kind == provider.KindKeyRefused, kind == provider.KindLockedOut:
-		return transport.Refused
-	case r.empty(), r.gateway() != "", kind == provider.KindThrottled, kind == provider.KindAmbiguous:
-		return transport.Silent
+		return transport.Unclear, 0
+	case kind == provider.KindLockedOut && r.gateway() != "":
+		return transport.Locked, keyLock
+	case kind == provider.KindLockedOut:
+		return transport.Locked, 0
+	case kind == provider.KindKeyRefused:
+		return transport.Refused, 0
+	case r.empty(), r.gateway() != "", kind == provider.KindThrottled, kind == provider.KindAmbiguous,
+		r.status == http.StatusUnauthorized:
+		return transport.Silent, 0
 	default:
-		return transport.Accepted
+		return transport.Accepted, 0
 	}
 }
 
@@ -234,7 +250,7 @@ func noAnswer(call call, err error) error {
 	var held *transport.BreakerOpenError
 	switch {
 	case errors.As(err, &held):
-		e.Kind = provider.KindKeyRefused
+		e.Kind = held.Why.Kind()
 	case errors.As(err, &notSent), call.harmless():
 		e.Kind = provider.KindUnreachable
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -58,11 +59,11 @@ func TestRefusalsAreClassified(t *testing.T) {
 		"an unknown key":                     {401, flat("APIGW.0301", bad+"ak XXXX not exist"), provider.KindKeyUnclear, transport.Unclear},
 		"an unknown key, in other words":     {401, flat("APIG.0301", bad+"Get secretKey failed,ak:X,err:ak not exist"), provider.KindKeyUnclear, transport.Unclear},
 		"a bad signature":                    {401, flat("APIGW.0301", bad+"verify aksk signature fail"), provider.KindKeyRefused, transport.Refused},
-		"a locked key":                       {401, flat("APIGW.0301", bad+"AK access failed to reach the limit,forbidden."), provider.KindLockedOut, transport.Refused},
-		"a clock that is wrong":              {401, flat("APIGW.0303", "Incorrect app authentication information: signature expired"), provider.KindKeyRefused, transport.Refused},
-		"a clock, in the words of signature": {401, flat("APIGW.0301", bad+"calc ak sk signature fail:signature expired"), provider.KindKeyRefused, transport.Refused},
-		"a bad token":                        {401, `{"error":{"code":401,"message":"The X-Auth-Token is invalid!","title":"Unauthorized"}}`, provider.KindKeyRefused, transport.Refused},
-		"a page of 401":                      {401, "<html>", provider.KindKeyRefused, transport.Refused},
+		"a locked key":                       {401, flat("APIGW.0301", bad+"AK access failed to reach the limit,forbidden."), provider.KindLockedOut, transport.Locked},
+		"a clock that is wrong":              {401, flat("APIGW.0303", "Incorrect app authentication information: signature expired"), provider.KindClockWrong, transport.WrongTime},
+		"a clock, in the words of signature": {401, flat("APIGW.0301", bad+"calc ak sk signature fail:signature expired"), provider.KindClockWrong, transport.WrongTime},
+		"a bad token":                        {401, `{"error":{"code":401,"message":"The X-Auth-Token is invalid!","title":"Unauthorized"}}`, provider.KindUnknown, transport.Silent},
+		"a page of 401":                      {401, "<html>", provider.KindUnknown, transport.Silent},
 		"throttled by the gateway":           {429, flat("APIGW.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by an older gateway":      {429, flat("APIG.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by IAM":                   {429, flat("IAM.0012", "threshold: 10 times per 1 seconds"), provider.KindThrottled, transport.Silent},
@@ -83,8 +84,13 @@ func TestRefusalsAreClassified(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			resp := &http.Response{StatusCode: test.status, Body: readable(test.body)}
-			if got := judge(resp); got != test.verdict {
+			got, again := judge(resp)
+			if got != test.verdict {
 				t.Errorf("the breaker hears %v, want %v", got, test.verdict)
+			}
+			want := map[transport.Verdict]time.Duration{transport.Locked: 5 * time.Minute, transport.WrongTime: time.Minute}[test.verdict]
+			if again != want {
+				t.Errorf("a call is to try after %s, want %s", again, want)
 			}
 		})
 	}

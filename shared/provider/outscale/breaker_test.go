@@ -108,7 +108,8 @@ func TestAKeyThatDiesUnderCallsAtTheDefaultPaceLocksNothing(t *testing.T) {
 	}
 }
 
-func TestADeadKeyUsedForAnHourReachesTheCloudAFewTimes(t *testing.T) {
+// The lock-out is the harsher reading of OUTSCALE's pages: nothing but a success makes the cloud forget a refusal.
+func TestADeadKeyLocksNobodyForHalfAnHourAndThenForMinutesADay(t *testing.T) {
 	for name, death := range deadKeys {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -116,16 +117,23 @@ func TestADeadKeyUsedForAnHourReachesTheCloudAFewTimes(t *testing.T) {
 				own := w.account.AddKey(cloudsim.KeySpec{})
 				death.die(w, &own)
 				client := w.as(t, own)
-				for end := time.Now().Add(time.Hour); time.Now().Before(end); pass(time.Second) {
+				locked := time.Duration(0)
+				for start := time.Now(); time.Since(start) < 24*time.Hour; pass(5 * time.Second) {
 					if _, err := client.ListKeys(t.Context(), ""); err == nil {
 						t.Fatal("a dead key works")
 					}
+					if w.account.Locked() {
+						locked += 5 * time.Second
+					}
+					switch lasted := time.Since(start); {
+					case lasted < 30*time.Minute && locked > 0:
+						t.Fatalf("the account is locked after %s", lasted)
+					case lasted < 8*time.Hour && locked > time.Minute+5*time.Second:
+						t.Fatalf("the account was locked for %s within %s", locked, lasted)
+					}
 				}
-				if sent := len(w.cloud.Calls()); sent != 3 {
-					t.Errorf("%d calls reached the cloud in an hour: a fourth refusal locks the account", sent)
-				}
-				if w.account.Locked() {
-					t.Error("the account is locked")
+				if sent := len(w.cloud.Calls()); sent > 10 || locked > 3*time.Minute+10*time.Second {
+					t.Errorf("%d calls reached the cloud in a day, and the account was locked for %s", sent, locked)
 				}
 			})
 		})
@@ -272,29 +280,57 @@ func TestVerdictsOnOurKey(t *testing.T) {
 		status int
 		body   string
 		want   transport.Verdict
+		again  time.Duration
 	}{
-		"a success":                      {200, `{}`, transport.Accepted},
-		"a refused key":                  {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused},
-		"an expired password":            {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused},
-		"a locked account":               {401, `{"Errors":[{"Code":"13"}]}`, transport.Refused},
-		"a 401 without the cloud's code": {401, ``, transport.Silent},
-		"a page of 401":                  {401, `<html>`, transport.Silent},
-		"errors in a 200":                {200, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
-		"an unknown key":                 {400, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear},
-		"a missing permission":           {401, `{"Errors":[{"Code":"7"}]}`, transport.Accepted},
-		"an object that is gone":         {400, `{"Errors":[{"Code":"4000"}]}`, transport.Accepted},
-		"a quota":                        {400, `{"Errors":[{"Code":"10005"}]}`, transport.Accepted},
-		"throttling":                     {429, `{"Errors":[{"Code":"24"}]}`, transport.Silent},
-		"an internal error":              {500, `{"Errors":[{"Code":"0"}]}`, transport.Silent},
-		"a gateway's page":               {502, `<html>`, transport.Silent},
-		"a redirect":                     {307, ``, transport.Silent},
-		"an address without the API":     {404, `404 page not found`, transport.Silent},
-		"a page of 403, as from a wall":  {403, `<html>`, transport.Silent},
+		"a success":                      {200, `{}`, transport.Accepted, 0},
+		"a refused key":                  {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused, 0},
+		"an expired password":            {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused, 0},
+		"a locked account":               {401, `{"Errors":[{"Code":"13","Details":"locked for 60 seconds"}]}`, transport.Locked, 60 * time.Second},
+		"the same in other words":        {401, `{"Errors":[{"Code":"13","Details":"LockedForSeconds: 120"}]}`, transport.Locked, 120 * time.Second},
+		"a lock that does not say":       {401, `{"Errors":[{"Code":"13"}]}`, transport.Locked, 0},
+		"a lock that support ends":       {401, `{"Errors":[{"Code":"11","Details":"locked permanently"}]}`, transport.Locked, 0},
+		"a 401 without the cloud's code": {401, ``, transport.Silent, 0},
+		"a page of 401":                  {401, `<html>`, transport.Silent, 0},
+		"errors in a 200":                {200, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear, 0},
+		"an unknown key":                 {400, `{"Errors":[{"Code":"4120"}]}`, transport.Unclear, 0},
+		"a missing permission":           {401, `{"Errors":[{"Code":"7"}]}`, transport.Accepted, 0},
+		"an object that is gone":         {400, `{"Errors":[{"Code":"4000"}]}`, transport.Accepted, 0},
+		"a quota":                        {400, `{"Errors":[{"Code":"10005"}]}`, transport.Accepted, 0},
+		"throttling":                     {429, `{"Errors":[{"Code":"24"}]}`, transport.Silent, 0},
+		"an internal error":              {500, `{"Errors":[{"Code":"0"}]}`, transport.Silent, 0},
+		"a gateway's page":               {502, `<html>`, transport.Silent, 0},
+		"a redirect":                     {307, ``, transport.Silent, 0},
+		"an address without the API":     {404, `404 page not found`, transport.Silent, 0},
+		"a page of 403, as from a wall":  {403, `<html>`, transport.Silent, 0},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			resp := &http.Response{StatusCode: test.status, Body: readable(test.body)}
-			if got := judge(resp); got != test.want {
+			if got, again := judge(resp); got != test.want || again != test.again {
+				t.Errorf("got %v after %s, want %v after %s", got, again, test.want, test.again)
+			}
+		})
+	}
+}
+
+func TestARefusalUnderAClockThatIsWrongIsNoNewsOfTheKey(t *testing.T) {
+	cases := map[string]struct {
+		code string
+		skew time.Duration
+		want transport.Verdict
+	}{
+		"a cloud that is 16 minutes ahead":        {"1", 16 * time.Minute, transport.WrongTime},
+		"a cloud that is 16 minutes behind":       {"1", -16 * time.Minute, transport.WrongTime},
+		"ten minutes are no reason to refuse":     {"1", 10 * time.Minute, transport.Refused},
+		"a key that is unknown is so at any time": {"4120", 16 * time.Minute, transport.Unclear},
+		"and so is a lock":                        {"13", 16 * time.Minute, transport.Locked},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			date := http.Header{"Date": {time.Now().Add(test.skew).UTC().Format(http.TimeFormat)}}
+			status := map[string]int{"1": 401, "13": 401, "4120": 400}[test.code]
+			resp := &http.Response{StatusCode: status, Header: date, Body: readable(`{"Errors":[{"Code":"` + test.code + `"}]}`)}
+			if got, _ := judge(resp); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})

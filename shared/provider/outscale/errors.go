@@ -9,9 +9,11 @@ import (
 	"errors"
 	"net/http"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
@@ -75,7 +77,7 @@ func readRefusal(status int, body []byte) refusal {
 // of our key or our rights before what says something of the call. That something does not exist,
 // or that nothing was done, must be said by all of them.
 var decisive = []provider.Kind{
-	provider.KindLockedOut, provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindDenied, provider.KindQuota,
+	provider.KindLockedOut, provider.KindClockWrong, provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindDenied, provider.KindQuota,
 	provider.KindConflict, provider.KindInvalid, provider.KindAmbiguous, provider.KindUnknown, provider.KindThrottled, provider.KindNotFound,
 }
 
@@ -135,21 +137,48 @@ func (r refusal) kind() provider.Kind {
 }
 
 // judge tells the breaker what an answer says of our key.
-func judge(resp *http.Response) transport.Verdict {
+func judge(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if !refuses(resp) {
-		return transport.Accepted
+		return transport.Accepted, 0
 	}
 	r := readRefusal(resp.StatusCode, transport.Peek(resp))
-	switch kind := r.kind(); {
+	switch kind := r.kindAt(resp.Header); {
+	case kind == provider.KindClockWrong:
+		return transport.WrongTime, 0 // which counts as a refusal of the key: nothing is known to the contrary
 	case kind == provider.KindKeyUnclear:
-		return transport.Unclear
-	case kind == provider.KindKeyRefused, kind == provider.KindLockedOut:
-		return transport.Refused
+		return transport.Unclear, 0
+	case kind == provider.KindLockedOut:
+		return transport.Locked, r.lockedFor()
+	case kind == provider.KindKeyRefused:
+		return transport.Refused, 0
 	case r.Code == "", kind == provider.KindThrottled, kind == provider.KindAmbiguous:
-		return transport.Silent
+		return transport.Silent, 0
 	default:
-		return transport.Accepted
+		return transport.Accepted, 0
 	}
+}
+
+// kindAt is kind, with what an answer's date tells. OUTSCALE has no code of its own for a request whose time is wrong: it says that
+// the key is refused.
+func (r refusal) kindAt(header http.Header) provider.Kind {
+	kind := r.kind()
+	if kind == provider.KindKeyRefused && transport.ClocksApart(header, time.Now()) {
+		return provider.KindClockWrong
+	}
+	return kind
+}
+
+// lockSeconds is how the API says for how long it is locked: "locked for 60 seconds".
+var lockSeconds = regexp.MustCompile(`(?i)\b(\d{1,6}) ?s|seconds\W{1,3}(\d{1,6})`)
+
+// lockedFor is for how long the API is locked; 0 where the answer does not tell.
+func (r refusal) lockedFor() time.Duration {
+	said := lockSeconds.FindStringSubmatch(string(r.Details))
+	if said == nil {
+		return 0
+	}
+	seconds, _ := strconv.Atoi(said[1] + said[2]) // one of them is there, and six digits always are a number
+	return time.Duration(seconds) * time.Second
 }
 
 // observe tells the kind of error that an attempt ended with.
@@ -167,7 +196,7 @@ func observe(tell func(provider.Kind)) func(*http.Response, error) {
 		case !refuses(resp):
 			tell(provider.KindNone)
 		default:
-			tell(readRefusal(resp.StatusCode, transport.Peek(resp)).kind())
+			tell(readRefusal(resp.StatusCode, transport.Peek(resp)).kindAt(resp.Header))
 		}
 	}
 }
@@ -202,26 +231,27 @@ func holdsErrors(body []byte) bool {
 // answer may hold a secret key.
 func (c *Client) fault(op string, resp *http.Response, err error) error {
 	if err == nil {
-		return c.refused(op, resp.StatusCode, transport.Peek(resp))
+		return c.refused(op, resp, transport.Peek(resp))
 	}
 	var answered osc.GenericOpenAPIError
 	if resp == nil || !errors.As(err, &answered) {
 		return noAnswer(op, err)
 	}
-	if err := c.refused(op, resp.StatusCode, answered.Body()); err != nil {
+	if err := c.refused(op, resp, answered.Body()); err != nil {
 		return err
 	}
 	return unreadable(op, resp.StatusCode, "the answer could not be read")
 }
 
 // refused turns an answer that is no success into a provider.Error; nil: it is one.
-func (c *Client) refused(op string, status int, body []byte) error {
+func (c *Client) refused(op string, resp *http.Response, body []byte) error {
+	status := resp.StatusCode
 	if status < 300 && !holdsErrors(body) {
 		return nil
 	}
 	r := readRefusal(status, body)
 	e := &provider.Error{
-		Kind: r.kind(), Op: op, Status: r.status, Code: c.clean(string(r.Code)), Type: c.clean(string(r.Type)),
+		Kind: r.kindAt(resp.Header), Op: op, Status: r.status, Code: c.clean(string(r.Code)), Type: c.clean(string(r.Type)),
 		Details: c.clean(r.explained()), RequestID: c.clean(r.requestID),
 	}
 	switch {
@@ -229,6 +259,8 @@ func (c *Client) refused(op string, status int, body []byte) error {
 		e.Kind = provider.KindAmbiguous // what it reports was perhaps made all the same
 	case e.Kind == provider.KindAmbiguous && isRead(op):
 		e.Kind = provider.KindUnreachable
+	case e.Kind == provider.KindClockWrong:
+		e.Details = "by the cloud's clock it is " + resp.Header.Get("Date")
 	case status >= 300 && status < 400:
 		e.Kind, e.Details = provider.KindUnreachable, "the endpoint answered with a redirect, which is never followed"
 	case len(r.all) == 0 && status == http.StatusNotFound:
@@ -268,7 +300,7 @@ func noAnswer(op string, err error) error {
 	var held *transport.BreakerOpenError
 	switch {
 	case errors.As(err, &held):
-		e.Kind = provider.KindKeyRefused
+		e.Kind = held.Why.Kind()
 	case errors.As(err, &notSent), isRead(op):
 		e.Kind = provider.KindUnreachable
 	}

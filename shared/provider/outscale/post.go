@@ -28,5 +28,5 @@ func (c *Client) post(ctx context.Context, op string, body []byte) (status int, 
 	}
 	defer resp.Body.Close()
 	answer = transport.Peek(resp)
-	return resp.StatusCode, answer, c.refused(op, resp.StatusCode, answer)
+	return resp.StatusCode, answer, c.refused(op, resp, answer)
 }

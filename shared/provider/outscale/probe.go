@@ -144,7 +144,7 @@ func (c *Client) ProbePermissions(ctx context.Context, uses ...provider.Use) []e
 // noVerdict are the errors that say nothing of a permission.
 var noVerdict = []provider.Kind{
 	provider.KindThrottled, provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindLockedOut,
-	provider.KindAmbiguous, provider.KindUnreachable,
+	provider.KindClockWrong, provider.KindAmbiguous, provider.KindUnreachable,
 }
 
 // takenName is the name of a user that exists, where there is one: a CreateUser with it
