@@ -166,7 +166,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the account is locked": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "13"}) }, false,
-			[]string{"error: the cloud has locked the account's API", "wait some minutes"},
+			[]string{"error: somebody's refused keys have locked the account's API", "no news of the engine's own"},
 		},
 		"the cloud throttles": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 429, Code: "24"}) }, false,
