@@ -166,3 +166,29 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// longestReadme is what somebody reads before deciding whether to go on.
+const longestReadme = 180
+
+func TestTheReadmeStaysShort(t *testing.T) {
+	for _, page := range pages(t) {
+		if lines := strings.Count(page.Text, "\n"); page.Name == "README.md" && lines > longestReadme {
+			t.Errorf("README.md has %d lines, and %d are the most: move something to docs/", lines, longestReadme)
+		}
+	}
+}
+
+func TestTheIndexNamesEveryPage(t *testing.T) {
+	var index string
+	for _, page := range pages(t) {
+		if page.Name == filepath.Join("docs", "README.md") {
+			index = page.Text
+		}
+	}
+	for _, page := range pages(t) {
+		dir, name := filepath.Split(page.Name)
+		if dir == "docs/" && name != "README.md" && !strings.Contains(index, "("+name+")") {
+			t.Errorf("docs/README.md does not name %s", page.Name)
+		}
+	}
+}
