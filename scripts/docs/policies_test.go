@@ -31,6 +31,9 @@ func TestPoliciesOfThePagesAreTheFiles(t *testing.T) {
 		"functions":        {"outscale-functions.json"},
 		"huawei":           {"huawei-engine.json"},
 		"huawei-functions": {"huawei-functions.json"},
+
+		"huawei-identity":           {"huawei-engine-identity.json"},
+		"huawei-functions-identity": {"huawei-functions-identity.json"},
 	}
 	var used []string
 	for _, page := range pages(t) {
@@ -62,6 +65,19 @@ func TestPoliciesOfThePagesAreTheFiles(t *testing.T) {
 	for _, file := range files {
 		if !slices.Contains(used, filepath.Base(file)) {
 			t.Errorf("no page shows %s", file)
+		}
+	}
+}
+
+// TestIdentityPoliciesHoldWhatTheClassicOnesDo: the same calls, under each name that they may have.
+func TestIdentityPoliciesHoldWhatTheClassicOnesDo(t *testing.T) {
+	for _, name := range []string{"huawei-engine", "huawei-functions"} {
+		classic := rightsIn(t, policyFile(t, name+".json"))
+		identity := slices.DeleteFunc(rightsIn(t, policyFile(t, name+"-identity.json")), func(right string) bool {
+			return strings.HasSuffix(right, "V5") || strings.HasPrefix(right, "sts:")
+		})
+		if !slices.Equal(classic, identity) {
+			t.Errorf("%s-identity.json has %v, want %v", name, identity, classic)
 		}
 	}
 }

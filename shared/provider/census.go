@@ -16,8 +16,9 @@ import (
 type census struct {
 	last   map[string]User // the last list of users; nil: none was read
 	looked map[string]look
-	failed map[string]bool // whose keys could not be listed: they go behind the others
-	looks  int             // how many there were, ever
+	failed map[string]int // whose keys could not be listed, and at which failure: they go behind the others
+	fails  int
+	looks  int // how many there were, ever
 }
 
 // look is a look at one user's keys, listed under a name. Whether the name was that user's is
@@ -40,9 +41,10 @@ func (c *census) note(user User, at time.Time) {
 // postpone puts a user behind the others: the cloud may hang over it.
 func (c *census) postpone(user User) {
 	if c.failed == nil {
-		c.failed = map[string]bool{}
+		c.failed = map[string]int{}
 	}
-	c.failed[user.ID] = true
+	c.fails++
+	c.failed[user.ID] = c.fails
 }
 
 // left are the users of the last list whose keys were not looked at since, the likely owner first.
@@ -59,14 +61,10 @@ func (c *census) left(ref KeyRef, since time.Time) []User {
 		}
 	}
 	rank := func(u User) int {
-		switch {
-		case c.failed[u.ID]:
-			return 2
-		case u.ID == ref.UserID:
-			return 0
-		default:
-			return 1
+		if u.ID == ref.UserID && c.failed[u.ID] == 0 {
+			return -1
 		}
+		return c.failed[u.ID]
 	}
 	slices.SortFunc(left, func(a, b User) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a.ID, b.ID)) })
 	return left
@@ -85,7 +83,7 @@ func (c *census) read(users iter.Seq2[User, error]) (agree bool, err error) {
 	}
 	agree = c.last != nil && maps.Equal(lasting(c.last), lasting(list))
 	maps.DeleteFunc(c.looked, func(id string, look look) bool { return list[id].Name != look.name })
-	maps.DeleteFunc(c.failed, func(id string, _ bool) bool { return list[id].ID == "" })
+	maps.DeleteFunc(c.failed, func(id string, _ int) bool { return list[id].ID == "" })
 	c.last = list
 	return agree, nil
 }

@@ -18,9 +18,10 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
-// idPattern is what ids and access keys look like, loosely. Nothing else may enter a
-// path: an empty id would turn the deletion of one key into a call on all of them.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9]{1,128}$`)
+// idPattern is what may stand for an id in a path. An empty one would turn the deletion of one key
+// into a call on all of them, and one with slashes or of points alone would be another path. What
+// ids look like is the cloud's affair: lists are not held to it.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // call is one call of the API.
 type call struct {

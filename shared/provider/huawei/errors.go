@@ -23,8 +23,9 @@ const (
 
 	clockDetails = "the cloud finds the time of the request wrong: set the clock of the machine that Vault runs on right " +
 		"(15 minutes are the most that it may be off)"
-	endpointDetails = "there is no IAM API at this endpoint: check region and endpoint"
-	redirectDetails = "the endpoint answered with a redirect, which is never followed"
+	endpointDetails  = "there is no IAM API at this endpoint: check region and endpoint"
+	inBetweenDetails = "the answer is not in the form of Huawei Cloud's API: something in between has given it, such as a proxy or a gateway"
+	redirectDetails  = "the endpoint answered with a redirect, which is never followed"
 )
 
 // refusal is what an answer with an error says.
@@ -115,7 +116,7 @@ func (r refusal) kind() provider.Kind {
 		return provider.KindQuota
 	case r.status == http.StatusUnauthorized && r.code != "":
 		return provider.KindKeyRefused
-	case r.status == http.StatusForbidden:
+	case r.status == http.StatusForbidden && !r.empty():
 		return provider.KindDenied
 	case r.status == http.StatusNotFound && !r.empty(), r.status == http.StatusBadRequest && r.says("could not find"):
 		return provider.KindNotFound
@@ -226,6 +227,8 @@ func (c *Client) fault(call call, resp *http.Response, body []byte) error {
 		e.Details = redirectDetails
 	case e.Kind == provider.KindUnreachable, r.empty() && r.status == http.StatusNotFound:
 		e.Details = endpointDetails
+	case r.empty() && r.status < 500:
+		e.Details = inBetweenDetails
 	case r.clock():
 		e.Details = clockDetails
 	}

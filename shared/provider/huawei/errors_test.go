@@ -64,6 +64,8 @@ func TestRefusalsAreClassified(t *testing.T) {
 		"a clock, in the words of signature": {401, flat("APIGW.0301", bad+"calc ak sk signature fail:signature expired"), provider.KindClockWrong, transport.WrongTime},
 		"a bad token":                        {401, `{"error":{"code":401,"message":"The X-Auth-Token is invalid!","title":"Unauthorized"}}`, provider.KindUnknown, transport.Silent},
 		"a page of 401":                      {401, "<html>", provider.KindUnknown, transport.Silent},
+		"a page of 403":                      {403, "<html>", provider.KindUnknown, transport.Silent},
+		"a 403 that says nothing":            {403, "", provider.KindUnknown, transport.Silent},
 		"throttled by the gateway":           {429, flat("APIGW.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by an older gateway":      {429, flat("APIG.0308", "policy user over ratelimit"), provider.KindThrottled, transport.Silent},
 		"throttled by IAM":                   {429, flat("IAM.0012", "threshold: 10 times per 1 seconds"), provider.KindThrottled, transport.Silent},

@@ -78,7 +78,7 @@ func (c *Client) createKey(ctx context.Context, userID, user, description string
 	}
 	made := answer.Credential
 	key, err := listed(made, user)
-	if err != nil || made.Secret == "" || made.UserID != userID {
+	if err != nil || made.Secret == "" || made.UserID != userID || !idPattern.MatchString(made.Access) {
 		return provider.IssuedKey{}, unreadable(create, http.StatusCreated, "the answer does not hold the access key that was asked for")
 	}
 	return provider.IssuedKey{Key: key, Secret: made.Secret}, nil
@@ -201,7 +201,7 @@ func (c *Client) LastUsed(ctx context.Context, _, id string) (time.Time, error) 
 
 // listed translates a key of the API. Its errors repeat nothing of the answer.
 func listed(k wireKey, user string) (provider.Key, error) {
-	if !idPattern.MatchString(k.Access) {
+	if k.Access == "" {
 		return provider.Key{}, errors.New("the answer holds an access key without an id")
 	}
 	created, err := parseDate(k.Created)

@@ -225,3 +225,34 @@ func TestAKeyIsMadeForWhoHasTheNameNow(t *testing.T) {
 		}
 	})
 }
+
+// One odd id hid all users, and with them all keys of the account.
+func TestIDsOfAnyShapeAreListed(t *testing.T) {
+	const users = `{"users":[{"id":"07609fb9-358010e2.1f7b_c003","name":"hyphen"},{"id":"../x","name":"odd"},{"id":"` + wireUserID + `","name":"plain"}]}`
+	client, _ := serve(t, exchange{status: 200, body: users})
+	var names []string
+	for user, err := range client.ListUsers(t.Context()) {
+		mustDo(t, err)
+		names = append(names, user.Name)
+	}
+	if !slices.Equal(names, []string{"hyphen", "odd", "plain"}) {
+		t.Errorf("got %q", names)
+	}
+	const keys = `{"credentials":[{"access":"AK-1.x","user_id":"07609fb9-358010e2.1f7b_c003","status":"active","create_time":"20260108T062519Z"}]}`
+	client, _ = serve(t, exchange{status: 200, body: users}, exchange{status: 200, body: keys})
+	listed, err := client.ListKeys(t.Context(), "hyphen")
+	mustDo(t, err)
+	if len(listed) != 1 || listed[0].ID != "AK-1.x" || listed[0].Created.IsZero() {
+		t.Errorf("got %+v", listed)
+	}
+}
+
+func TestAnOddIDNeverEntersAPath(t *testing.T) {
+	for _, id := range []string{"", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", " ", "-", strings.Repeat("a", 129), "a\n"} {
+		client, server := serve(t, exchange{status: 204})
+		mustBeKind(t, client.deleteKey(t.Context(), id), provider.KindInvalid)
+		if server.count() != 0 {
+			t.Errorf("%q was sent", id)
+		}
+	}
+}
