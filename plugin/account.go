@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -191,8 +192,48 @@ type account struct {
 	kind   clouds.Cloud // what is known of the cloud before it is called
 	cloud  provider.Cloud
 
-	next     nextLooks
-	searches searches // of rollbacks, for users that were renamed
+	users *userList
+	next  nextLooks
+}
+
+// ref names an entry's key to the cloud. A key of the engine's own identity is named by that, where
+// the engine's key is another's by now; one of the account's owner nobody else can delete.
+func (a *account) ref(e *ledger.Entry) (provider.KeyRef, error) {
+	ref := e.Ref()
+	if e.User != "" {
+		ref.UserIDCertain = ref.UserIDCertain || a.users != nil && a.users.certain(e)
+		return ref, nil
+	}
+	switch own := e.Identity; {
+	case own.Kind == "" || own.Kind == provider.IdentityUnknown || a.config.Identity.Kind == provider.IdentityUnknown || own == a.config.Identity:
+	case own.Kind == provider.IdentityUser:
+		ref.User, ref.UserID, ref.UserIDCertain = own.User, own.UserID, own.UserID != ""
+	default:
+		return ref, fmt.Errorf("access key %s is of the engine's own identity at its create (%s), and the key of account %q belongs to another now (%s), which cannot delete it: "+
+			"write a key of the former to config/%s", cmp.Or(e.AccessKey, e.Label), identityOf(own), a.name, identityOf(a.config.Identity), a.name)
+	}
+	return ref, nil
+}
+
+// identityOf names an identity in a sentence.
+func identityOf(i provider.Identity) string {
+	switch i.Kind {
+	case provider.IdentityUser:
+		return fmt.Sprintf("user %q", i.User)
+	case provider.IdentityRoot:
+		return "the account's root user"
+	default:
+		return "a user that the cloud does not name"
+	}
+}
+
+// sameIdentity tells whether two configurations have keys of the same identity. Where the cloud
+// does not say whose they are, only the same key is, or one that rotation has put in its place.
+func (c *accountConfig) sameIdentity(other *accountConfig) bool {
+	if c.Identity.Kind != provider.IdentityUnknown && other.Identity.Kind != provider.IdentityUnknown {
+		return c.Identity == other.Identity
+	}
+	return c.AccessKey == other.AccessKey || slices.Contains(other.Retired, c.AccessKey)
 }
 
 // isOwnIdentity tells whether a role's user is the identity of the engine's own

@@ -79,7 +79,7 @@ func (b *backend) openAccount(name string, config *accountConfig) (*account, err
 	if err != nil {
 		return nil, err
 	}
-	return &account{name: name, config: config, kind: kind, cloud: cloud}, nil
+	return &account{name: name, config: config, kind: kind, cloud: cloud, users: b.usersKnown(name)}, nil
 }
 
 // storeAccount writes a configuration and forgets the client made from the old

@@ -67,6 +67,7 @@ type backend struct {
 	longest longestKeys
 
 	ledger *ledger.Ledger
+	users  sync.Map // *userList by account, see usersKnown
 	full   *fullUsers
 
 	revokedBefore sync.Map // access keys whose revocation has failed

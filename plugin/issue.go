@@ -26,7 +26,8 @@ type issuance struct {
 	roleName string
 	instance string
 
-	maxActive int // the role's max_active_keys; 0: no cap
+	maxActive int               // the role's max_active_keys; 0: no cap
+	userIDs   map[string]string // of the role's users, when it was written
 }
 
 // keyOrder is the key that is to be made.
@@ -94,6 +95,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 func (b *backend) createKey(ctx context.Context, i issuance, key *recordedKey) (err error) {
 	if key.IssuedKey, err = i.account.cloud.CreateKey(ctx, key.entry.Spec()); err == nil {
 		key.entry.AccessKey, key.entry.MadeAt = key.ID, time.Now()
+		if key.UserID != "" { // the cloud has told it of this very key
+			key.entry.UserID, key.entry.Certain = key.UserID, true
+		}
 	}
 	return err
 }
@@ -117,7 +121,7 @@ func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Ent
 	err := mendable("account %q was changed while the request ran: ask again", i.account.name)
 	if !givenUp {
 		config, loadErr := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
-		if loadErr == nil && config != nil && config.isOf(i.account.config) {
+		if loadErr == nil && config != nil && config.isOf(i.account.config) && (e.User != "" || i.account.config.sameIdentity(config)) {
 			return nil
 		}
 		err = cmp.Or(loadErr, err)
@@ -137,8 +141,11 @@ func (i issuance) newEntry(order keyOrder) *ledger.Entry {
 		Issued:    order.issued,
 		Expires:   order.expires,
 	}
-	if e.User == "" {
+	switch {
+	case e.User == "":
 		e.Identity = i.account.config.Identity
+	case i.account.users != nil:
+		e.UserID = i.account.users.idOf(e.User)
 	}
 	if i.req != nil {
 		e.Accessor, e.EntityID = i.req.ClientTokenAccessor, i.req.EntityID
@@ -165,7 +172,7 @@ func (b *backend) undo(ctx context.Context, i issuance, e *ledger.Entry, cause e
 	case e.AccessKey != "" || e.Kind == keylabel.KindUser && e.UserID != "":
 		err = i.account.destroy(ctx, e)
 	case provider.KindOf(cause) == provider.KindAmbiguous:
-		found, err = removeLabelled(ctx, i.account, e)
+		found, err = removeListed(ctx, i.account, e)
 	}
 	if err != nil {
 		b.ledger.Fail(e.Account, e.Label)
@@ -209,7 +216,11 @@ func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // destroy ends a key in the cloud, and the user that was made for it. It is idempotent.
 func (a *account) destroy(ctx context.Context, e *ledger.Entry) error {
 	if e.AccessKey != "" {
-		if err := a.cloud.RevokeKey(ctx, e.Ref()); err != nil {
+		ref, err := a.ref(e)
+		if err == nil {
+			err = a.cloud.RevokeKey(ctx, ref)
+		}
+		if err != nil {
 			return err
 		}
 	}

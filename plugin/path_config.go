@@ -191,8 +191,11 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 	if a, err = b.verified(ctx, name, config); err != nil {
 		return nil, nil, err
 	}
-	if before == nil || before.AccountID == config.AccountID {
+	if before == nil {
 		return a, nil, nil
+	}
+	if before.AccountID == config.AccountID {
+		return a, nil, b.refuseOtherIdentity(ctx, s, name, before, config)
 	}
 	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
 	if config.KeyLabel == before.KeyLabel {
@@ -203,6 +206,31 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 	}
 	config.Previous, config.Retired = nil, nil
 	return a, before.leftBehind(), b.forgetOwnKeys(ctx, s, name)
+}
+
+// refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
+// another's: that could not delete them, nor find them. Where it does not fail and the identity
+// changes, the account is given up as in refuseIfUsed.
+func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) error {
+	if before.sameIdentity(config) {
+		return nil
+	}
+	own := func() int {
+		return len(b.ledger.Select(name, func(i *ledger.Item) bool { return i.User == "" && i.Leased() && i.Unreadable == "" }))
+	}
+	if err := b.ledger.Load(ctx, s, name); err != nil {
+		return err
+	}
+	n := own()
+	if n == 0 { // and no request that has begun meanwhile makes one, nor will one
+		b.giveUp(name)
+		n = own()
+	}
+	if n > 0 {
+		return mendable("account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
+			"Revoke these leases first, or write a key of the former", name, n, identityOf(before.Identity), identityOf(config.Identity))
+	}
+	return nil
 }
 
 // storeJudged stores a configuration and reads the access policy with it.

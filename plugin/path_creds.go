@@ -108,7 +108,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		p, err := lifetime.PlanIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 		return p, asUserError(err)
 	}
-	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, instance: instance}
+	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, userIDs: role.UserIDs, instance: instance}
 	key, planned, err := b.issue(ctx, i, role, plan)
 	if err != nil {
 		return nil, err

@@ -149,6 +149,10 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
+	ids, unlisted := b.pinUsers(ctx, a, role.UserNames)
+	if unlisted == nil {
+		role.UserIDs = ids
+	}
 	defer b.roles.drop(rolePrefix + name)
 	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
 		return nil, err
@@ -159,7 +163,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	}
 	answer := role.answer()
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
-	return decided(some(answer, roleDecisions()), role.warnings(bounds, view)), nil
+	return decided(some(answer, roleDecisions()), append(role.warnings(bounds, view), unlisted...)), nil
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.

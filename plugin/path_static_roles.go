@@ -211,6 +211,9 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
 		return err
 	}
+	if err := b.pinStaticUser(ctx, s, role); err != nil {
+		return err
+	}
 	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
 		return err
 	}
@@ -219,6 +222,18 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	}
 	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
 		return errors.Join(err, b.dropUnlessMade(ctx, s, name))
+	}
+	return nil
+}
+
+// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it.
+func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) error {
+	a, err := b.account(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
+		role.UserID = ids[role.UserName]
 	}
 	return nil
 }

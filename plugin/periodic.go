@@ -68,7 +68,7 @@ func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, confi
 // so that a tick reads none of those of thousands of accounts. It belongs to the one tick that
 // tends the account. Zero: at once.
 type nextLooks struct {
-	firstKeys, policy, reconcile time.Time
+	firstKeys, policy, reconcile, users time.Time
 }
 
 // staticRoles are those of all accounts, by account and name.
@@ -87,6 +87,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 		b.refreshPolicyIfOld(ctx, s, a),
 		b.reap(ctx, s, a),
 		b.reconcileIfDue(ctx, s, a),
+		b.refreshUsers(ctx, a),
 	)
 }
 

@@ -29,6 +29,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 	defer func() { release() }()
 	var refusals []string
 	for at, user := range users {
+		if err := b.refuseAnother(ctx, i.account, user, i.userIDs[user], "roles/"+i.roleName); err != nil {
+			refusals = append(refusals, err.Error())
+			continue
+		}
 		if refusal, full := b.full.recall(i.account.name, user); full {
 			refusals = append(refusals, refusal)
 			continue
@@ -54,6 +58,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 			b.full.remember(i.account.name, user, refusal)
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
+			i.account.users.expire()
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
 		default:
 			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)

@@ -31,12 +31,13 @@ var credentialTypes = []string{credentialAccessKey, credentialIAMUser, credentia
 
 // roleEntry describes whose keys may be leased, as it stands in storage.
 type roleEntry struct {
-	Account        string        `json:"account"`
-	CredentialType string        `json:"credential_type"`
-	UserNames      []string      `json:"user_names"`
-	TTL            time.Duration `json:"ttl"`
-	MaxTTL         time.Duration `json:"max_ttl"`
-	MaxActiveKeys  int           `json:"max_active_keys"`
+	Account        string            `json:"account"`
+	CredentialType string            `json:"credential_type"`
+	UserNames      []string          `json:"user_names"`
+	UserIDs        map[string]string `json:"user_ids,omitempty"` // of those that were listed when the role was written
+	TTL            time.Duration     `json:"ttl"`
+	MaxTTL         time.Duration     `json:"max_ttl"`
+	MaxActiveKeys  int               `json:"max_active_keys"`
 
 	// What the users of an iam_user role get.
 	UserPath       string   `json:"user_path,omitempty"`

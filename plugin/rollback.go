@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,6 +14,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
@@ -65,13 +64,14 @@ func (b *backend) takeUpInTime(ctx context.Context, s logical.Storage, item ledg
 		b.ledger.Stuck(item.Account, item.Label, err, 0, time.Now())
 		return err
 	}
-	looked := a.searches.count(item.Label)
 	if err = b.takeUp(ctx, s, a, item); err == nil {
 		return nil
 	}
 	tries, pause := 0, time.Duration(0)
-	if timeLeft(ctx) <= time.Second { // the pacer does not wait for a turn that comes too late
-		if a.searches.count(item.Label) == looked {
+	var notSent *transport.NotSentError                            // the call never left: nothing was learned about the key
+	if timeLeft(ctx) <= time.Second && !errors.As(err, &notSent) { // the pacer does not wait for a turn that comes too late
+		var search *provider.UnprovenError
+		if !errors.As(err, &search) || !search.Further {
 			tries = item.Tries
 		}
 		tries++
@@ -120,12 +120,16 @@ func (b *backend) takeUp(ctx context.Context, s logical.Storage, a *account, ite
 		e.AccessKey = id
 		return b.ledger.Finish(ctx, s, e)
 	}
-	found, err := removeUnfinished(ctx, a, e)
+	age := time.Since(item.Issued).Abs()
+	if age >= begunAge && e.UserID != "" && !a.users.certain(e) {
+		_, _ = b.listUsers(ctx, a) // one list may spare a look at the keys of all users
+	}
+	found, err := removeUnfinished(ctx, a, e, age)
 	if err != nil {
 		return err
 	}
-	if !found && time.Since(item.Issued).Abs() < begunAge {
-		b.ledger.PutOff(item.Account, item.Label, time.Now().Add(begunAge-time.Since(item.Issued).Abs()))
+	if !found && age < begunAge {
+		b.ledger.PutOff(item.Account, item.Label, time.Now().Add(begunAge-age))
 		return nil
 	}
 	if err := b.removeEntry(ctx, s, e); err != nil {
@@ -185,44 +189,76 @@ func named(label string, current previousKey, previous []previousKey) string {
 }
 
 // removeUnfinished removes what an entry's request has made, and tells whether there was anything.
-func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+// That there is nothing is proven where the entry would go for it. The engine's key may not list
+// users, which roles of keys alone do not need: then the keys under the owner's name must do.
+func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry, age time.Duration) (found bool, err error) {
 	if e.AccessKey != "" {
 		return true, a.destroy(ctx, e)
 	}
-	return removeLabelled(ctx, a, e)
+	if age < begunAge {
+		if found, err = removeListed(ctx, a, e); provider.KindOf(err) != provider.KindNotFound {
+			return found, err
+		}
+	}
+	found, err = removeLabelled(ctx, a, e)
+	var search *provider.UnprovenError
+	if errors.As(err, &search) && provider.KindOf(err) == provider.KindDenied {
+		return false, nil
+	}
+	return found, err
 }
 
-// removeLabelled removes the key or the user that carries exactly the entry's label. The lists are
-// searched here: whether the cloud's own Tag filter compares exactly is not documented.
+// removeLabelled removes the key or the user that carries exactly the entry's label. That there is
+// none is proven: the key's user may bear another name by now.
 func removeLabelled(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
 	if e.Kind == keylabel.KindUser {
 		return removeLabelledUsers(ctx, a, e)
 	}
-	user, keys, err := a.cloudKeys(ctx, e)
+	ref, err := a.ref(e)
+	if err != nil {
+		return false, err
+	}
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	if err != nil {
+		return false, fmt.Errorf("looking for a key to clean up: %w", err)
+	}
+	if !found {
+		return false, nil
+	}
+	return true, removeFound(ctx, a, ref, key)
+}
+
+// removeListed does so where the key is listed under its owner's name, and proves nothing: for
+// requests, which have no time for more.
+func removeListed(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+	if e.Kind == keylabel.KindUser {
+		return removeLabelledUsers(ctx, a, e)
+	}
+	ref, err := a.ref(e)
+	if err != nil {
+		return false, err
+	}
+	keys, err := a.cloud.ListKeys(ctx, ref.User)
 	if err != nil {
 		return false, fmt.Errorf("looking for a key to clean up: %w", err)
 	}
 	for _, key := range keys {
-		if key.Label != e.Label {
-			continue
+		if key.Label == e.Label {
+			if err := removeFound(ctx, a, ref, key); err != nil {
+				return found, err
+			}
+			found = true
 		}
-		ref := provider.KeyRef{AccountID: e.AccountID, User: user, ID: key.ID, Label: key.Label, Expires: key.End()}
-		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
-			return found, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
-		}
-		found = true
 	}
-	a.searches.end(e.Label)
 	return found, nil
 }
 
-// cloudKeys are the keys of an entry's owner, by the name that it has today.
-func (a *account) cloudKeys(ctx context.Context, e *ledger.Entry) (user string, keys []provider.Key, err error) {
-	keys, err = a.cloud.ListKeys(ctx, e.User)
-	if provider.KindOf(err) == provider.KindNotFound && e.User != "" {
-		return userRenamed(ctx, a, e, err) // no keys where the user is gone
+func removeFound(ctx context.Context, a *account, ref provider.KeyRef, key provider.Key) error {
+	ref.User, ref.ID, ref.Expires = key.User, key.ID, key.End()
+	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+		return fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 	}
-	return e.User, keys, err
+	return nil
 }
 
 func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
@@ -238,103 +274,4 @@ func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (foun
 		found = true
 	}
 	return found, nil
-}
-
-// searches remember which users were looked at for the key of a label: an account can have
-// more of them than one tick has time for.
-type searches struct {
-	mu     sync.Mutex // never held while waiting
-	looked map[string]map[string]bool
-}
-
-// begin makes sure, once a search, that the account that is asked is the key's.
-func (s *searches) begin(ctx context.Context, a *account, e *ledger.Entry, cause error) error {
-	if s.has(e.Label, "") {
-		return nil
-	}
-	account, err := a.cloud.AccountID(ctx)
-	if err != nil {
-		return err
-	}
-	if account != e.AccountID {
-		return fmt.Errorf("the configured key is of another account (%s): %w", account, cause)
-	}
-	s.add(e.Label, "")
-	return nil
-}
-
-func (s *searches) has(label, user string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.looked[label][user]
-}
-
-func (s *searches) add(label, user string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.looked == nil {
-		s.looked = map[string]map[string]bool{}
-	}
-	if s.looked[label] == nil {
-		s.looked[label] = map[string]bool{}
-	}
-	s.looked[label][user] = true
-}
-
-// count grows as a search comes further.
-func (s *searches) count(label string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.looked[label])
-}
-
-func (s *searches) end(label string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.looked, label)
-}
-
-// userRenamed finds the key of a user that is not there under its name, since the user may
-// have been renamed after the key was made: it looks at the users of the account one by one.
-// No keys: the user is gone, and the key with it, as far as the right account says so.
-func userRenamed(ctx context.Context, a *account, e *ledger.Entry, cause error) (name string, keys []provider.Key, err error) {
-	if err := a.searches.begin(ctx, a, e, cause); err != nil {
-		return "", nil, err
-	}
-	names, err := otherUsers(ctx, a, e.User)
-	if provider.KindOf(err) == provider.KindDenied {
-		return "", nil, nil // the engine's key may not list users, which roles of keys alone do not need
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	for _, name := range names {
-		if a.searches.has(e.Label, name) {
-			continue
-		}
-		keys, err := a.cloud.ListKeys(ctx, name)
-		if err != nil && provider.KindOf(err) != provider.KindNotFound { // gone meanwhile
-			return "", nil, err
-		}
-		if slices.ContainsFunc(keys, func(key provider.Key) bool { return key.Label == e.Label }) {
-			return name, keys, nil
-		}
-		a.searches.add(e.Label, name)
-	}
-	return "", nil, nil
-}
-
-// otherUsers names the account's users, where its whole list lacks one that was not found.
-// "Not found" alone is not believed: parts of a cloud may say so of a user that is there.
-func otherUsers(ctx context.Context, a *account, missing string) (names []string, err error) {
-	for user, err := range a.cloud.ListUsers(ctx) {
-		if err != nil {
-			return nil, fmt.Errorf("whether user %q is gone cannot be confirmed: %w", missing, err)
-		}
-		if user.Name == missing {
-			return nil, fmt.Errorf("user %q was not found a moment ago, and is listed now", missing)
-		}
-		names = append(names, user.Name)
-	}
-	return names, nil
 }

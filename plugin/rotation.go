@@ -97,7 +97,11 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *acco
 	if err != nil {
 		return err
 	}
-	if err := a.cloud.RevokeKey(ctx, previous.ref(a.config.AccountID, user)); err != nil {
+	ref, err := b.refOf(ctx, s, a, previous, user)
+	if err == nil {
+		err = a.cloud.RevokeKey(ctx, ref)
+	}
+	if err != nil {
 		return explain(a.name, err)
 	}
 	return b.forgetKey(ctx, s, a.name, user, previous)
@@ -108,6 +112,18 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *acco
 func (b *backend) forgetKey(ctx context.Context, s logical.Storage, account, user string, key previousKey) error {
 	e := &ledger.Entry{Account: account, User: user, AccessKey: key.ID, Label: key.Label, Unrecorded: key.Label == ""}
 	return b.removeEntry(ctx, s, e)
+}
+
+// refOf names a replaced key to the cloud, with what the ledger knows of its owner.
+func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key previousKey, user string) (provider.KeyRef, error) {
+	ref := key.ref(a.config.AccountID, user)
+	e, err := ledger.Read(ctx, s, a.name, key.Label)
+	if err != nil || e == nil || user == "" {
+		return ref, err
+	}
+	recorded, err := a.ref(e)
+	ref.UserID, ref.UserIDCertain = recorded.UserID, recorded.UserIDCertain
+	return ref, err
 }
 
 // makeNextKey is the beginning of every rotation: entry, begun → create. The entry stays begun until

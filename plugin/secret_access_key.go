@@ -148,7 +148,11 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 	if err := b.ledger.Save(ctx, s, entry); err != nil {
 		return lifetime.RenewalPlan{}, err
 	}
-	err = a.cloud.MoveExpiry(ctx, entry.Ref())
+	ref, err := a.ref(entry)
+	if err != nil {
+		return lifetime.RenewalPlan{}, err
+	}
+	err = a.cloud.MoveExpiry(ctx, ref)
 	switch kind := provider.KindOf(err); {
 	case kind == provider.KindInvalid:
 		return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))

@@ -28,6 +28,7 @@ const (
 type staticRole struct {
 	Account          string        `json:"account"`
 	UserName         string        `json:"user_name"`
+	UserID           string        `json:"user_id,omitempty"` // as listed when the role was written
 	RotationPeriod   time.Duration `json:"rotation_period"`
 	RotationSchedule string        `json:"rotation_schedule"` // cron, UTC; instead of a period
 	RotationWindow   time.Duration `json:"rotation_window"`   // how late a scheduled rotation may be; 0: any time
@@ -111,6 +112,9 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if a.isOwnIdentity(role.UserName) {
 		return nil, mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
+	if err := b.refuseAnother(ctx, a, role.UserName, role.UserID, "static-roles/"+name); err != nil {
+		return nil, err
+	}
 	before, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
 	if err != nil {
 		return nil, err
@@ -182,7 +186,11 @@ func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *accou
 
 // deleteStaticKey deletes a key of a static role from cloud and ledger.
 func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
-	if err := a.cloud.RevokeKey(ctx, key.ref(a.config.AccountID, key.Identity.User)); err != nil {
+	ref, err := b.refOf(ctx, s, a, key, key.Identity.User)
+	if err == nil {
+		err = a.cloud.RevokeKey(ctx, ref)
+	}
+	if err != nil {
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
 	return b.forgetKey(ctx, s, a.name, key.Identity.User, key)
@@ -370,35 +378,38 @@ func (b *backend) handOver(ctx context.Context, s logical.Storage, a *account, r
 	if !ok {
 		return nil, mendable("the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: leave out keep_key", a.name)
 	}
-	listed, err := a.cloud.ListKeys(ctx, role.UserName)
-	if provider.KindOf(err) == provider.KindNotFound { // a user that is gone has no keys: what is to be kept is not deleted on one word
-		_, err = otherUsers(ctx, a, role.UserName)
-	}
-	if err != nil {
-		return nil, explain(a.name, err)
-	}
-	now := time.Now()
 	for _, kept := range keys {
-		found := slices.IndexFunc(listed, func(key provider.Key) bool { return key.ID == kept.ID })
-		if found < 0 || !listed[found].LiveAt(now) {
-			if err := b.deleteStaticKey(ctx, s, a, kept); err != nil {
-				return nil, err
-			}
-			warnings = append(warnings, fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID))
-			continue
-		}
-		key := listed[found]
-		ref := key.Ref(a.config.AccountID)
-		ref.Label = keylabel.HandedOver(key.Label)
-		if err := cloud.RelabelKey(ctx, ref); err != nil {
-			return nil, fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
-		}
-		if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
+		warning, err := b.handOverKey(ctx, s, a, cloud, role, kept)
+		if err != nil {
 			return nil, err
 		}
-		warnings = append(warnings, fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, role.UserName, ends(key)))
+		warnings = append(warnings, warning)
 	}
 	return warnings, nil
+}
+
+// handOverKey finds the key by whatever name its user goes now: what is to be kept is not deleted
+// on one word.
+func (b *backend) handOverKey(ctx context.Context, s logical.Storage, a *account, cloud provider.Relabeler, role *staticRole, kept previousKey) (warning string, err error) {
+	ref, err := b.refOf(ctx, s, a, kept, role.UserName)
+	if err != nil {
+		return "", err
+	}
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	if err != nil {
+		return "", explain(a.name, err)
+	}
+	if !found || !key.LiveAt(time.Now()) {
+		return fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID), b.deleteStaticKey(ctx, s, a, kept)
+	}
+	ref.User, ref.Label, ref.Expires = key.User, keylabel.HandedOver(key.Label), key.End()
+	if err := cloud.RelabelKey(ctx, ref); err != nil {
+		return "", fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
+	}
+	if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, key.User, ends(key)), nil
 }
 
 // ends says when a key ends by itself.

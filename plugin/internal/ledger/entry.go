@@ -88,7 +88,10 @@ func (e *Entry) Spec() provider.KeySpec {
 
 // Ref names the key to the cloud.
 func (e *Entry) Ref() provider.KeyRef {
-	return provider.KeyRef{AccountID: e.AccountID, User: e.User, ID: e.AccessKey, Label: e.Label, Expires: e.Expires, Made: e.MadeAt}
+	return provider.KeyRef{
+		AccountID: e.AccountID, User: e.User, UserID: e.UserID, UserIDCertain: e.Certain,
+		ID: e.AccessKey, Label: e.Label, Expires: e.Expires, Made: e.MadeAt,
+	}
 }
 
 // UserRef names the user that was made for the key, where one was.

@@ -1,0 +1,155 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// userList is what the lists of an account's users have shown on this node: which id each name has,
+// and since when. Names move: users are renamed, and their names are given to others. Users that
+// were made for one lease are not in it.
+type userList struct {
+	mu    sync.Mutex // never held across a cloud call
+	names map[string]namedUser
+	begun time.Time // when the last list was asked for; zero: ask again
+}
+
+// namedUser is the id that a name has had in every list since one that was whole by then.
+type namedUser struct {
+	id    string
+	since time.Time
+}
+
+// note takes a whole list over.
+func (l *userList) note(ids map[string]string, begun, ended time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := make(map[string]namedUser, len(ids))
+	for name, id := range ids {
+		names[name] = namedUser{id, ended}
+		if before := l.names[name]; before.id == id {
+			names[name] = before
+		}
+	}
+	l.names, l.begun = names, begun
+}
+
+// ids are those that the last list has shown; stale: there is none, or it is known to be wrong.
+func (l *userList) ids() (ids map[string]string, stale bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids = make(map[string]string, len(l.names))
+	for name, user := range l.names {
+		ids[name] = user.id
+	}
+	return ids, l.begun.IsZero()
+}
+
+// idOf is the id of a name as last listed; empty: not known.
+func (l *userList) idOf(name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names[name].id
+}
+
+// expire has the users listed again before they are needed next.
+func (l *userList) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun = time.Time{}
+}
+
+// certain tells whether a key that was made under a name surely is the user's of an id: lists from
+// before and after its create have the name at that id, and so have all between.
+func (l *userList) certain(e *ledger.Entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	made := e.MadeAt
+	if made.IsZero() {
+		made = e.Issued.Add(begunAge) // by then it is made, if at all
+	}
+	user := l.names[e.User]
+	return e.UserID != "" && user.id == e.UserID && user.since.Before(e.Issued) && l.begun.After(made)
+}
+
+// usersKnown is the list of an account, which outlives the clients that its rotations replace.
+func (b *backend) usersKnown(account string) *userList {
+	known, _ := b.users.LoadOrStore(account, &userList{})
+	return known.(*userList)
+}
+
+// listUsers asks the cloud for the ids of an account's users, by name.
+func (b *backend) listUsers(ctx context.Context, a *account) (map[string]string, error) {
+	begun := time.Now()
+	ids := map[string]string{}
+	for user, err := range a.cloud.ListUsers(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if user.Label == "" {
+			ids[user.Name] = user.ID
+		}
+	}
+	a.users.note(ids, begun, time.Now())
+	return maps.Clone(ids), nil
+}
+
+// pinUsers returns the ids of users, for what is written of them now. A name that is not listed has
+// none yet. A cloud that does not tell keeps no role from being written.
+func (b *backend) pinUsers(ctx context.Context, a *account, users []string) (ids map[string]string, warnings []string) {
+	if len(users) == 0 {
+		return nil, nil
+	}
+	listed, err := b.listUsers(ctx, a)
+	if err != nil {
+		return nil, []string{fmt.Sprintf("the account's users cannot be listed, so that a user who takes one of these names later is not noticed: %s", err)}
+	}
+	ids = map[string]string{}
+	for _, user := range users {
+		if id := listed[user]; id != "" {
+			ids[user] = id
+		}
+	}
+	return ids, nil
+}
+
+// refuseAnother refuses a name that is another user than when a role was written: whoever bears it
+// may have other rights. path is where the role is written again.
+func (b *backend) refuseAnother(ctx context.Context, a *account, user, id, path string) error {
+	if id == "" {
+		return nil
+	}
+	ids, stale := a.users.ids()
+	if stale {
+		var err error
+		if ids, err = b.listUsers(ctx, a); err != nil {
+			b.Logger().Warn("whether a user is the one of its role cannot be looked up", "account", a.name, "user", user, "error", err)
+			return nil
+		}
+	}
+	if now := ids[user]; now != "" && now != id {
+		return mendable("user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that is meant", user, id, now, path)
+	}
+	return nil
+}
+
+// refreshUsers lists an account's users anew where somebody has needed them, as often as its policy.
+func (b *backend) refreshUsers(ctx context.Context, a *account) error {
+	if _, stale := a.users.ids(); stale || time.Now().Before(a.next.users) {
+		return nil
+	}
+	a.next.users = time.Now().Add(policyRefresh)
+	if _, err := b.listUsers(ctx, a); err != nil && provider.KindOf(err) != provider.KindDenied {
+		return fmt.Errorf("account %q: listing its users: %w", a.name, err)
+	}
+	return nil
+}
