@@ -133,9 +133,30 @@ func newBackend(build Build, open opener) *backend {
 	return b
 }
 
+// Initialize implements logical.Backend.
+func (b *backend) Initialize(ctx context.Context, req *logical.InitializationRequest) (err error) {
+	defer b.recovered("initialization", &err)
+	return b.Backend.Initialize(ctx, req)
+}
+
+// InvalidateKey implements logical.Backend. It has no error to return.
+func (b *backend) InvalidateKey(ctx context.Context, key string) {
+	var err error
+	defer b.recovered("invalidation of "+key, &err)
+	b.Backend.InvalidateKey(ctx, key)
+}
+
+// Cleanup implements logical.Backend. It has no error to return.
+func (b *backend) Cleanup(ctx context.Context) {
+	var err error
+	defer b.recovered("clean-up", &err)
+	b.Backend.Cleanup(ctx)
+}
+
 // HandleExistenceCheck implements logical.Backend. Input that does not fit its fields is left to
 // the operation, which refuses it: the server answers an error of this check with a 500.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
+	defer b.recovered("the existence check of "+req.Path, &err)
 	if path := b.Route(req.Path); path != nil {
 		given := framework.FieldData{Raw: req.Data, Schema: path.Fields}
 		if given.Validate() != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -23,6 +24,27 @@ func (e *mendableError) Error() string { return e.message }
 
 func mendable(format string, args ...any) error {
 	return &mendableError{message: fmt.Sprintf(format, args...)}
+}
+
+// errPanicked is what a request is answered that met a mistake of ours.
+var errPanicked = errors.New("internal error: the plugin met a mistake of its own and has written it to the server's log; please report it")
+
+// recovered turns a panic into an error, so that it costs one request and not the process, which
+// serves every mount of the plugin. It must be deferred itself.
+func (b *backend) recovered(what string, err *error) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	b.metrics.panics.Add(1)
+	b.Logger().Error("panic", "in", what, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	*err = errPanicked
+}
+
+// safely runs what a goroutine of ours does: a panic there ends the process, whoever is asking.
+func (b *backend) safely(what string, do func() error) (err error) {
+	defer b.recovered(what, &err)
+	return do()
 }
 
 // asUserError marks an error of what somebody has written, which names what to correct.

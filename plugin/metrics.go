@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -35,6 +36,7 @@ const (
 
 // metrics is what this process has counted. It is never stored: a restart, and another active node, begin at nothing.
 type metrics struct {
+	panics     atomic.Uint64 // of requests, ticks and background work
 	mu         sync.Mutex
 	operations map[operationResult]*histogram
 	calls      map[string]map[provider.Kind]uint64 // by account

@@ -14,7 +14,8 @@ import (
 // and revocations of leases. A standby of OpenBao runs the rollback manager, too, on a storage that lags behind the leader's, or,
 // while it is cut off from the leader and not from the cloud, stands still: it would take a key whose request has succeeded since
 // for a leftover. Paths say for themselves what a standby forwards.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+	defer b.recovered(string(req.Operation)+" of "+req.Path, &err)
 	switch req.Operation {
 	case logical.RollbackOperation:
 		if !b.tendsLocalStorage() {

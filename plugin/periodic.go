@@ -41,7 +41,10 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	problems := make([]error, len(names))
 	for i, name := range names {
 		tended.Go(func() {
-			problems[i] = errors.Join(b.tendAccount(ctx, req.Storage, name, static), b.rollback(rest, req.Storage, name, last))
+			problems[i] = errors.Join(
+				b.safely("the periodic work of account "+name, func() error { return b.tendAccount(ctx, req.Storage, name, static) }),
+				b.safely("the rollback of account "+name, func() error { return b.rollback(rest, req.Storage, name, last) }),
+			)
 		})
 	}
 	tended.Wait()

@@ -48,18 +48,29 @@ func (b *backend) startTidy(ctx context.Context, s logical.Storage, account stri
 		stop()
 		return nil, mendable("a tidy runs since %s: read tidy-status, and start another when it has ended", showTime(running.Started))
 	}
+	end := func() {
+		b.tidying.end()
+		stop()
+		close(ended)
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			end()
+		}
+	}()
 	// Stored at once, so that a tidy that a restart cuts off does not just vanish.
 	if err := save(ctx, s, tidyPath, report); err != nil {
-		stop()
-		b.tidying.end()
-		close(ended)
 		return nil, err
 	}
 	started := report.clone()
+	begun = true
 	go func() {
-		defer close(ended)
-		defer stop()
-		b.tidy(ctx, s)
+		defer end()
+		if err := b.safely("tidy", func() error { b.tidy(ctx, s); return nil }); err != nil {
+			b.tidying.note(func(r *tidyReport) { r.failed(err); r.finish(ctx.Err()) })
+			b.storeTidy(ctx, s)
+		}
 	}()
 	return started, nil
 }
@@ -118,13 +129,17 @@ func (b *backend) tidy(ctx context.Context, s logical.Storage) {
 	b.tidying.note(func(r *tidyReport) { r.finish(ctx.Err()) })
 
 	report := b.tidying.current()
+	b.storeTidy(ctx, s)
 	b.Logger().Info("tidy ended", "state", report.State, "keys", report.Keys, "orphans_found", len(report.Found.Lines), "orphans_removed", len(report.Removed.Lines))
+}
+
+// storeTidy keeps the report for those who read it later.
+func (b *backend) storeTidy(ctx context.Context, s logical.Storage) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidySaveBudget)
 	defer cancel()
-	if err := save(ctx, s, tidyPath, report); err != nil {
+	if err := save(ctx, s, tidyPath, b.tidying.current()); err != nil {
 		b.Logger().Warn("the report of a tidy cannot be stored", "error", err)
 	}
-	b.tidying.end()
 }
 
 // tidyAccounts goes on with the next account where one fails.

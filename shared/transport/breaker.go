@@ -68,16 +68,13 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, &NotSentError{Err: err}
 		}
-		resp, err := g.send(req, body, &t)
+		resp, verdict, err := g.attempt(req, body, t)
 		if errors.Is(err, errExpired) {
 			continue
 		}
 		if err != nil {
-			g.abandon(t)
 			return nil, err
 		}
-		verdict, again := g.judge(resp)
-		g.leave(t, verdict, again)
 		if verdict == Unclear {
 			unclear++
 		}
@@ -85,6 +82,24 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
+}
+
+// attempt sends one call, and gives its ticket back whatever becomes of it: were a probe's lost
+// in a panic, every other call would wait for ever.
+func (g *guard) attempt(req *http.Request, body []byte, t ticket) (resp *http.Response, verdict Verdict, err error) {
+	answered := false
+	defer func() {
+		if !answered {
+			g.abandon(t)
+		}
+	}()
+	if resp, err = g.send(req, body, &t); err != nil {
+		return nil, Silent, err
+	}
+	verdict, again := g.judge(resp)
+	g.leave(t, verdict, again)
+	answered = true
+	return resp, verdict, nil
 }
 
 func (g *guard) send(req *http.Request, body []byte, t *ticket) (*http.Response, error) {

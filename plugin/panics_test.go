@@ -1,0 +1,123 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// TestAPanicCostsOneRequest orders a panic at each storage and each cloud call of an operation,
+// as the schedules order faults: afterwards the same role and everything else is served, and
+// no request hangs.
+func TestAPanicCostsOneRequest(t *testing.T) {
+	t.Parallel()
+	operations := map[string]func(v *testVault, l *testLease){
+		"issue":         func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/app") },
+		"issue a user":  func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/job") },
+		"issue, capped": func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/capped") },
+		"renew":         func(v *testVault, l *testLease) { _ = v.renew(l, 0) },
+		"revoke":        func(v *testVault, l *testLease) { _ = v.revoke(l) },
+		"rotate root":   func(v *testVault, _ *testLease) { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") },
+		"rotate static": func(v *testVault, _ *testLease) { _, _ = v.try(logical.UpdateOperation, "rotate-role/db") },
+		"delete a key":  func(v *testVault, l *testLease) { _, _ = v.try(logical.DeleteOperation, "keys/"+l.AccessKey()) },
+		"write config": func(v *testVault, _ *testLease) {
+			_, _ = v.try(logical.UpdateOperation, "config/default", "max_ttl=1h")
+		},
+		"check": func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "check/default") },
+		"tick": func(v *testVault, _ *testLease) {
+			time.Sleep(policyRefresh)
+			_ = v.tick()
+		},
+		"tidy": func(v *testVault, _ *testLease) {
+			_, _ = v.try(logical.UpdateOperation, "tidy")
+			synctest.Wait()
+		},
+	}
+	for name, operation := range operations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for step, reached := 0, true; reached; step++ {
+				synctest.Test(t, func(t *testing.T) {
+					v := newTestVault(t)
+					v.account.AddUser("db")
+					v.configure("ttl=10m")
+					v.write("roles/capped", "user_names=app", "ttl=10m", "max_active_keys=5")
+					v.write("roles/job", "credential_type=iam_user", "ttl=10m", `policy_document=`+testDocument)
+					v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+					l := v.lease("app")
+					reached = v.panicAt(step, func() { operation(v, l) })
+					if reached {
+						v.mustServe()
+					}
+				})
+				if step > 500 {
+					t.Fatal("the operation has no end")
+				}
+			}
+		})
+	}
+}
+
+// panicAt runs do and panics at the given storage or cloud step, once. It tells whether there was
+// such a step.
+func (v *testVault) panicAt(step int, do func()) (reached bool) {
+	v.t.Helper()
+	count := 0
+	var lock sync.Mutex // an issue makes calls at the same time
+	hit := func() {
+		lock.Lock()
+		now := count == step
+		count++
+		lock.Unlock()
+		if now {
+			panic("ordered by the test")
+		}
+	}
+	v.storage.before = func(string, string) error { hit(); return nil }
+	live := v.base
+	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
+		hit()
+		return live.RoundTrip(req)
+	})
+	v.restart()
+	do()
+	v.storage.before = nil
+	reached = count > step
+	if got := v.backend.metrics.panics.Load(); reached != (got == 1) {
+		v.t.Errorf("step %d: %d panics were counted", step, got)
+	}
+	v.base = live // the open clients go on over the wrapper, which is past its step
+	return reached
+}
+
+// mustServe fails where anything of the mount hangs or fails.
+func (v *testVault) mustServe() {
+	v.t.Helper()
+	began := time.Now()
+	v.settle(3 * rollbackPeriod)
+	for _, role := range []string{"app", "capped", "job"} {
+		l := v.lease(role)
+		if err := v.renew(l, 0); err != nil {
+			v.t.Errorf("renewing a lease of %s: %v", role, err)
+		}
+		v.mustRevoke(l)
+	}
+	for _, path := range []string{"rotate-root/default", "rotate-role/db", "policy/default"} {
+		v.write(path)
+	}
+	v.write("config/default", "max_ttl=2h")
+	v.tidy()
+	if took := time.Since(began); took > time.Hour {
+		v.t.Errorf("it took %s", took)
+	}
+	if got := v.scrape()["cloudkeys_panics_total"]; got != 1 {
+		v.t.Errorf("the metrics tell of %v panics", got)
+	}
+}
