@@ -139,7 +139,7 @@ func (w *Walk) LookUp(ctx context.Context, user string, keys []provider.Key, con
 	if user != "" {
 		entries, err := w.Ledger.Keys(ctx, w.Account, user)
 		if err != nil {
-			return Look{User: user, Err: &LedgerError{err}}
+			return Look{User: user, Err: LedgerError(err)}
 		}
 		for _, entry := range entries {
 			l.Known[entry.AccessKey] = entry
@@ -151,7 +151,7 @@ func (w *Walk) LookUp(ctx context.Context, user string, keys []provider.Key, con
 		}
 		entry, err := w.Ledger.Key(ctx, key.ID)
 		if err != nil {
-			return Look{User: user, Err: &LedgerError{err}}
+			return Look{User: user, Err: LedgerError(err)}
 		}
 		if entry != nil {
 			l.Known[key.ID] = *entry
@@ -160,22 +160,27 @@ func (w *Walk) LookUp(ctx context.Context, user string, keys []provider.Key, con
 	return l
 }
 
-// LedgerError tells that Vault's ledger cannot be read. It ends an account's part of a run.
-type LedgerError struct{ Err error }
+// ProtectionError tells that something cannot be read which may keep a key from being removed:
+// Vault's ledger, or when the key was last used. It ends an account's part of a run.
+type ProtectionError struct{ Err error }
 
-// Error says what that would mean.
-func (e *LedgerError) Error() string {
-	return "the ledger of Vault cannot be read, and without it every leased key would look like an orphan, or could be cut below its lease: " + e.Err.Error()
+// Error says what could not be read.
+func (e *ProtectionError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what was said.
+func (e *ProtectionError) Unwrap() error { return e.Err }
+
+// LedgerError says what a ledger that cannot be read would mean.
+func LedgerError(err error) error {
+	return &ProtectionError{fmt.Errorf("the ledger of Vault cannot be read, and without it every leased key would look like an orphan, "+
+		"or could be cut below its lease: %w", err)}
 }
-
-// Unwrap returns what Vault said.
-func (e *LedgerError) Unwrap() error { return e.Err }
 
 // OfUser tells an error that concerns one user, whom a run reports and passes over, from one that
 // the others would meet as well, or that would lock the account if it were repeated.
 func OfUser(err error) bool {
-	var ledger *LedgerError
-	if errors.As(err, &ledger) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var protection *ProtectionError
+	if errors.As(err, &protection) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	switch provider.KindOf(err) {

@@ -41,7 +41,7 @@ type Sweep struct {
 const (
 	PhaseList   = "list"  // writes the accounts down
 	PhasePlan   = "plan"  // plans one account, or a part of it
-	PhaseDecide = "judge" // judges the plans of all accounts together
+	PhaseDecide = "decide" // holds the plans of all accounts together against the caps
 	PhaseApply  = "apply" // applies one part of one account's plan
 )
 

@@ -238,7 +238,7 @@ func (w *walk) doubtful(ctx context.Context) error {
 	if w.known == 0 { // a part of an account may well have orphans alone
 		empty, err := w.job.Ledger.Empty(ctx, w.rules.account.Name)
 		if err != nil {
-			return &fleet.LedgerError{Err: err}
+			return fleet.LedgerError(err)
 		}
 		if empty {
 			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; "+
@@ -266,7 +266,7 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 		return d, nil // the key is gone: nobody can use it
 	}
 	if err != nil {
-		return decision{}, fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)
+		return decision{}, &fleet.ProtectionError{Err: fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)}
 	}
 	if last.IsZero() || w.rules.now.Sub(last) >= w.job.Settings.UsedWithin {
 		return d, nil
