@@ -45,15 +45,24 @@ type template struct {
 		} `yaml:"Function"`
 	} `yaml:"Globals"`
 	Resources map[string]struct {
-		Type     string `yaml:"Type"`
-		Metadata struct {
+		Type      string `yaml:"Type"`
+		Condition string `yaml:"Condition"`
+		Metadata  struct {
 			BuildMethod string `yaml:"BuildMethod"`
 		} `yaml:"Metadata"`
 		Properties struct {
 			Namespace        string `yaml:"Namespace"`
 			MetricName       string `yaml:"MetricName"`
 			TreatMissingData string `yaml:"TreatMissingData"`
-			DashboardBody    string `yaml:"DashboardBody"`
+			Metrics          []struct {
+				MetricStat struct {
+					Metric struct {
+						Namespace  string `yaml:"Namespace"`
+						MetricName string `yaml:"MetricName"`
+					} `yaml:"Metric"`
+				} `yaml:"MetricStat"`
+			} `yaml:"Metrics"`
+			DashboardBody string `yaml:"DashboardBody"`
 
 			DefinitionSubstitutions map[string]yaml.Node `yaml:"DefinitionSubstitutions"`
 
@@ -132,10 +141,31 @@ func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	}
 }
 
+// Arming the sweep must not arm the policy sync, nor the other way round.
+func TestEachFunctionIsArmedByItself(t *testing.T) {
+	parsed, _ := read(t)
+	for id, parameter := range map[string]string{revokeID: "RevokeMode", syncID: "SyncMode"} {
+		if _, common := parsed.Globals.Function.Environment.Variables["MODE"]; common {
+			t.Fatal("MODE is common to both functions")
+		}
+		if got := parsed.Resources[id].Properties.Environment.Variables["MODE"]; got.Tag != "!Ref" || got.Value != parameter {
+			t.Errorf("the mode of %s is %s %s, want %s", id, got.Tag, got.Value, parameter)
+		}
+	}
+	if parsed.Resources[syncID].Condition == "" || !slices.Contains(parsed.Parameters["SyncMode"].AllowedValues, "off") {
+		t.Error("the policy sync cannot be left out")
+	}
+	for _, name := range []string{"POLICY_FLOOR", "ALLOW_LOOSEN"} {
+		if node := parsed.Resources[syncID].Properties.Environment.Variables[name]; node.Tag != "!Ref" {
+			t.Errorf("%s is no parameter", name)
+		}
+	}
+}
+
 func TestTheTemplatesDefaultsChangeNothing(t *testing.T) {
 	parsed, _ := read(t)
-	for _, name := range []string{"Mode", "Foreign"} {
-		if p := parsed.Parameters[name]; p.Default != settings.Report || !slices.Equal(p.AllowedValues, []string{settings.Report, settings.Enforce}) {
+	for _, name := range []string{"RevokeMode", "SyncMode", "Foreign"} {
+		if p := parsed.Parameters[name]; p.Default != settings.Report || !slices.Contains(p.AllowedValues, settings.Enforce) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
@@ -198,6 +228,11 @@ func TestEveryAlarmWatchesAMetricThatExists(t *testing.T) {
 		p := resource.Properties
 		if resource.Type != "AWS::CloudWatch::Alarm" || strings.HasPrefix(p.Namespace, "AWS/") {
 			continue
+		}
+		for _, m := range p.Metrics { // of an expression
+			if m.MetricStat.Metric.MetricName != "" {
+				p.Namespace, p.MetricName = m.MetricStat.Metric.Namespace, m.MetricStat.Metric.MetricName
+			}
 		}
 		watched++
 		silence = silence || p.TreatMissingData == "breaching"

@@ -42,7 +42,7 @@ func newMachine(t testing.TB, f *fleet, environments int, settings map[string]st
 		t.Fatal(err)
 	}
 	// The waits before a retry are cut short, and nothing else.
-	text := strings.NewReplacer("${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
+	text := strings.NewReplacer("${Partition}", "aws", "${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
 		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`, `"IntervalSeconds": 1`).Replace(string(definition))
 	m.post("/moto-api/config", map[string]any{"stepfunctions": map[string]any{"execute_state_machine": true}})
 	var made struct{ StateMachineArn string }
@@ -290,7 +290,7 @@ func TestALargeAccountIsPlannedInParts(t *testing.T) {
 		}).AccessKey)
 	}
 	f.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Account: large.account.ID(), Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
-	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "14", "RESERVE": "6s", "WORKERS": "1", "MAX_PERCENT": "100"})
+	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "14", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100"})
 	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
 		t.Fatalf("got %+v", got)
 	}

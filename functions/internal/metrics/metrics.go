@@ -28,7 +28,7 @@ func Sweep(w io.Writer, function string, result sweep.Result) error {
 	byProvider := map[string]values{}
 	for _, account := range result.Accounts {
 		v := of(byProvider, account.Provider)
-		v.ran(account.Problem == "")
+		v.ran(account.Problem == "" && (account.Counts.Seen > 0 || !account.Partial)) // not one for which there was no time at all
 		v.flag("BreakerTripped", account.Tripped != "")
 		v.counts(account.Counts)
 		v["RunSeconds"] = result.Took.Seconds()

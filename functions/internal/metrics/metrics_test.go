@@ -87,8 +87,8 @@ func TestASweepsMetrics(t *testing.T) {
 func TestAPolicySyncsMetrics(t *testing.T) {
 	var out bytes.Buffer
 	err := PolicySync(&out, "sync-policy", policysync.Result{Started: time.Now(), Accounts: []policysync.AccountResult{
-		{Provider: "outscale", Wanted: time.Hour, After: 2 * time.Hour, BlockerCount: 3},
-		{Provider: "outscale", Wanted: time.Hour, After: time.Hour, Action: policysync.ActionTighten},
+		{Provider: "outscale", Wanted: time.Hour, InForce: 2 * time.Hour, BlockerCount: 3},
+		{Provider: "outscale", Wanted: time.Hour, InForce: time.Hour, Action: policysync.ActionTighten},
 	}})
 	lines := read(t, &out)
 	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 1.0 || lines[0]["PolicyBlockers"] != 3.0 || lines[0]["TargetsSwept"] != 2.0 {

@@ -41,8 +41,10 @@ type remains struct {
 }
 
 // decide is the whole rule: the strictest wins. Durations of a policy are 0 for unlimited.
-// It never returns 0 as a new value, which would end an account's trusted sessions too.
+// It never returns 0 as a new value, which would end an account's trusted sessions too, nor one
+// below the floor: who has one short-lived role does not mean to end all other keys.
 func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Action, time.Duration, string) {
+	wanted = max(wanted, s.Floor)
 	switch {
 	case now == wanted:
 		return ActionNone, now, "the policy is what is wanted"
@@ -92,5 +94,5 @@ func wanted(s settings.PolicySync, account fleet.Account) (time.Duration, error)
 	if whole < account.LongestKey {
 		whole += time.Second
 	}
-	return min(max(whole, margin), lifetime.MaxKeyLifetime), nil
+	return min(max(whole, margin, s.Floor), lifetime.MaxKeyLifetime), nil
 }

@@ -58,7 +58,8 @@ type AccountResult struct {
 	Provider     string
 	Before       time.Duration // the policy as read
 	Wanted       time.Duration
-	After        time.Duration // the policy now in force, or that an enforcing run would set
+	After        time.Duration // the policy that the run has set, or that an enforcing run would set
+	InForce      time.Duration // the policy now
 	Action       Action
 	Reason       string
 	Blockers     []Blocker // the first of them
@@ -68,8 +69,11 @@ type AccountResult struct {
 	Problem      string // why the account was given up; empty: it was not
 }
 
-// Drift tells whether the account's policy is not what is wanted.
-func (r AccountResult) Drift() bool { return r.Action != ActionReport && r.After != r.Wanted }
+// Drift tells whether the policy in force allows keys a longer life than is wanted. A stricter one
+// is no drift: it bounds the leases.
+func (r AccountResult) Drift() bool {
+	return r.Action != ActionReport && (r.InForce == 0 || r.InForce > r.Wanted)
+}
 
 // Run syncs every account of the job. It fails with a *fleet.FailedError where an account was
 // given up; the result tells all that was done even then. Keys that stand in the way are
@@ -124,7 +128,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if err != nil {
 		return fmt.Errorf("reading the access policy: %w", err)
 	}
-	r.Before, r.After = policy.MaxKeyLifetime, policy.MaxKeyLifetime
+	r.Before, r.After, r.InForce = policy.MaxKeyLifetime, policy.MaxKeyLifetime, policy.MaxKeyLifetime
 	s := &search{job: job, account: account, cloud: cloud, who: who, wanted: r.Wanted, now: time.Now()}
 	if err := s.run(ctx, share); err != nil {
 		return err
@@ -164,7 +168,7 @@ func (job Job) write(ctx context.Context, account string, cloud provider.PolicyW
 		if err != nil {
 			return fmt.Errorf("reading the access policy again: %w", err)
 		}
-		r.After = now.MaxKeyLifetime
+		r.After, r.InForce = now.MaxKeyLifetime, now.MaxKeyLifetime
 		if now != policy {
 			return fmt.Errorf("the access policy reads %+v after it was set to %+v: somebody else may be changing it", now, policy)
 		}

@@ -219,6 +219,29 @@ func TestAPolicyIsTightenedAndTheEngineToldSo(t *testing.T) {
 	}
 }
 
+func TestDriftIsAPolicyInForceThatIsTooWide(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode  string
+		now   time.Duration
+		drift bool
+	}{
+		"a report of a policy that is too wide": {settings.Report, 9 * day, true},
+		"a report of none at all":               {settings.Report, 0, true},
+		"a policy that was set right":           {settings.Enforce, 9 * day, false},
+		"a stricter one":                        {settings.Enforce, time.Hour, false},
+		"a report of a stricter one":            {settings.Report, time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.job.Settings.Mode = test.mode
+			w.policy(test.now)
+			if r := w.mustRun(t); r.Drift() != test.drift {
+				t.Errorf("got %+v", r)
+			}
+		})
+	}
+}
+
 func TestAReportWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.job.Settings.Mode, w.job.Settings.Shorten, w.job.Settings.TuneMaxLease = settings.Report, true, true
@@ -256,7 +279,7 @@ func TestTheRatchetLowersAsFarAsTheKeysAllow(t *testing.T) {
 func TestAStricterPolicyIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
 	w.policy(time.Hour)
-	if r := w.mustRun(t); r.Action != ActionNone || !r.Drift() {
+	if r := w.mustRun(t); r.Action != ActionNone || r.Drift() {
 		t.Errorf("got %+v", r)
 	}
 	w.mustHavePolicy(t, time.Hour)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/url"
 	"reflect"
 	"runtime/debug"
 	"strings"
@@ -28,6 +29,7 @@ type Env struct {
 	Function string          // its name in metrics and reports
 	Request  string          // id of the invocation
 	RunID    string          // the scheduled time, where there is one
+	Step     string          // of a state machine's run: <account>/<phase>-<part>; empty: there is none
 	Archive  archive.Archive // nil: no report is kept
 	Metrics  io.Writer
 	Log      *slog.Logger
@@ -126,8 +128,16 @@ func (s Env) keep(ctx context.Context, started time.Time, files ...file) ([]stri
 	return places, nil
 }
 
-// name sorts reports by their time. The request tells two attempts of one schedule apart.
+// name sorts reports by their time. The request tells two attempts of one schedule apart. The
+// steps of a state machine's run stand below the run and the account, where its page looks for
+// them.
 func (s Env) name(started time.Time) string {
+	if s.Step != "" {
+		return s.reports() + s.Step
+	}
 	at := started.UTC().Format("2006-01-02T15-04-05.000Z")
 	return strings.Join([]string{"reports", s.Function, at + "-" + cmp.Or(s.Request, "local")}, "/")
 }
+
+// reports is the folder of a state machine's run.
+func (s Env) reports() string { return "reports/" + url.PathEscape(s.RunID) + "/" }

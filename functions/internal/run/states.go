@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
@@ -95,17 +97,25 @@ func (e *PlanChangedError) Error() string {
 	return e.Name + " is missing, or not the plan that was decided on: nothing of it is applied; start another run"
 }
 
+// NotApprovedError tells that a change is none of those that were decided on and, where approval
+// is asked for, approved. Nothing was changed.
+type NotApprovedError struct{ Why string }
+
+// Error is a sentence for an operator.
+func (e *NotApprovedError) Error() string { return "nothing is changed: " + e.Why }
+
 // partPlan is one part of one account's plan. It holds whole key ids, which the archive
 // keeps and reports do not show.
 type partPlan struct {
-	Account  string          `json:"account"`
-	From     string          `json:"from"` // the user after which it begins
-	Cursor   string          `json:"cursor"`
-	Partial  bool            `json:"partial"`
-	Seen     int             `json:"seen"`
-	Planned  int             `json:"planned"`
-	Tripped  string          `json:"tripped,omitempty"`
-	Findings []sweep.Finding `json:"findings"`
+	Account  string              `json:"account"`
+	From     string              `json:"from"` // the user after which it begins
+	Cursor   string              `json:"cursor"`
+	Partial  bool                `json:"partial"`
+	Seen     int                 `json:"seen"`
+	Planned  int                 `json:"planned"`
+	ByClass  map[sweep.Class]int `json:"by_class,omitempty"` // of those planned
+	Tripped  string              `json:"tripped,omitempty"`
+	Findings []sweep.Finding     `json:"findings"`
 }
 
 func checksum(text []byte) string {
@@ -176,6 +186,7 @@ func (s Env) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, 
 	if err != nil {
 		return nil, err
 	}
+	s.Step = fmt.Sprintf("%s/%s-%d", url.PathEscape(event.Accounts[0]), event.Phase, event.Part)
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
@@ -207,6 +218,7 @@ func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result swe
 	part := partPlan{
 		Account: account.Account, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
 		Seen: account.Counts.Seen, Planned: account.Counts.Planned, Tripped: account.Tripped, Findings: []sweep.Finding{},
+		ByClass: map[sweep.Class]int{},
 	}
 	for f, err := range result.Findings() {
 		if err != nil {
@@ -215,6 +227,7 @@ func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result swe
 		if f.Outcome == sweep.OutcomePlanned {
 			f.Outcome = ""
 			part.Findings = append(part.Findings, f)
+			part.ByClass[f.Class]++
 		}
 	}
 	answer := &StepAnswer{
@@ -241,8 +254,12 @@ func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer,
 	if config.Mode != settings.Enforce {
 		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("the mode is %s, and the phase apply changes keys", config.Mode)}
 	}
+	s.Step = fmt.Sprintf("%s/%s-%d", url.PathEscape(event.Accounts[0]), event.Phase, event.Part)
 	about, err := s.about(config)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.approved(ctx, config, event); err != nil {
 		return nil, err
 	}
 	name := s.planName(event.Accounts[0], event.Part)
@@ -259,6 +276,36 @@ func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer,
 		return nil, err
 	}
 	return s.applied(event, result.Accounts[0])
+}
+
+// approved refuses a change that the run did not decide on, or that nobody approved. The approval
+// is a file that the state machine writes when it was given, and that this function may not
+// write: whoever may invoke the function is not who decides.
+func (s Env) approved(ctx context.Context, config settings.Sweep, event settings.SweepEvent) error {
+	changes, err := s.Archive.Get(ctx, s.inRun("changes.json"))
+	if err != nil {
+		return err
+	}
+	var orders []order
+	if changes == nil || json.Unmarshal(changes, &orders) != nil {
+		return &NotApprovedError{"the run has decided on no changes"}
+	}
+	if !slices.ContainsFunc(orders, func(o order) bool {
+		return slices.Equal(o.Accounts, event.Accounts) && slices.Equal(o.Plans, event.Plans)
+	}) {
+		return &NotApprovedError{fmt.Sprintf("the run has not decided on this plan of account %q", event.Accounts[0])}
+	}
+	if !config.Approval {
+		return nil
+	}
+	approval, err := s.Archive.Get(ctx, s.inRun("approved.json"))
+	if err != nil {
+		return err
+	}
+	if strings.Trim(strings.TrimSpace(string(approval)), `"`) != checksum(changes) {
+		return &NotApprovedError{"APPROVAL is true, and nobody has approved these changes of the run"}
+	}
+	return nil
 }
 
 func (s Env) applyPlan(ctx context.Context, config settings.Sweep, text []byte) (sweep.Result, error) {

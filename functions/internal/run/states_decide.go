@@ -7,10 +7,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/url"
+	"slices"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
@@ -30,17 +34,32 @@ const (
 
 // Verdict is what the phase decide returns.
 type Verdict struct {
-	Verdict     string `json:"verdict"`
-	Why         string `json:"why,omitempty"`
-	Accounts    int    `json:"accounts"`
-	Failed      int    `json:"failed"`  // have no whole plan, and are left alone
-	Refused     int    `json:"refused"` // have a plan over a cap of their own, and are left alone
-	Changing    int    `json:"changing"`
-	Seen        int    `json:"seen"`
-	Planned     int    `json:"planned"`
-	Items       string `json:"items"` // name in the archive
-	Concurrency int    `json:"concurrency"`
+	Verdict  string `json:"verdict"`
+	Why      string `json:"why,omitempty"`
+	Accounts int    `json:"accounts"`
+	Failed   int    `json:"failed"`  // have no whole plan, and are left alone
+	Refused  int    `json:"refused"` // have a plan over a cap of their own, and are left alone
+	Changing int    `json:"changing"`
+	Seen     int    `json:"seen"`
+	Planned  int    `json:"planned"`
+	Items    string `json:"items"`   // name in the archive
+	Changes  string `json:"changes"` // the checksum of what is to be applied, which an approval is of
+
+	ByClass     map[sweep.Class]int `json:"by_class"` // of the keys planned
+	Largest     []AccountSum        `json:"largest"`  // accounts with the most keys planned
+	Page        string              `json:"page"`     // where all of the run stands, for people
+	Concurrency int                 `json:"concurrency"`
 }
+
+// AccountSum is one account's part of what is to be done.
+type AccountSum struct {
+	Account string `json:"account"`
+	Planned int    `json:"planned"`
+	Seen    int    `json:"seen"`
+}
+
+// largest is how many accounts an approver is told of by name; the page has all.
+const largest = 20
 
 // accountPlan is one account's plan.
 type accountPlan struct {
@@ -48,6 +67,7 @@ type accountPlan struct {
 	seen    int
 	planned int
 	tripped string
+	byClass map[sweep.Class]int
 	plans   []string
 	err     error
 }
@@ -76,7 +96,37 @@ func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, e
 		slog.Int("accounts", verdict.Accounts), slog.Int("failed", verdict.Failed), slog.Int("refused", verdict.Refused),
 		slog.Int("changing", verdict.Changing), slog.Int("seen", verdict.Seen), slog.Int("planned", verdict.Planned))
 	s.lost(ctx, metrics.Decide(s.Metrics, s.Function, verdict.Verdict == VerdictTripped, verdict.Failed))
-	return verdict, s.putJSON(ctx, verdict.Items, changes)
+	if verdict.Page, err = s.page(ctx, verdict, orders, plans); err != nil {
+		return nil, err
+	}
+	text, err = json.Marshal(changes)
+	if err != nil {
+		return nil, fmt.Errorf("writing the changes: %w", err)
+	}
+	verdict.Changes = checksum(text)
+	_, err = s.Archive.Put(ctx, verdict.Items, "application/json", func(w io.Writer) error { _, err := w.Write(text); return err })
+	return verdict, err
+}
+
+// page writes the run's page: every account with its plan, and where its report is.
+func (s Env) page(ctx context.Context, v *Verdict, orders []order, plans []accountPlan) (string, error) {
+	page := report.Run{ID: s.RunID, Verdict: v.Verdict, Why: v.Why, Seen: v.Seen, Planned: v.Planned, ByClass: v.ByClass}
+	for i, plan := range plans {
+		account := orders[i].Accounts[0]
+		row := report.RunAccount{Account: account, Seen: plan.seen, Planned: plan.planned, Problem: plan.tripped}
+		if !plan.whole {
+			row.Problem = "has no whole plan, and is left alone"
+		}
+		for part := range plan.plans {
+			row.Reports = append(row.Reports, fmt.Sprintf("%s/%s-%d.html", url.PathEscape(account), settings.PhasePlan, part))
+		}
+		page.Accounts = append(page.Accounts, row)
+	}
+	place, err := s.Archive.Put(ctx, s.reports()+"index.html", "text/html; charset=utf-8", page.HTML)
+	if err != nil {
+		return "", &ReportLostError{err}
+	}
+	return place, nil
 }
 
 // readPlans reads the plans of all accounts. One that is not there is none; one that cannot
@@ -95,7 +145,7 @@ func (s Env) readPlans(ctx context.Context, config settings.Sweep, orders []orde
 // readPlan puts the parts of one account's plan together. Each part must begin where the one
 // before it ended: after a repeated part, one of an earlier attempt may be left behind.
 func (s Env) readPlan(ctx context.Context, config settings.Sweep, account string) accountPlan {
-	var j accountPlan
+	j := accountPlan{byClass: map[sweep.Class]int{}}
 	for from, n := "", 0; ; n++ {
 		text, err := s.Archive.Get(ctx, s.planName(account, n))
 		if err != nil || text == nil {
@@ -112,6 +162,9 @@ func (s Env) readPlan(ctx context.Context, config settings.Sweep, account string
 		}
 		j.seen += part.Seen
 		j.planned += part.Planned
+		for class, n := range part.ByClass {
+			j.byClass[class] += n
+		}
 		if part.Tripped != "" {
 			j.tripped = part.Tripped
 		}
@@ -131,7 +184,7 @@ func (s Env) readPlan(ctx context.Context, config settings.Sweep, account string
 // sum adds the plans up. An account that is left alone counts neither for nor against
 // the others.
 func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*Verdict, []order) {
-	v := &Verdict{Accounts: len(orders), Items: s.inRun("changes.json"), Concurrency: config.Concurrency}
+	v := &Verdict{Accounts: len(orders), Items: s.inRun("changes.json"), Concurrency: config.Concurrency, ByClass: map[sweep.Class]int{}}
 	changes := []order{}
 	for i, plan := range plans {
 		switch {
@@ -142,21 +195,29 @@ func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*V
 			v.Refused++
 			continue
 		}
+		for class, n := range plan.byClass {
+			v.ByClass[class] += n
+		}
 		v.Seen += plan.seen
 		v.Planned += plan.planned
 		if plan.planned > 0 {
 			v.Changing++
+			v.Largest = append(v.Largest, AccountSum{orders[i].Accounts[0], plan.planned, plan.seen})
 			changes = append(changes, order{RunID: s.RunID, SweepEvent: settings.SweepEvent{
 				Phase: settings.PhaseApply, Accounts: orders[i].Accounts, Plans: plan.plans,
 			}})
 		}
 	}
+	slices.SortStableFunc(v.Largest, func(x, y AccountSum) int { return y.Planned - x.Planned })
+	v.Largest = v.Largest[:min(len(v.Largest), largest)]
 	tripped := sweep.RunTripped(config, v.Planned, v.Seen)
 	switch {
 	case config.Mode != settings.Enforce:
 		v.Verdict, v.Why = VerdictReport, config.ModeWhy
 	case tripped != "":
 		v.Verdict, v.Why = VerdictTripped, tripped
+	case v.Failed > 0 && v.Failed == v.Accounts:
+		v.Verdict, v.Why = VerdictTripped, "no account could be planned"
 	case v.Planned == 0:
 		v.Verdict = VerdictNothing
 	case config.Approval:

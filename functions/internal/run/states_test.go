@@ -167,8 +167,8 @@ func TestAJudgement(t *testing.T) {
 			}
 			got := *answer.(*Verdict)
 			why := got.Why
-			got.Why, got.Items, got.Concurrency = "", "", 0
-			if got != test.want || (why != "") != (got.Verdict == VerdictTripped || test.mode != "") {
+			got.Why, got.Items, got.Concurrency, got.Changes, got.Page, got.Largest, got.ByClass = "", "", 0, "", "", nil, nil
+			if !reflect.DeepEqual(got, test.want) || (why != "") != (got.Verdict == VerdictTripped || test.mode != "") {
 				t.Errorf("got  %+v (%s)\nwant %+v", got, why, test.want)
 			}
 			if changes := changesOf(t, s); !slices.Equal(changes, test.changes) {
@@ -200,15 +200,99 @@ func changesOf(t *testing.T, s Env) []string {
 
 func TestAPlanThatWasChangedIsNotApplied(t *testing.T) {
 	s := around(t, map[string]string{"MODE": "enforce"})
-	plans(t, s, map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}})
-	for name, account := range map[string]string{"changed": "a", "missing": "b"} {
+	parts := map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}, "b": {{Seen: 1}}, "c": {{Seen: 1}}}
+	plans(t, s, parts)
+	if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.Archive.Get(t.Context(), s.planName("a", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts["a"][0].Findings = []sweep.Finding{{AccessKey: "another"}}
+	plans(t, s, parts)
+	_, err = Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseApply, Accounts: []string{"a"}, Plans: []string{checksum(text)}})
+	var changed *PlanChangedError
+	if !errors.As(err, &changed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever may invoke the function is not who decides: the approval is what the state machine has
+// written down of it, which the function may not write.
+func TestNothingIsAppliedThatNobodyApproved(t *testing.T) {
+	approved := map[string]struct {
+		env      string
+		approval func(changes []byte) string // empty: none was given
+		other    bool                        // the event is of another plan than the run's
+		refused  bool
+	}{
+		"without an approval":                 {"true", nil, false, true},
+		"with the approval of other changes":  {"true", func([]byte) string { return checksum([]byte("others")) }, false, true},
+		"with an approval, and another plan":  {"true", func(c []byte) string { return checksum(c) }, true, true},
+		"with the approval of these changes":  {"true", func(c []byte) string { return checksum(c) + "\n" }, false, false},
+		"where none is asked for":             {"false", nil, false, false},
+		"where none is asked for, other plan": {"false", nil, true, true},
+	}
+	for name, test := range approved {
 		t.Run(name, func(t *testing.T) {
-			_, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseApply, Accounts: []string{account}, Plans: []string{"0000"}})
-			var changed *PlanChangedError
-			if !errors.As(err, &changed) {
+			s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": test.env})
+			plans(t, s, map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}, "b": {{Seen: 1}}, "c": {{Seen: 1}}})
+			if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide}); err != nil {
+				t.Fatal(err)
+			}
+			changes, err := s.Archive.Get(t.Context(), s.inRun("changes.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.approval != nil {
+				text := test.approval(changes)
+				_, err := s.Archive.Put(t.Context(), s.inRun("approved.json"), "text/plain", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			var orders []order
+			if err := json.Unmarshal(changes, &orders); err != nil || len(orders) != 1 {
+				t.Fatalf("%s: %v", changes, err)
+			}
+			event := orders[0].SweepEvent
+			if test.other {
+				event.Accounts = []string{"b"}
+			}
+			_, err = Revoke(t.Context(), s, event)
+			var none *NotApprovedError
+			if errors.As(err, &none) != test.refused {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// Who is asked sees what is to be done: sums by account and class, and where the run's page is.
+func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
+	s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": "true"})
+	plans(t, s, map[string][]partPlan{
+		"a": {{Planned: 1, Seen: 50, ByClass: map[sweep.Class]int{sweep.ClassOrphan: 1}}},
+		"b": {{Planned: 3, Seen: 50, ByClass: map[sweep.Class]int{sweep.ClassOrphan: 1, sweep.ClassExpired: 2}}},
+		"c": {{Seen: 1}},
+	})
+	answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := answer.(*Verdict)
+	if v.ByClass[sweep.ClassOrphan] != 2 || v.ByClass[sweep.ClassExpired] != 2 || len(v.Largest) != 2 || v.Largest[0] != (AccountSum{"b", 3, 50}) {
+		t.Errorf("got %+v", v)
+	}
+	page, err := os.ReadFile(v.Page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{">b<", ">3<", "orphan", "run-1", "b/plan-0.html"} {
+		if !strings.Contains(string(page), part) {
+			t.Errorf("the run's page does not say %s:\n%s", part, page)
+		}
 	}
 }
 

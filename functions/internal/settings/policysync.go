@@ -15,6 +15,7 @@ import (
 type PolicySync struct {
 	Run
 	Wanted       time.Duration // 0: what Vault's leases need
+	Floor        time.Duration // the lowest policy that is ever written
 	Ratchet      bool
 	Shorten      bool
 	AllowLoosen  bool
@@ -48,6 +49,8 @@ func (s PolicySync) check() error {
 		return fmt.Errorf("WANTED_MAX (%s) is longer than the hundred years that OUTSCALE allows", s.Wanted)
 	case s.Wanted%time.Second != 0 || s.Wanted > 0 && s.Wanted < time.Minute:
 		return fmt.Errorf("WANTED_MAX (%s) must be whole seconds, a minute or more, or 0", s.Wanted)
+	case s.Wanted > 0 && s.Wanted < s.Floor:
+		return fmt.Errorf("WANTED_MAX (%s) is below POLICY_FLOOR (%s), below which no policy is written: lower the floor if that is meant", s.Wanted, s.Floor)
 	case s.AllowLoosen && s.TuneMaxLease:
 		return errors.New("ALLOW_LOOSEN and TUNE_MAX_LEASE are both true: one raises the policy to Vault's leases, the other lowers the leases to the policy. Choose one")
 	default:
@@ -57,6 +60,7 @@ func (s PolicySync) check() error {
 
 func (s *PolicySync) rows() []row {
 	return append(s.Run.rows(), []row{
+		{"POLICY_FLOOR", "1d", "1m or more", duration(&s.Floor, time.Minute), "the lowest policy that is ever written, whatever Vault needs"},
 		{
 			"WANTED_MAX", "0", "0, or a minute and more", duration(&s.Wanted, 0),
 			"longest life of a key that the policy is to allow; 0: the longest that Vault needs",

@@ -40,7 +40,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s",
 		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
-	), SweepEvent{})
+	), SweepEvent{Phase: PhaseList})
 	const day = 24 * time.Hour
 	want := Sweep{
 		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
@@ -52,10 +52,10 @@ func TestEverySettingIsRead(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", got, want, err)
 	}
 	policy, err := ReadPolicySync(environment(
-		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "RATCHET", "false", "SHORTEN_KEYS", "true", "TUNE_MAX_LEASE", "true", "RESERVE", "3s",
+		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "POLICY_FLOOR", "6h", "RATCHET", "false", "SHORTEN_KEYS", "true", "TUNE_MAX_LEASE", "true", "RESERVE", "3s",
 	), PolicySyncEvent{})
 	wantPolicy := PolicySync{
-		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second}, Wanted: day, Shorten: true, TuneMaxLease: true,
+		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second}, Wanted: day, Floor: 6 * time.Hour, Shorten: true, TuneMaxLease: true,
 	}
 	if err != nil || !reflect.DeepEqual(policy, wantPolicy) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", policy, wantPolicy, err)
@@ -105,6 +105,8 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"a wanted life of parts of a second":   {"WANTED_MAX", "90s500ms"},
 		"a wanted life that no key could live": {"WANTED_MAX", "30s"},
 		"beyond a hundred years":               {"WANTED_MAX", "900000h"},
+		"a wanted life below the floor":        {"WANTED_MAX", "2h"},
+		"a floor of nothing":                   {"POLICY_FLOOR", "0"},
 		"both directions at once":              {"ALLOW_LOOSEN", "true", "TUNE_MAX_LEASE", "true"},
 		"an unknown mode of the sync":          {"MODE", "dry-run"},
 	}
@@ -148,6 +150,17 @@ func TestTheModeIsOnlyEverLowered(t *testing.T) {
 				t.Errorf("the reason is %q", sweep.ModeWhy)
 			}
 		})
+	}
+}
+
+// With approval asked for, nothing is changed outside the approved run, whoever calls.
+func TestASweepOutsideTheApprovedRunReports(t *testing.T) {
+	for phase, want := range map[string]string{"": Report, PhasePlan: Enforce, PhaseDecide: Enforce, PhaseApply: Enforce} {
+		event := SweepEvent{Phase: phase, Accounts: []string{"a"}, Plans: []string{"x"}}
+		got, err := ReadSweep(environment("MODE", "enforce", "APPROVAL", "true", "RUN_MAX_KEYS", "1"), event)
+		if err != nil || got.Mode != want || (got.ModeWhy != "") != (want == Report) {
+			t.Errorf("phase %q: got %s because %q, and error %v", phase, got.Mode, got.ModeWhy, err)
+		}
 	}
 }
 

@@ -39,10 +39,10 @@ type Sweep struct {
 
 // The phases of a state machine's run over many accounts. An event without phase sweeps its accounts.
 const (
-	PhaseList   = "list"  // writes the accounts down
-	PhasePlan   = "plan"  // plans one account, or a part of it
+	PhaseList   = "list"   // writes the accounts down
+	PhasePlan   = "plan"   // plans one account, or a part of it
 	PhaseDecide = "decide" // holds the plans of all accounts together against the caps
-	PhaseApply  = "apply" // applies one part of one account's plan
+	PhaseApply  = "apply"  // applies one part of one account's plan
 )
 
 // SweepEvent is what an event may say to revoke-expired-keys.
@@ -67,6 +67,9 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 	}
 	if err := s.choose(getenv, event.Mode, event.Accounts); err != nil {
 		return Sweep{}, err
+	}
+	if s.Approval && s.Mode == Enforce && event.Phase == "" {
+		s.Mode, s.ModeWhy = Report, "APPROVAL is true: nothing is changed but by a run of the state machine that was approved"
 	}
 	return s, event.check()
 }

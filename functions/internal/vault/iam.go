@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -31,15 +33,26 @@ type AWSCredentials struct {
 // whoAmI is the request that Vault sends to STS in the function's name.
 const whoAmI = "Action=GetCallerIdentity&Version=2011-06-15"
 
+// stsEndpoint is where a region's STS is. The SDK has the partitions' domains in a table that it
+// gives out by way of its services' endpoints alone: S3's is of the same form.
+func stsEndpoint(ctx context.Context, region string) (string, error) {
+	resolved, err := s3.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, s3.EndpointParameters{Region: &region})
+	domain, found := strings.CutPrefix(resolved.URI.Host, "s3."+region+".")
+	if err != nil || !found {
+		return "", fmt.Errorf("AWS_REGION %q makes no address of STS: %w", region, errors.Join(err, errors.New("it is no region that AWS's SDK knows")))
+	}
+	return "https://sts." + region + "." + domain + "/", nil
+}
+
 // iamLogin is the body of a login with Vault's AWS auth method: a GetCallerIdentity that is
 // signed here and sent by Vault, which so learns who signed it. The official
 // vault/api/auth/aws does the same with the SDK that AWS has retired. The header with the
 // server's id is signed as well: a request that was caught cannot be used with another
 // Vault.
 func iamLogin(ctx context.Context, creds AWSCredentials, role, serverID string, now time.Time) (map[string]any, error) {
-	endpoint := "https://sts." + creds.Region + ".amazonaws.com/"
-	if strings.HasPrefix(creds.Region, "cn-") {
-		endpoint = "https://sts." + creds.Region + ".amazonaws.com.cn/"
+	endpoint, err := stsEndpoint(ctx, creds.Region)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(whoAmI))
 	if err != nil {

@@ -95,3 +95,18 @@ func decodedOrEmpty(text string) string {
 	}
 	return string(plain)
 }
+
+func TestTheLoginIsForTheRegionsOwnPartition(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-west-3": "https://sts.eu-west-3.amazonaws.com/", "cn-north-1": "https://sts.cn-north-1.amazonaws.com.cn/",
+		"eusc-de-east-1": "https://sts.eusc-de-east-1.amazonaws.eu/", "us-gov-west-1": "https://sts.us-gov-west-1.amazonaws.com/",
+		"us-iso-east-1": "https://sts.us-iso-east-1.c2s.ic.gov/",
+	} {
+		if got, err := stsEndpoint(t.Context(), region); err != nil || got != want {
+			t.Errorf("got %s and error %v, want %s", got, err, want)
+		}
+	}
+	if got, err := stsEndpoint(t.Context(), "no region"); err == nil {
+		t.Errorf("got %s", got)
+	}
+}
