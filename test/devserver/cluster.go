@@ -24,6 +24,8 @@ const leaderTimeout = 60 * time.Second
 type Cluster struct {
 	// Nodes are the servers, whether they run or not. All clients hold the root token.
 	Nodes []*Server
+
+	partition *partition // nil: no node can be cut off
 }
 
 // StartCluster starts so many servers that form a cluster, and returns when each of
@@ -34,6 +36,13 @@ func StartCluster(ctx context.Context, o Options, nodes int) (*Cluster, error) {
 		return nil, errors.New("a cluster has raft storage and picks its ports: leave out Dev and Port")
 	}
 	c := &Cluster{}
+	if o.Cuttable {
+		if !canTellSenders {
+			return nil, errors.New("which node a connection is from is known on Linux alone: leave out Cuttable")
+		}
+		c.partition = &partition{}
+		o.partition = c.partition
+	}
 	for i := range nodes {
 		node := o
 		node.node = "node-" + strconv.Itoa(i+1)
@@ -229,6 +238,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	var problems []error
 	for _, node := range nodes {
 		problems = append(problems, node.Stop(ctx))
+	}
+	if c.partition != nil {
+		problems = append(problems, c.partition.close())
 	}
 	return errors.Join(problems...)
 }

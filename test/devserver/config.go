@@ -165,6 +165,7 @@ api_addr      = %q
 cluster_addr  = "https://127.0.0.1:%d"
 %s
 %s
+%s
 
 listener "tcp" {
   address         = "127.0.0.1:%d"
@@ -173,7 +174,7 @@ listener "tcp" {
 }
 
 %s
-`, s.options.LogLevel, s.Addr(), s.clusterPort, plugins, otherServers, s.port, s.clusterPort, storage)
+`, s.options.LogLevel, s.Addr(), s.heard, plugins, otherServers, s.options.Lines, s.port, s.clusterPort, storage)
 }
 
 // environment is the caller's environment without what steers a Vault or an

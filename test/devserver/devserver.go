@@ -45,7 +45,14 @@ type Options struct {
 	// Port is the API's port on 127.0.0.1; 0 picks a free one.
 	Port int
 
-	node string // the name in raft's peer list of a cluster's node; empty: a server alone
+	// Cuttable puts a proxy before each node of a cluster, so that Cluster.Cut can cut one off from the others. On Linux alone.
+	Cuttable bool
+
+	// Lines are added to the server's configuration.
+	Lines string
+
+	partition *partition // of a cluster that is cuttable
+	node      string     // the name in raft's peer list of a cluster's node; empty: a server alone
 }
 
 // Server is a Vault server process on loopback with one unsealed core, alone or a
@@ -59,6 +66,9 @@ type Server struct {
 	options     Options
 	port        int
 	clusterPort int
+	heard       int    // the port on which other nodes reach this one: clusterPort, or its proxy's
+	proxy       *proxy // nil: none
+	proxied     int    // the port that the proxy is for
 	unsealKey   string
 	process     *process
 	logStart    int64 // where the running process's part of the log begins
@@ -152,6 +162,13 @@ func (s *Server) launch(ctx context.Context) error {
 func (s *Server) launchOnce(ctx context.Context) error {
 	if err := s.choosePorts(); err != nil {
 		return err
+	}
+	if s.heard = s.clusterPort; s.options.partition != nil {
+		heard, err := s.options.partition.advertise(s)
+		if err != nil {
+			return err
+		}
+		s.heard = heard
 	}
 	if err := s.writeConfig(); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,4 +88,36 @@ func parentPID(pid int) (int, error) {
 // gone reports that a process ended while it was being looked at.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+}
+
+const canTellSenders = true
+
+// ownsPort tells whether a process has the end of a TCP connection that has this port on loopback.
+func ownsPort(pid, port int) bool {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return false
+	}
+	local := fmt.Sprintf("0100007F:%04X", port)
+	for line := range bytes.Lines(table) {
+		// sl, local address, remote address, state, four more, and the tenth is the socket's inode.
+		fields := bytes.Fields(line)
+		if len(fields) > 9 && string(fields[1]) == local && holds(pid, "socket:["+string(fields[9])+"]") {
+			return true
+		}
+	}
+	return false
+}
+
+// holds tells whether one of a process's open files is what its link says.
+func holds(pid int, link string) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	open, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(open, func(file os.DirEntry) bool {
+		to, err := os.Readlink(filepath.Join(dir, file.Name()))
+		return err == nil && to == link
+	})
 }
