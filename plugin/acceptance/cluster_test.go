@@ -37,10 +37,17 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	return newClusterOf(t, false)
+}
+
+// newClusterOf makes a cluster of which a node can be cut off, or not.
+func newClusterOf(t *testing.T, cuttable bool) *cluster {
+	t.Helper()
 	options, err := serverOptions(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	options.Cuttable = cuttable
 	nodes, err := devserver.StartCluster(t.Context(), options, 3)
 	if err != nil {
 		t.Fatal(err)

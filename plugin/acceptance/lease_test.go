@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	osc "github.com/outscale/osc-sdk-go/v2"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -40,10 +41,15 @@ func (m *mount) tryLeaseOf(role, ttl string) (*lease, error) {
 	if secret == nil { // a standby says so whose leader dies while it is asked
 		return nil, errors.New("the server's answer is empty")
 	}
+	return m.leaseIn(secret), nil
+}
+
+// leaseIn is the lease in an answer of the server's.
+func (m *mount) leaseIn(secret *api.Secret) *lease {
 	return &lease{
 		m: m, ID: secret.LeaseID, Duration: time.Duration(secret.LeaseDuration) * time.Second, Data: secret.Data,
 		AccessKey: secret.Data["access_key"].(string), SecretKey: secret.Data["secret_key"].(string),
-	}, nil
+	}
 }
 
 func (m *mount) lease(ttl string) *lease {

@@ -61,7 +61,7 @@ func Pages(root string) ([]Page, error) {
 }
 
 var (
-	note    = regexp.MustCompile(`^<!-- ((?:run|policy).*) -->$`)
+	note    = regexp.MustCompile(`^<!-- ((?:run|policy|declaration).*) -->$`)
 	heading = regexp.MustCompile(`^#+ (.+)$`)
 )
 
