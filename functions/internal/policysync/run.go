@@ -114,8 +114,9 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		r.Action, r.Reason = ActionReport, "this cloud has no access policy and ends no key by itself: the account's max_ttl bounds the leases"
 		return nil
 	}
-	if r.Wanted, err = wanted(job.Settings, account); err != nil {
-		return err
+	var unknown error
+	if r.Wanted, unknown = wanted(job.Settings, account); unknown != nil && job.Settings.Mode == settings.Enforce {
+		return unknown
 	}
 	who, err := cloud.WhoAmI(ctx)
 	if err != nil {
@@ -129,6 +130,10 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		return fmt.Errorf("reading the access policy: %w", err)
 	}
 	r.Before, r.After, r.InForce = policy.MaxKeyLifetime, policy.MaxKeyLifetime, policy.MaxKeyLifetime
+	if unknown != nil {
+		r.Action, r.Reason = ActionReport, "nothing is compared: "+unknown.Error()
+		return nil
+	}
 	s := &search{job: job, account: account, cloud: cloud, who: who, wanted: r.Wanted, now: time.Now()}
 	if err := s.run(ctx, share); err != nil {
 		return err

@@ -242,6 +242,21 @@ func TestDriftIsAPolicyInForceThatIsTooWide(t *testing.T) {
 	}
 }
 
+// Without Vault, or roles, nothing tells what is wanted: a report says so, and is none the less one.
+func TestAReportNeedsNotKnowWhatIsWanted(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Mode, w.job.Settings.Wanted, w.job.Ledger, w.job.Vault = settings.Report, 0, nil, nil
+	w.policy(9 * day)
+	r := w.mustRun(t)
+	if r.Action != ActionReport || r.Before != 9*day || !strings.Contains(r.Reason, "WANTED_MAX") || r.Problem != "" {
+		t.Errorf("got %+v", r)
+	}
+	w.job.Settings.Mode = settings.Enforce
+	if _, err := Run(t.Context(), w.job); err == nil {
+		t.Error("a policy that nobody asked for was enforced")
+	}
+}
+
 func TestAReportWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.job.Settings.Mode, w.job.Settings.Shorten, w.job.Settings.TuneMaxLease = settings.Report, true, true

@@ -50,6 +50,9 @@ func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (ans
 
 // policySync takes what it needs from Vault and gives it back.
 func (s Env) policySync(ctx context.Context, config settings.PolicySync) (policysync.Result, error) {
+	if err := config.CheckTime(ctx); err != nil {
+		return policysync.Result{}, err
+	}
 	access, err := s.open(ctx, config.Accounts)
 	if err != nil {
 		return policysync.Result{}, err

@@ -5,6 +5,7 @@ package run
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
@@ -293,6 +295,21 @@ func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
 		if !strings.Contains(string(page), part) {
 			t.Errorf("the run's page does not say %s:\n%s", part, page)
 		}
+	}
+}
+
+// A reserve that is longer than the function's time leaves none to look at anything: that must not
+// pass for a sweep that found nothing.
+func TestAReserveThatLeavesNoTimeIsRefused(t *testing.T) {
+	env := map[string]string{"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": "http://127.0.0.1:1", "RESERVE": "1h"}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	var refused *settings.SettingsRefusedError
+	if _, err := Revoke(ctx, around(t, env), settings.SweepEvent{}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "RESERVE") {
+		t.Errorf("revoke-expired-keys: got %v", err)
+	}
+	if _, err := PolicySync(ctx, around(t, env), settings.PolicySyncEvent{}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "RESERVE") {
+		t.Errorf("sync-policy: got %v", err)
 	}
 }
 

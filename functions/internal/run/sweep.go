@@ -73,6 +73,9 @@ func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) 
 // sweep takes what it needs from Vault and gives it back, before the report: after a SIGTERM
 // there may be no time for both. planned is nil where the run makes its own plan.
 func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error]) (sweep.Result, error) {
+	if err := config.CheckTime(ctx); err != nil {
+		return sweep.Result{}, err
+	}
 	access, err := s.open(ctx, config.Accounts)
 	if err != nil {
 		return sweep.Result{}, err

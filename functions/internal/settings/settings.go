@@ -6,6 +6,7 @@
 package settings
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -59,6 +60,15 @@ func (r *Run) chooseAccounts(event []string) error {
 	}
 	if len(event) > 0 {
 		r.Accounts = event
+	}
+	return nil
+}
+
+// CheckTime refuses a reserve that leaves no time until the run's deadline.
+func (r Run) CheckTime(ctx context.Context) error {
+	deadline, ok := ctx.Deadline()
+	if left := time.Until(deadline); ok && left <= r.Reserve {
+		return &SettingsRefusedError{fmt.Errorf("RESERVE (%s) leaves nothing of the function's time (%s): nothing would be looked at", r.Reserve, left.Round(time.Second))}
 	}
 	return nil
 }
