@@ -110,7 +110,7 @@ func (a *Access) FindLongestKeys(ctx context.Context) (err error) {
 	return nil
 }
 
-// Connect implements fleet.Connect: it opens an account with a key of its own, which ends with
+// Connect implements fleet.Connect: it opens an account with keys of its own, which end with
 // the access. The returned function gives back its connections.
 func (a *Access) Connect(ctx context.Context, account fleet.Account) (fleet.Cloud, func(), error) {
 	cloud, err := clouds.Of(account.Provider)
@@ -118,18 +118,28 @@ func (a *Access) Connect(ctx context.Context, account fleet.Account) (fleet.Clou
 		return nil, nil, err
 	}
 	account.UserAgent = a.userAgent
+	if a.session != nil && account.TLS.ClientCert != "" {
+		return nil, nil, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: "+
+			"allow the function's network in the account's API access rules", account.Name)
+	}
+	l := &lasting{now: time.Now, take: func(ctx context.Context) (clouds.Client, time.Time, error) { return a.take(ctx, account, cloud) }}
+	if err := l.begin(ctx); err != nil {
+		return nil, nil, err
+	}
+	return l.asCloud(), l.Close, nil
+}
+
+// take leases a key of an account, and waits until the cloud knows it. Without Vault it is the
+// environment's, which does not end.
+func (a *Access) take(ctx context.Context, account fleet.Account, cloud clouds.Cloud) (client clouds.Client, ends time.Time, err error) {
 	fresh := a.session != nil
 	if fresh {
-		if account.TLS.ClientCert != "" {
-			return nil, nil, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: "+
-				"allow the function's network in the account's API access rules", account.Name)
-		}
-		if err := a.session.Lease(ctx, &account, leaseFor(ctx, cloud)); err != nil {
-			return nil, nil, err
+		if ends, err = a.session.Lease(ctx, &account, leaseFor(ctx, cloud)); err != nil {
+			return nil, ends, err
 		}
 		fresh = account.SecurityToken == ""
 	}
-	client, err := clouds.Open(account.Config)
+	client, err = clouds.Open(account.Config)
 	for _, pause := range cloud.Settling {
 		if err != nil || !fresh || knows(ctx, client) {
 			break
@@ -138,10 +148,7 @@ func (a *Access) Connect(ctx context.Context, account fleet.Account) (fleet.Clou
 		wait(ctx, pause)
 		client, err = clouds.Open(account.Config)
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return client, client.Close, nil
+	return client, ends, err
 }
 
 // knows tells whether the cloud knows the key that Vault made just now. What else is wrong

@@ -89,26 +89,42 @@ func (f fields) account(name string) (fleet.Account, error) {
 }
 
 // Lease takes a key for the function itself, and writes it into the account's configuration. It
-// ends with the session, and by itself a little after ttl.
-func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) error {
-	role := s.config.roleOf(account.Name)
+// ends with the session's token, and by itself a little after ttl. ends is the sooner of both.
+func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) (ends time.Time, err error) {
+	s.loginFor(ctx, ttl)
+	begun, role := time.Now(), s.config.roleOf(account.Name)
 	secret, err := s.get(ctx, "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
 	if err != nil {
-		return err
+		return ends, err
 	}
+	s.mu.Lock()
 	if secret.LeaseID != "" && s.config.Auth == AuthToken {
-		s.mu.Lock()
 		s.leases = append(s.leases, secret.LeaseID)
-		s.mu.Unlock()
 	}
+	if ends = begun.Add(time.Duration(secret.LeaseDuration) * time.Second); secret.LeaseDuration == 0 || !s.ends.IsZero() && s.ends.Before(ends) {
+		ends = s.ends
+	}
+	s.mu.Unlock()
 	got := fields(secret.Data)
 	if of := got.text("account"); of != account.Name {
-		return fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see VAULT_CREDS_ROLE",
+		return ends, fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see VAULT_CREDS_ROLE",
 			role, of, account.Name)
 	}
 	account.AccessKey, account.SecretKey = got.text("access_key"), provider.Secret(got.text("secret_key"))
 	account.SecurityToken = provider.Secret(got.text("security_token"))
-	return nil
+	return ends, nil
+}
+
+// loginFor logs in anew where the token would end before a lease of ttl, and take it along. One
+// that lasts as long as its role allows from the start is not made longer by another.
+func (s *Session) loginFor(ctx context.Context, ttl time.Duration) {
+	s.mu.Lock()
+	old := !s.ends.IsZero() && time.Until(s.ends) < ttl && time.Since(s.began) > time.Minute
+	used := s.client.Token()
+	s.mu.Unlock()
+	if old {
+		s.renew(ctx, used)
+	}
 }
 
 // Keys implements fleet.Ledger.

@@ -28,8 +28,10 @@ type Session struct {
 	log    *slog.Logger
 
 	mu     sync.Mutex
-	tokens []string // of this session's logins, the last in use
-	leases []string // of a token that is not ours to revoke
+	tokens []string  // of this session's logins, the last in use
+	leases []string  // of a token that is not ours to revoke
+	began  time.Time // when the token in use was given out, and when it ends; zero: not known
+	ends   time.Time
 }
 
 // connections is how many are kept open to Vault: one for each of the most WORKERS.
@@ -94,7 +96,10 @@ func (s *Session) login(ctx context.Context) error {
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return empty(what, "the answer holds no token")
 	}
-	s.tokens = append(s.tokens, secret.Auth.ClientToken)
+	s.tokens, s.began = append(s.tokens, secret.Auth.ClientToken), time.Now()
+	if s.ends = (time.Time{}); secret.Auth.LeaseDuration > 0 {
+		s.ends = s.began.Add(time.Duration(secret.Auth.LeaseDuration) * time.Second)
+	}
 	s.client.SetToken(secret.Auth.ClientToken)
 	return nil
 }
@@ -121,7 +126,8 @@ func (s *Session) renew(ctx context.Context, used string) bool {
 	if s.client.Token() != used {
 		return true
 	}
-	if s.config.Auth == AuthToken || len(s.tokens) > 1 {
+	// A denial of a token that is hardly used is meant; an old one may have ended.
+	if s.config.Auth == AuthToken || len(s.tokens) > 1 && time.Since(s.began) < time.Minute {
 		return false
 	}
 	if err := s.login(ctx); err != nil {

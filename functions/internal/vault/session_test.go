@@ -276,7 +276,7 @@ func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
 func TestAKeyOfAnotherAccountIsRefused(t *testing.T) {
 	s := newServer(t)
 	s.says("keys/creds/functions-a", 200, `{"lease_id":"l","data":{"account":"b","access_key":"K","secret_key":"S"}}`)
-	err := mustOpen(t).Lease(t.Context(), &fleet.Account{Name: "a"}, time.Minute)
+	_, err := mustOpen(t).Lease(t.Context(), &fleet.Account{Name: "a"}, time.Minute)
 	if err == nil || !strings.Contains(err.Error(), `of account "b"`) || strings.Contains(err.Error(), `"S"`) {
 		t.Errorf("got %v", err)
 	}

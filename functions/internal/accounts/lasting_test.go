@@ -1,0 +1,110 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package accounts
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// clock is a time that tests move.
+type clock struct{ now time.Time }
+
+// longRun is an account of so many users, and a way to it whose keys live for fifteen minutes.
+func longRun(t *testing.T, users int) (cloud *lasting, sim *cloudsim.Cloud, account *cloudsim.Account, at *clock) {
+	t.Helper()
+	sim = cloudsim.New()
+	account = sim.AddAccount("123456789012")
+	endpoint := sim.Start(t)
+	for i := range users {
+		account.AddUser(fmt.Sprintf("user-%04d", i))
+	}
+	at = &clock{time.Now()}
+	cloud = &lasting{now: func() time.Time { return at.now }}
+	cloud.take = func(context.Context) (clouds.Client, time.Time, error) {
+		ends := at.now.Add(15 * time.Minute)
+		key := account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(time.Hour)})
+		client, err := clouds.Open(provider.Config{
+			Provider: clouds.Outscale, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
+			Endpoint: endpoint, PerSecond: 1e6, Timeout: 15 * time.Second,
+		})
+		return client, ends, err
+	}
+	if err := cloud.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	return cloud, sim, account, at
+}
+
+func TestALongRunTakesAKeyAnewBeforeItsOwnEnds(t *testing.T) {
+	cloud, sim, _, at := longRun(t, 1)
+	keys := map[string]bool{}
+	for range 16 {
+		if _, err := cloud.ListKeys(t.Context(), "user-0000"); err != nil {
+			t.Fatal(err)
+		}
+		calls := sim.Calls()
+		keys[calls[len(calls)-1].AccessKey] = true
+		at.now = at.now.Add(5 * time.Minute)
+	}
+	if len(keys) < 4 || len(keys) > 9 {
+		t.Errorf("in 80 minutes %d keys of 15 minutes have signed", len(keys))
+	}
+}
+
+func TestAListOfUsersOutlivesTheKeyThatBeganIt(t *testing.T) {
+	cloud, sim, account, at := longRun(t, 2500) // several pages
+	first := ""
+	var names []string
+	for user, err := range cloud.ListUsers(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, user.Name)
+		if len(names) == 10 {
+			calls := sim.Calls()
+			first = calls[len(calls)-1].AccessKey
+			at.now = at.now.Add(15*time.Minute - 10*time.Second)
+			account.DeleteKey(first) // as at its end
+		}
+	}
+	if len(names) != 2500 || len(slices.Compact(slices.Sorted(slices.Values(names)))) != 2500 {
+		t.Errorf("%d users were listed", len(names))
+	}
+}
+
+func TestAnExpiredKeyOfTheRunsOwnIsCalledThat(t *testing.T) {
+	cloud, _, account, at := longRun(t, 1)
+	for _, key := range account.Keys() {
+		account.DeleteKey(key.ID)
+	}
+	cloud.take = func(context.Context) (clouds.Client, time.Time, error) {
+		return nil, time.Time{}, fmt.Errorf("the role is gone")
+	}
+	at.now = at.now.Add(20 * time.Minute)
+	_, err := cloud.ListKeys(t.Context(), "user-0000")
+	if err == nil || !strings.Contains(err.Error(), "the run's own key") || !strings.Contains(err.Error(), "the role is gone") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatACloudCanDoIsKept(t *testing.T) {
+	cloud, _, _, _ := longRun(t, 1)
+	if _, writes := cloud.asCloud().(provider.PolicyWriter); !writes {
+		t.Error("OUTSCALE's policy can no longer be written")
+	}
+	if _, tells := cloud.asCloud().(sweep.Usage); tells {
+		t.Error("OUTSCALE tells when keys were last used")
+	}
+}
