@@ -19,8 +19,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	switch req.Operation {
 	case logical.RollbackOperation:
 		if !b.tendsLocalStorage() {
-			b.ledger.Reset() // what is known of the ledger is the active node's alone
-			return nil, nil  // which does it
+			b.ledger.Forget("") // what is known of the ledger is the active node's alone
+			return nil, nil     // which does it
 		}
 	case logical.RenewOperation, logical.RevokeOperation:
 		if !b.tendsLocalStorage() {

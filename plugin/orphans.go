@@ -168,7 +168,7 @@ func (b *backend) knownLabels(ctx context.Context, s logical.Storage, labels []s
 	if len(labels) == 0 {
 		return nil, nil
 	}
-	if err := b.ledger.LoadNames(ctx, s); err != nil {
+	if err := b.ledger.LoadLabels(ctx, s); err != nil {
 		return nil, err
 	}
 	known, missing := map[string]bool{}, []string(nil)

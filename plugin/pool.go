@@ -109,9 +109,10 @@ func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (or
 		return nil, nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
 	free = make(map[string]int, len(users))
+	used := b.ledger.Used(i.account.name)
 	for _, user := range users {
 		foreign, _ := b.full.foreignKeys(i.account.name, user)
-		free[user] = i.account.cloud.KeyQuota() - b.ledger.Used(i.account.name, user) - foreign
+		free[user] = i.account.cloud.KeyQuota() - used[user] - foreign
 	}
 	ordered = slices.Clone(users)
 	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
@@ -169,27 +170,18 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 		release, _, _ = b.ledger.Hold(i.account.name, user, 0)
 		return release, "", nil
 	}
-	release = func() {}
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
-		return release, "", fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
-	}
-	otherName := "" // the same identity, as another role names it
-	if user == "" {
-		otherName = i.account.config.Identity.User
-	}
-	others := 0
-	if otherName != user {
-		others = b.ledger.LeasedOf(i.account.name, otherName)
+		return func() {}, "", fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
 	reserved := reservedSlots + len(i.account.config.Previous)
 	free := i.account.cloud.KeyQuota() - reserved
-	if most := free - others; most > 0 {
-		if held, _, ok := b.ledger.Hold(i.account.name, user, most); ok {
-			return held, "", nil
-		}
+	names := []string{"", i.account.config.Identity.User} // as roles can name the same identity
+	release, count, held := b.ledger.Hold(i.account.name, user, free, slices.Compact(names)...)
+	if held {
+		return release, "", nil
 	}
 	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
-		"revoke leases, or give the role other user_names", others+b.ledger.LeasedOf(i.account.name, user), free, reserved), nil
+		"revoke leases, or give the role other user_names", count, free, reserved), nil
 }
 
 // explainQuota says whose keys fill a user's slots.

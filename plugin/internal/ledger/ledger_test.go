@@ -377,27 +377,27 @@ func TestWhatTheIndexCounts(t *testing.T) {
 			release, _, _ := m.Hold("default", "app", 0)
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
-			if n := m.Used("default", "app"); n != 1 {
+			if n := m.Used("default")["app"]; n != 1 {
 				t.Errorf("%d while the request runs", n)
 			}
 			m.End(e.Account, e.Label)
 			release()
-			if n := m.Used("default", "app"); n != 1 {
+			if n := m.Used("default")["app"]; n != 1 {
 				t.Errorf("%d when it has ended", n)
 			}
 			m.must(m.Remove(ctx, m.s, e.Account, e.Label))
-			if n := m.Used("default", "app"); n != 0 || len(m.owners) != 0 {
-				t.Errorf("%d when the key is gone, %d owners", n, len(m.owners))
+			if n := m.Used("default")["app"]; n != 0 || len(m.held) != 0 {
+				t.Errorf("%d when the key is gone, %d held", n, len(m.held))
 			}
 		},
 		"a slot is not held beyond the most": func(t *testing.T, m *mount) {
 			m.made()
-			first, _, _ := m.Hold("default", "app", 2)
-			if _, count, held := m.Hold("default", "app", 2); held || count != 2 {
+			first, _, _ := m.Hold("default", "app", 2, "app")
+			if _, count, held := m.Hold("default", "app", 2, "app"); held || count != 2 {
 				t.Errorf("held %v, of %d", held, count)
 			}
 			first()
-			if _, _, held := m.Hold("default", "app", 2); !held {
+			if _, _, held := m.Hold("default", "app", 2, "app"); !held {
 				t.Error("the slot that was given back is not held")
 			}
 		},
@@ -448,7 +448,7 @@ func TestWhatTheIndexCounts(t *testing.T) {
 		"a node that is not the active one forgets all but its own requests": func(t *testing.T, m *mount) {
 			m.made()
 			m.must(m.Begin(ctx, m.s, newEntry(keylabel.KindLease), 0))
-			m.Reset()
+			m.Forget("")
 			m.mustCount("app", 1)
 			if m.Whole("default") {
 				t.Error("it takes what it knows for all")
