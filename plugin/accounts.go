@@ -171,6 +171,14 @@ func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[st
 	return ids, nil
 }
 
+// mustBe refuses to look for a key of another cloud account: it would be found gone.
+func (a *account) mustBe(accountID, accessKey string) error {
+	if a.config.AccountID == accountID {
+		return nil
+	}
+	return mendable("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
+}
+
 // accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
 // could not be found, and so not revoked, through another one. What has the label of made is left
 // out. A key that is about to be made counts already.

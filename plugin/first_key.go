@@ -108,34 +108,32 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	e := &ledger.Entry{
-		Kind: keylabel.KindRoot, Account: name, Endpoint: endpoint, Label: keylabel.New(instance, keylabel.KindRoot).String(),
-		Issued: time.Now(), Expires: expires,
+	var a *account
+	r := rotation{
+		issuance: issuance{storage: s, account: &account{name: name, config: config, cloud: byLogin}, instance: instance},
+		order:    keyOrder{kind: keylabel.KindRoot, issued: time.Now(), expires: expires, endpoint: endpoint},
 	}
-	if err := b.ledger.Begin(ctx, s, e, 0); err != nil {
-		return nil, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
+	r.verify = func(ctx context.Context, key recordedKey) error {
+		config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
+		warnings = config.replaceKey(before)
+		config.KeyLabel = key.entry.Label
+		judged, more, err := b.judged(ctx, s, name, before, config)
+		a, warnings = judged, append(warnings, more...)
+		return err
 	}
-	defer b.ledger.End(name, e.Label)
-	i := issuance{storage: s, account: &account{name: name, config: config, cloud: byLogin}}
-	key, err := byLogin.CreateKey(ctx, e.Spec())
-	if err != nil {
-		return nil, explainSignIn(name, b.undo(ctx, i, e, err))
+	r.store = func(ctx context.Context, key recordedKey) error {
+		key.entry.AccountID, key.entry.Endpoint = config.AccountID, ""
+		_, err := b.storeJudged(ctx, s, a)
+		return err
 	}
-	e.AccessKey, e.MadeAt = key.ID, time.Now()
-	config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
-	warnings = config.replaceKey(before)
-	config.KeyLabel = e.Label
-	a, more, err := b.judged(ctx, s, name, before, config)
-	if err != nil {
-		return nil, b.undo(ctx, i, e, err)
-	}
-	if _, err := b.storeJudged(ctx, s, a); err != nil {
+	if err := b.rotate(ctx, r); err != nil {
+		if a == nil && config.signIn != nil { // login and password have made no key
+			return nil, explainSignIn(name, err)
+		}
 		return nil, err
 	}
-	e.AccountID, e.Endpoint = config.AccountID, ""
-	b.settleKey(ctx, s, e)
 	b.Logger().Info("made the engine's own access key with the account's login", "account", name, "access_key", config.AccessKey)
-	return append(warnings, more...), nil
+	return warnings, nil
 }
 
 // firstKeyExpiry is the date of a first key, if the identity has room for it and for its

@@ -36,6 +36,8 @@ type keyOrder struct {
 	user    string
 	issued  time.Time
 	expires time.Time // zero: never
+
+	endpoint string // of a first key, which no account is configured for; empty: any other key
 }
 
 // recordedKey is a new key that the ledger knows.
@@ -87,6 +89,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	}
 	if err != nil {
 		return recordedKey{}, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
+	}
+	if order.endpoint != "" {
+		return key, nil
 	}
 	return key, b.stillConfigured(ctx, i, key.entry)
 }
@@ -142,6 +147,8 @@ func (i issuance) newEntry(order keyOrder) *ledger.Entry {
 		Expires:   order.expires,
 	}
 	switch {
+	case order.endpoint != "":
+		e.AccountID, e.Endpoint = "", order.endpoint
 	case e.User == "":
 		e.Identity = i.account.config.Identity
 	case i.account.users != nil:

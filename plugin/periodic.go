@@ -166,8 +166,8 @@ func timeLeft(ctx context.Context) time.Duration {
 }
 
 func removeDead(ctx context.Context, a *account, entry *ledger.Entry) error {
-	if entry.AccountID != a.config.AccountID {
-		return mendable("access key %s was made in cloud account %s, but account %q is now %s", entry.AccessKey, entry.AccountID, a.name, a.config.AccountID)
+	if err := a.mustBe(entry.AccountID, entry.AccessKey); err != nil {
+		return err
 	}
 	return a.destroy(ctx, entry)
 }

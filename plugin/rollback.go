@@ -109,8 +109,9 @@ func (b *backend) takeUp(ctx context.Context, s logical.Storage, a *account, ite
 	case e.State == ledger.Made && !item.Failed():
 		b.ledger.Learn(e)
 		return nil
-	case a.config.AccountID != e.AccountID:
-		return fmt.Errorf("account %q is now cloud account %s, and the key to be cleaned up is in %s", a.name, a.config.AccountID, e.AccountID)
+	}
+	if err := a.mustBe(e.AccountID, e.Label); err != nil {
+		return err
 	}
 	id, err := namedKey(ctx, s, e)
 	if err != nil {

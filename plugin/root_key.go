@@ -69,28 +69,30 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	}
 
 	now := time.Now()
-	i := issuance{storage: s, account: a, instance: instance}
-	key, err := b.makeNextKey(ctx, i, keyOrder{
+	r := rotation{issuance: issuance{storage: s, account: a, instance: instance}, order: keyOrder{
 		kind: keylabel.KindRoot, issued: now,
 		expires: a.lastingEnd(lifetime.EngineKeyExpiry(now, view.Policy.MaxKeyLifetime, a.config.RotationPeriod)),
-	})
+	}}
+	r.verify = func(ctx context.Context, key recordedKey) error {
+		if config, err = b.verifiedSuccessor(ctx, a, key); err != nil {
+			return fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
+		}
+		return nil
+	}
+	r.store = func(ctx context.Context, _ recordedKey) error {
+		if err := b.storeAccount(ctx, s, name, config); err != nil {
+			return fmt.Errorf("storing the new key of account %q: %w", name, err)
+		}
+		return nil
+	}
+	err = b.rotate(ctx, r)
 	if provider.KindOf(err) == provider.KindQuota {
 		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
-			name, b.explainQuota(ctx, i, "", err), b.nameForeign(ctx, i, ""))
+			name, b.explainQuota(ctx, r.issuance, "", err), b.nameForeign(ctx, r.issuance, ""))
 	}
 	if err != nil {
 		return nil, explain(name, err)
 	}
-	defer b.ledger.End(name, key.entry.Label)
-	config, err = b.verifiedSuccessor(ctx, a, key)
-	if err != nil {
-		err = b.undo(ctx, i, key.entry, err)
-		return nil, fmt.Errorf("the new key does not work, and the old one stays: %w", explain(name, err))
-	}
-	if err := b.storeAccount(ctx, s, name, config); err != nil {
-		return nil, fmt.Errorf("storing the new key of account %q: %w", name, err)
-	}
-	b.settleKey(ctx, s, key.entry)
 	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
 	return config, nil
 }
@@ -164,7 +166,7 @@ func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (
 	if len(a.config.previousHere())+1 < a.cloud.KeyQuota() {
 		return a, nil
 	}
-	problem := b.deleteReplacedKeys(ctx, s, a)
+	problem := b.deleteReplacedHeld(ctx, s, a)
 	a, err := b.account(ctx, s, a.name)
 	if err != nil {
 		return nil, errors.Join(problem, err)
@@ -180,6 +182,32 @@ func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (
 			"works until %s, so that requests under way can end. Try again then",
 			a.name, a.cloud.KeyQuota(), previous[0].ID, showTime(previous[0].DeleteAfter))
 	}
+}
+
+// deleteReplaced deletes the engine's replaced keys whose overlap has passed, with the current one.
+// It keeps those that the cloud does not let go, for the next tick.
+func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	return b.deleteReplacedHeld(ctx, s, a)
+}
+
+// deleteReplacedHeld does so under the account's lock.
+func (b *backend) deleteReplacedHeld(ctx context.Context, s logical.Storage, a *account) error {
+	left, err := b.deleteDue(ctx, s, a, a.config.Previous)
+	if len(left) == len(a.config.Previous) {
+		return err
+	}
+	config := *a.config
+	config.Previous = left
+	return errors.Join(err, b.storeAccount(ctx, s, a.name, &config))
 }
 
 // previousHere are the replaced keys that take slots of the present key's identity.
@@ -210,8 +238,8 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return nil
 	}
 	now := time.Now()
-	if slices.ContainsFunc(a.config.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
-		if err := b.deletePrevious(ctx, s, a.name); err != nil {
+	if anyDue(a.config.Previous, now) {
+		if err := b.deleteReplaced(ctx, s, a.name); err != nil {
 			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -50,61 +51,92 @@ func urgently(ctx context.Context) context.Context {
 	return transport.WithNext(transport.WithClass(ctx, transport.ClassIssue))
 }
 
-// deletePrevious deletes the replaced keys whose overlap has passed, with the current
-// one. It keeps those that the cloud does not let go, for the next tick.
-func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, name string) error {
-	unlock, err := b.lock(ctx, configPrefix+name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	a, err := b.account(ctx, s, name)
-	if err != nil {
-		return err
-	}
-	return b.deleteReplacedKeys(ctx, s, a)
+// rotation is one run of the protocol by which the engine makes the keys that it replaces by itself:
+// its own, those of static roles, and first keys. They differ in whose the key is, its date, how it
+// is tried, and where it is stored.
+type rotation struct {
+	issuance
+	order  keyOrder
+	verify func(context.Context, recordedKey) error // nil: the create is proof enough
+	store  func(context.Context, recordedKey) error
 }
 
-// deleteReplacedKeys does so under the account's lock.
-func (b *backend) deleteReplacedKeys(ctx context.Context, s logical.Storage, a *account) error {
-	config, now := *a.config, time.Now()
-	var left []previousKey
+// rotate makes a key that storage names from then on:
+//
+//	(1) entry, begun → (2) create
+//	    → crash: the next tick finds the key by its label. Storage does not name it, so it is deleted
+//	(3) verify
+//	    → crash: the same
+//	(4) store {current: new, previous: old}
+//	    → crash: storage names the new key, so the next tick does (5)
+//	(5) entry, made
+//	    → crash: nothing is left to do, until the time of the old key has come: see deleteDue
+//
+// A failure up to (3) deletes the new key at once. One at (4) does not: the write may have been
+// stored all the same, and the next tick decides by what is stored then.
+func (b *backend) rotate(ctx context.Context, r rotation) error {
+	key, err := b.beginKey(ctx, r.issuance, r.order)
+	if err != nil {
+		return err
+	}
+	e := key.entry
+	defer func() { b.ledger.End(e.Account, e.Label) }()
+	if err = b.createKey(ctx, r.issuance, &key); err == nil && r.verify != nil {
+		err = r.verify(ctx, key)
+	}
+	if err != nil {
+		return b.undo(ctx, r.issuance, e, err)
+	}
+	if err := r.store(ctx, key); err != nil {
+		return err
+	}
+	if err := b.ledger.Finish(ctx, r.storage, e); err != nil {
+		b.Logger().Warn("the ledger's entry of a finished rotation is left to the next tick", "account", e.Account, "access_key", e.AccessKey, "error", err)
+	}
+	return nil
+}
+
+// anyDue tells whether the time of a replaced key has come.
+func anyDue(keys []previousKey, now time.Time) bool {
+	return slices.ContainsFunc(keys, func(p previousKey) bool { return !now.Before(p.DeleteAfter) })
+}
+
+// deleteDue deletes the replaced keys whose time has come, and returns those that are left: the
+// others, and what the cloud does not let go.
+func (b *backend) deleteDue(ctx context.Context, s logical.Storage, a *account, keys []previousKey) (left []previousKey, err error) {
+	now := time.Now()
 	var problems []error
-	for _, previous := range config.Previous {
-		if now.Before(previous.DeleteAfter) {
-			left = append(left, previous)
+	for _, key := range keys {
+		if now.Before(key.DeleteAfter) {
+			left = append(left, key)
 			continue
 		}
-		if err := b.deleteReplaced(ctx, s, a, previous); err != nil {
-			left = append(left, previous)
-			problems = append(problems, fmt.Errorf("deleting the replaced key %s: %w", previous.ID, err))
+		if err := b.deletePrevious(ctx, s, a, key); err != nil {
+			left = append(left, key)
+			problems = append(problems, err)
 		}
 	}
-	if len(left) == len(config.Previous) {
-		return errors.Join(problems...)
-	}
-	config.Previous = left
-	return errors.Join(append(problems, b.storeAccount(ctx, s, a.name, &config))...)
+	return left, errors.Join(problems...)
 }
 
-// deleteReplaced deletes a key from cloud and ledger. Where the ledger fails, the key stays one
-// of the replaced ones: nobody else looks for it there, the reaper least of all.
-func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, a *account, previous previousKey) error {
-	if previous.AccountID != a.config.AccountID {
-		return fmt.Errorf("it belongs to cloud account %s, and account %q is now %s: delete it there", previous.AccountID, a.name, a.config.AccountID)
-	}
-	user, err := previous.owner(a.config.Identity)
-	if err != nil {
+// deletePrevious deletes a replaced key from cloud and ledger. Where the ledger fails, the key stays
+// one of the replaced ones: nobody else looks for it there, the reaper least of all.
+func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
+	if err := a.mustBe(key.AccountID, key.ID); err != nil {
 		return err
 	}
-	ref, err := b.refOf(ctx, s, a, previous, user)
+	user, err := key.owner(a.config.Identity)
+	if err != nil {
+		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, err)
+	}
+	ref, err := b.refOf(ctx, s, a, key, user)
 	if err == nil {
 		err = a.cloud.RevokeKey(ctx, ref)
 	}
 	if err != nil {
-		return explain(a.name, err)
+		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
-	return b.forgetKey(ctx, s, a.name, user, previous)
+	return b.forgetKey(ctx, s, a.name, user, key)
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave
@@ -124,24 +156,4 @@ func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key 
 	recorded, err := a.ref(e)
 	ref.UserID, ref.UserIDCertain = recorded.UserID, recorded.UserIDCertain
 	return ref, err
-}
-
-// makeNextKey is the beginning of every rotation: entry, begun → create. The entry stays begun until
-// storage names the key.
-func (b *backend) makeNextKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
-	key, err := b.beginKey(ctx, i, order)
-	if err != nil {
-		return recordedKey{}, err
-	}
-	if err := b.createKey(ctx, i, &key); err != nil {
-		return recordedKey{}, b.undo(ctx, i, key.entry, err)
-	}
-	return key, nil
-}
-
-// settleKey marks a key as made that storage names now. The next tick does that where it fails.
-func (b *backend) settleKey(ctx context.Context, s logical.Storage, e *ledger.Entry) {
-	if err := b.ledger.Finish(ctx, s, e); err != nil {
-		b.Logger().Warn("the ledger's entry of a finished rotation is left to the next tick", "account", e.Account, "access_key", e.AccessKey, "error", err)
-	}
 }

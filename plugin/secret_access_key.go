@@ -245,10 +245,7 @@ func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *ac
 	if err != nil {
 		return nil, err
 	}
-	if a.config.AccountID != lease.AccountID {
-		return nil, fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", lease.AccessKey, lease.AccountID, a.name, a.config.AccountID)
-	}
-	return a, nil
+	return a, a.mustBe(lease.AccountID, lease.AccessKey)
 }
 
 // entryOf returns the ledger's entry of a lease: the one under its label, as far as that is of the

@@ -122,78 +122,68 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if before == nil {
 		before = &staticCreds{AccountID: a.config.AccountID}
 	}
-	key, err := b.makeStaticKey(ctx, s, a, name, role, before)
+	r, err := b.staticRotation(ctx, s, a, name, role)
 	if err != nil {
 		return nil, err
 	}
-	defer b.ledger.End(a.name, key.entry.Label)
-	now := time.Now()
-	next := &staticCreds{
-		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
-		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(before.Previous), LastRotation: now,
-	}
-	if before.AccessKey != "" {
-		next.Previous = append(next.Previous, before.asPrevious(role, now))
-	}
-	if err := save(ctx, s, staticCredsPrefix+name, next); err != nil {
-		return nil, fmt.Errorf("storing the new key of static role %q: %w", name, err)
-	}
-	b.settleKey(ctx, s, key.entry)
-	b.Logger().Info("rotated a static role", "static_role", name, "access_key", next.AccessKey, "previous", before.AccessKey)
-	return next, nil
-}
-
-// makeStaticKey is steps (1) and (2), a second time where the role's own previous keys had
-// to make room. They are taken out of creds as they go.
-func (b *backend) makeStaticKey(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole, creds *staticCreds) (recordedKey, error) {
-	instance, err := b.instanceID(ctx, s)
-	if err != nil {
-		return recordedKey{}, err
-	}
-	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
-	if err != nil {
-		return recordedKey{}, err
-	}
-	now := time.Now()
-	expires, err := role.times().KeyExpiry(now, view.Policy.MaxKeyLifetime)
-	if err != nil {
-		return recordedKey{}, err
-	}
-	i := issuance{storage: s, account: a, roleName: name, instance: instance}
-	order := keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: a.lastingEnd(expires)}
-	key, err := b.makeNextKey(ctx, i, order)
-	if provider.KindOf(err) == provider.KindQuota && len(creds.Previous) > 0 {
-		for _, previous := range slices.Clone(creds.Previous) {
-			if err := b.deleteStaticKey(ctx, s, a, previous); err != nil {
-				return recordedKey{}, err
-			}
-			creds.Previous = creds.Previous[1:]
+	r.store = func(ctx context.Context, key recordedKey) error {
+		creds = before.followedBy(a, role, key)
+		if err := save(ctx, s, staticCredsPrefix+name, creds); err != nil {
+			return fmt.Errorf("storing the new key of static role %q: %w", name, err)
 		}
-		key, err = b.makeNextKey(ctx, i, order)
+		return nil
+	}
+	err = b.rotate(ctx, r)
+	for provider.KindOf(err) == provider.KindQuota && len(before.Previous) > 0 { // the role's own oldest makes room, one at a time
+		if err := b.deletePrevious(ctx, s, a, before.Previous[0]); err != nil {
+			return nil, err
+		}
+		before.Previous = before.Previous[1:]
+		err = b.rotate(ctx, r)
 	}
 	switch kind := provider.KindOf(err); {
 	case err == nil:
-		return key, nil
+		b.Logger().Info("rotated a static role", "static_role", name, "access_key", creds.AccessKey, "previous", before.AccessKey)
+		return creds, nil
 	case kind == provider.KindQuota:
-		return recordedKey{}, mendable("static role %q cannot be rotated: %s. Delete a key that is not used%s",
-			name, b.explainQuota(ctx, i, role.UserName, err), b.nameForeign(ctx, i, role.UserName))
+		return nil, mendable("static role %q cannot be rotated: %s. Delete a key that is not used%s",
+			name, b.explainQuota(ctx, r.issuance, role.UserName, err), b.nameForeign(ctx, r.issuance, role.UserName))
 	case kind == provider.KindNotFound:
-		return recordedKey{}, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
+		return nil, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
 	default:
-		return recordedKey{}, explain(a.name, err)
+		return nil, explain(a.name, err)
 	}
 }
 
-// deleteStaticKey deletes a key of a static role from cloud and ledger.
-func (b *backend) deleteStaticKey(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
-	ref, err := b.refOf(ctx, s, a, key, key.Identity.User)
-	if err == nil {
-		err = a.cloud.RevokeKey(ctx, ref)
-	}
+// staticRotation is the order of a static role's next key.
+func (b *backend) staticRotation(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole) (rotation, error) {
+	instance, err := b.instanceID(ctx, s)
 	if err != nil {
-		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
+		return rotation{}, err
 	}
-	return b.forgetKey(ctx, s, a.name, key.Identity.User, key)
+	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
+	if err != nil {
+		return rotation{}, err
+	}
+	now := time.Now()
+	expires, err := role.times().KeyExpiry(now, view.Policy.MaxKeyLifetime)
+	return rotation{
+		issuance: issuance{storage: s, account: a, roleName: name, instance: instance},
+		order:    keyOrder{kind: keylabel.KindStatic, user: role.UserName, issued: now, expires: a.lastingEnd(expires)},
+	}, err
+}
+
+// followedBy is the state of a static role once a new key has taken the place of the present one.
+func (c *staticCreds) followedBy(a *account, role *staticRole, key recordedKey) *staticCreds {
+	now := time.Now()
+	next := &staticCreds{
+		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
+		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(c.Previous), LastRotation: now,
+	}
+	if c.AccessKey != "" {
+		next.Previous = append(next.Previous, c.asPrevious(role, now))
+	}
+	return next
 }
 
 // tendStaticRoles rotates what is due of an account, and deletes what is past its grace.
@@ -249,23 +239,15 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 }
 
 func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time) error {
-	if !slices.ContainsFunc(creds.Previous, func(p previousKey) bool { return !now.Before(p.DeleteAfter) }) {
+	if !anyDue(creds.Previous, now) {
 		return nil
 	}
 	a, err := b.staticAccount(ctx, s, role, creds)
 	if err != nil {
 		return err
 	}
-	var problems []error
-	creds.Previous = slices.DeleteFunc(creds.Previous, func(p previousKey) bool {
-		if now.Before(p.DeleteAfter) {
-			return false
-		}
-		err := b.deleteStaticKey(ctx, s, a, p)
-		problems = append(problems, err)
-		return err == nil
-	})
-	return errors.Join(append(problems, save(ctx, s, staticCredsPrefix+name, creds))...)
+	creds.Previous, err = b.deleteDue(ctx, s, a, creds.Previous)
+	return errors.Join(err, save(ctx, s, staticCredsPrefix+name, creds))
 }
 
 // staticRolesByAccount are all static roles, by account and name.
@@ -304,10 +286,7 @@ func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *st
 	if err != nil {
 		return nil, err
 	}
-	if a.config.AccountID != creds.AccountID {
-		return nil, fmt.Errorf("access key %s was made in cloud account %s, but account %q is now %s", creds.AccessKey, creds.AccountID, a.name, a.config.AccountID)
-	}
-	return a, nil
+	return a, a.mustBe(creds.AccountID, creds.AccessKey)
 }
 
 func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -351,7 +330,10 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 		if keepKeys {
 			warnings, err = b.handOver(ctx, s, a, role, keys)
 		} else {
-			err = b.deleteStaticKeys(ctx, s, a, keys)
+			for i := range keys {
+				keys[i].DeleteAfter = time.Time{}
+			}
+			_, err = b.deleteDue(ctx, s, a, keys)
 		}
 		if err != nil {
 			return nil, err
@@ -361,15 +343,6 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 		return nil, err
 	}
 	return warnings, remove(ctx, s, staticRolePrefix+name)
-}
-
-func (b *backend) deleteStaticKeys(ctx context.Context, s logical.Storage, a *account, keys []previousKey) error {
-	for _, key := range keys {
-		if err := b.deleteStaticKey(ctx, s, a, key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // handOver gives up those of a role's keys that work, and deletes the others.
@@ -400,7 +373,7 @@ func (b *backend) handOverKey(ctx context.Context, s logical.Storage, a *account
 		return "", explain(a.name, err)
 	}
 	if !found || !key.LiveAt(time.Now()) {
-		return fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID), b.deleteStaticKey(ctx, s, a, kept)
+		return fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID), b.deletePrevious(ctx, s, a, kept)
 	}
 	ref.User, ref.Label, ref.Expires = key.User, keylabel.HandedOver(key.Label), key.End()
 	if err := cloud.RelabelKey(ctx, ref); err != nil {
