@@ -434,7 +434,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeDurationSecond, Default: int(clouds.DefaultTimeout / time.Second),
 			Description: "Longest time that one attempt of a call may take.",
 		},
-		"max_retries": {Type: framework.TypeInt, Default: clouds.DefaultMaxRetries, Description: "How often a call that the cloud surely did not carry out is tried again."},
+		"max_retries": {Type: framework.TypeInt, Default: clouds.DefaultMaxRetries, Description: "How often a call is tried again that failed without having been carried out. Throttled calls do not count: they are repeated until the request's time is up."},
 		"rotation_period": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",

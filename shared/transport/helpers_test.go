@@ -108,8 +108,16 @@ func guarded(next http.RoundTripper) *guard {
 	return &guard{Breaker: NewBreaker(), next: next, judge: judgeStatus}
 }
 
-func retryStatus(resp *http.Response) bool {
-	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+// It throttles with 429, and a gateway before it is overloaded with 503.
+func retryStatus(resp *http.Response) Again {
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests:
+		return UntilTheEnd
+	case http.StatusServiceUnavailable:
+		return AFewTimes
+	default:
+		return Never
+	}
 }
 
 // chainTo returns the whole chain before base, fast enough to be out of the way.

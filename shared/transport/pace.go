@@ -91,10 +91,12 @@ func flowOf(ctx context.Context) string {
 
 // Pacer is an account's token bucket. Calls of the same flow wait in the order in which they
 // came; the flows of a class take turns, and so do classes. The rate is halved when the cloud
-// throttles and climbs back over about twenty seconds.
+// throttles, for all calls of the account, and climbs back in steps of a twentieth of the rate that was too
+// much; beyond that, in steps of a twentieth of what goes well.
 type Pacer struct {
 	limiter *rate.Limiter
 	highest rate.Limit
+	tooMuch rate.Limit // the rate that was throttled last, or what went well since, if that is more; guarded by mu
 	burst   int
 
 	mu      sync.Mutex // never held while waiting
@@ -108,7 +110,13 @@ type Pacer struct {
 // NewPacer paces to perSecond calls a second.
 func NewPacer(perSecond float64) *Pacer {
 	burst := max(1, int(perSecond))
-	return &Pacer{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), highest: rate.Limit(perSecond), burst: burst}
+	limit := rate.Limit(perSecond)
+	return &Pacer{limiter: rate.NewLimiter(limit, burst), highest: limit, tooMuch: limit, burst: burst}
+}
+
+// String tells the present pace.
+func (p *Pacer) String() string {
+	return fmt.Sprintf("paced to %.3g of %.4g calls a second", float64(p.limiter.Limit()), float64(p.highest))
 }
 
 // Wait returns when the call may be sent. An error means that it was not, and
@@ -204,12 +212,14 @@ func (p *Pacer) throttled() {
 		return
 	}
 	p.changed = time.Now()
-	p.limiter.SetLimit(max(p.limiter.Limit()/2, min(slowest, p.highest)))
+	p.tooMuch = p.limiter.Limit()
+	p.limiter.SetLimit(max(p.tooMuch/2, min(slowest, p.highest)))
 	p.limiter.SetBurst(1)
 }
 
-// accepted raises a lowered rate by a twentieth of the full one, at most once a
-// second. Bursts are allowed again at the full rate.
+// accepted raises a lowered rate by a twentieth of the one that was too much, at most once a second. A cloud that takes 5 calls
+// a second of an account that is paced to 200 is so neared in steps of a quarter of a call. Bursts are allowed again at the
+// full rate.
 func (p *Pacer) accepted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -217,7 +227,9 @@ func (p *Pacer) accepted() {
 		return
 	}
 	p.changed = time.Now()
-	p.limiter.SetLimit(min(p.highest, p.limiter.Limit()+p.highest/20))
+	raised := min(p.highest, p.limiter.Limit()+p.tooMuch/20)
+	p.tooMuch = max(p.tooMuch, raised)
+	p.limiter.SetLimit(raised)
 	if p.limiter.Limit() >= p.highest {
 		p.limiter.SetBurst(p.burst)
 	}

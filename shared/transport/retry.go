@@ -4,82 +4,156 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/hashicorp/go-retryablehttp"
 )
 
 const (
 	backoffBase = 500 * time.Millisecond
 	backoffCap  = 8 * time.Second
 
+	// patience is for how long a call is repeated whose caller has all the time in the world.
+	patience = time.Minute
+
 	// maxRetryAfter bounds what a server can ask for.
 	maxRetryAfter = 24 * time.Hour
 )
 
-// Retryable tells whether an answer means that the cloud did nothing and may be
-// asked again. An authentication failure never is.
-type Retryable func(resp *http.Response) bool
+// Again is whether a call may be repeated after an answer, and how often.
+type Again int
 
-// newRetrier repeats calls that the cloud certainly did not carry out: those
+const (
+	// Never is for what the cloud did, or may have done, and for what it will answer again. An
+	// authentication failure is never repeated.
+	Never Again = iota
+	// AFewTimes is for failures after which a call may be repeated: MaxRetries times.
+	AFewTimes
+	// UntilTheEnd is for a call that came too fast, or found no connection. That is no failure: it is repeated for as long as
+	// the caller waits.
+	UntilTheEnd
+)
+
+// Retryable tells whether an answer means that the cloud did nothing and may be asked again.
+type Retryable func(resp *http.Response) Again
+
+// retrier repeats calls that the cloud certainly did not carry out: those
 // that never reached it, and those whose answer says so. What a call's fate is
 // unknown is left to the caller, since a repeated create makes a second key.
-func newRetrier(next http.RoundTripper, retryable Retryable, maxRetries int) http.RoundTripper {
-	client := retryablehttp.NewClient()
-	client.Logger = nil // it would log addresses at every attempt
-	client.RetryMax = maxRetries
-	client.Backoff = backoff
-	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the last answer, not "giving up after 4 attempts"
-	client.HTTPClient = &http.Client{Transport: next, CheckRedirect: NoRedirect}
-	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
-		repeats := ctx.Err() == nil && !comesTooLate(ctx, resp) && (isConnectionFailure(err) || err == nil && retryable(resp))
-		if waits, ok := ctx.Value(waitsKey{}).(*bool); ok {
-			*waits = repeats
-		}
-		return repeats, nil
-	}
-	return &retrier{next: &retryablehttp.RoundTripper{Client: client}}
+type retrier struct {
+	next       http.RoundTripper
+	retryable  Retryable
+	maxRetries int
 }
-
-// retrier tells a call that ended while it waited to be repeated, and has changed
-// nothing, from one whose last attempt ended unanswered.
-type retrier struct{ next http.RoundTripper }
-
-type waitsKey struct{}
 
 // RoundTrip implements http.RoundTripper.
 func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	var waits bool // belongs to this call's goroutine
-	resp, err := r.next.RoundTrip(req.WithContext(context.WithValue(req.Context(), waitsKey{}, &waits)))
-	if err != nil && waits && req.Context().Err() != nil {
-		return nil, &NotSentError{Err: fmt.Errorf("waiting to repeat a call that was not carried out: %w", err)}
+	body, err := readBody(req)
+	if err != nil {
+		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
 	}
-	return resp, err
+	end := endOf(req.Context())
+	var throttled *http.Response
+	failures := 0
+	for attempt := 0; ; attempt++ {
+		resp, err := r.next.RoundTrip(withBody(req, body, attempt))
+		again := r.judge(resp, err)
+		if again == AFewTimes || again == UntilTheEnd && classOf(req.Context()) == ClassBackground {
+			failures++ // nobody waits for periodic work, and the next tick asks again
+		}
+		wait, isTime := nextTry(attempt, resp, time.Until(end))
+		switch {
+		case again == Never && throttled != nil && onlyWaited(req.Context(), err):
+			return throttled, nil // says more than that the time was up in the queue
+		case again == Never, failures > r.maxRetries, !isTime, req.Context().Err() != nil:
+			return resp, err
+		}
+		if err == nil {
+			throttled = resp
+		}
+		if err := sleep(req.Context(), wait); err != nil {
+			return nil, &NotSentError{Err: fmt.Errorf("waiting to repeat a call that was not carried out: %w", err)}
+		}
+	}
 }
 
-// comesTooLate tells that the server wants to be asked again after the caller's
-// time is up. Its answer says more than "deadline exceeded", and says it now.
-func comesTooLate(ctx context.Context, resp *http.Response) bool {
-	deadline, ok := ctx.Deadline()
-	return ok && time.Until(deadline) < retryAfter(resp)
+// judge tells whether a call may be repeated. A name that does not exist may be a resolver's mistake, and is more often a wrong endpoint.
+func (r *retrier) judge(resp *http.Response, err error) Again {
+	var lookup *net.DNSError
+	switch {
+	case err == nil:
+		return r.retryable(resp)
+	case !isConnectionFailure(err):
+		return Never
+	case errors.As(err, &lookup) && lookup.IsNotFound:
+		return AFewTimes
+	default:
+		return UntilTheEnd
+	}
+}
+
+// endOf is until when a call may be repeated.
+func endOf(ctx context.Context) time.Time {
+	end := time.Now().Add(patience)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		return deadline
+	}
+	return end
+}
+
+// nextTry is how long to wait before the next attempt; not at all where the server wants to be asked again after the
+// caller's time is up, or none is left: the answer says more than "deadline exceeded", and says it now.
+func nextTry(attempt int, resp *http.Response, left time.Duration) (wait time.Duration, isTime bool) {
+	wait = max(min(backoff(attempt), left/2), retryAfter(resp))
+	return wait, wait < left && left > backoffBase
+}
+
+// onlyWaited tells that an attempt was not sent since the caller's time was up before its turn came.
+func onlyWaited(ctx context.Context, err error) bool {
+	var notSent *NotSentError
+	var held *BreakerOpenError
+	return errors.As(err, &notSent) && !errors.As(err, &held) && !errors.Is(ctx.Err(), context.Canceled)
+}
+
+// withBody is an attempt of a request. What is repeated goes before the others of its flow.
+func withBody(req *http.Request, body []byte, attempt int) *http.Request {
+	ctx := req.Context()
+	if attempt > 0 {
+		ctx = WithAgain(ctx)
+	}
+	sent := req.WithContext(ctx)
+	if body != nil {
+		sent.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return sent
+}
+
+func sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // NoRedirect makes an http.Client return a redirect as it came: a signed request
 // is never sent to another address.
 func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// backoff waits a random part of an exponentially growing span ("full jitter"),
-// so that callers throttled together do not come back together; never less than
-// the server's Retry-After asks for.
-func backoff(_, _ time.Duration, attempt int, resp *http.Response) time.Duration {
-	span := min(backoffCap, backoffBase<<min(attempt, 10))
-	return max(rand.N(span), retryAfter(resp))
+// backoff is a random part of an exponentially growing span ("full jitter"),
+// so that callers throttled together do not come back together.
+func backoff(attempt int) time.Duration {
+	return rand.N(min(backoffCap, backoffBase<<min(attempt, 10)))
 }
 
 // retryAfter reads the header in both of its forms, seconds and a date; 0 where there is none, or nonsense.

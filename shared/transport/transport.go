@@ -24,7 +24,7 @@ type Options struct {
 	Retryable  Retryable
 	Pacer      *Pacer
 	Timeout    time.Duration // of one attempt, the answer's body included
-	MaxRetries int           // attempts after the first
+	MaxRetries int           // attempts after the first, where they failed; throttled ones do not count
 
 	// Breaker remembers what the cloud has said of the key, for other clients too; nil: for this one alone.
 	Breaker *Breaker
@@ -61,7 +61,7 @@ func New(o Options) http.RoundTripper {
 		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
 	}
 	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, judge: o.Judge}
-	return newRetrier(chain, o.Retryable, o.MaxRetries)
+	return &retrier{next: chain, retryable: o.Retryable, maxRetries: o.MaxRetries}
 }
 
 // InFlightAt is a MaxInFlight for a pace, in calls a second. A key that somebody deletes is refused

@@ -35,6 +35,7 @@ type Client struct {
 	temporary bool // the key is a session's
 	userAgent string
 	clock     *transport.Clock
+	pacer     *transport.Pacer
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 
 	configuredDomain string
@@ -81,9 +82,9 @@ func New(c Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	clock := new(transport.Clock)
+	clock, pacer := new(transport.Clock), transport.NewPacer(c.PerSecond)
 	client := &Client{
-		clock: clock,
+		clock: clock, pacer: pacer,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
 			Transport: transport.New(transport.Options{
@@ -91,7 +92,7 @@ func New(c Config) (*Client, error) {
 				Sign:       signer,
 				Judge:      judge,
 				Retryable:  retryable,
-				Pacer:      transport.NewPacer(c.PerSecond),
+				Pacer:      pacer,
 				Clock:      clock,
 				Observe:    observe(c.Observe),
 				Timeout:    c.Timeout,

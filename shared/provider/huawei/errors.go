@@ -200,14 +200,17 @@ func observe(tell func(provider.Kind)) func(*http.Response, error) {
 
 // retryable tells answers after which the cloud surely did nothing. A 503 may come from a
 // gateway after the work was done: only reads are repeated then.
-func retryable(resp *http.Response) bool {
-	if resp.StatusCode < 400 {
-		return false
+func retryable(resp *http.Response) transport.Again {
+	switch {
+	case resp.StatusCode < 400:
+		return transport.Never
+	case readRefusal(resp.StatusCode, resp.Header, transport.Peek(resp)).kind() == provider.KindThrottled:
+		return transport.UntilTheEnd
+	case resp.StatusCode == http.StatusServiceUnavailable && resp.Request.Method == http.MethodGet:
+		return transport.AFewTimes
+	default:
+		return transport.Never
 	}
-	if readRefusal(resp.StatusCode, resp.Header, transport.Peek(resp)).kind() == provider.KindThrottled {
-		return true
-	}
-	return resp.StatusCode == http.StatusServiceUnavailable && resp.Request.Method == http.MethodGet
 }
 
 // fault turns an answer that is not the expected success into an error.
@@ -223,6 +226,8 @@ func (c *Client) fault(call call, resp *http.Response, body []byte) error {
 	switch {
 	case e.Kind == provider.KindAmbiguous && call.harmless():
 		e.Kind = provider.KindUnreachable
+	case e.Kind == provider.KindThrottled:
+		e.Details = strings.TrimSpace(e.Details + " (the account is " + c.pacer.String() + ")")
 	case r.status < 400:
 		e.Details = redirectDetails
 	case e.Kind == provider.KindUnreachable, r.empty() && r.status == http.StatusNotFound:

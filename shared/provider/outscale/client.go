@@ -36,6 +36,7 @@ type Client struct {
 	base      http.RoundTripper
 	accessKey string
 	clock     *transport.Clock
+	pacer     *transport.Pacer
 	prover    *provider.Prover
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
@@ -68,7 +69,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 
-	clock := new(transport.Clock)
+	clock, pacer := new(transport.Clock), transport.NewPacer(c.PerSecond)
 	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
 	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
@@ -79,7 +80,7 @@ func New(c Config) (*Client, error) {
 			Sign:       signer,
 			Judge:      judge,
 			Retryable:  retryable,
-			Pacer:      transport.NewPacer(c.PerSecond),
+			Pacer:      pacer,
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
 			Clock:      clock,
@@ -89,7 +90,7 @@ func New(c Config) (*Client, error) {
 		}),
 	}
 	client := &Client{
-		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent, base: base, accessKey: c.AccessKey, clock: clock,
+		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent, base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}
 	client.prover = provider.NewProver(client)

@@ -5,6 +5,7 @@ package outscale
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log"
 	"net/http"
@@ -151,7 +152,9 @@ func TestAnEndpointThatIsNotServedIsUnreachable(t *testing.T) {
 		AccessKey: "AK", SecretKey: "SK", Region: "eu-west-2", Endpoint: server.URL + "/api/v1",
 		Timeout: 5 * time.Second, PerSecond: 100,
 	})
-	_, err := client.CreateKey(t.Context(), provider.KeySpec{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := client.CreateKey(ctx, provider.KeySpec{})
 	mustBeKind(t, err, provider.KindUnreachable)
 }
 

@@ -204,14 +204,17 @@ func observe(tell func(provider.Kind)) func(*http.Response, error) {
 // retryable tells answers after which the cloud surely did nothing. A 503
 // without the throttling code may come from a gateway after the work was done:
 // only reads are repeated then.
-func retryable(resp *http.Response) bool {
-	if resp.StatusCode < 400 {
-		return false
+func retryable(resp *http.Response) transport.Again {
+	switch {
+	case resp.StatusCode < 400:
+		return transport.Never
+	case readRefusal(resp.StatusCode, transport.Peek(resp)).kind() == provider.KindThrottled:
+		return transport.UntilTheEnd
+	case resp.StatusCode == http.StatusServiceUnavailable && isRead(path.Base(resp.Request.URL.Path)):
+		return transport.AFewTimes
+	default:
+		return transport.Never
 	}
-	if readRefusal(resp.StatusCode, transport.Peek(resp)).kind() == provider.KindThrottled {
-		return true
-	}
-	return resp.StatusCode == http.StatusServiceUnavailable && isRead(path.Base(resp.Request.URL.Path))
 }
 
 func isRead(op string) bool { return strings.HasPrefix(op, "Read") }
@@ -259,6 +262,8 @@ func (c *Client) refused(op string, resp *http.Response, body []byte) error {
 		e.Kind = provider.KindAmbiguous // what it reports was perhaps made all the same
 	case e.Kind == provider.KindAmbiguous && isRead(op):
 		e.Kind = provider.KindUnreachable
+	case e.Kind == provider.KindThrottled:
+		e.Details = strings.TrimSpace(e.Details + " (the account is " + c.pacer.String() + ")")
 	case e.Kind == provider.KindClockWrong:
 		e.Details = "by the cloud's clock it is " + resp.Header.Get("Date")
 	case status >= 300 && status < 400:

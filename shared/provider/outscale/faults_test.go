@@ -142,6 +142,7 @@ func TestNoErrorShowsASecretWhateverGoesWrong(t *testing.T) {
 }
 
 func TestWhatACreateThatFailedHasLeftIsKnownByItsKind(t *testing.T) {
+	const untilTheEnd = 10 // times or more: as long as the caller waits
 	cases := map[string]struct {
 		fault cloudsim.Fault
 		kind  provider.Kind
@@ -174,14 +175,14 @@ func TestWhatACreateThatFailedHasLeftIsKnownByItsKind(t *testing.T) {
 				Body: `{"AccessKey":{"AccessKeyId":"x","SecretKey":"x","ExpirationDate":"tomorrow"}}`,
 			}, provider.KindAmbiguous, 1, 1,
 		},
-		"a connection refused for long": {cloudsim.Fault{Kind: cloudsim.RefuseConnection}, provider.KindUnreachable, 4, 0},
+		"a connection refused for long": {cloudsim.Fault{Kind: cloudsim.RefuseConnection}, provider.KindUnreachable, untilTheEnd, 0},
 		"a burst":                       {cloudsim.Fault{Kind: cloudsim.Burst4120}, provider.KindKeyUnclear, 2, 0},
 		"a quota":                       {cloudsim.Fault{Kind: cloudsim.Refuse, Status: 400, Code: "10005"}, provider.KindQuota, 1, 0},
 		"a throttled call": {
-			cloudsim.Fault{Kind: cloudsim.Refuse, Status: 429, Code: "24"}, provider.KindThrottled, 4, 0,
+			cloudsim.Fault{Kind: cloudsim.Refuse, Status: 429, Code: "24"}, provider.KindThrottled, untilTheEnd, 0,
 		},
 		"a throttled platform": {
-			cloudsim.Fault{Kind: cloudsim.Refuse, Status: 503, Code: "6"}, provider.KindThrottled, 4, 0,
+			cloudsim.Fault{Kind: cloudsim.Refuse, Status: 503, Code: "6"}, provider.KindThrottled, untilTheEnd, 0,
 		},
 	}
 	for name, test := range cases {
@@ -195,7 +196,7 @@ func TestWhatACreateThatFailedHasLeftIsKnownByItsKind(t *testing.T) {
 				if key != (provider.IssuedKey{}) {
 					t.Errorf("got the key %v beside an error", key)
 				}
-				if got := w.cloud.CountCalls("CreateAccessKey"); got != test.sent {
+				if got := w.cloud.CountCalls("CreateAccessKey"); got != test.sent && (test.sent != untilTheEnd || got < untilTheEnd) {
 					t.Errorf("the create was sent %d times, want %d", got, test.sent)
 				}
 				if got := len(w.account.Keys()) - 1; got != test.keys {
