@@ -70,6 +70,13 @@ func (v *policyView) known() bool { return v.None || v.Problem == "" && !v.ReadA
 // unbounded tells that there is a policy, and surely no bound in it.
 func (v *policyView) unbounded() bool { return !v.None && v.known() && v.Policy.MaxKeyLifetime == 0 }
 
+// secureMode tells that the account takes trusted keys alone, when its policy was last read.
+func (v *policyView) secureMode() bool { return !v.None && v.Policy.SecureMode }
+
+// secureModeNews is what an account in secure mode means, for who reads of it.
+const secureModeNews = "the cloud account is in secure mode (RequireTrustedEnvSecureMode), in which it takes only keys that were made in Cockpit v2 " +
+	"after a multi-factor authentication: it may refuse the calls of every key that an API call has made, as the engine's are"
+
 // limitedBy names a deciding limit, and says when the policy, which might decide
 // otherwise, is unknown, or when there is none in this cloud.
 func (v *policyView) limitedBy(by lifetime.Limit) string {

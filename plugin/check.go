@@ -133,6 +133,10 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 		return err
 	}
 	c.bounds = b.bounds(c.account, c.policy, 0)
+	if c.policy.secureMode() {
+		c.failure(secureModeNews, fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was made in Cockpit to config/%s; "+
+			"leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(), c.account.name))
+	}
 	switch longest, by := c.bounds.MaxLease(); {
 	case c.lost:
 	case !c.policy.known():

@@ -100,11 +100,13 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if err != nil {
 		return nil, err
 	}
+	secureMode := false
 	plan := func() (lifetime.IssuePlan, error) {
 		view, err := b.currentPolicy(ctx, req.Storage, a)
 		if err != nil {
 			return lifetime.IssuePlan{}, err
 		}
+		secureMode = view.secureMode()
 		p, err := lifetime.PlanIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 		return p, asUserError(err)
 	}
@@ -113,7 +115,11 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if err != nil {
 		return nil, err
 	}
-	return b.credentials(ctx, i, role, key, planned, requested)
+	resp, err := b.credentials(ctx, i, role, key, planned, requested)
+	if err == nil && secureMode {
+		resp.AddWarning(secureModeNews)
+	}
+	return resp, err
 }
 
 // credentials is the answer for a new key. Where nothing of the lease is left, the

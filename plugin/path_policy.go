@@ -47,8 +47,12 @@ func policyAnswer() map[string]*framework.FieldSchema {
 			Description: "Longest life of a key as last read, in seconds; 0: unlimited, where known.",
 		},
 		"require_trusted_env": {Type: framework.TypeBool, Required: true, Description: "Whether the policy demands trusted sessions."},
-		"read_at":             {Type: framework.TypeString, Required: true, Description: "When the policy was last read; empty: never."},
-		"problem":             {Type: framework.TypeString, Required: true, Description: "Why it could not be read when last tried; empty: it could."},
+		"secure_mode": {
+			Type: framework.TypeBool, Required: true,
+			Description: "Whether the account takes trusted keys alone, those made in Cockpit after a multi-factor authentication: no leased key is one.",
+		},
+		"read_at": {Type: framework.TypeString, Required: true, Description: "When the policy was last read; empty: never."},
+		"problem": {Type: framework.TypeString, Required: true, Description: "Why it could not be read when last tried; empty: it could."},
 		"effective_max_ttl": {
 			Type: framework.TypeInt64, Required: true,
 			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
@@ -109,12 +113,16 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 		"known":                             view.known(),
 		"max_access_key_expiration_seconds": seconds(view.Policy.MaxKeyLifetime),
 		"require_trusted_env":               view.Policy.RequireTrustedEnv,
+		"secure_mode":                       view.Policy.SecureMode,
 		"read_at":                           showTime(view.ReadAt),
 		"problem":                           view.Problem,
 		"effective_max_ttl":                 max(0, seconds(longest)),
 		"longest_key_lifetime":              seconds(key),
 		"limited_by":                        view.limitedBy(by),
 	}}
+	if view.secureMode() {
+		resp.AddWarning(secureModeNews)
+	}
 	if view.None {
 		resp.AddWarning(a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
 	}

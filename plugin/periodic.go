@@ -72,6 +72,9 @@ func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, confi
 // tends the account. Zero: at once.
 type nextLooks struct {
 	firstKeys, policy, reconcile, users time.Time
+
+	rotation         time.Time // of the engine's own key, after a failure
+	rotationFailures int       // in a row
 }
 
 // staticRoles are those of all accounts, by account and name.

@@ -64,6 +64,10 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, err
 	}
+	if view.secureMode() {
+		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one that was made in Cockpit to config/%s",
+			name, secureModeNews, a.config.keyEnds(), name)
+	}
 	if a, err = b.makeRoom(ctx, s, a); err != nil {
 		return nil, err
 	}
@@ -244,16 +248,37 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		}
 	}
 	next := lifetime.NextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
-	if next.IsZero() || now.Before(next) {
+	if next.IsZero() || now.Before(next) || now.Before(a.next.rotation) && a.next.rotation.Sub(now) <= maxRotationPause {
 		return nil
+	}
+	// In secure mode a successor would have lost the rights that the key in use has: check says so.
+	if view, err := storedPolicy(ctx, s, a); err != nil || view.secureMode() {
+		return err
 	}
 	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.kind.SettlingTime())
 	defer cancel()
 	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
-		return fmt.Errorf("rotating the engine's own key of account %q, which %s: %w", a.name, a.config.keyEnds(), err)
+		a.next.rotationFailures++
+		pause := rotationPause(a.next.rotationFailures, a.config.KeyExpires.Sub(now))
+		a.next.rotation = now.Add(pause)
+		return fmt.Errorf("rotating the engine's own key of account %q, which %s (tried again in %s): %w", a.name, a.config.keyEnds(), pause, err)
 	}
 	return nil
+}
+
+// maxRotationPause is the longest pause before a failed rotation of the engine's own key is tried again.
+const maxRotationPause = time.Hour
+
+// rotationPause is the pause after so many failures in a row, for a key that lives so long yet; less than
+// nothing where it has no date. Each try makes calls, and perhaps a key: yet there are always some tries
+// left before the key ends.
+func rotationPause(failures int, left time.Duration) time.Duration {
+	pause := min(maxRotationPause, time.Minute<<min(failures-1, 6))
+	if left > 0 {
+		pause = min(pause, left/8)
+	}
+	return pause
 }
 
 // maxRetired bounds the memory of replaced keys.
