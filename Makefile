@@ -151,6 +151,10 @@ bench-functions: build vault auth-aws build-functions sam #: size, start, peak m
 test-acceptance: build build-faulty $(PINNED) #: run the tests against real servers, Vault and OpenBao, and the real plugin
 	$(ON_SERVERS) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
 
+.PHONY: test-stranger
+test-stranger: build $(PINNED) #: follow the pages as somebody new would, from install to removal, on both servers
+	$(ON_SERVERS) go test -count=1 -run TestAStrangersHour ./scripts/docs/run
+
 .PHONY: test-integrations
 test-integrations: build $(PINNED) $(CLIENTS)/installed $(BIN)/huaweisdk #: run both servers' agents and the clouds' tools and SDKs with leased keys
 	CLOUDKEYS_CLIENTS='$(CURDIR)/$(CLIENTS)/bin' CLOUDKEYS_HUAWEI_SDK='$(CURDIR)/$(BIN)/huaweisdk' $(ON_SERVERS) \

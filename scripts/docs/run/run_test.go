@@ -89,6 +89,10 @@ vault secrets enable -path=outscale -audit-non-hmac-response-keys=access_key vau
 vault write outscale/config/default provider=outscale region=eu-west-2 access_key="$OSC_ACCESS_KEY" secret_key="$OSC_SECRET_KEY"
 vault write outscale/roles/deploy user_names=deploy ttl=10m
 vault write outscale/static-roles/legacy user_name=legacy rotation_period=24h
+` + somebodyHasLostAKey
+
+// somebodyHasLostAKey sets LEAKED to the id of a leased key.
+const somebodyHasLostAKey = `
 echo 'path "outscale/creds/deploy" { capabilities = ["read"] }' | vault policy write lost -
 LEAKED=$(VAULT_TOKEN=$(vault token create -policy=lost -field=token) vault read -field=access_key outscale/creds/deploy)
 `
@@ -124,7 +128,18 @@ type desk struct {
 	env     []string
 }
 
+// newDesk is a desk whose server keeps its data in memory and has the plugin in its catalog.
 func newDesk(t *testing.T, policies map[string][]string) *desk {
+	t.Helper()
+	d, server := newBareDesk(t, policies, true)
+	if _, err := devserver.RegisterPlugin(t.Context(), server.Client, d.plugins, pluginFile, pluginFile); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// newBareDesk is a desk before anything was installed but the binary in the server's plugin directory.
+func newBareDesk(t *testing.T, policies map[string][]string, inMemory bool) (*desk, *devserver.Server) {
 	t.Helper()
 	bin, plugin := os.Getenv("VAULT_BIN"), os.Getenv("CLOUDKEYS_PLUGIN")
 	if bin == "" || plugin == "" {
@@ -134,7 +149,7 @@ func newDesk(t *testing.T, policies map[string][]string) *desk {
 	d.plugins = filepath.Join(d.dir, "plugins") // pages copy binaries there
 	d.copyPlugin(plugin)
 	server, err := devserver.Start(t.Context(), devserver.Options{
-		Bin: bin, PluginDir: d.plugins, Dir: filepath.Join(d.dir, "server"), Dev: true, LogLevel: "info",
+		Bin: bin, PluginDir: d.plugins, Dir: filepath.Join(d.dir, "server"), Dev: inMemory, LogLevel: "info",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,18 +159,15 @@ func newDesk(t *testing.T, policies map[string][]string) *desk {
 			t.Error(err)
 		}
 	})
-	if _, err := devserver.RegisterPlugin(t.Context(), server.Client, d.plugins, pluginFile, pluginFile); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.WriteFile(filepath.Join(d.dir, "password.txt"), []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.env = append(d.clouds(policies),
-		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
+		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "NEW="+plugin, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
 		// bao reads these as well, and a BAO_TOKEN would win over the VAULT_TOKEN that a page sets for one command.
 		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(),
 	)
-	return d
+	return d, server
 }
 
 func (d *desk) copyPlugin(plugin string) {
