@@ -24,19 +24,20 @@ const (
 
 // page is what is shown.
 type page struct {
-	About     About
-	Mode      string
-	ModeWhy   string
-	Enforced  bool
-	Started   string
-	Took      string
-	Total     sweep.Counts
-	Accounts  []sweep.AccountResult
-	Unmatched []string
-	Bars      []bar
-	Plan      rows
-	Watched   rows // said or in quarantine
-	Kept      []class
+	About      About
+	Mode       string
+	ModeWhy    string
+	Enforced   bool
+	Started    string
+	Took       string
+	Total      sweep.Counts
+	Accounts   []sweep.AccountResult
+	Unmatched  []string
+	OwnersTold bool
+	Bars       []bar
+	Plan       rows
+	Watched    rows // said or in quarantine
+	Kept       []class
 }
 
 // rows are the first of many.
@@ -67,7 +68,7 @@ func SweepHTML(w io.Writer, about About, result sweep.Result) error {
 	p := page{
 		About: about, Mode: result.Mode, ModeWhy: result.ModeWhy, Enforced: result.Mode == settings.Enforce,
 		Started: result.Started.UTC().Format("2 January 2006, 15:04:05 UTC"), Took: result.Took.Round(time.Millisecond).String(),
-		Total: result.Total(), Accounts: result.Accounts, Unmatched: result.Unmatched,
+		Total: result.Total(), Accounts: result.Accounts, Unmatched: result.Unmatched, OwnersTold: result.OwnersTold,
 	}
 	kept := map[sweep.Class]*class{}
 	var changed [8]int

@@ -59,9 +59,10 @@ func SweepJSON(w io.Writer, about About, result sweep.Result) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	opening, err := json.Marshal(struct {
 		head
-		Unmatched []string              `json:"unmatched_patterns,omitempty"`
-		Accounts  []sweep.AccountResult `json:"accounts"`
-	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), result.Unmatched, append([]sweep.AccountResult{}, result.Accounts...)})
+		OwnersTold bool                  `json:"owners_told"`
+		Unmatched  []string              `json:"unmatched_patterns,omitempty"`
+		Accounts   []sweep.AccountResult `json:"accounts"`
+	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), result.OwnersTold, result.Unmatched, append([]sweep.AccountResult{}, result.Accounts...)})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}

@@ -45,6 +45,9 @@ func (p page) title(m markup) {
 }
 
 func (p page) notes(m markup) {
+	if !p.OwnersTold {
+		m.print("<p class=\"note warn\"><b>Owners are not told</b> before their keys are switched off: NOTIFY is not set.</p>\n")
+	}
 	if !p.Enforced {
 		why := ""
 		if p.ModeWhy != "" {
@@ -95,6 +98,8 @@ func (p page) counts(m markup) {
 		{p.Total.LeftOut, "left to later runs", p.Total.LeftOut > 0},
 		{p.Total.Flagged, "to look at", true},
 		{p.Total.Waiting, "in quarantine", true},
+		{p.Total.Notified, "told", p.Total.Notified > 0},
+		{p.Total.NotNotified, "not told", p.Total.NotNotified > 0},
 		{p.Total.Deactivated, "switched off", p.Enforced},
 		{p.Total.Deleted, "deleted", p.Enforced},
 		{p.Total.Undeletable, "undeletable", p.Total.Undeletable > 0},

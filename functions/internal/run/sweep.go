@@ -6,11 +6,13 @@ package run
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/notify"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
@@ -76,6 +78,9 @@ func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string
 	if err := config.CheckTime(ctx); err != nil {
 		return sweep.Result{}, err
 	}
+	if config.Notify != "" && s.Archive == nil {
+		return sweep.Result{}, &settings.SettingsRefusedError{Err: errors.New("NOTIFY is set and REPORT_BUCKET is not: nothing would remember who was told")}
+	}
 	access, err := s.open(ctx, config.Accounts)
 	if err != nil {
 		return sweep.Result{}, err
@@ -84,6 +89,9 @@ func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string
 	job := sweep.Job{
 		Settings: config, Accounts: access.Accounts, Connect: access.Connect, Store: storeOf[sweep.State](s, "state/"),
 		Resume: resume, Planned: planned, Log: s.Log,
+	}
+	if config.Notify != "" {
+		job.Notify = notify.To(config.Notify, s.Getenv)
 	}
 	if session := access.Vault(); session != nil {
 		job.Ledger = session

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -130,6 +131,21 @@ func patterns(into *[]string) func(string) error {
 				return fmt.Errorf("%q can match no name: * is any text, ? any character, [a-z] one of some; more names stand between commas", pattern)
 			}
 		}
+		return nil
+	}
+}
+
+// notify reads where owners are told. Plain http is for this machine alone.
+func notify(into *string) func(string) error {
+	return func(value string) error {
+		address, err := url.Parse(value)
+		switch {
+		case value == "", strings.HasPrefix(value, "arn:") && len(strings.Split(value, ":")) == 6 && strings.Contains(value, ":sns:"):
+		case err == nil && address.Host != "" && address.User == nil && (address.Scheme == "https" || address.Scheme == "http" && address.Hostname() == "127.0.0.1"):
+		default:
+			return errors.New("it must be the ARN of an SNS topic, or an https address")
+		}
+		*into = value
 		return nil
 	}
 }

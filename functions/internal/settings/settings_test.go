@@ -37,14 +37,14 @@ func TestWithoutAnySettingARunReports(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	got, err := ReadSweep(environment(
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
-		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d",
+		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d", "NOTIFY", "https://example.com/keys", "NOTICE", "2d",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s",
 		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{Phase: PhaseList})
 	const day = 24 * time.Hour
 	want := Sweep{
 		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
-		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day,
+		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day, Notify: "https://example.com/keys", Notice: 2 * day,
 		AllowEmptyLedger: true,
 		RunMaxKeys:       70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
 	}
@@ -87,6 +87,9 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"an account that leads out of the path":    {[]string{"ACCOUNTS", "../config/default"}, "ACCOUNTS"},
 		"an account in capitals":                   {[]string{"ACCOUNTS", "Prod"}, "ACCOUNTS"},
 		"the same account twice":                   {[]string{"ACCOUNTS", "a,b,a"}, "ACCOUNTS"},
+		"a message over plain http":                {[]string{"NOTIFY", "http://example.com"}, "NOTIFY"},
+		"a message to a queue":                     {[]string{"NOTIFY", "arn:aws:sqs:eu-west-3:123456789012:q"}, "NOTIFY"},
+		"no notice at all":                         {[]string{"NOTICE", "0"}, "NOTICE"},
 		"a pattern that cannot match":              {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
 		"a yes instead of true":                    {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
 		"a run's percentage above 100":             {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},

@@ -27,6 +27,8 @@ type Sweep struct {
 	MaxKeys          int
 	MaxPercent       int
 	UserMaxKeys      int           // 0: no bound
+	Notify           string        // where owners are told; empty: nowhere
+	Notice           time.Duration // between the message and the switching off
 	MaxExemption     time.Duration // of a key from its creation or last change on
 	AllowEmptyLedger bool
 
@@ -129,6 +131,11 @@ func (s *Sweep) rows() []row {
 			"FOREIGN", Report, "report or enforce", choice(&s.Foreign, Report, Enforce),
 			"what is done with expired and over-age keys that the engine did not make",
 		},
+		{
+			"NOTIFY", "", "the ARN of an SNS topic, or an https address", notify(&s.Notify),
+			"where owners are told before their keys are switched off; empty: they are not told",
+		},
+		{"NOTICE", "3d", "1h or more", duration(&s.Notice, time.Hour), "how long after that message a key is switched off, where NOTIFY is set"},
 		{"KEEP_USERS", "", "patterns such as ci-*, between commas or as a list in JSON", patterns(&s.KeepUsers), "users whose keys are kept"},
 		{"KEEP_KEYS", "", "patterns, between commas", patterns(&s.KeepKeys), "access keys that are kept"},
 		{

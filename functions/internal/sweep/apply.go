@@ -60,6 +60,9 @@ func (w *walk) note(results []Finding, done *spool) error {
 		if f.Outcome == OutcomeDeactivated && f.Changed.IsZero() {
 			w.inactive[f.AccessKey] = time.Now()
 		}
+		if f.Outcome == OutcomeNotified {
+			w.notified[f.AccessKey] = time.Now()
+		}
 		w.refusal(&f)
 		w.counts.done(f.Outcome)
 		if err := done.add(f); err != nil {
@@ -123,6 +126,12 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 			seen = time.Now()
 			now = w.again(ctx, planned)
 		}
+		if f.Action == ActionNotify {
+			if f.Outcome == "" {
+				w.tell(ctx, planned, now)
+			}
+			continue
+		}
 		outcome, detail, err := w.applyOne(ctx, *f, now)
 		f.Outcome, f.Detail = outcome, fleet.MaskIn(detail, f.AccessKey, w.rules.own)
 		if err != nil {
@@ -131,6 +140,37 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 		}
 	}
 	return failure
+}
+
+// tell sends one message of all of a user's keys that are to be switched off, and are still as they
+// were planned. A key is kept where that fails.
+func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
+	m := Message{Account: w.rules.account.Name, Provider: w.rules.account.Provider, User: w.rules.name(planned[0].User)}
+	var told []*Finding
+	for i := range planned {
+		f := &planned[i]
+		if f.Action != ActionNotify {
+			continue
+		}
+		if now.Err != nil {
+			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
+		} else if f.Outcome, f.Detail = f.since(now); f.Outcome == "" {
+			told = append(told, f)
+			m.Keys = append(m.Keys, MessageKey{fleet.Mask(f.AccessKey), f.Created, f.Class, f.Reason, time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)})
+		}
+	}
+	if len(told) == 0 {
+		return
+	}
+	outcome, detail := OutcomeNotified, ""
+	if w.job.Notify == nil {
+		outcome, detail = OutcomeNotNotified, "NOTIFY names nobody here"
+	} else if err := w.job.Notify(ctx, m); err != nil {
+		outcome, detail = OutcomeNotNotified, err.Error()
+	}
+	for _, f := range told {
+		f.Outcome, f.Detail = outcome, detail
+	}
 }
 
 // again looks at a user's planned keys as they are now, in the cloud first and in the ledger

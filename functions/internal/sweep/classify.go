@@ -30,6 +30,7 @@ type rules struct {
 	hasStore  bool
 	inactive  map[string]time.Time // since when, by our own record
 	refused   map[string]Refusal   // deletes, by our own record
+	notified  map[string]time.Time // owners, by our own record
 	now       time.Time
 }
 
@@ -262,10 +263,12 @@ func isForeign(key provider.Key) bool {
 // record, kept in the Store, is all.
 func (r rules) stage(key provider.Key) (Action, string) {
 	switch {
-	case r.settings.Quarantine == 0:
+	case r.settings.Quarantine == 0 && !key.Active:
 		return ActionRemove, ""
+	case r.settings.Quarantine == 0:
+		return r.afterNotice(key, ActionRemove)
 	case key.Active:
-		return ActionDeactivate, ""
+		return r.afterNotice(key, ActionDeactivate)
 	}
 	since := key.Changed
 	if recorded := r.inactive[key.ID]; recorded.After(since) {
@@ -282,6 +285,21 @@ func (r rules) stage(key provider.Key) (Action, string) {
 		return ActionWait, "switched off, in quarantine until " + over.UTC().Format(time.RFC3339)
 	}
 	return ActionDelete, "switched off since " + day(since)
+}
+
+// afterNotice puts off what ends a key that works until its owner has been told, and has had time.
+func (r rules) afterNotice(key provider.Key, action Action) (Action, string) {
+	told, ok := r.notified[key.ID]
+	switch from := told.Add(r.settings.Notice); {
+	case r.settings.Notify == "":
+		return action, ""
+	case !ok:
+		return ActionNotify, "its owner is told first"
+	case r.now.Before(from):
+		return ActionWait, fmt.Sprintf("its owner was told on %s, and it is switched off from %s on", day(told), from.UTC().Format(time.RFC3339))
+	default:
+		return action, ""
+	}
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

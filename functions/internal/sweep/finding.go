@@ -73,19 +73,20 @@ func Classes() []Class {
 // Action is what the plan wants done with a key.
 type Action string
 
-// The actions. The last three change something.
+// The actions. The last four do something.
 const (
 	ActionKeep       Action = "keep"
 	ActionFlag       Action = "flag"       // only said
 	ActionWait       Action = "wait"       // switched off; its quarantine is not over
 	ActionDeactivate Action = "deactivate" // switched off, its date resent
+	ActionNotify     Action = "notify"     // its owner is told that it will be switched off
 	ActionDelete     Action = "delete"     // its quarantine is over
 	ActionRemove     Action = "remove"     // both: the cloud itself has ended it, or there is no quarantine
 )
 
 // Changes tells whether an action changes something in the cloud.
 func (a Action) Changes() bool {
-	return a == ActionDeactivate || a == ActionDelete || a == ActionRemove
+	return a == ActionNotify || a == ActionDeactivate || a == ActionDelete || a == ActionRemove
 }
 
 // Outcome is what became of an action.
@@ -96,6 +97,8 @@ const (
 	OutcomePlanned       Outcome = "planned"  // the mode is report
 	OutcomeRefused       Outcome = "refused"  // a cap stopped the whole plan
 	OutcomeLeftOut       Outcome = "left out" // one user has too many: a later run does it
+	OutcomeNotified      Outcome = "notified"
+	OutcomeNotNotified   Outcome = "not notified" // the message failed, and the key is kept
 	OutcomeDeactivated   Outcome = "deactivated"
 	OutcomeDeleted       Outcome = "deleted"
 	OutcomeGone          Outcome = "gone"           // somebody else was faster
@@ -114,6 +117,8 @@ type Counts struct {
 	Waiting     int `json:"waiting"`   // in quarantine
 	Planned     int `json:"planned"`   // to be changed
 	LeftOut     int `json:"left_out"`  // to be changed by a later run: one user has too many
+	Notified    int `json:"notified"`
+	NotNotified int `json:"not_notified"` // the message failed
 	Deactivated int `json:"deactivated"`
 	Deleted     int `json:"deleted"`
 	Gone        int `json:"gone"`
@@ -161,7 +166,7 @@ func (c *Counts) plan(f Finding, now time.Time) {
 // done counts what became of one.
 func (c *Counts) done(outcome Outcome) {
 	n, ok := map[Outcome]*int{
-		OutcomeDeactivated: &c.Deactivated, OutcomeDeleted: &c.Deleted, OutcomeGone: &c.Gone, OutcomeDrifted: &c.Drifted,
+		OutcomeNotified: &c.Notified, OutcomeNotNotified: &c.NotNotified, OutcomeDeactivated: &c.Deactivated, OutcomeDeleted: &c.Deleted, OutcomeGone: &c.Gone, OutcomeDrifted: &c.Drifted,
 		OutcomeUndeletable: &c.Undeletable, OutcomeFailed: &c.Failed, OutcomeNotReached: &c.NotReached,
 	}[outcome]
 	if ok { // planned and refused change nothing
@@ -171,7 +176,7 @@ func (c *Counts) done(outcome Outcome) {
 
 func (c *Counts) numbers() []*int {
 	return []*int{
-		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.LeftOut, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
+		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.LeftOut, &c.Notified, &c.NotNotified, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
 		&c.Failed, &c.NotReached, &c.UnreadUsers,
 	}
 }

@@ -41,6 +41,7 @@ type walk struct {
 	problems   []string        // of users whose keys could not be read: the first of them
 	protecting map[string]bool // patterns of KEEP_USERS and KEEP_KEYS that have matched
 	refused    map[string]Refusal
+	notified   map[string]time.Time
 }
 
 // look is what was found for one user, and what is to be done with each of the keys.
@@ -163,7 +164,10 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 
 func (w *walk) add(f Finding) error {
 	w.counts.plan(f, w.rules.now)
-	if f.Action == ActionWait && f.Changed.IsZero() {
+	if told, ok := w.state.Notified[f.AccessKey]; ok && (f.Action == ActionWait || f.Action.Changes()) {
+		w.notified[f.AccessKey] = told
+	}
+	if f.Action == ActionWait && !f.Active && f.Changed.IsZero() {
 		w.inactive[f.AccessKey] = w.rules.now
 		if since, ok := w.state.Inactive[f.AccessKey]; ok {
 			w.inactive[f.AccessKey] = since
@@ -277,7 +281,7 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
-	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused}
+	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused, Notified: w.notified}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
 	case finished && w.users.Partial:
@@ -289,11 +293,13 @@ func (w *walk) next(finished bool) State {
 		state.LedgerKeys = w.known
 		return state
 	}
-	state.Inactive, state.Refused = map[string]time.Time{}, map[string]Refusal{}
+	state.Inactive, state.Refused, state.Notified = map[string]time.Time{}, map[string]Refusal{}, map[string]time.Time{}
 	maps.Copy(state.Inactive, w.state.Inactive)
 	maps.Copy(state.Inactive, w.inactive)
 	maps.Copy(state.Refused, w.state.Refused)
 	maps.Copy(state.Refused, w.refused)
+	maps.Copy(state.Notified, w.state.Notified)
+	maps.Copy(state.Notified, w.notified)
 	return state
 }
 

@@ -42,9 +42,29 @@ type Job struct {
 	// anything has changed. Nil: the job makes a plan of its own.
 	Planned iter.Seq2[Finding, error]
 
+	// Notify tells an owner of his keys that are to be switched off; nil: nobody is told.
+	Notify func(ctx context.Context, m Message) error
+
 	// Dir is where plans are spooled; empty: the system's temporary directory.
 	Dir string
 	Log *slog.Logger // nil: nothing is logged
+}
+
+// Message is what the owner of some keys is told. It marshals to JSON: docs/functions.md has it.
+type Message struct {
+	Account  string       `json:"account"`
+	Provider string       `json:"provider"`
+	User     string       `json:"user"` // empty: the account itself
+	Keys     []MessageKey `json:"keys"`
+}
+
+// MessageKey is one key of a Message.
+type MessageKey struct {
+	AccessKey       string    `json:"access_key"` // masked
+	Created         time.Time `json:"created,omitzero"`
+	Class           Class     `json:"class"`
+	Reason          string    `json:"reason"`
+	SwitchedOffFrom time.Time `json:"switched_off_from"`
 }
 
 // Usage is implemented by clouds that tell when a key was last used. It can only save a
@@ -64,6 +84,8 @@ type State struct {
 	Inactive map[string]time.Time `json:"inactive,omitempty"`
 	// Refused tells how often the delete of each key was refused.
 	Refused map[string]Refusal `json:"refused,omitempty"`
+	// Notified tells when the owner of each key was told that it will be switched off.
+	Notified map[string]time.Time `json:"notified,omitempty"`
 }
 
 // Refusal is a delete that a cloud has refused, once or more.
@@ -81,6 +103,8 @@ type Result struct {
 	Accounts []AccountResult
 	// Unmatched are the patterns that protect nothing: with their settings, KEEP_USERS or KEEP_KEYS.
 	Unmatched []string
+	// OwnersTold tells whether owners are told before their keys are switched off.
+	OwnersTold bool
 
 	done *spool // what was planned, with its outcome
 	kept *spool
@@ -108,7 +132,7 @@ type AccountResult struct {
 // where an account was given up or a key could not be changed; the result tells all that
 // was done even then, and must be closed in any case.
 func Run(ctx context.Context, job Job) (Result, error) {
-	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now()}
+	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now(), OwnersTold: job.Settings.Notify != ""}
 	var err, keptErr error
 	result.done, err = newSpool(job.Dir)
 	result.kept, keptErr = newSpool(job.Dir)
@@ -265,14 +289,14 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		return nil, fmt.Errorf("reading the access policy: %w", err)
 	}
 	return &walk{
-		refused: map[string]Refusal{}, job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
+		refused: map[string]Refusal{}, notified: map[string]time.Time{}, job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
 		users: fleet.Walk{
 			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
 		},
 		rules: rules{
 			settings: job.Settings, account: account, own: who.Key.ID, root: who.Identity.Kind == provider.IdentityRoot,
 			expires: cloud.ExpiresKeys(), bounded: policy.MaxKeyLifetime > 0, hasLedger: job.Ledger != nil, hasStore: job.Store != nil,
-			inactive: maps.Clone(state.Inactive), refused: state.Refused, engines: job.engineKeys(), now: time.Now(),
+			inactive: maps.Clone(state.Inactive), refused: state.Refused, notified: state.Notified, engines: job.engineKeys(), now: time.Now(),
 		},
 	}, nil
 }

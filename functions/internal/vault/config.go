@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/awscall"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -35,7 +36,7 @@ type Config struct {
 	RoleID    string // of AppRole
 	SecretID  provider.Secret
 	Token     provider.Secret
-	AWS       AWSCredentials
+	AWS       awscall.Credentials
 }
 
 // Environment names what this package reads from the environment. The first few are read
@@ -61,12 +62,9 @@ func ReadConfig(getenv func(string) string) (c Config, ok bool, err error) {
 		AuthRole:  getenv("VAULT_AUTH_ROLE"),
 		ServerID:  getenv("VAULT_IAM_SERVER_ID"),
 		RoleID:    getenv("VAULT_ROLE_ID"),
-		AWS: AWSCredentials{
-			AccessKey: getenv("AWS_ACCESS_KEY_ID"), SecretKey: provider.Secret(getenv("AWS_SECRET_ACCESS_KEY")),
-			SessionToken: provider.Secret(getenv("AWS_SESSION_TOKEN")), Region: getenv("AWS_REGION"),
-		},
-		SecretID: provider.Secret(getenv("VAULT_SECRET_ID")),
-		Token:    provider.Secret(getenv("VAULT_TOKEN")),
+		AWS:       awscall.FromEnvironment(getenv),
+		SecretID:  provider.Secret(getenv("VAULT_SECRET_ID")),
+		Token:     provider.Secret(getenv("VAULT_TOKEN")),
 	}
 	c.AuthMount = strings.Trim(cmp.Or(getenv("VAULT_AUTH_MOUNT"), c.Auth), "/")
 	return c, true, c.check(inLambda(getenv))

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/awscall"
 )
 
 // example are the credentials that AWS's documentation uses.
-var example = AWSCredentials{
+var example = awscall.Credentials{
 	AccessKey: "AKIDEXAMPLE", SecretKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", SessionToken: "TOKEN", Region: "eu-west-3",
 }
 
@@ -63,7 +65,7 @@ func TestWhatALoginTellsVault(t *testing.T) {
 		}
 	})
 	t.Run("China has a domain of its own", func(t *testing.T) {
-		body, err := iamLogin(t.Context(), AWSCredentials{AccessKey: "A", SecretKey: "S", Region: "cn-north-1"}, "r", "", time.Now())
+		body, err := iamLogin(t.Context(), awscall.Credentials{AccessKey: "A", SecretKey: "S", Region: "cn-north-1"}, "r", "", time.Now())
 		if err != nil || decoded(t, body["iam_request_url"]) != "https://sts.cn-north-1.amazonaws.com.cn/" {
 			t.Errorf("%v, %v", body, err)
 		}
@@ -102,11 +104,11 @@ func TestTheLoginIsForTheRegionsOwnPartition(t *testing.T) {
 		"eusc-de-east-1": "https://sts.eusc-de-east-1.amazonaws.eu/", "us-gov-west-1": "https://sts.us-gov-west-1.amazonaws.com/",
 		"us-iso-east-1": "https://sts.us-iso-east-1.c2s.ic.gov/",
 	} {
-		if got, err := stsEndpoint(t.Context(), region); err != nil || got != want {
+		if got, err := awscall.Endpoint(t.Context(), "sts", region); err != nil || got != want {
 			t.Errorf("got %s and error %v, want %s", got, err, want)
 		}
 	}
-	if got, err := stsEndpoint(t.Context(), "no region"); err == nil {
+	if got, err := awscall.Endpoint(t.Context(), "sts", "no region"); err == nil {
 		t.Errorf("got %s", got)
 	}
 }

@@ -1,0 +1,113 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package sweep
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// owners are who is sent messages.
+type owners struct {
+	sent []Message
+	err  error
+}
+
+func (o *owners) notify(_ context.Context, m Message) error {
+	if o.err == nil {
+		o.sent = append(o.sent, m)
+	}
+	return o.err
+}
+
+func withNotice(t *testing.T, test func(t *testing.T, w *world, o *owners)) {
+	t.Helper()
+	bubble(t, func(t *testing.T, w *world) {
+		o := &owners{}
+		w.job.Settings.Notify, w.job.Settings.Notice, w.job.Notify = "https://example.com", 3*dayLong, o.notify
+		test(t, w, o)
+	})
+}
+
+func TestAKeyIsSwitchedOffOnlyWhenItsOwnerHasHadNotice(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, o *owners) {
+		first, second := w.orphan("deploy", ahead(90*dayLong)), w.orphan("deploy", ahead(90*dayLong))
+		other := w.orphan("ci", ahead(90*dayLong))
+		for night := range 3 {
+			result, found := w.mustRun(t)
+			for _, id := range []string{first, second, other} {
+				w.mustBe(t, id, cloudsim.Active)
+				want := OutcomeNotified
+				if night > 0 {
+					want = ""
+				}
+				if found[id].Outcome != want {
+					t.Errorf("night %d: got %+v, want %q", night, found[id], want)
+				}
+			}
+			if len(w.changes()) != 0 || night == 0 && result.Total().Notified != 3 {
+				t.Errorf("night %d: got %+v and %d changes", night, result.Total(), len(w.changes()))
+			}
+			<-time.After(dayLong)
+		}
+		if len(o.sent) != 2 { // one for each user
+			t.Errorf("%d messages were sent: %+v", len(o.sent), o.sent)
+		}
+		w.mustRun(t)
+		w.mustBe(t, first, cloudsim.Inactive)
+		w.mustBe(t, other, cloudsim.Inactive)
+		if len(o.sent) != 2 {
+			t.Errorf("%d messages were sent", len(o.sent))
+		}
+		for _, m := range o.sent {
+			if m.Account != "default" || m.User == "deploy" && len(m.Keys) != 2 || m.Keys[0].SwitchedOffFrom.IsZero() || strings.Contains(m.Keys[0].AccessKey, first) {
+				t.Errorf("got %+v", m)
+			}
+		}
+	})
+}
+
+func TestAMessageThatFailsKeepsTheKey(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, o *owners) {
+		o.err = errors.New("nobody listens")
+		id := w.orphan("deploy", ahead(90*dayLong))
+		for range 5 {
+			result, found := w.mustRun(t)
+			if found[id].Outcome != OutcomeNotNotified || !strings.Contains(found[id].Detail, "nobody listens") || result.Total().NotNotified != 1 {
+				t.Errorf("got %+v", found[id])
+			}
+			<-time.After(dayLong)
+		}
+		w.mustBe(t, id, cloudsim.Active)
+	})
+}
+
+func TestAReportSendsNothing(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, o *owners) {
+		w.job.Settings.Mode = settings.Report
+		id := w.orphan("deploy", ahead(90*dayLong))
+		_, found := w.mustRun(t)
+		if found[id].Action != ActionNotify || found[id].Outcome != OutcomePlanned || len(o.sent) != 0 || len(w.ledger.states["default"].Notified) != 0 {
+			t.Errorf("got %+v and %+v", found[id], o.sent)
+		}
+	})
+}
+
+func TestAKeyWithoutQuarantineIsNotRemovedWithoutNotice(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, o *owners) {
+		w.job.Settings.Quarantine = 0
+		id := w.orphan("deploy", ahead(90*dayLong))
+		w.mustRun(t)
+		w.mustBe(t, id, cloudsim.Active)
+		<-time.After(3 * dayLong)
+		w.mustRun(t)
+		w.mustBe(t, id, "deleted")
+	})
+}
