@@ -84,21 +84,21 @@ func (c *accountConfig) validate() error {
 	}
 	switch {
 	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
-		return mendable("access_key and secret_key are both needed%s", orSignIn(cloud))
+		return userError("access_key and secret_key are both needed%s", orSignIn(cloud))
 	case c.TTL < 0 || c.MaxTTL < 0:
-		return mendable("ttl and max_ttl cannot be negative")
+		return userError("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
-		return mendable("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
+		return userError("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
 	case c.ExpiryGrace < lifetime.MinExpiryGrace:
-		return mendable("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
+		return userError("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
 	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod) || c.RotationPeriod > lifetime.MaxRotationPeriod:
-		return mendable("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod, minRotationPeriod, lifetime.MaxRotationPeriod)
+		return userError("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod, minRotationPeriod, lifetime.MaxRotationPeriod)
 	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
-		return mendable("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond, maxRequestsPerSecond)
+		return userError("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond, maxRequestsPerSecond)
 	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
-		return mendable("request_timeout is %s: give a value from 1s to %s, the time that a whole request has", c.RequestTimeout, issueBudget)
+		return userError("request_timeout is %s: give a value from 1s to %s, the time that a whole request has", c.RequestTimeout, issueBudget)
 	case c.MaxRetries < 0 || c.MaxRetries > 10:
-		return mendable("max_retries is %d: give a value from 0 to 10", c.MaxRetries)
+		return userError("max_retries is %d: give a value from 0 to 10", c.MaxRetries)
 	}
 	if err := cloud.CheckAccount(c.access()); err != nil {
 		return asUserError(err)
@@ -271,7 +271,7 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []stri
 		return nil
 	}
 	if len(users) == 0 {
-		return mendable("a role without user_names leases keys of the engine's own identity, which account %q does not allow: "+
+		return userError("a role without user_names leases keys of the engine's own identity, which account %q does not allow: "+
 			"name the users whose keys it leases, or set allow_root_identity=true in config/%s", a.name, a.name)
 	}
 	for _, user := range users {
@@ -280,7 +280,7 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []stri
 			return err
 		}
 		if own {
-			return mendable("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. Name another user%s",
+			return userError("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. Name another user%s",
 				user, a.orAllowIt())
 		}
 	}

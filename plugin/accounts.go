@@ -45,7 +45,7 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 		return nil, err
 	}
 	if config == nil {
-		return nil, mendable("account %q is not configured: write config/%s first", name, name)
+		return nil, userError("account %q is not configured: write config/%s first", name, name)
 	}
 	a, err := b.openAccount(name, config)
 	if err != nil {
@@ -89,7 +89,7 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	b.accounts.Remove(name)
-	delete(b.givenUp, name) // whoever looks from here on sees what is written
+	delete(b.frozen, name) // whoever looks from here on sees what is written
 	if config == nil {
 		return remove(ctx, s, configPrefix+name)
 	}
@@ -105,29 +105,29 @@ func (b *backend) rememberAccount(a *account) *account {
 	return a
 }
 
-// giveUp keeps keys from being begun for an account until it is stored, or kept. Its caller,
+// freeze keeps keys from being begun for an account until it is stored, or kept. Its caller,
 // who holds the account's lock, then looks at what needs the account: a request puts its entry
 // into the ledger first and looks here after, so that one of the two sees the other.
-func (b *backend) giveUp(name string) {
+func (b *backend) freeze(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	b.givenUp[name] = true
+	b.frozen[name] = true
 }
 
-// keep ends giveUp where nothing was stored.
+// keep ends freeze where nothing was stored.
 func (b *backend) keep(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	delete(b.givenUp, name)
+	delete(b.frozen, name)
 }
 
 // standing tells whether an account's configuration is the one in storage for certain, since
 // whoever writes another forgets the account first, and whether it is being given up.
-func (b *backend) standing(a *account) (current, givenUp bool) {
+func (b *backend) standing(a *account) (current, frozen bool) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	open, ok := b.accounts.Peek(a.name)
-	return ok && open == a, b.givenUp[a.name]
+	return ok && open == a, b.frozen[a.name]
 }
 
 // forgetAccount drops the client of an account whose configuration another node
@@ -176,7 +176,7 @@ func (a *account) mustBe(accountID, accessKey string) error {
 	if a.config.AccountID == accountID {
 		return nil
 	}
-	return mendable("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
+	return userError("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
 }
 
 // accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
@@ -219,14 +219,14 @@ func (b *backend) verified(ctx context.Context, name string, config *accountConf
 	config.AccountID = "" // of the key before: a client that knew it would not ask
 	a, err := b.openAccount(name, config)
 	if err != nil {
-		return nil, mendable("%s", err)
+		return nil, userError("%s", err)
 	}
 	who, err := a.cloud.WhoAmI(ctx)
 	if err != nil {
 		return nil, explain(name, err)
 	}
 	if config.DomainID != "" && config.DomainID != who.AccountID {
-		return nil, mendable("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
+		return nil, userError("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
 			config.DomainID, who.AccountID)
 	}
 	config.AccountID, config.Identity = who.AccountID, who.Identity

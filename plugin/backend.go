@@ -52,7 +52,7 @@ type backend struct {
 
 	accountsLock sync.Mutex
 	accounts     *simplelru.LRU[string, *account]
-	givenUp      map[string]bool // accounts that no key is begun for; guarded by accountsLock, see giveUp
+	frozen       map[string]bool // accounts that no key is begun for; guarded by accountsLock, see freeze
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
@@ -96,7 +96,7 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: newAccounts(), givenUp: map[string]bool{}, locks: map[string]*pathLock{},
+		accounts: newAccounts(), frozen: map[string]bool{}, locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
 		ledger: ledger.New(), full: newFullUsers(),
 		metrics: newMetrics(),

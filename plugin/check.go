@@ -34,10 +34,10 @@ type checkup struct {
 	skew   time.Duration       // of the cloud's clock before this machine's
 	lost   bool                // the cloud does not answer this key: further calls would say no more
 
-	foreign  map[string][]string // ids of keys that this mount knows nothing of, by user
-	undated  []string
-	findings []string
-	errors   int
+	foreign           map[string][]string // ids of keys that this mount knows nothing of, by user
+	withoutExpiration []string
+	findings          []string
+	errors            int
 }
 
 // keyCount is how an identity's slots are used.
@@ -95,8 +95,8 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c.checkClock()
-	if len(c.undated) > 0 {
-		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.undated, ", ")),
+	if len(c.withoutExpiration) > 0 {
+		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.withoutExpiration, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")
 	}
 	return c, nil
@@ -217,7 +217,7 @@ func (c *checkup) noteForeign(user string, key provider.Key) {
 	}
 	c.foreign[user] = append(c.foreign[user], key.ID)
 	if key.Expires.IsZero() && c.account.endsKeys() {
-		c.undated = append(c.undated, fmt.Sprintf("%s (%s)", key.ID, identityName(key.User)))
+		c.withoutExpiration = append(c.withoutExpiration, fmt.Sprintf("%s (%s)", key.ID, identityName(key.User)))
 	}
 }
 
@@ -428,7 +428,7 @@ func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *l
 			c.warning(item.Unreadable, "its key counts as in use until then")
 		case item.Leased() && !item.Unfinished() && now.After(item.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(item.Expires, now):
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
-				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "mend that, or delete the key in the cloud's console")
+				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "fix that, or delete the key in the cloud's console")
 		}
 	}
 	return nil

@@ -15,15 +15,15 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// mendableError is what the operator or the caller can put right. It becomes an
+// badRequestError is what the operator or the caller can put right. It becomes an
 // HTTP 400, which Vault's clients do not retry.
-type mendableError struct{ message string }
+type badRequestError struct{ message string }
 
 // Error implements error.
-func (e *mendableError) Error() string { return e.message }
+func (e *badRequestError) Error() string { return e.message }
 
-func mendable(format string, args ...any) error {
-	return &mendableError{message: fmt.Sprintf(format, args...)}
+func userError(format string, args ...any) error {
+	return &badRequestError{message: fmt.Sprintf(format, args...)}
 }
 
 // errPanicked is what a request is answered that met a mistake of ours.
@@ -52,13 +52,13 @@ func asUserError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &mendableError{message: err.Error()}
+	return &badRequestError{message: err.Error()}
 }
 
 // respond turns an error into what Vault is to answer: a logical.ErrorResponse
-// for what can be mended, a Go error for the rest.
+// for what can be fixed, a Go error for the rest.
 func respond(err error) (*logical.Response, error) {
-	var m *mendableError
+	var m *badRequestError
 	if errors.As(err, &m) {
 		return logical.ErrorResponse("%s", err.Error()), nil
 	}
@@ -76,26 +76,26 @@ func explain(account string, err error) error {
 		return err
 	}
 	if refused.Kind == provider.KindUnknown && refused.Status == http.StatusNotFound && refused.Code == "" {
-		return mendable("what answers at the endpoint of account %q is not the cloud's API: check endpoint and region in config/%s (%s)", account, account, err)
+		return userError("what answers at the endpoint of account %q is not the cloud's API: check endpoint and region in config/%s (%s)", account, account, err)
 	}
 	switch refused.Kind {
 	case provider.KindKeyRefused:
-		return mendable("the cloud refuses the access key of account %q: check that it exists, is active and has not expired, "+
+		return userError("the cloud refuses the access key of account %q: check that it exists, is active and has not expired, "+
 			"then write a working one to config/%s, which tries it at once; this one is tried again by itself, ever more rarely (%s)", account, account, err)
 	case provider.KindKeyUnclear:
-		return mendable("the cloud does not know the access key of account %q, or the key belongs to another region than the configured one: "+
+		return userError("the cloud does not know the access key of account %q, or the key belongs to another region than the configured one: "+
 			"check access_key and region in config/%s (%s)", account, account, err)
 	case provider.KindLockedOut:
-		return mendable("the API of account %q is locked, since some program signs with a key that the cloud refuses; it need not be the engine's. "+
+		return userError("the API of account %q is locked, since some program signs with a key that the cloud refuses; it need not be the engine's. "+
 			"The engine tries again by itself when the lock is over: find that program meanwhile (%s)", account, err)
 	case provider.KindClockWrong:
-		return mendable("the cloud finds the time of the requests of account %q wrong, and nothing else is known to be: set the clock of Vault's machine by NTP "+
+		return userError("the cloud finds the time of the requests of account %q wrong, and nothing else is known to be: set the clock of Vault's machine by NTP "+
 			"(15 minutes are the most that it may be off); the engine then goes on by itself (%s)", account, err)
 	case provider.KindDenied:
-		return mendable("the cloud does not permit this to the engine's key of account %q: "+
+		return userError("the cloud does not permit this to the engine's key of account %q: "+
 			"give its user the permission for the named call, or check the account's API access rules (%s)", account, err)
 	case provider.KindInvalid:
-		return mendable("the cloud refuses the request for account %q (%s)", account, err)
+		return userError("the cloud refuses the request for account %q (%s)", account, err)
 	case provider.KindThrottled:
 		return fmt.Errorf("account %q: the cloud throttles the account, for as long as the request could wait; nothing was done, and asking again is harmless. "+
 			"All programs of the cloud account share its rate: whoever runs them may lower the load, who may write config/%s its max_requests_per_second: %w",

@@ -45,13 +45,13 @@ func (c *accountConfig) takeSignIn(data *framework.FieldData) error {
 	case login == "" && password == "":
 		return nil
 	case login == "" || password == "":
-		return mendable("login and password are both needed")
+		return userError("login and password are both needed")
 	case given("access_key") != "" || given("secret_key") != "":
-		return mendable("give either access_key and secret_key, or login and password with which the engine makes a key for itself")
+		return userError("give either access_key and secret_key, or login and password with which the engine makes a key for itself")
 	case !c.signsIn():
-		return mendable("provider %q makes no key with login and password: give access_key and secret_key", c.Provider)
+		return userError("provider %q makes no key with login and password: give access_key and secret_key", c.Provider)
 	case !data.Get("verify").(bool):
-		return mendable("login and password make a key, which is always tried: leave out verify=false")
+		return userError("login and password make a key, which is always tried: leave out verify=false")
 	}
 	c.signIn = &signIn{login: provider.Secret(login), password: provider.Secret(password)}
 	return nil
@@ -94,7 +94,7 @@ func (c *accountConfig) endpoint() (string, error) {
 func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
 	byLogin, err := b.open(config.access())
 	if err != nil {
-		return nil, mendable("%s", err)
+		return nil, userError("%s", err)
 	}
 	expires, err := firstKeyExpiry(ctx, byLogin, name, before)
 	if err != nil {
@@ -117,13 +117,13 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 		config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
 		warnings = config.replaceKey(before)
 		config.KeyLabel = key.entry.Label
-		judged, more, err := b.judged(ctx, s, name, before, config)
-		a, warnings = judged, append(warnings, more...)
+		checked, more, err := b.verifiedChange(ctx, s, name, before, config)
+		a, warnings = checked, append(warnings, more...)
 		return err
 	}
 	r.store = func(ctx context.Context, key recordedKey) error {
 		key.entry.AccountID, key.entry.Endpoint = config.AccountID, ""
-		_, err := b.storeJudged(ctx, s, a)
+		_, err := b.storeWithPolicy(ctx, s, a)
 		return err
 	}
 	if err := b.rotate(ctx, r); err != nil {
@@ -160,7 +160,7 @@ func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, be
 		}
 	}
 	if quota := byLogin.KeyQuota(); len(keys)+reservedSlots > quota {
-		return time.Time{}, mendable("no key can be made for account %q: its root user has %d of %d access keys (%d of this account's configuration, %d others), "+
+		return time.Time{}, userError("no key can be made for account %q: its root user has %d of %d access keys (%d of this account's configuration, %d others), "+
 			"and the engine needs %d free slots, for its key and for the next one when that is rotated. Delete keys that are not used",
 			name, len(keys), quota, own, len(keys)-own, reservedSlots)
 	}
@@ -175,10 +175,10 @@ func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, be
 func explainSignIn(account string, err error) error {
 	switch provider.KindOf(err) {
 	case provider.KindKeyRefused, provider.KindKeyUnclear:
-		return mendable("the cloud refuses login and password of account %q: check both, and the region. Four refusals in a row lock the account's API "+
+		return userError("the cloud refuses login and password of account %q: check both, and the region. Four refusals in a row lock the account's API "+
 			"for a minute, and further ones for longer (%s)", account, err)
 	case provider.KindQuota:
-		return mendable("the root user of account %q has no free slot for an access key: delete one that is not used (%s)", account, err)
+		return userError("the root user of account %q has no free slot for an access key: delete one that is not used (%s)", account, err)
 	default:
 		return explain(account, err)
 	}

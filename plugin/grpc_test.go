@@ -74,7 +74,7 @@ func TestOverGRPC(t *testing.T) {
 			mustHold(t, err.Error(), "lease's data cannot be read", "issued")
 		}
 	})
-	overGRPC(t, "what can be mended is a 400, what cannot is a Go error", func(t *testing.T, v *testVault) {
+	overGRPC(t, "what can be fixed is a 400, what cannot is a Go error", func(t *testing.T, v *testVault) {
 		v.mustRefuse(logical.ReadOperation, "creds/nope", nil, "does not exist")
 		defer v.sim.Order(cloudsim.Fault{Kind: cloudsim.DropRequest})()
 		if _, err := v.try(logical.ReadOperation, "creds/app"); err == nil {

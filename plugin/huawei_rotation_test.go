@@ -201,7 +201,7 @@ func TestHuaweiCheck(t *testing.T) {
 			foreign := v.addKey("app", "", time.Time{}).AccessKey
 			check := v.read("check/default")
 			v.mustFind(check, "warning", `user "app"`, "1 of 2", foreign, "take slots from its leases")
-			if check["healthy"] != true || len(check["undated_keys"].([]string)) != 0 {
+			if check["healthy"] != true || len(check["keys_without_expiration"].([]string)) != 0 {
 				t.Errorf("%v", check)
 			}
 		},
@@ -214,7 +214,7 @@ func TestHuaweiCheck(t *testing.T) {
 				t.Errorf("%v", check["findings"])
 			}
 		},
-		"a key past its date that nobody has tried to remove yet is nothing to mend": func(t *testing.T, v *testVault) {
+		"a key past its date that nobody has tried to remove yet is nothing to fix": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.lease("app")
 			v.leases = nil

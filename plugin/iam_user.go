@@ -80,16 +80,16 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 // explainUser says what can be done about an issue that failed.
 func explainUser(i issuance, err error) error {
 	if errors.Is(err, errNameTaken) {
-		return mendable("role %q cannot get a user: both names that the account's username_template made are taken. Give it more randomness (%s)", i.roleName, err)
+		return userError("role %q cannot get a user: both names that the account's username_template made are taken. Give it more randomness (%s)", i.roleName, err)
 	}
 	switch provider.KindOf(err) {
 	case provider.KindNotFound:
-		return mendable("role %q cannot get a user: something that the role names does not exist. Create it in the cloud account, or take it out of the role (%s)",
+		return userError("role %q cannot get a user: something that the role names does not exist. Create it in the cloud account, or take it out of the role (%s)",
 			i.roleName, err)
 	case provider.KindQuota:
-		return mendable("role %q cannot get a user: the cloud account has no room for one more user, or the user none for what the role gives it (%s)", i.roleName, err)
+		return userError("role %q cannot get a user: the cloud account has no room for one more user, or the user none for what the role gives it (%s)", i.roleName, err)
 	case provider.KindConflict:
-		return mendable("role %q cannot get a user: the cloud refuses what the role gives it (%s)", i.roleName, err)
+		return userError("role %q cannot get a user: the cloud refuses what the role gives it (%s)", i.roleName, err)
 	default:
 		return explain(i.account.name, err)
 	}

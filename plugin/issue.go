@@ -84,7 +84,7 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
 	var full *ledger.FullError
 	if errors.As(err, &full) {
-		return recordedKey{}, mendable("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
+		return recordedKey{}, userError("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
 			"revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.maxActive, i.roleName)
 	}
 	if err != nil {
@@ -119,12 +119,12 @@ func (b *backend) finishKey(ctx context.Context, i issuance, key recordedKey) er
 // stillConfigured looks at the account once more now that the entry keeps it from being deleted
 // or pointed elsewhere: what was done just before would strand the key.
 func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Entry) error {
-	current, givenUp := b.standing(i.account)
-	if current && !givenUp {
+	current, frozen := b.standing(i.account)
+	if current && !frozen {
 		return nil
 	}
-	err := mendable("account %q was changed while the request ran: ask again", i.account.name)
-	if !givenUp {
+	err := userError("account %q was changed while the request ran: ask again", i.account.name)
+	if !frozen {
 		config, loadErr := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
 		if loadErr == nil && config != nil && config.isOf(i.account.config) && (e.User != "" || i.account.config.sameIdentity(config)) {
 			return nil
@@ -288,11 +288,11 @@ func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
 	}
 	for _, user := range role.UserNames {
 		if a.isOwnIdentity(user) {
-			return mendable("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
+			return userError("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
 		}
 	}
 	if len(role.UserNames) == 0 {
-		return mendable("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
+		return userError("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
 	}
 	return nil
 }

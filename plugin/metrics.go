@@ -30,7 +30,7 @@ const (
 // Results of an operation.
 const (
 	resultOK      = "ok"
-	resultRefused = "refused" // HTTP 400, which the operator or the caller can mend
+	resultRefused = "refused" // HTTP 400, which the operator or the caller can fix
 	resultFailed  = "failed"  // Vault tries a revocation again
 )
 

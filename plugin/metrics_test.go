@@ -106,12 +106,12 @@ func TestMetrics(t *testing.T) {
 			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0)
 		},
 		"the engine's own key has its days left, where it has a date": func(t *testing.T, v *testVault) {
-			if _, there := v.scrape()[`cloudkeys_root_key_days_left{account="default"}`]; there {
+			if _, there := v.scrape()[`cloudkeys_engine_key_days_left{account="default"}`]; there {
 				t.Error("a key without date has days left")
 			}
 			v.rootKeyWithDate(30 * 24 * time.Hour)
 			v.configure()
-			mustMeasure(t, v.scrape(), `cloudkeys_root_key_days_left{account="default"}`, 30)
+			mustMeasure(t, v.scrape(), `cloudkeys_engine_key_days_left{account="default"}`, 30)
 		},
 		"a scrape asks no cloud and reads no ledger": func(t *testing.T, v *testVault) {
 			v.lease("app")

@@ -15,9 +15,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 )
 
-// TestIssueWhileAnAccountIsGivenUp lets a whole request for a key run between any two storage
+// TestIssueWhileAnAccountIsFrozen lets a whole request for a key run between any two storage
 // calls of a change that would strand its key: one of them has to give way.
-func TestIssueWhileAnAccountIsGivenUp(t *testing.T) {
+func TestIssueWhileAnAccountIsFrozen(t *testing.T) {
 	tests := map[string]func(t *testing.T, v *testVault){}
 	for name, change := range map[string]func(v *testVault) (*logical.Response, error){
 		"deleted": func(v *testVault) (*logical.Response, error) { return v.try(logical.DeleteOperation, "config/default") },

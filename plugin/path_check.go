@@ -53,11 +53,11 @@ func checkAnswer() map[string]*framework.FieldSchema {
 		"max_access_key_expiration_seconds": {
 			Type: framework.TypeInt64, Required: true, Description: "Longest life of a key under the policy, in seconds; 0: unlimited, where known.",
 		},
-		"effective_max_ttl": {Type: framework.TypeInt64, Required: true, Description: "Longest lease of a role that sets no max_ttl, in seconds."},
-		"limited_by":        {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
-		"clock_skew":        {Type: framework.TypeInt64, Required: true, Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind."},
-		"key_counts":        {Type: framework.TypeStringSlice, Required: true, Description: "How the slots of the engine's identity and of the roles' users are used."},
-		"undated_keys":      {Type: framework.TypeStringSlice, Required: true, Description: "Keys of those identities without a date that this mount did not issue."},
+		"effective_max_ttl":       {Type: framework.TypeInt64, Required: true, Description: "Longest lease of a role that sets no max_ttl, in seconds."},
+		"limited_by":              {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
+		"clock_skew":              {Type: framework.TypeInt64, Required: true, Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind."},
+		"key_counts":              {Type: framework.TypeStringSlice, Required: true, Description: "How the slots of the engine's identity and of the roles' users are used."},
+		"keys_without_expiration": {Type: framework.TypeStringSlice, Required: true, Description: "Keys of those identities without a date that this mount did not issue."},
 	}
 }
 
@@ -83,7 +83,7 @@ func (c *checkup) answer() map[string]any {
 	}
 	return map[string]any{
 		"healthy":                           c.errors == 0,
-		"findings":                          shown(c.findings),
+		"findings":                          texts(c.findings),
 		"account_id":                        c.who.AccountID,
 		"identity":                          string(c.who.Identity.Kind),
 		"user_name":                         c.who.Identity.User,
@@ -97,6 +97,6 @@ func (c *checkup) answer() map[string]any {
 		"limited_by":                        c.policy.limitedBy(by),
 		"clock_skew":                        seconds(c.skew),
 		"key_counts":                        counts,
-		"undated_keys":                      shown(c.undated),
+		"keys_without_expiration":           texts(c.withoutExpiration),
 	}
 }

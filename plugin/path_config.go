@@ -125,7 +125,7 @@ func (b *backend) configWritten(ctx context.Context, s logical.Storage, name str
 	if err != nil || config == nil {
 		return warn(warnings), nil // it is written all the same
 	}
-	return decided(some(config.answer(), configDecisions()), warnings), nil
+	return decided(subset(config.answer(), configDecisions()), warnings), nil
 }
 
 // writeConfig takes the fields over, asks the cloud whose key it is, refuses what
@@ -174,20 +174,20 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
-	a, warnings, err := b.judged(ctx, s, name, before, config)
+	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
 	if err != nil {
 		return nil, err
 	}
-	view, err := b.storeJudged(ctx, s, a)
+	view, err := b.storeWithPolicy(ctx, s, a)
 	if err != nil {
 		return nil, err
 	}
 	return append(warnings, a.warnings(view)...), nil
 }
 
-// judged asks the cloud whose key a configuration holds, and refuses one that would strand
+// verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand
 // live keys.
-func (b *backend) judged(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (a *account, warnings []string, err error) {
+func (b *backend) verifiedChange(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (a *account, warnings []string, err error) {
 	if a, err = b.verified(ctx, name, config); err != nil {
 		return nil, nil, err
 	}
@@ -205,7 +205,7 @@ func (b *backend) judged(ctx context.Context, s logical.Storage, name string, be
 		return nil, nil, err
 	}
 	config.Previous, config.Retired = nil, nil
-	return a, before.leftBehind(), b.forgetOwnKeys(ctx, s, name)
+	return a, before.leftover(), b.forgetOwnKeys(ctx, s, name)
 }
 
 // refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
@@ -223,18 +223,18 @@ func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, na
 	}
 	n := own()
 	if n == 0 { // and no request that has begun meanwhile makes one, nor will one
-		b.giveUp(name)
+		b.freeze(name)
 		n = own()
 	}
 	if n > 0 {
-		return mendable("account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
+		return userError("account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
 			"Revoke these leases first, or write a key of the former", name, n, identityOf(before.Identity), identityOf(config.Identity))
 	}
 	return nil
 }
 
-// storeJudged stores a configuration and reads the access policy with it.
-func (b *backend) storeJudged(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+// storeWithPolicy stores a configuration and reads the access policy with it.
+func (b *backend) storeWithPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
 	if err := b.storeAccount(ctx, s, a.name, a.config); err != nil {
 		return nil, err
 	}
@@ -251,14 +251,14 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 	}
 	use, err := b.accountInUse(ctx, s, name, made)
 	if err == nil && use == "" { // and no request that has begun meanwhile needs it, nor will one
-		b.giveUp(name)
+		b.freeze(name)
 		use, err = b.accountInUse(ctx, s, name, made)
 	}
 	if err != nil {
 		return err
 	}
 	if use != "" {
-		return mendable("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
+		return userError("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
 	}
 	return nil
 }
@@ -290,7 +290,7 @@ func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, da
 			return nil, err
 		}
 	}
-	return warn(before.leftBehind()), nil
+	return warn(before.leftover()), nil
 }
 
 // forgetOwnKeys takes the engine's own keys of an account that is given up out of the
@@ -305,8 +305,8 @@ func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account 
 	return nil
 }
 
-// leftBehind names the keys that the engine made for itself and cannot delete any more.
-func (c *accountConfig) leftBehind() []string {
+// leftover names the keys that the engine made for itself and cannot delete any more.
+func (c *accountConfig) leftover() []string {
 	keys := c.ownKeys()[1:]
 	if c.KeyLabel != "" {
 		keys = append(keys, c.AccessKey)
@@ -345,7 +345,7 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 	given := c.Provider
 	take(data, "provider", &given)
 	if c.Provider != "" && given != c.Provider {
-		return mendable("provider is %q and cannot be changed: use another account name", c.Provider)
+		return userError("provider is %q and cannot be changed: use another account name", c.Provider)
 	}
 	c.Provider = given
 	take(data, "access_key", &c.AccessKey)

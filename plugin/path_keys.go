@@ -108,7 +108,7 @@ func keyData(e *ledger.Entry) map[string]any {
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	user, own := data.Get("user").(string), data.Get("own_identity").(bool)
 	if user != "" && own {
-		return respond(mendable("user and own_identity exclude each other: give one of them"))
+		return respond(userError("user and own_identity exclude each other: give one of them"))
 	}
 	account := data.Get("account").(string)
 	if err := b.ledger.Load(ctx, req.Storage, account); err != nil {
@@ -182,7 +182,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 		return err
 	}
 	if entry == nil {
-		return mendable("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
+		return userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
 	}
 	if err := refuseKept(entry); err != nil {
@@ -203,9 +203,9 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 func refuseKept(e *ledger.Entry) error {
 	switch e.Kind {
 	case keylabel.KindRoot:
-		return mendable("access key %s is the engine's own in account %q: replace it with rotate-root/%s", e.AccessKey, e.Account, e.Account)
+		return userError("access key %s is the engine's own in account %q: replace it with rotate-root/%s", e.AccessKey, e.Account, e.Account)
 	case keylabel.KindStatic:
-		return mendable("access key %s belongs to the static role %q: replace it with rotate-role/%s", e.AccessKey, e.Role, e.Role)
+		return userError("access key %s belongs to the static role %q: replace it with rotate-role/%s", e.AccessKey, e.Role, e.Role)
 	default:
 		return nil
 	}

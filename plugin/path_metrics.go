@@ -100,7 +100,7 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now tim
 	t.family(name, metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's log.")
 	t.sample(name, float64(b.metrics.panics.Load()))
 
-	name = metricPrefix + "root_key_days_left"
+	name = metricPrefix + "engine_key_days_left"
 	t.family(name, metricGauge, "Days until the engine's own key ends, as stored; an account whose key has no date is missing.")
 	for _, a := range accounts {
 		if !a.keyExpires.IsZero() {

@@ -92,7 +92,7 @@ func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *
 	resp := &logical.Response{Data: role.answer()}
 	bounds, view, err := b.roleBounds(ctx, req.Storage, role)
 	if err != nil {
-		resp.AddWarning(err.Error()) // a role can be read, and mended, without its account
+		resp.AddWarning(err.Error()) // a role can be read, and fixed, without its account
 		resp.Data["effective_max_ttl"], resp.Data["limited_by"] = int64(0), "unknown"
 		return resp, nil
 	}
@@ -163,7 +163,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	}
 	answer := role.answer()
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
-	return decided(some(answer, roleDecisions()), append(role.warnings(bounds, view), unlisted...)), nil
+	return decided(subset(answer, roleDecisions()), append(role.warnings(bounds, view), unlisted...)), nil
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.

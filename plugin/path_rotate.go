@@ -30,7 +30,7 @@ func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name str
 		return err
 	}
 	if role == nil {
-		return mendable("static role %q does not exist: write static-roles/%s first", name, name)
+		return userError("static role %q does not exist: write static-roles/%s first", name, name)
 	}
 	_, err = b.rotateStatic(ctx, s, name, role)
 	return err

@@ -174,7 +174,7 @@ func (b *backend) staticRoleWritten(ctx context.Context, req *logical.Request, d
 	if err != nil || written == nil {
 		return nil, nil // it is written all the same
 	}
-	return decided(some(written.Data, staticRoleDecisions()), nil), nil
+	return decided(subset(written.Data, staticRoleDecisions()), nil), nil
 }
 
 // staticRoleDecisions are what a write of a static role answers.
@@ -304,7 +304,7 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 		return err
 	}
 	if own {
-		return mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+		return userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
 	others, err := staticRolesOf(ctx, s, role.Account)
 	if err != nil {
@@ -312,7 +312,7 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	}
 	for other, entry := range others {
 		if other != name && entry.UserName == role.UserName {
-			return mendable("user %q belongs to static role %q already", role.UserName, other)
+			return userError("user %q belongs to static role %q already", role.UserName, other)
 		}
 	}
 	view, err := b.currentPolicy(ctx, s, a)
@@ -384,10 +384,10 @@ func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request,
 		return nil, err
 	}
 	if role == nil {
-		return respond(mendable("static role %q does not exist: write static-roles/%s first", name, name))
+		return respond(userError("static role %q does not exist: write static-roles/%s first", name, name))
 	}
 	if creds.AccessKey == "" {
-		return respond(mendable("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name))
+		return respond(userError("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name))
 	}
 	a, err := b.account(ctx, req.Storage, role.Account)
 	if err != nil {

@@ -64,7 +64,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)
 		}
 	}
-	return recordedKey{}, lifetime.IssuePlan{}, mendable("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
+	return recordedKey{}, lifetime.IssuePlan{}, userError("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
 // choose puts the users with the most free slots first, tells how many each has, and holds

@@ -40,15 +40,15 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 		"several that hang do not keep one that comes due later": func(t *testing.T, v *testVault) {
 			hang := v.hangOver()
 			v.configure("ttl=10m")
-			hung := overdue(v, 8)
-			hang(hung)
+			stuck := overdue(v, 8)
+			hang(stuck)
 			v.advance(30 * time.Minute)
 			v.lease("app")
 			v.leases = nil
 			// Three ticks, in each of which two of those that hang may come first.
 			v.advance(10*time.Minute + lifetime.DefaultExpiryGrace + lifetime.ClockMargin + 3*rollbackPeriod)
-			v.mustHaveLedger(len(hung))
-			for _, id := range hung {
+			v.mustHaveLedger(len(stuck))
+			for _, id := range stuck {
 				entry, err := v.backend.findKey(t.Context(), v.storage, id)
 				if err != nil || entry == nil || entry.Problem == "" {
 					t.Errorf("%s: %v, %v: nobody is told why it is still there", id, entry, err)

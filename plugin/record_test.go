@@ -46,7 +46,7 @@ func TestTheLastTick(t *testing.T) {
 			v.mustHaveLive(0)
 			v.mustHaveNothingBegun()
 		},
-		"also where its clean-up was put off, since the cloud hung over it": func(t *testing.T, v *testVault) {
+		"also where its clean-up was put off, since the cloud did not answer about it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.leaveBegun()
 			stop := v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})

@@ -122,11 +122,11 @@ func (r *roleEntry) answer() map[string]any {
 	return map[string]any{
 		"account":         r.Account,
 		"credential_type": r.CredentialType,
-		"user_names":      shown(r.UserNames),
+		"user_names":      texts(r.UserNames),
 		"user_path":       r.UserPath,
-		"policy_orns":     shown(r.PolicyORNs),
+		"policy_orns":     texts(r.PolicyORNs),
 		"policy_document": r.PolicyDocument,
-		"groups":          shown(r.Groups),
+		"groups":          texts(r.Groups),
 		"agency_name":     r.AgencyName,
 		"agency_domain":   r.AgencyDomain,
 		"session_policy":  r.SessionPolicy,
@@ -165,16 +165,16 @@ func (r *roleEntry) validate() error {
 	}
 	for i, user := range r.UserNames {
 		if slices.Contains(r.UserNames[:i], user) {
-			return mendable("user_names holds %q twice", user)
+			return userError("user_names holds %q twice", user)
 		}
 	}
 	switch {
 	case r.MaxActiveKeys < 0:
-		return mendable("max_active_keys is %d: give the most keys that the role may have, or 0 for no cap", r.MaxActiveKeys)
+		return userError("max_active_keys is %d: give the most keys that the role may have, or 0 for no cap", r.MaxActiveKeys)
 	case r.TTL < 0 || r.MaxTTL < 0:
-		return mendable("ttl and max_ttl cannot be negative")
+		return userError("ttl and max_ttl cannot be negative")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
-		return mendable("ttl (%s) is longer than max_ttl (%s)", r.TTL, r.MaxTTL)
+		return userError("ttl (%s) is longer than max_ttl (%s)", r.TTL, r.MaxTTL)
 	}
 	return nil
 }
@@ -245,13 +245,13 @@ func (r *roleEntry) rights() provider.Rights {
 func (r *roleEntry) validateType() error {
 	given := func(name string, is bool, belongs string) error {
 		if is && r.CredentialType != belongs {
-			return mendable("%s goes with credential_type=%s alone, and this role has %s: write %s empty, or change the type",
+			return userError("%s goes with credential_type=%s alone, and this role has %s: write %s empty, or change the type",
 				name, belongs, r.CredentialType, name)
 		}
 		return nil
 	}
 	if !slices.Contains(credentialTypes, r.CredentialType) {
-		return mendable("unknown credential_type %q: set it to one of %s", r.CredentialType, strings.Join(credentialTypes, ", "))
+		return userError("unknown credential_type %q: set it to one of %s", r.CredentialType, strings.Join(credentialTypes, ", "))
 	}
 	for _, err := range []error{
 		given("user_names", len(r.UserNames) > 0, credentialAccessKey),
@@ -272,7 +272,7 @@ func (r *roleEntry) validateType() error {
 
 func (r *roleEntry) validateRights() error {
 	if n := len(r.PolicyORNs) + len(r.Groups); n > maxRights {
-		return mendable("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", n, maxRights)
+		return userError("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", n, maxRights)
 	}
 	return nil
 }

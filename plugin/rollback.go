@@ -23,9 +23,9 @@ const (
 	// at work on a create whose answer was lost.
 	begunAge = 90 * time.Second
 
-	// hungLongest is the longest pause before the clean-up of an unfinished request over which
+	// longestPause is the longest pause before the clean-up of an unfinished request over which
 	// the cloud hangs is tried again.
-	hungLongest = 16 * time.Minute
+	longestPause = 16 * time.Minute
 )
 
 // rollback ends what the unfinished requests of an account have left. last is the tick before the
@@ -75,7 +75,7 @@ func (b *backend) takeUpInTime(ctx context.Context, s logical.Storage, item ledg
 			tries = item.Tries
 		}
 		tries++
-		pause = min(hungLongest, 30*time.Second<<min(tries, 6))
+		pause = min(longestPause, 30*time.Second<<min(tries, 6))
 	}
 	b.ledger.Stuck(item.Account, item.Label, err, tries, time.Now().Add(pause))
 	return err

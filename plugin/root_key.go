@@ -91,7 +91,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	}
 	err = b.rotate(ctx, r)
 	if provider.KindOf(err) == provider.KindQuota {
-		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
+		return nil, userError("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
 			name, b.explainQuota(ctx, r.issuance, "", err), b.nameForeign(ctx, r.issuance, ""))
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *acc
 			return err
 		}
 		if name != a.name && other != nil && other.AccessKey == a.config.AccessKey {
-			return mendable("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of its own", a.name, name, name)
+			return userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of its own", a.name, name, name)
 		}
 	}
 	return nil
@@ -182,7 +182,7 @@ func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (
 	case problem != nil:
 		return nil, fmt.Errorf("the engine's own key of account %q cannot be rotated before the one that it replaced is deleted: %w", a.name, problem)
 	default:
-		return nil, mendable("the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and %s, which was replaced, "+
+		return nil, userError("the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and %s, which was replaced, "+
 			"works until %s, so that requests under way can end. Try again then",
 			a.name, a.cloud.KeyQuota(), previous[0].ID, showTime(previous[0].DeleteAfter))
 	}

@@ -54,53 +54,53 @@ func (c cloudCall) instead(status int, body string) (*http.Response, error) {
 }
 
 type cloudFault struct {
-	name   string
-	strike func(c cloudCall) (*http.Response, error)
+	name string
+	hit  func(c cloudCall) (*http.Response, error)
 }
 
 // cloudFaults are those of every cloud, beside its own refusals.
 var cloudFaults = []cloudFault{
-	{name: "a 500 before the work", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "a 500 before the work", hit: func(c cloudCall) (*http.Response, error) {
 		return refusal{status: 500, body: "{}"}.answer(c.req), nil
 	}},
-	{name: "a 500 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(500, "{}") }},
-	{name: "a gateway's 502 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
-	{name: "a gateway's 503 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
-	{name: "the answer is lost", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "a 500 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(500, "{}") }},
+	{name: "a gateway's 502 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
+	{name: "a gateway's 503 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
+	{name: "the answer is lost", hit: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		return nil, io.ErrUnexpectedEOF
 	}},
-	{name: "the connection is reset", strike: func(cloudCall) (*http.Response, error) {
+	{name: "the connection is reset", hit: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	}},
-	{name: "the connection is refused", strike: func(cloudCall) (*http.Response, error) {
+	{name: "the connection is refused", hit: func(cloudCall) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}},
-	{name: "no answer in time, and no work", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "no answer in time, and no work", hit: func(c cloudCall) (*http.Response, error) {
 		<-c.req.Context().Done()
 		return nil, c.req.Context().Err()
 	}},
-	{name: "an answer past the deadline", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "an answer past the deadline", hit: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		<-c.req.Context().Done()
 		return nil, c.req.Context().Err()
 	}},
-	{name: "an empty 200 after the work", strike: func(c cloudCall) (*http.Response, error) { return c.instead(200, "") }},
-	{name: "an empty 200 without the work", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "an empty 200 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(200, "") }},
+	{name: "an empty 200 without the work", hit: func(c cloudCall) (*http.Response, error) {
 		return refusal{status: 200}.answer(c.req), nil
 	}},
-	{name: "{} with a 200, without the work", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "{} with a 200, without the work", hit: func(c cloudCall) (*http.Response, error) {
 		return refusal{status: 200, body: "{}"}.answer(c.req), nil
 	}},
-	{name: "a page with a 200, without the work", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "a page with a 200, without the work", hit: func(c cloudCall) (*http.Response, error) {
 		return refusal{status: 200, body: "<html>"}.answer(c.req), nil
 	}},
-	{name: "half of a 200", strike: halfAnAnswer},
-	{name: "the client hangs up before", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "half of a 200", hit: halfAnAnswer},
+	{name: "the client hangs up before", hit: func(c cloudCall) (*http.Response, error) {
 		c.scene.hangUp()
 		return c.send.RoundTrip(c.req)
 	}},
-	{name: "the client hangs up after", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "the client hangs up after", hit: func(c cloudCall) (*http.Response, error) {
 		resp, err := c.work()
 		c.scene.hangUp()
 		if gone := c.req.Context().Err(); gone != nil {
@@ -108,20 +108,20 @@ var cloudFaults = []cloudFault{
 		}
 		return resp, err
 	}},
-	{name: "death before", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "death before", hit: func(c cloudCall) (*http.Response, error) {
 		c.scene.process.die()
 		return nil, errDead
 	}},
-	{name: "death after", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "death after", hit: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		c.scene.process.die()
 		return nil, errDead
 	}},
-	{name: "an outage from here on", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "an outage from here on", hit: func(c cloudCall) (*http.Response, error) {
 		c.scene.saboteur.breakCloud()
 		return nil, io.ErrUnexpectedEOF
 	}},
-	{name: "an outage from this answer on", strike: func(c cloudCall) (*http.Response, error) {
+	{name: "an outage from this answer on", hit: func(c cloudCall) (*http.Response, error) {
 		_, _ = c.work()
 		c.scene.saboteur.breakCloud()
 		return nil, io.ErrUnexpectedEOF
@@ -143,39 +143,39 @@ func halfAnAnswer(c cloudCall) (*http.Response, error) {
 type storageFault struct {
 	name   string
 	writes bool // of writes only
-	strike func(s *scene, do func() error) error
+	hit    func(s *scene, do func() error) error
 }
 
 var storageFaults = []storageFault{
-	{name: "an error", strike: func(*scene, func() error) error { return errInjected }},
-	{name: "an error of what is stored all the same", writes: true, strike: func(_ *scene, do func() error) error {
+	{name: "an error", hit: func(*scene, func() error) error { return errInjected }},
+	{name: "an error of what is stored all the same", writes: true, hit: func(_ *scene, do func() error) error {
 		return errors.Join(errInjected, do())
 	}},
-	{name: "the client hangs up", strike: func(s *scene, do func() error) error {
+	{name: "the client hangs up", hit: func(s *scene, do func() error) error {
 		s.hangUp()
 		return do()
 	}},
-	{name: "death before", strike: func(s *scene, _ func() error) error {
+	{name: "death before", hit: func(s *scene, _ func() error) error {
 		s.process.die()
 		return errDead
 	}},
-	{name: "death after", writes: true, strike: func(s *scene, do func() error) error {
+	{name: "death after", writes: true, hit: func(s *scene, do func() error) error {
 		_ = do()
 		s.process.die()
 		return errDead
 	}},
-	{name: "storage is down from here on", strike: func(s *scene, _ func() error) error {
+	{name: "storage is down from here on", hit: func(s *scene, _ func() error) error {
 		s.saboteur.breakStorage()
 		return errInjected
 	}},
-	{name: "storage is down from here on, with this stored", writes: true, strike: func(s *scene, do func() error) error {
+	{name: "storage is down from here on, with this stored", writes: true, hit: func(s *scene, do func() error) error {
 		_ = do()
 		s.saboteur.breakStorage()
 		return errInjected
 	}},
 }
 
-// faultsAt names the faults that can strike at a point.
+// faultsAt names the faults that can hit at a point.
 func (c *faultyCloud) faultsAt(point string) (names []string) {
 	op, _, storage := strings.Cut(point, " ")
 	if storage {
@@ -195,8 +195,8 @@ func (c *faultyCloud) faultsAt(point string) (names []string) {
 	return names
 }
 
-// strikeCloud lets the named fault happen to a call.
-func (c *faultyCloud) strikeCloud(fault string, call cloudCall) (*http.Response, error) {
+// hitCloud lets the named fault happen to a call.
+func (c *faultyCloud) hitCloud(fault string, call cloudCall) (*http.Response, error) {
 	for _, refusal := range c.refusals {
 		if refusal.name == fault {
 			return refusal.answer(call.req), nil
@@ -204,17 +204,17 @@ func (c *faultyCloud) strikeCloud(fault string, call cloudCall) (*http.Response,
 	}
 	for _, known := range cloudFaults {
 		if known.name == fault {
-			return known.strike(call)
+			return known.hit(call)
 		}
 	}
 	call.scene.t.Errorf("there is no fault %q of a cloud", fault)
 	return call.send.RoundTrip(call.req)
 }
 
-func strikeStorage(fault string, s *scene, do func() error) error {
+func hitStorage(fault string, s *scene, do func() error) error {
 	for _, known := range storageFaults {
 		if known.name == fault {
-			return known.strike(s, do)
+			return known.hit(s, do)
 		}
 	}
 	s.t.Errorf("there is no fault %q of storage", fault)

@@ -81,7 +81,7 @@ func stored[T any](v *testVault, path string) *T {
 // was handed out works.
 func (s *scene) check(when string) {
 	s.t.Helper()
-	synctest.Wait() // the engine works on behind a client that has hung up
+	synctest.Wait() // the engine works on behind a client that has gone
 	known, now := s.knows(), time.Now()
 	live := map[string]provider.Key{}
 	for _, key := range s.cloud.keys(s.testVault) {

@@ -14,29 +14,29 @@ import (
 )
 
 // saboteur sees every cloud and storage call, names it, and lets the schedule's faults
-// strike. A point is a call's name and how manieth of that name it is: so it stays the same
+// hit. A point is a call's name and the number of that name that it is: so it stays the same
 // where calls are made side by side.
 type saboteur struct {
-	mu      sync.Mutex // never held while waiting
-	armed   bool
-	plan    map[string]string // fault by point
-	counts  map[string]int
-	trail   []string // points passed since the first fault, or all where there is none
-	struck  int
-	brokeAt time.Time // cloud or storage; zero: neither is down
-	cloud   bool
-	storage bool
+	mu       sync.Mutex // never held while waiting
+	armed    bool
+	plan     map[string]string // fault by point
+	counts   map[string]int
+	trail    []string // points passed since the first fault, or all where there is none
+	hitCount int
+	brokeAt  time.Time // cloud or storage; zero: neither is down
+	cloud    bool
+	storage  bool
 }
 
-func newSaboteur(strikes []strike) *saboteur {
+func newSaboteur(hits []hit) *saboteur {
 	plan := map[string]string{}
-	for _, s := range strikes {
+	for _, s := range hits {
 		plan[s.point] = s.fault
 	}
 	return &saboteur{plan: plan, counts: map[string]int{}}
 }
 
-// pass notes a call and returns the fault that is to strike it; empty: none.
+// pass notes a call and returns the fault that is to hit it; empty: none.
 func (s *saboteur) pass(name string) (fault string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,8 +48,8 @@ func (s *saboteur) pass(name string) (fault string) {
 	fault, hit := s.plan[point]
 	switch {
 	case hit:
-		s.struck++
-	case len(s.plan) == 0 || s.struck > 0:
+		s.hitCount++
+	case len(s.plan) == 0 || s.hitCount > 0:
 		s.trail = append(s.trail, point)
 	}
 	return fault
@@ -111,7 +111,7 @@ func (s *scene) store(p *process, op, key string, do func() error) error {
 		return errDead
 	}
 	if fault := s.saboteur.pass(op + " " + storageName(key)); fault != "" {
-		return strikeStorage(fault, s, do)
+		return hitStorage(fault, s, do)
 	}
 	if _, down := s.saboteur.broken(); down {
 		return errInjected
@@ -130,7 +130,7 @@ func (s *scene) call(p *process, req *http.Request) (*http.Response, error) {
 		return nil, errDead
 	}
 	if fault := s.saboteur.pass(s.cloud.call(req)); fault != "" {
-		return s.cloud.strikeCloud(fault, cloudCall{s, req, s.live})
+		return s.cloud.hitCloud(fault, cloudCall{s, req, s.live})
 	}
 	if down, _ := s.saboteur.broken(); down {
 		return nil, io.ErrUnexpectedEOF

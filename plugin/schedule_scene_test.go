@@ -21,7 +21,7 @@ const (
 	// than the five minutes after which Vault's sixth attempt to revoke is the last.
 	outageLength = 2 * time.Minute
 
-	// aftermath is how long after the operation a second fault may strike.
+	// aftermath is how long after the operation a second fault may hit.
 	aftermath = 8 * time.Minute
 
 	sceneTTL = 5 * time.Minute // of the leases that operations make
@@ -45,7 +45,7 @@ type scene struct {
 	until     map[string]time.Time // how long replaced keys of static roles work
 }
 
-// operation is what a schedule lets faults strike.
+// operation is what a schedule lets faults hit.
 type operation struct {
 	name    string
 	prepare func(s *scene)
@@ -54,11 +54,11 @@ type operation struct {
 }
 
 // play runs the operation with the schedule's faults, lets time pass, and holds the
-// invariant. It returns the points passed (see saboteur), and how many faults struck.
-func (sch schedule) play(t *testing.T) (trail []string, struck int) {
+// invariant. It returns the points passed (see saboteur), and how many faults hit.
+func (sch schedule) play(t *testing.T) (trail []string, hitCount int) {
 	t.Helper()
 	s := &scene{
-		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.strikes), hangUp: func() {},
+		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.hits), hangUp: func() {},
 		ended: map[string]bool{}, planted: map[string]bool{}, kept: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
 	}
 	s.live = s.base
@@ -76,22 +76,22 @@ func (sch schedule) play(t *testing.T) (trail []string, struck int) {
 	s.act(sch.operation.run)
 	s.latest = s.latestEnd()
 	s.check("when the operation has ended")
-	if len(sch.strikes) == 0 {
+	if len(sch.hits) == 0 {
 		trail = slices.Clone(s.saboteur.trail)
 	}
 	s.pass(aftermath)
 	s.saboteur.arm(false)
-	if len(sch.strikes) > 0 {
+	if len(sch.hits) > 0 {
 		trail = s.saboteur.trail
 	}
 	s.pass(outageLength) // what a second fault has begun ends
 	s.mustWork()
 	s.pass(5 * time.Minute)
 	s.mustEndClean()
-	if s.saboteur.struck < min(1, len(sch.strikes)) && !sch.operation.races {
-		t.Error("the fault never struck: the calls before it differ from run to run")
+	if s.saboteur.hitCount < min(1, len(sch.hits)) && !sch.operation.races {
+		t.Error("the fault never hitCount: the calls before it differ from run to run")
 	}
-	return trail, s.saboteur.struck
+	return trail, s.saboteur.hitCount
 }
 
 // latestEnd is by when a key has ended that was just made for a lease which nobody got.

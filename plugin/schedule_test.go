@@ -26,35 +26,35 @@ const (
 
 	pairsOfAll = 60 // an operation
 
-	// The sample: of each operation every so manieth schedule of one fault, and a pair of every
-	// so manieth operation.
+	// The sample: of each operation every n-th schedule of one fault, and a pair of every
+	// n-th operation.
 	sampledSchedules = 29
 	sampledPairs     = 3
 )
 
-// A strike lets one fault happen at one point.
-type strike struct{ point, fault string }
+// A hit lets one fault happen at one point.
+type hit struct{ point, fault string }
 
-func (s strike) String() string { return s.point + " = " + s.fault }
+func (s hit) String() string { return s.point + " = " + s.fault }
 
-// A schedule is an operation with the faults that strike it: at most one of them in its
+// A schedule is an operation with the faults that hit it: at most one of them in its
 // own calls, and a second one there or in the minutes of clean-up that follow.
 type schedule struct {
 	cloud     *faultyCloud
 	operation operation
-	strikes   []strike
+	hits      []hit
 }
 
 // String is what schedulesVariable takes.
 func (s schedule) String() string {
-	texts := make([]string, len(s.strikes))
-	for i, strike := range s.strikes {
-		texts[i] = strike.String()
+	texts := make([]string, len(s.hits))
+	for i, hit := range s.hits {
+		texts[i] = hit.String()
 	}
 	return s.cloud.name + ": " + s.operation.name + ": " + strings.Join(texts, " + ")
 }
 
-// TestSchedules runs every operation of the engine and lets every fault strike at every
+// TestSchedules runs every operation of the engine and lets every fault hit at every
 // one of its cloud and storage calls in turn. Whatever happens, every live key in the
 // cloud is accounted for, every secret handed out works until its lease ends, and the
 // configuration works. The points are found by a run without faults that counts them.
@@ -96,7 +96,7 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
-// pairsOf is how many pairs of faults strike an operation.
+// pairsOf is how many pairs of faults hit an operation.
 func pairsOf(operation int, all bool) int {
 	switch {
 	case all:
@@ -119,7 +119,7 @@ func replay(t *testing.T, text string) {
 			s := schedule{cloud: cloud, operation: operation}
 			for _, part := range strings.Split(rest, " + ") {
 				point, fault, _ := strings.Cut(part, " = ")
-				s.strikes = append(s.strikes, strike{point, fault})
+				s.hits = append(s.hits, hit{point, fault})
 			}
 			s.run(t)
 			return
@@ -128,10 +128,10 @@ func replay(t *testing.T, text string) {
 	t.Fatalf("%s: no operation of that name: %q", schedulesVariable, text)
 }
 
-// run plays a schedule as a test of its own, and returns how many faults struck.
+// run plays a schedule as a test of its own, and returns how many faults hit.
 func (s schedule) run(t *testing.T) (faults int) {
 	t.Helper()
-	t.Run(s.strikesText(), func(t *testing.T) {
+	t.Run(s.hitsText(), func(t *testing.T) {
 		defer func() {
 			if t.Failed() {
 				t.Logf("replay it: %s='%s' go test ./plugin -run '^TestSchedules$' -count=1", schedulesVariable, s)
@@ -142,7 +142,7 @@ func (s schedule) run(t *testing.T) (faults int) {
 	return faults
 }
 
-func (s schedule) strikesText() string {
+func (s schedule) hitsText() string {
 	_, text, _ := strings.Cut(s.String(), s.operation.name+": ")
 	return cmp.Or(text, "no fault")
 }
@@ -153,7 +153,7 @@ func singleSchedules(t *testing.T, cloud *faultyCloud, operation operation) []sc
 	var all []schedule
 	for _, point := range (schedule{cloud: cloud, operation: operation}).scout(t) {
 		for _, fault := range cloud.faultsAt(point) {
-			all = append(all, schedule{cloud, operation, []strike{{point, fault}}})
+			all = append(all, schedule{cloud, operation, []hit{{point, fault}}})
 		}
 	}
 	if len(all) == 0 {
@@ -172,15 +172,15 @@ func pairFrom(t *testing.T, first schedule, random *rand.Rand) (schedule, bool) 
 	}
 	point := points[random.IntN(len(points))]
 	faults := first.cloud.faultsAt(point)
-	second := strike{point, faults[random.IntN(len(faults))]}
-	return schedule{first.cloud, first.operation, []strike{first.strikes[0], second}}, true
+	second := hit{point, faults[random.IntN(len(faults))]}
+	return schedule{first.cloud, first.operation, []hit{first.hits[0], second}}, true
 }
 
 // scout runs a schedule and returns the points that it passes: without faults, those of the
 // operation; else those after the first fault.
 func (s schedule) scout(t *testing.T) (points []string) {
 	t.Helper()
-	t.Run("scout "+s.strikesText(), func(t *testing.T) {
+	t.Run("scout "+s.hitsText(), func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { points, _ = s.play(t) })
 	})
 	return points

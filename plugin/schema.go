@@ -30,7 +30,7 @@ func checkName(field, name string) error {
 	if namePattern.MatchString(name) && !strings.Contains(name, "..") {
 		return nil
 	}
-	return mendable("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d characters at most",
+	return userError("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d characters at most",
 		field, name, 128)
 }
 
@@ -42,11 +42,11 @@ func checkSeconds(field string, raw any) error {
 	whole, isNumber := strconv.ParseFloat(text, 64)
 	switch {
 	case err != nil:
-		return mendable("%s %.60q is not a duration: give seconds, or a number with a unit, such as 90s, 15m or 8h", field, text)
+		return userError("%s %.60q is not a duration: give seconds, or a number with a unit, such as 90s, 15m or 8h", field, text)
 	case isNumber == nil && math.Abs(whole) > math.MaxInt64/float64(time.Second):
-		return mendable("%s is %.60s seconds, which is more than 292 years: give less", field, text)
+		return userError("%s is %.60s seconds, which is more than 292 years: give less", field, text)
 	case d%time.Second != 0:
-		return mendable("%s is %.60s: give whole seconds", field, text)
+		return userError("%s is %.60s: give whole seconds", field, text)
 	default:
 		return nil
 	}
@@ -142,8 +142,8 @@ func decided(data map[string]any, warnings []string) *logical.Response {
 	return resp
 }
 
-// some keeps what a write answers of what a read does.
-func some(all map[string]any, names []string) map[string]any {
+// subset keeps what a write answers of what a read does.
+func subset(all map[string]any, names []string) map[string]any {
 	kept := map[string]any{}
 	for _, name := range names {
 		kept[name] = all[name]
@@ -162,8 +162,8 @@ func decisions(all map[string]*framework.FieldSchema, names []string) map[string
 	return fields
 }
 
-// shown is a list as it is answered: an empty one reads [], and not <nil>.
-func shown(list []string) []string { return append([]string{}, list...) }
+// texts is a list as it is answered: an empty one reads [], and not <nil>.
+func texts(list []string) []string { return append([]string{}, list...) }
 
 // seconds is how durations are shown: whole seconds, like other engines.
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

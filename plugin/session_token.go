@@ -59,7 +59,7 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 	}
 	cloud, ok := o.account.cloud.(provider.Sessions)
 	if !ok {
-		return nil, mendable("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name, o.account.kind.Title, o.roleName)
+		return nil, userError("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name, o.account.kind.Title, o.roleName)
 	}
 	return cloud, nil
 }
@@ -69,7 +69,7 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 // asks for is not: they would get a longer one than they want, which nobody can take back.
 func (b *backend) planSession(o sessionOrder) (lifetime.IssuePlan, error) {
 	if o.requested > 0 && o.requested < minSession {
-		return lifetime.IssuePlan{}, mendable("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no shorter one", o.requested, minSession)
+		return lifetime.IssuePlan{}, userError("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no shorter one", o.requested, minSession)
 	}
 	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), minSession)
 	plan, err := lifetime.PlanIssue(time.Now(), b.boundsOf(o.account, &policyView{None: true}, o.role), wanted)
@@ -111,9 +111,9 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 func explainSession(o sessionOrder, err error) error {
 	switch provider.KindOf(err) {
 	case provider.KindNotFound:
-		return mendable("role %q cannot get a session: agency %q does not exist, or does not trust the engine's account (%s)", o.roleName, o.role.AgencyName, err)
+		return userError("role %q cannot get a session: agency %q does not exist, or does not trust the engine's account (%s)", o.roleName, o.role.AgencyName, err)
 	case provider.KindDenied:
-		return mendable("role %q cannot get a session: the engine's key may not assume agency %q. Give its user the role Agent Operator, or the permission %s (%s)",
+		return userError("role %q cannot get a session: the engine's key may not assume agency %q. Give its user the role Agent Operator, or the permission %s (%s)",
 			o.roleName, o.role.AgencyName, "iam:tokens:assume", err)
 	default:
 		return explain(o.account.name, err)
@@ -137,14 +137,14 @@ func (r *roleEntry) validateSession() error {
 	case r.CredentialType != credentialSession:
 		return nil
 	case r.MaxActiveKeys > 0:
-		return mendable("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make room for the next. Set it to 0",
+		return userError("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make room for the next. Set it to 0",
 			credentialSession)
 	case r.TTL > 0 && r.TTL < minSession:
-		return mendable("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
+		return userError("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
 	case r.MaxTTL > 0 && r.MaxTTL < minSession:
-		return mendable("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
+		return userError("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
 	case r.AgencyDomain != "" && r.AgencyName == "":
-		return mendable("agency_domain goes with agency_name: name the agency")
+		return userError("agency_domain goes with agency_name: name the agency")
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (a *account) checkSession(r *roleEntry) error {
 	if r.AgencyName != "" || a.config.AllowRootIdentity {
 		return nil
 	}
-	return mendable("a role without agency_name leases sessions with the rights of the engine's own key, which account %q does not allow: "+
+	return userError("a role without agency_name leases sessions with the rights of the engine's own key, which account %q does not allow: "+
 		"name an agency, or set allow_root_identity=true in config/%s", a.name, a.name)
 }
 

@@ -71,9 +71,9 @@ func (r *staticRole) due(creds *staticCreds, now time.Time) (time.Time, error) {
 func (r *staticRole) validate(before *staticRole) error {
 	switch {
 	case r.UserName == "":
-		return mendable("user_name is missing: name the user whose key is to be rotated")
+		return userError("user_name is missing: name the user whose key is to be rotated")
 	case before != nil && (before.UserName != r.UserName || before.Account != r.Account):
-		return mendable("user_name and account of a static role cannot be changed: delete it, and write another")
+		return userError("user_name and account of a static role cannot be changed: delete it, and write another")
 	}
 	return asUserError(r.times().Check(time.Now()))
 }
@@ -110,7 +110,7 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 		return nil, err
 	}
 	if a.isOwnIdentity(role.UserName) {
-		return nil, mendable("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+		return nil, userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
 	if err := b.refuseAnother(ctx, a, role.UserName, role.UserID, "static-roles/"+name); err != nil {
 		return nil, err
@@ -146,10 +146,10 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 		b.Logger().Info("rotated a static role", "static_role", name, "access_key", creds.AccessKey, "previous", before.AccessKey)
 		return creds, nil
 	case kind == provider.KindQuota:
-		return nil, mendable("static role %q cannot be rotated: %s. Delete a key that is not used%s",
+		return nil, userError("static role %q cannot be rotated: %s. Delete a key that is not used%s",
 			name, b.explainQuota(ctx, r.issuance, role.UserName, err), b.nameForeign(ctx, r.issuance, role.UserName))
 	case kind == provider.KindNotFound:
-		return nil, mendable("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
+		return nil, userError("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
 	default:
 		return nil, explain(a.name, err)
 	}
@@ -349,7 +349,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 func (b *backend) handOver(ctx context.Context, s logical.Storage, a *account, role *staticRole, keys []previousKey) (warnings []string, err error) {
 	cloud, ok := a.cloud.(provider.Relabeler)
 	if !ok {
-		return nil, mendable("the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: leave out keep_key", a.name)
+		return nil, userError("the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: leave out keep_key", a.name)
 	}
 	for _, kept := range keys {
 		warning, err := b.handOverKey(ctx, s, a, cloud, role, kept)

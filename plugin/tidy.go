@@ -46,7 +46,7 @@ func (b *backend) startTidy(ctx context.Context, s logical.Storage, account stri
 	ended := make(chan struct{})
 	if running := b.tidying.begin(report, stop, ended); running != nil {
 		stop()
-		return nil, mendable("a tidy runs since %s: read tidy-status, and start another when it has ended", showTime(running.Started))
+		return nil, userError("a tidy runs since %s: read tidy-status, and start another when it has ended", showTime(running.Started))
 	}
 	end := func() {
 		b.tidying.end()
@@ -333,7 +333,7 @@ func (l *tidyLines) add(line string) {
 
 func (l *tidyLines) show() []string {
 	if l.More == 0 {
-		return shown(l.Lines)
+		return texts(l.Lines)
 	}
 	return append(slices.Clone(l.Lines), fmt.Sprintf("and %d more", l.More))
 }

@@ -80,8 +80,8 @@ func TestCloudOverTLS(t *testing.T) {
 			v.write("roles/app", "user_names=app", "ttl=10m")
 			v.mustRevoke(v.lease("app"))
 			v.mustHaveLive(0)
-			if shown := v.read("config/default"); shown["client_key"] != nil || strings.Contains(shown["client_cert"].(string), "PRIVATE") {
-				t.Error("the client's key is shown")
+			if got := v.read("config/default"); got["client_key"] != nil || strings.Contains(got["client_cert"].(string), "PRIVATE") {
+				t.Error("the client's key is got")
 			}
 		})
 		for refused, test := range map[string]struct {

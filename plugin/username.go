@@ -51,17 +51,17 @@ type usernameData struct {
 func makeUsername(cloud clouds.Cloud, text string, data usernameData) (string, error) {
 	parsed, err := template.NewTemplate(template.Template(text))
 	if err != nil {
-		return "", mendable("username_template cannot be read: %.200s", err)
+		return "", userError("username_template cannot be read: %.200s", err)
 	}
 	data.RoleName = cloud.CleanName(data.RoleName)
 	display := []rune(data.DisplayName)
 	data.DisplayName = cloud.CleanName(string(display[:min(len(display), maxDisplayName)]))
 	name, err := parsed.Generate(data)
 	if err != nil {
-		return "", mendable("username_template cannot be used: %.200s", err)
+		return "", userError("username_template cannot be used: %.200s", err)
 	}
 	if cloud.CheckUserName("", name) != nil {
-		return "", mendable("username_template makes a user name of %d characters which %s does not take: %s are allowed. "+
+		return "", userError("username_template makes a user name of %d characters which %s does not take: %s are allowed. "+
 			"Shorten parts of it, as in {{ .DisplayName | truncate 20 }}", len([]rune(name)), cloud.Title, cloud.UserNameRule())
 	}
 	return name, nil
@@ -83,7 +83,7 @@ func checkUsernameTemplate(cloud clouds.Cloud, text string) error {
 		return err
 	}
 	if strings.EqualFold(first, second) {
-		return mendable("username_template made the same user name twice: add randomness, as in {{ random 20 }}")
+		return userError("username_template made the same user name twice: add randomness, as in {{ random 20 }}")
 	}
 	return nil
 }
@@ -93,16 +93,16 @@ func checkUsernameTemplate(cloud clouds.Cloud, text string) error {
 // times fills every machine.
 func boundTemplate(text string) error {
 	if len(text) > maxTemplate {
-		return mendable("username_template has %d characters, and %d is the most", len(text), maxTemplate)
+		return userError("username_template has %d characters, and %d is the most", len(text), maxTemplate)
 	}
 	tree := parse.New("username_template")
 	tree.Mode = parse.SkipFuncCheck
 	trees := map[string]*parse.Tree{}
 	if _, err := tree.Parse(text, "", "", trees); err != nil {
-		return mendable("username_template cannot be read: %.200s", err)
+		return userError("username_template cannot be read: %.200s", err)
 	}
 	if len(trees) > 1 {
-		return mendable("username_template may not define another template")
+		return userError("username_template may not define another template")
 	}
 	if tree.Root == nil {
 		return nil // an empty one, which makes no name
@@ -112,7 +112,7 @@ func boundTemplate(text string) error {
 		return err
 	}
 	if walk.calls > maxTemplateCalls {
-		return mendable("username_template calls %d functions, and %d is the most", walk.calls, maxTemplateCalls)
+		return userError("username_template calls %d functions, and %d is the most", walk.calls, maxTemplateCalls)
 	}
 	return nil
 }
@@ -126,12 +126,12 @@ func (w *templateWalk) node(node parse.Node) error {
 		return nil
 	case *parse.NumberNode:
 		if !n.IsInt || n.Int64 < 0 || n.Int64 > maxTemplateNumber {
-			return mendable("username_template may not have numbers above %d, or below 0", maxTemplateNumber)
+			return userError("username_template may not have numbers above %d, or below 0", maxTemplateNumber)
 		}
 		return nil
 	case *parse.FieldNode:
 		if len(n.Ident) != 1 || n.Ident[0] != "RoleName" && n.Ident[0] != "DisplayName" {
-			return mendable("username_template uses %.60q: there are .RoleName and .DisplayName", n.String())
+			return userError("username_template uses %.60q: there are .RoleName and .DisplayName", n.String())
 		}
 		return nil
 	case *parse.ListNode:
@@ -149,7 +149,7 @@ func (w *templateWalk) node(node parse.Node) error {
 	case *parse.PipeNode:
 		return w.pipe(n)
 	default:
-		return mendable("username_template may not have %.60q: it has texts, {{ if }}, .RoleName, .DisplayName and the functions %s",
+		return userError("username_template may not have %.60q: it has texts, {{ if }}, .RoleName, .DisplayName and the functions %s",
 			node.String(), strings.Join(templateFunctions, ", "))
 	}
 }
@@ -168,7 +168,7 @@ func (w *templateWalk) list(list *parse.ListNode) error {
 
 func (w *templateWalk) pipe(pipe *parse.PipeNode) error {
 	if len(pipe.Decl) > 0 {
-		return mendable("username_template may not have variables, such as %s", pipe.Decl[0])
+		return userError("username_template may not have variables, such as %s", pipe.Decl[0])
 	}
 	for _, command := range pipe.Cmds {
 		if err := w.command(command); err != nil {
@@ -185,7 +185,7 @@ func (w *templateWalk) command(command *parse.CommandNode) error {
 	}
 	w.calls++
 	if !slices.Contains(templateFunctions, called.Ident) {
-		return mendable("username_template cannot call %.60q: there are %s", called.Ident, strings.Join(templateFunctions, ", "))
+		return userError("username_template cannot call %.60q: there are %s", called.Ident, strings.Join(templateFunctions, ", "))
 	}
 	if called.Ident == "printf" {
 		if err := checkPrintf(command.Args[1:]); err != nil {
@@ -217,7 +217,7 @@ func checkPrintf(args []parse.Node) error {
 		format, isText = args[0].(*parse.StringNode)
 	}
 	if !isText {
-		return mendable("username_template must give printf its format as a text, such as \"vault-%%s\"")
+		return userError("username_template must give printf its format as a text, such as \"vault-%%s\"")
 	}
 	rest := format.Text
 	for {
@@ -226,7 +226,7 @@ func checkPrintf(args []parse.Node) error {
 		case !found:
 			return nil
 		case verb == "" || !strings.Contains("sd%", verb[:1]):
-			return mendable("username_template may have %%s and %%d in printf, without a width")
+			return userError("username_template may have %%s and %%d in printf, without a width")
 		}
 		rest = verb[1:]
 	}

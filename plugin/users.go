@@ -137,7 +137,7 @@ func (b *backend) refuseAnother(ctx context.Context, a *account, user, id, path 
 		}
 	}
 	if now := ids[user]; now != "" && now != id {
-		return mendable("user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that is meant", user, id, now, path)
+		return userError("user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that is meant", user, id, now, path)
 	}
 	return nil
 }

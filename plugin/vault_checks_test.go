@@ -147,7 +147,7 @@ func (v *testVault) mustBeUnharmed() {
 	v.mustHaveLive(2)
 }
 
-// mustBe400 expects that what is wrong with a request is the asker's to mend.
+// mustBe400 expects that what is wrong with a request is the asker's to fix.
 func (v *testVault) mustBe400(what string, op logical.Operation, path string, data map[string]any) {
 	v.t.Helper()
 	resp, err := v.rawRequest(op, path, data)
@@ -171,7 +171,7 @@ func (v *testVault) mustRevokeAll() {
 	}
 }
 
-// mustHaveLedgerOfLive expects every live key in the ledger: no failed revoke has struck it.
+// mustHaveLedgerOfLive expects every live key in the ledger: no failed revoke has removed it.
 func (v *testVault) mustHaveLedgerOfLive() {
 	v.t.Helper()
 	v.mustHaveLedger(len(v.liveKeys()))

@@ -18,7 +18,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
 
-// What the tests that run on both clouds need to know of either. A key of Huawei Cloud is shown
+// What the tests that run on both clouds need to know of either. A key of Huawei Cloud is got
 // as one of OUTSCALE: its label as the tag, the date in its description as the one that ends it.
 
 // huaweiOps are Huawei Cloud's calls that do what one of OUTSCALE does.
@@ -116,13 +116,13 @@ func (v *testVault) key(id string) (cloudsim.Key, bool) {
 }
 
 func shownAsOutscale(key cloudsim.IAMKey) cloudsim.Key {
-	shown := cloudsim.Key{ID: key.ID, User: key.User, State: strings.ToUpper(key.State), Created: key.Created}
+	got := cloudsim.Key{ID: key.ID, User: key.User, State: strings.ToUpper(key.State), Created: key.Created}
 	label, date, _ := strings.Cut(key.Description, "/until/")
-	shown.Tag = label
+	got.Tag = label
 	if expires, err := time.Parse(time.RFC3339, date); err == nil {
-		shown.Expires = expires
+		got.Expires = expires
 	}
-	return shown
+	return got
 }
 
 // live tells whether a key signs: on Huawei Cloud whatever its date says.

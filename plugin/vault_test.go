@@ -186,7 +186,7 @@ func (v *testVault) mustRefuse(op logical.Operation, path string, fields []strin
 	v.t.Helper()
 	resp, err := v.try(op, path, fields...)
 	if err != nil {
-		v.t.Fatalf("%s %s: a Go error (HTTP 500) where the operator can mend it: %v", op, path, err)
+		v.t.Fatalf("%s %s: a Go error (HTTP 500) where the operator can fix it: %v", op, path, err)
 	}
 	if !resp.IsError() {
 		v.t.Fatalf("%s %s was accepted", op, path)

@@ -82,20 +82,20 @@ const (
 	answered               // the answer has left
 )
 
-// strike is one kill at one moment of one cloud call.
-type strike struct {
+// hit is one kill at one moment of one cloud call.
+type hit struct {
 	call  string
 	when  moment
 	after time.Duration // with answered
 }
 
-func (s strike) String() string {
+func (s hit) String() string {
 	return fmt.Sprintf("%s %s+%s", s.call, [...]string{"asked", "worked", "answered"}[s.when], s.after.Round(time.Millisecond/10))
 }
 
-// order is a strike that waits for its call.
+// order is a hit that waits for its call.
 type order struct {
-	strike
+	hit
 	key   string // the call is about this access key; empty: about any
 	kill  func() error
 	given atomic.Bool
@@ -123,17 +123,17 @@ func TestCrashesLeaveNoOrphan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCrashes(t, op)
-			twin, stranger := c.beside(c.server, "twin"), c.beside(shared, "stranger")
+			twin, foreign := c.beside(c.server, "twin"), c.beside(shared, "foreign")
 			twin.configure()
-			stranger.configure()
-			kept, of, others := c.lease("15m"), twin.lease("15m"), stranger.lease("15m")
+			foreign.configure()
+			kept, of, others := c.lease("15m"), twin.lease("15m"), foreign.lease("15m")
 			byHand := c.account.AddKey(cloudsim.KeySpec{User: "app", Tag: "made by hand"})
 			c.measure()
 
 			kills := 0
 			for _, v := range victims() {
-				for _, s := range c.strikes(v) {
-					c.strike(v, s)
+				for _, s := range c.hits(v) {
+					c.hit(v, s)
 					kills++
 				}
 			}
@@ -142,7 +142,7 @@ func TestCrashesLeaveNoOrphan(t *testing.T) {
 			c.untilSettled(kept)
 			c.mustHold([]*lease{kept})
 			twin.mustHold([]*lease{of})
-			stranger.mustHold([]*lease{others})
+			foreign.mustHold([]*lease{others})
 			if _, there := c.account.Key(byHand.AccessKey); !there {
 				t.Error("a key that was made by hand is gone")
 			}
@@ -231,27 +231,27 @@ func (c *crashes) prepare() *lease {
 	return c.lease(crashTTL)
 }
 
-// strikes are the kills of one victim: at each cloud call, and in steps through what
+// hits are the kills of one victim: at each cloud call, and in steps through what
 // follows the last one.
-func (c *crashes) strikes(v victim) []strike {
-	var all []strike
+func (c *crashes) hits(v victim) []hit {
+	var all []hit
 	for _, call := range c.calls {
-		all = append(all, strike{call: call, when: asked}, strike{call: call, when: worked})
+		all = append(all, hit{call: call, when: asked}, hit{call: call, when: worked})
 	}
 	for i := range v.tries {
 		after := c.span * time.Duration(i) / time.Duration(v.tries-1)
-		all = append(all, strike{call: c.calls[len(c.calls)-1], when: answered, after: after})
+		all = append(all, hit{call: c.calls[len(c.calls)-1], when: answered, after: after})
 	}
 	return all
 }
 
-// strike runs the operation, kills the victim in it, brings it back, and sees that what
+// hit runs the operation, kills the victim in it, brings it back, and sees that what
 // was answered is true.
-func (c *crashes) strike(v victim, s strike) {
+func (c *crashes) hit(v victim, s hit) {
 	c.t.Helper()
 	l := c.prepare()
 	c.issued++ // before the kill, or by what it interrupts
-	o := &order{strike: s, kill: v.aim(c), done: make(chan error, 1)}
+	o := &order{hit: s, kill: v.aim(c), done: make(chan error, 1)}
 	if l != nil {
 		o.key = l.AccessKey
 	}
@@ -274,12 +274,12 @@ func (c *crashes) strike(v victim, s strike) {
 		c.t.Fatal(err)
 	}
 	c.untilAnswers()
-	c.judge(v, s, l, got, err)
+	c.check(v, s, l, got, err)
 }
 
-// judge holds Vault to its answer: a lease that was given or renewed works, a key whose
+// check holds Vault to its answer: a lease that was given or renewed works, a key whose
 // revocation succeeded is gone.
-func (c *crashes) judge(v victim, s strike, before, got *lease, err error) {
+func (c *crashes) check(v victim, s hit, before, got *lease, err error) {
 	c.t.Helper()
 	if err == nil {
 		c.handed++

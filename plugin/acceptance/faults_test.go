@@ -206,9 +206,9 @@ func (d *disturbance) failCall(call numbered, how string) {
 	defer c.sim.Order(fault)()
 	err := d.run(c.mount)
 	if !slices.ContainsFunc(c.sim.Calls(), func(call cloudsim.Call) bool { return call.Fault == fault.Kind }) {
-		d.t.Errorf("%s: the fault never struck", c.name)
+		d.t.Errorf("%s: the fault never hit", c.name)
 	}
-	d.judge(c, err)
+	d.check(c, err)
 }
 
 func (d *disturbance) failWrite(write int, key, how string) {
@@ -218,15 +218,15 @@ func (d *disturbance) failWrite(write int, key, how string) {
 	fault.skip = write
 	d.orders.arm(c.path, fault)
 	err := d.run(c.mount)
-	if !d.orders.disarm(c.path).struck {
-		d.t.Errorf("%s: the fault never struck", c.name)
+	if !d.orders.disarm(c.path).hit {
+		d.t.Errorf("%s: the fault never hit", c.name)
 	}
-	d.judge(c, err)
+	d.check(c, err)
 }
 
-// judge asks at once for what must work in spite of the fault. A plugin that has died is
+// check asks at once for what must work in spite of the fault. A plugin that has died is
 // started with the next request, which itself may fail.
-func (d *disturbance) judge(c *faultCase, err error) {
+func (d *disturbance) check(c *faultCase, err error) {
 	d.t.Helper()
 	until(d.t, time.Minute, c.name+": the plugin answers", func() bool {
 		_, err := c.tryRead("info")

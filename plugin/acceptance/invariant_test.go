@@ -158,13 +158,13 @@ func (m *mount) logged(text string) int {
 
 // mustHideSecrets searches the server's log, at trace level, for both halves of every
 // secret that the simulated cloud ever made, and so whatever else it is given, such as what
-// clients were told.
-func (m *mount) mustHideSecrets(told ...string) {
+// clients were said.
+func (m *mount) mustHideSecrets(said ...string) {
 	m.t.Helper()
 	mustHideSecretsOf(m.t, []*devserver.Server{m.server}, m)
-	figure(m.t, figureSecrets, secretsIn(m.sim.Secrets(), told...))
-	if secretsIn(m.sim.Secrets(), told...) > 0 {
-		m.t.Error("a secret key shows in what clients were told")
+	figure(m.t, figureSecrets, secretsIn(m.sim.Secrets(), said...))
+	if secretsIn(m.sim.Secrets(), said...) > 0 {
+		m.t.Error("a secret key shows in what clients were said")
 	}
 }
 

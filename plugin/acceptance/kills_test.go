@@ -93,7 +93,7 @@ type kills struct {
 
 	mu     sync.Mutex
 	leases int
-	told   []string // the errors that clients got
+	said   []string // the errors that clients got
 }
 
 func newKills(t *testing.T, nodes []*devserver.Server, random *rand.Rand) *kills {
@@ -155,7 +155,7 @@ func (k *kills) run(kills int, kill func(i int) error) {
 	k.wait(ctx, time.Second) // of peace
 	stop()
 	clients.Wait()
-	k.t.Logf("%d kills, %d leases, %d requests that failed", kills, k.leases, len(k.told))
+	k.t.Logf("%d kills, %d leases, %d requests that failed", kills, k.leases, len(k.said))
 	figure(k.t, figureKills, kills)
 	figure(k.t, figureLeases, k.leases)
 	k.settle()
@@ -206,14 +206,14 @@ func (k *kills) rotate(ctx context.Context, own *mount) {
 	}
 }
 
-// note keeps what a client was told.
+// note keeps what a client was said.
 func (k *kills) note(err error) {
 	if err == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.told = append(k.told, err.Error())
+	k.said = append(k.said, err.Error())
 }
 
 // settle waits for the promise: no key is left but those that are known, whatever was under
@@ -228,7 +228,7 @@ func (k *kills) settle() {
 	var problem error
 	defer func() {
 		k.t.Logf("settled after %s: %v", time.Since(started).Round(time.Second), problem)
-		k.judge(keys)
+		k.check(keys)
 	}()
 	untilEvery(k.t, settlePause, killTTL*time.Second+settling+time.Minute, "no key and no lease is left but those that are known", func() bool {
 		problem = k.settled(ids, keys)
@@ -269,8 +269,8 @@ func (k *kills) known(keys []string) ([]string, error) {
 	return known, nil
 }
 
-// judge is the invariant at the end.
-func (k *kills) judge(keys []string) {
+// check is the invariant at the end.
+func (k *kills) check(keys []string) {
 	k.t.Helper()
 	known, err := k.known(keys)
 	if err != nil {
@@ -296,7 +296,7 @@ func (k *kills) judge(keys []string) {
 	}
 	k.keptWork("in the end")
 	mustHideSecretsOf(k.t, k.nodes, k.mount)
-	leaked := secretsIn(k.sim.Secrets(), k.told...)
+	leaked := secretsIn(k.sim.Secrets(), k.said...)
 	figure(k.t, figureSecrets, leaked)
 	if leaked > 0 {
 		k.t.Error("a secret key shows in an error")

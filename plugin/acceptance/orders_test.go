@@ -36,7 +36,7 @@ type writeOrders struct {
 type armed struct {
 	writeFault
 	writes []string
-	struck bool
+	hit    bool
 }
 
 func newWriteOrders(t *testing.T) *writeOrders {
@@ -88,14 +88,14 @@ func (o *writeOrders) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.lock.Lock()
 	defer o.lock.Unlock()
 	a := o.mounts[question.Mount]
-	if a == nil || a.struck {
+	if a == nil || a.hit {
 		return
 	}
 	if question.When == "before" {
 		a.writes = append(a.writes, question.Operation+" "+filepath.Dir(question.Key))
 	}
 	if a.when == question.When && len(a.writes) == a.skip+1 {
-		a.struck = true
+		a.hit = true
 		_, _ = w.Write([]byte(a.order)) // a plugin that has gone is what the test wants
 	}
 }

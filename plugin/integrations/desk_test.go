@@ -119,8 +119,8 @@ func (d *desk) mount(path string) {
 func (d *desk) write(path string, fields ...map[string]any) {
 	d.t.Helper()
 	data := map[string]any{}
-	for _, some := range fields {
-		for name, value := range some {
+	for _, each := range fields {
+		for name, value := range each {
 			data[name] = value
 		}
 	}

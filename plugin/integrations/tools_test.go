@@ -214,9 +214,9 @@ func TestHuaweisSDKSignsWithALeasedKey(t *testing.T) {
 	}
 	sdk := []string{needed(t, "CLOUDKEYS_HUAWEI_SDK"), d.url}
 
-	shown := mustDecode[struct{ Access, Status, Description string }](t, d.mustRun(sdk, env...))
-	if shown.Access != lease.Data["access_key"] || shown.Status != "active" || !strings.Contains(shown.Description, "until") {
-		t.Errorf("the SDK is shown %+v", shown)
+	described := mustDecode[struct{ Access, Status, Description string }](t, d.mustRun(sdk, env...))
+	if described.Access != lease.Data["access_key"] || described.Status != "active" || !strings.Contains(described.Description, "until") {
+		t.Errorf("the SDK is described %+v", described)
 	}
 	d.write("sys/leases/revoke-prefix/huawei/creds", map[string]any{"sync": true})
 	if out, err := d.run(sdk, env...); err == nil {

@@ -102,7 +102,7 @@ func engineSentences(t *testing.T) map[string]string {
 }
 
 // errorMakers are the functions whose first argument is an error's text.
-var errorMakers = []string{"userError", "mendable", "logical.ErrorResponse", "fmt.Errorf", "errors.New"}
+var errorMakers = []string{"userError", "userError", "logical.ErrorResponse", "fmt.Errorf", "errors.New"}
 
 // sentenceOf is the text of a call that makes an error, with a gap for each value in it.
 func sentenceOf(n ast.Node) (sentence string, ok bool) {
