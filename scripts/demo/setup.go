@@ -106,7 +106,7 @@ func (d *demo) mountPlugin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.out.command("%s plugin register -sha256=%s... secret %s", d.cli(), sum[:8], name)
+	d.out.command("%s plugin register -sha256=%s... -version=%s secret %s", d.cli(), sum[:8], devserver.PluginVersion, name)
 
 	d.out.command("%s secrets enable -path=%s %s", d.cli(), mount, name)
 	return devserver.Mount(ctx, d.server.Client, mount, name, api.MountConfigInput{})

@@ -15,6 +15,10 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
+// PluginVersion is what a development build, which has no version of its own, is registered as. Servers treat a plugin without a
+// version in the catalog as another kind of entry, and operators should never have one.
+const PluginVersion = "v0.0.0-dev"
+
 // RegisterPlugin registers the binary dir/file as the secrets plugin name, by
 // its checksum, and returns that checksum in hex. dir must be the server's
 // PluginDir. A binary that was rebuilt must be registered again. env, of the form
@@ -26,6 +30,7 @@ func RegisterPlugin(ctx context.Context, client *api.Client, dir, file, name str
 	}
 	_, err = client.Sys().RegisterPluginWithContextDetailed(ctx, &api.RegisterPluginInput{
 		Name:    name,
+		Version: PluginVersion,
 		Type:    api.PluginTypeSecrets,
 		Command: file,
 		SHA256:  sum,
