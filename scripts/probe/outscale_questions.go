@@ -18,7 +18,7 @@ const (
 
 // questions are those that OUTSCALE's documentation leaves open.
 func (o *oscCloud) questions(*session) []question {
-	return []question{
+	return append(o.newQuestions(), []question{
 		o.session.conformance(),
 		{"A new key signs", atOnce, "Rules.ActivationDelay", o.activation},
 		{"A new key is listed", atOnce, "Rules.ListingDelay", o.listing},
@@ -35,7 +35,7 @@ func (o *oscCloud) questions(*session) []question {
 		{"Thirty calls at once", "", "", o.burst},
 		{"A key signs after its date", "no", "", o.pastDate},
 		{"Deleting a key past its date, INACTIVE", accepted, "Rules.RefuseExpiredDelete", o.deleteExpired},
-	}
+	}...)
 }
 
 func (o *oscCloud) activation(ctx context.Context) (string, error) {

@@ -29,6 +29,8 @@ var playedOutscale = map[string]struct {
 	"Rules.AnyScopeRegion":        {cloudsim.Rules{AnyScopeRegion: true}, "A signature for another region", accepted},
 	"Rules.DryRunRefuses":         {cloudsim.Rules{DryRunRefuses: true}, "A permitted dry run", "refused (412"},
 	"Rules.QuotaExceededSpelling": {cloudsim.Rules{QuotaExceededSpelling: true}, "The error of the eleventh key", "QuotaExceeded"},
+	"Rules.NoSecureMode":          {cloudsim.Rules{NoSecureMode: true}, "The fields of the access policy", "MaxAccessKeyExpirationSeconds, RequireTrustedEnv"},
+	"Rules.PolicyForgets":         {cloudsim.Rules{PolicyForgets: true}, "An update of the policy without one of its fields", "accepted (200)"},
 	"Rules.RefuseExpiredDelete":   {cloudsim.Rules{RefuseExpiredDelete: true}, "Deleting a key past its date, INACTIVE", refused},
 }
 
@@ -94,6 +96,25 @@ func TestHuawei(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An account whose policy says something is not asked what it does with half of it.
+func TestThePolicyStaysAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newOutscaleProbe(t, cloudsim.Rules{PolicyForgets: true})
+		account := p.sim.AddAccount("123456789012")
+		policy := cloudsim.Policy{MaxAccessKeyExpirationSeconds: 86_400, RequireTrustedEnv: true}
+		account.SetPolicy(policy)
+		account.SetPolicyField("Fourth", "false")
+		p.run()
+		p.mustAnswer("An update of the policy without one of its fields", "not asked: the policy has RequireTrustedEnv set")
+		p.mustAnswer("The fields of the access policy", "Fourth, MaxAccessKeyExpirationSeconds, RequireTrustedEnv, RequireTrustedEnvSecureMode")
+		p.mustAnswer("A key that the API has made is Trusted", "no")
+		p.mustAnswer("The name of a user in capitals is that user", "no")
+		if account.Policy() != policy || account.PolicyField("Fourth") != "false" {
+			t.Errorf("the policy is now %+v", account.Policy())
+		}
+	})
 }
 
 func TestWhateverHappensItCleansUp(t *testing.T) {
@@ -218,6 +239,19 @@ func (p *probe) run() {
 }
 
 func (p *probe) table() string { return table(p.rows) }
+
+func (p *probe) mustAnswer(text, want string) {
+	p.t.Helper()
+	for _, r := range p.rows {
+		if r.text == text && r.observed != want {
+			p.t.Errorf("%s: %s, want %s", text, r.observed, want)
+		}
+		if r.text == text {
+			return
+		}
+	}
+	p.t.Errorf("nobody asks %q", text)
+}
 
 func (p *probe) mustDiffer(text, observed, flip string) {
 	p.t.Helper()
