@@ -131,7 +131,7 @@ func (w *world) syncWith(s sample, mode, event string) {
 	w.write(w.name+"/config/default", "access_key="+root.AccessKey, "secret_key="+root.SecretKey)
 	w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 1_000_000, RequireTrustedEnv: true})
 	before := w.keys()
-	function := w.start(syncFunction, "MODE="+mode)
+	function := w.start(syncFunction, "MODE="+mode, "POLICY_FLOOR=1h")
 	text := function.invoke(event)
 	answer := decode[run.PolicyAnswer](w.t, text)
 	const wanted = 8*3600 + 60 + 5 // the longest role, with grace and margin

@@ -294,7 +294,7 @@ func TestWhatTheRightsOnHuaweiLack(t *testing.T) {
 			named = append(named, match[1])
 		}
 		slices.Sort(named)
-		if want := slices.Sorted(slices.Values(sweepRights)); !slices.Equal(named, want) {
+		if want := slices.Sorted(slices.Values(sweepRights)); !slices.Equal(slices.Compact(named), want) {
 			t.Errorf("it names %v, want %v", named, want)
 		}
 	})

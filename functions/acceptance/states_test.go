@@ -282,15 +282,15 @@ func TestALargeAccountIsPlannedInParts(t *testing.T) {
 	f := newFleet(t, 2)
 	large := f.members[1]
 	var orphans []string
-	for i := range 60 {
-		user := fmt.Sprintf("user-%02d", i)
+	for i := range 140 {
+		user := fmt.Sprintf("user-%03d", i)
 		large.account.AddUser(user)
 		orphans = append(orphans, large.account.AddKey(cloudsim.KeySpec{
 			User: user, Tag: keylabel.New(fleetInstance, keylabel.KindLease).String(), Created: time.Now().Add(-3 * time.Hour),
 		}).AccessKey)
 	}
 	f.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Account: large.account.ID(), Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
-	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "14", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100"})
+	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "18", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100"})
 	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
 		t.Fatalf("got %+v", got)
 	}

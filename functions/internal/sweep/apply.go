@@ -57,7 +57,7 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 // note writes down what became of some planned keys.
 func (w *walk) note(results []Finding, done *spool) error {
 	for _, f := range results {
-		if f.Outcome == OutcomeDeactivated && f.Changed.IsZero() {
+		if f.Outcome == OutcomeDeactivated {
 			w.inactive[f.AccessKey] = time.Now()
 		}
 		if f.Outcome == OutcomeNotified {
@@ -146,7 +146,7 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 // were planned. A key is kept where that fails.
 func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 	m := Message{Account: w.rules.account.Name, Provider: w.rules.account.Provider, User: w.rules.name(planned[0].User)}
-	var told []*Finding
+	var listed []*Finding
 	for i := range planned {
 		f := &planned[i]
 		if f.Action != ActionNotify {
@@ -155,11 +155,11 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 		if now.Err != nil {
 			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
 		} else if f.Outcome, f.Detail = f.since(now); f.Outcome == "" {
-			told = append(told, f)
+			listed = append(listed, f)
 			m.Keys = append(m.Keys, MessageKey{fleet.Mask(f.AccessKey), f.Created, f.Class, f.Reason, time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)})
 		}
 	}
-	if len(told) == 0 {
+	if len(listed) == 0 {
 		return
 	}
 	outcome, detail := OutcomeNotified, ""
@@ -168,7 +168,7 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 	} else if err := w.job.Notify(ctx, m); err != nil {
 		outcome, detail = OutcomeNotNotified, err.Error()
 	}
-	for _, f := range told {
+	for _, f := range listed {
 		f.Outcome, f.Detail = outcome, detail
 	}
 }

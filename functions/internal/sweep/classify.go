@@ -137,7 +137,8 @@ const (
 func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
 	_, rest, found := strings.Cut(key.Label, keepUntil)
 	since := key.Created
-	if key.Changed.After(since) {
+	_, byUs := r.inactive[key.ID] // switched off by an earlier run: that is no change of its owner's
+	if key.Changed.After(since) && (key.Active || !byUs) {
 		since = key.Changed
 	}
 	if !found || since.IsZero() {
@@ -289,14 +290,14 @@ func (r rules) stage(key provider.Key) (Action, string) {
 
 // afterNotice puts off what ends a key that works until its owner has been told, and has had time.
 func (r rules) afterNotice(key provider.Key, action Action) (Action, string) {
-	told, ok := r.notified[key.ID]
-	switch from := told.Add(r.settings.Notice); {
+	at, ok := r.notified[key.ID]
+	switch from := at.Add(r.settings.Notice); {
 	case r.settings.Notify == "":
 		return action, ""
 	case !ok:
 		return ActionNotify, "its owner is told first"
 	case r.now.Before(from):
-		return ActionWait, fmt.Sprintf("its owner was told on %s, and it is switched off from %s on", day(told), from.UTC().Format(time.RFC3339))
+		return ActionWait, fmt.Sprintf("its owner was told on %s, and it is switched off from %s on", day(at), from.UTC().Format(time.RFC3339))
 	default:
 		return action, ""
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
@@ -15,6 +16,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
 
 // What an owner writes on his key can delay its end, and neither prevent it nor hide it.
@@ -272,4 +274,56 @@ func TestTheReserveIsKeptWhileApplying(t *testing.T) {
 			t.Errorf("got %+v and error %v", found[id], err)
 		}
 	})
+}
+
+// TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses has an owner with all rights over his own user's
+// keys, in both clouds: he labels them as he likes, and makes as many as he can.
+func TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses(t *testing.T) {
+	contract.New(t) // nothing outside may be waited for in a bubble
+	for name, in := range map[string]func(*sweepScene, *testing.T){"OUTSCALE": (*sweepScene).inOutscale, "Huawei Cloud": (*sweepScene).inHuawei} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSweepScene(t, in)
+				s.job.Settings.Workers, s.job.Settings.MaxKeys, s.job.Settings.MaxPercent, s.job.Settings.UserMaxKeys = 4, 100, 25, 20
+				s.job.Settings.Foreign, s.job.Settings.MaxExemption = settings.Enforce, 365*dayLong
+				for i := range 30 {
+					s.kept = append(s.kept, s.add(cloudsim.KeySpec{User: userName(i), Expires: ahead(90 * dayLong)}))
+				}
+				const mallory = "mallory @odd.name+=,"
+				old := time.Now().Add(-400 * dayLong)
+				mine := func(tag string, created time.Time, expires time.Time) string {
+					return s.add(cloudsim.KeySpec{User: mallory, Tag: tag, Created: created, Expires: expires})
+				}
+				forged := []string{
+					mine(ours(keylabel.KindRoot), old, ahead(300*dayLong)),
+					mine("vault-keep-until=9999-01-01", old, ahead(300*dayLong)),
+					mine("vault-keep-until=never", old, ahead(300*dayLong)),
+				}
+				for range 10 {
+					forged = append(forged, mine(ours(keylabel.KindLease), time.Now().Add(-2*dayLong), ahead(300*dayLong)))
+				}
+				other := mine(keylabel.New("OTHERAAAAAAAAAAA", keylabel.KindLease).String(), old, ahead(-dayLong))
+				for night := range 40 {
+					result, err := Run(t.Context(), s.job)
+					if err != nil || result.Accounts[0].Tripped != "" {
+						t.Fatalf("night %d: got %+v and error %v", night, result.Accounts, err)
+					}
+					if f := findings(t, result)[other]; f.Action != ActionFlag {
+						t.Errorf("night %d: another engine's label is not listed: %+v", night, f)
+					}
+					_ = result.Close()
+					if night == 10 { // the honest orphans are not held up
+						for _, id := range s.doomed {
+							s.mustBe(t, id, "deleted")
+						}
+					}
+					<-time.After(dayLong)
+				}
+				for _, id := range forged {
+					s.mustBe(t, id, "deleted")
+				}
+				s.mustHaveKept(t)
+			})
+		})
+	}
 }

@@ -164,17 +164,13 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 
 func (w *walk) add(f Finding) error {
 	w.counts.plan(f, w.rules.now)
-	if told, ok := w.state.Notified[f.AccessKey]; ok && (f.Action == ActionWait || f.Action.Changes()) {
-		w.notified[f.AccessKey] = told
+	if at, ok := w.state.Notified[f.AccessKey]; ok && (f.Action == ActionWait || f.Action.Changes()) {
+		w.notified[f.AccessKey] = at
 	}
-	if f.Action == ActionWait && !f.Active && f.Changed.IsZero() {
+	if since, ok := w.state.Inactive[f.AccessKey]; ok && !f.Active {
+		w.inactive[f.AccessKey] = since
+	} else if f.Action == ActionWait && !f.Active && f.Changed.IsZero() {
 		w.inactive[f.AccessKey] = w.rules.now
-		if since, ok := w.state.Inactive[f.AccessKey]; ok {
-			w.inactive[f.AccessKey] = since
-		}
-	}
-	if f.Action == ActionDelete && f.Changed.IsZero() {
-		w.inactive[f.AccessKey] = w.state.Inactive[f.AccessKey]
 	}
 	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
 		w.refused[f.AccessKey] = refusal
