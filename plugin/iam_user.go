@@ -55,6 +55,7 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 	if err != nil {
 		return recordedKey{}, err
 	}
+	defer b.ledger.Abandon(key.entry.Account, key.entry.Label)
 	user, err := i.account.cloud.CreateUser(ctx, provider.UserSpec{
 		Name: name, Path: cmp.Or(role.UserPath, defaultUserPath), Label: key.entry.Label,
 	})

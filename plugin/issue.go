@@ -63,6 +63,7 @@ func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan lif
 	if err != nil {
 		return recordedKey{}, err
 	}
+	defer b.ledger.Abandon(key.entry.Account, key.entry.Label)
 	if err := b.createKey(ctx, i, &key); err != nil {
 		return recordedKey{}, b.undo(ctx, i, key.entry, err)
 	}
@@ -81,6 +82,12 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 		}
 	}
 	key := recordedKey{entry: i.newEntry(order)}
+	begun := false
+	defer func() {
+		if !begun {
+			b.ledger.Abandon(key.entry.Account, key.entry.Label)
+		}
+	}()
 	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
 	var full *ledger.FullError
 	if errors.As(err, &full) {
@@ -93,7 +100,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	if order.endpoint != "" {
 		return key, nil
 	}
-	return key, b.stillConfigured(ctx, i, key.entry)
+	err = b.stillConfigured(ctx, i, key.entry)
+	begun = err == nil
+	return key, err
 }
 
 // createKey is step (2).

@@ -52,6 +52,16 @@ func (l *Ledger) Fail(account, label string) {
 	l.update(account, label, func(item *Item) { item.running, item.failed, item.Due = false, true, time.Now() })
 }
 
+// Abandon does so for a request that goes and has not said how it ended: it met a panic. It is
+// deferred where a key is begun, and does nothing after End, Fail or Remove.
+func (l *Ledger) Abandon(account, label string) {
+	l.update(account, label, func(item *Item) {
+		if item.running {
+			item.running, item.failed, item.Due = false, true, time.Now()
+		}
+	})
+}
+
 // Save writes an entry that has changed. Where that fails, storage may hold either form: the
 // entry is read again at the earlier of both times.
 func (l *Ledger) Save(ctx context.Context, s logical.Storage, e *Entry) error {
