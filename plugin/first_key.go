@@ -144,7 +144,7 @@ func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, be
 		return time.Time{}, explainSignIn(name, err)
 	}
 	if policy.SecureMode {
-		return time.Time{}, mendable("no key can be made for account %q by its login: %s. Write a key that was made in Cockpit", name, secureModeNews)
+		return time.Time{}, userError("no key can be made for account %q by its login: %s. Write a key that was made in Cockpit", name, secureModeNews)
 	}
 	keys, err := byLogin.ListKeys(ctx, "")
 	if err != nil {

@@ -65,7 +65,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	if view.secureMode() {
-		return nil, mendable("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one that was made in Cockpit to config/%s",
+		return nil, userError("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one that was made in Cockpit to config/%s",
 			name, secureModeNews, a.config.keyEnds(), name)
 	}
 	if a, err = b.makeRoom(ctx, s, a); err != nil {
