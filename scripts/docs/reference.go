@@ -80,8 +80,8 @@ func (p *page) printf(format string, args ...any) {
 
 func (p *page) head() {
 	p.printf("# API reference\n\n" +
-		"Made by `make docs` from the engine's own description; `vault path-help <mount>/<path>` shows the same. Paths are below the mount, " +
-		"such as `outscale/`. Durations are written as `15m` or in seconds, and shown in seconds. A field marked *sensitive* is never returned.\n")
+		"Made by `make docs` from the engine's own description; `vault path-help <mount>/<path>` shows the fields. Paths are below the mount, " +
+		"such as `outscale/`. Durations are written as `15m` or in seconds, and shown in seconds. A field marked *sensitive* is a secret: `config/` never returns it.\n")
 }
 
 func (p *page) path(path string, item *framework.OASPathItem, schemas map[string]*framework.OASSchema, description string) {
@@ -143,7 +143,8 @@ func parameters(item *framework.OASPathItem) []field {
 	var rows []field
 	add := func(parameters []framework.OASParameter) {
 		for _, p := range parameters {
-			if p.Name != "list" {
+			known := slices.ContainsFunc(rows, func(row field) bool { return row.name == p.Name }) // each operation names those that they share
+			if p.Name != "list" && !known {
 				rows = append(rows, field{p.Name, kindOf(p.Schema), p.Description})
 			}
 		}
@@ -199,6 +200,13 @@ func properties(schema *framework.OASSchema, taken bool) []field {
 // text describes a field; a default is worth saying only where the field is taken.
 func text(s *framework.OASSchema, taken bool) string {
 	words := s.Description
+	if taken && len(s.Enum) > 0 {
+		var values []string
+		for _, value := range s.Enum {
+			values = append(values, fmt.Sprintf("`%v`", value))
+		}
+		words += " One of " + strings.Join(values, ", ") + "."
+	}
 	if taken && s.Default != nil {
 		words += fmt.Sprintf(" Default: `%v`.", s.Default)
 	}
