@@ -107,7 +107,7 @@ build-functions: #: build both functions for this machine into .cache/functions
 
 .PHONY: report
 report: #: look at the accounts of a Vault and write a report of their keys into .cache/report
-	go run ./functions/report -dir .cache/report
+	go run ./functions/cloudkeys report -dir .cache/report
 
 .PHONY: test
 test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests

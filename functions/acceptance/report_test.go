@@ -19,7 +19,7 @@ func TestALocalReport(t *testing.T) {
 	w := newWorld(t)
 	before := w.keys()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "run", "./functions/report", "-dir", dir)
+	cmd := exec.Command("go", "run", "./functions/cloudkeys", "report", "-dir", dir)
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "VAULT_ADDR="+w.server.Addr(), "VAULT_TOKEN="+w.server.Token(), "VAULT_AUTH_METHOD=token", "VAULT_ENGINE="+w.name, "MODE=enforce")
 	output, err := cmd.CombinedOutput()

@@ -313,13 +313,7 @@ func (s Env) applyPlan(ctx context.Context, config settings.Sweep, text []byte) 
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&part); err != nil {
 		return sweep.Result{}, fmt.Errorf("reading the plan: %w", err)
 	}
-	return s.sweep(ctx, config, nil, func(yield func(sweep.Finding, error) bool) {
-		for _, f := range part.Findings {
-			if !yield(f, nil) {
-				return
-			}
-		}
-	})
+	return s.sweep(ctx, config, nil, part.all())
 }
 
 // applied tells how a plan goes on: with the same part where time ran out, else with the next.

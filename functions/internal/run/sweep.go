@@ -33,6 +33,7 @@ type SweptAccount struct {
 	Account     string `json:"account"`
 	Seen        int    `json:"seen"`
 	Planned     int    `json:"planned"`
+	Flagged     int    `json:"flagged"`
 	Deactivated int    `json:"deactivated"`
 	Deleted     int    `json:"deleted"`
 	Undeletable int    `json:"undeletable"`
@@ -45,20 +46,35 @@ type SweptAccount struct {
 // Sweep carries out one run of revoke-expired-keys.
 func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer, error) {
 	config, err := settings.ReadSweep(s.Getenv, event)
+	if err == nil && event.NeedsRecords && config.NeedsRecords() && s.Archive == nil {
+		err = errNoRecords
+	}
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}
 	}
+	return s.report(ctx, config, event.Resume, nil, nil)
+}
+
+// report sweeps, or applies what was planned, and reports it. What else is to be done with the
+// result is done before that.
+func (s Env) report(
+	ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], also func(sweep.Result) error,
+) (*SweepAnswer, error) {
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
 	}
-	result, runErr := s.sweep(ctx, config, event.Resume, nil)
+	result, runErr := s.sweep(ctx, config, resume, planned)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
 	if result.Started.IsZero() {
 		return nil, runErr // there was no run
 	}
+	var alsoErr error
+	if also != nil {
+		alsoErr = also(result)
+	}
 	places, keepErr := s.tell(ctx, about, result)
-	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
+	return answerSweep(result, places), cmp.Or(runErr, alsoErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
 // tell keeps the report of a sweep, logs its sum and writes its metrics.
@@ -103,7 +119,7 @@ func answerSweep(result sweep.Result, places []string) *SweepAnswer {
 	answer := &SweepAnswer{Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: []SweptAccount{}, Reports: places}
 	for _, a := range result.Accounts {
 		answer.Accounts = append(answer.Accounts, SweptAccount{
-			Account: a.Account, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Deactivated: a.Counts.Deactivated, Deleted: a.Counts.Deleted,
+			Account: a.Account, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Flagged: a.Counts.Flagged, Deactivated: a.Counts.Deactivated, Deleted: a.Counts.Deleted,
 			Undeletable: a.Counts.Undeletable, Failed: a.Counts.Failed, Partial: a.Partial, Tripped: a.Tripped, Problem: a.Problem,
 		})
 		if a.Partial && a.Cursor != "" {

@@ -181,6 +181,20 @@ func Names() (sweep, policySync []string) {
 	return names(new(Sweep).rows()), names(new(PolicySync).rows())
 }
 
+// Description is one setting.
+type Description struct{ Name, Default, Purpose string }
+
+// Describe returns the two functions' settings.
+func Describe() (sweep, policySync []Description) {
+	for _, r := range new(Sweep).rows() {
+		sweep = append(sweep, Description{r.name, r.def, r.purpose})
+	}
+	for _, r := range new(PolicySync).rows() {
+		policySync = append(policySync, Description{r.name, r.def, r.purpose})
+	}
+	return sweep, policySync
+}
+
 func names(rows []row) []string {
 	all := make([]string, 0, len(rows))
 	for _, r := range rows {

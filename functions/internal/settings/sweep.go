@@ -56,7 +56,14 @@ type SweepEvent struct {
 	Phase string   `json:"phase,omitempty"` // one of the Phase constants; empty: a sweep
 	Part  int      `json:"part,omitempty"`  // of one account's plan, from 0
 	Plans []string `json:"plans,omitempty"` // to be applied: the checksum of each part
+
+	// Of a command's own, which no event can say.
+	Approved     bool `json:"-"` // somebody has approved the plan that is applied
+	NeedsRecords bool `json:"-"` // a quarantine is refused where nothing is remembered
 }
+
+// NeedsRecords tells whether a run must remember something for the next.
+func (s Sweep) NeedsRecords() bool { return s.Mode == Enforce && s.Quarantine > 0 }
 
 // ReadSweep reads the settings of revoke-expired-keys. Every error names its setting.
 func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
@@ -70,7 +77,7 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 	if err := s.choose(getenv, event.Mode, event.Accounts); err != nil {
 		return Sweep{}, err
 	}
-	if s.Approval && s.Mode == Enforce && event.Phase == "" {
+	if s.Approval && s.Mode == Enforce && event.Phase == "" && !event.Approved {
 		s.Mode, s.ModeWhy = Report, "APPROVAL is true: nothing is changed but by a run of the state machine that was approved"
 	}
 	return s, event.check()

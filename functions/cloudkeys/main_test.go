@@ -1,0 +1,200 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+const instance = "INSTANCEAAAAAAAA"
+
+// world is an account without Vault, with a key that the engine should have removed.
+type world struct {
+	t       *testing.T
+	account *cloudsim.Account
+	env     map[string]string
+	expired string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	sim := cloudsim.New()
+	w := &world{t: t, account: sim.AddAccount("123456789012")}
+	root := w.account.RootKey()
+	w.env = map[string]string{
+		"OSC_ACCESS_KEY": root.AccessKey, "OSC_SECRET_KEY": root.SecretKey, "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": sim.Start(t),
+		"ENGINE_INSTANCE": instance,
+	}
+	w.expired = w.add()
+	return w
+}
+
+// add makes a key of the engine that is past its date.
+func (w *world) add() string {
+	return w.account.AddKey(cloudsim.KeySpec{
+		User: "app", Tag: keylabel.New(instance, keylabel.KindLease).String(),
+		Created: time.Now().Add(-72 * time.Hour), Expires: time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second),
+	}).AccessKey
+}
+
+func (w *world) mustExit(want int, args ...string) (stdout, stderr string) {
+	w.t.Helper()
+	var out, log bytes.Buffer
+	if got := cloudkeys(w.t.Context(), args, func(name string) string { return w.env[name] }, &out, &log); got != want {
+		w.t.Fatalf("%v exits with %d, want %d:\n%s\n%s", args, got, want, out.String(), log.String())
+	}
+	return out.String(), log.String()
+}
+
+func (w *world) mustHave(id string, want bool) {
+	w.t.Helper()
+	if _, has := w.account.Key(id); has != want {
+		w.t.Errorf("the key is there: %v, want %v", has, want)
+	}
+}
+
+func TestTheExitStatusSaysWhatCame(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		want int
+		says string
+	}{
+		"nothing at all":                      {nil, exitRefused, "usage"},
+		"a job that nobody knows":             {[]string{"sweep"}, exitRefused, "revoke-expired-keys"},
+		"a flag that nobody knows":            {[]string{"revoke-expired-keys", "-max", "1"}, exitRefused, "-max"},
+		"a setting that does not fit":         {[]string{"revoke-expired-keys", "-max-percent", "101"}, exitRefused, "MAX_PERCENT"},
+		"a plan to write and to apply":        {[]string{"revoke-expired-keys", "-plan", "a", "-apply", "a"}, exitRefused, "exclude"},
+		"a report":                            {[]string{"revoke-expired-keys"}, exitDone, ""},
+		"a report with something to look at":  {[]string{"revoke-expired-keys", "-fail-on-findings"}, exitFindings, ""},
+		"a sync without a wanted policy":      {[]string{"sync-policy"}, exitDone, ""},
+		"both":                                {[]string{"report", "-format", "json"}, exitDone, ""},
+		"a quarantine that nobody remembers":  {[]string{"revoke-expired-keys", "-mode", "enforce"}, exitRefused, "-dir"},
+		"a plan that is not there":            {[]string{"revoke-expired-keys", "-mode", "enforce", "-quarantine", "0", "-apply", "/nonexistent"}, exitRefused, "cannot be read"},
+		"an account that does not exist":      {[]string{"revoke-expired-keys", "-accounts", "prod"}, exitFailed, "prod"},
+		"a format that nobody knows":          {[]string{"report", "-format", "xml"}, exitRefused, "text or json"},
+		"something that is neither":           {[]string{"report", "now"}, exitRefused, "now"},
+		"a bound on the life, without unit":   {[]string{"sync-policy", "-policy-floor", "7"}, exitRefused, "POLICY_FLOOR"},
+		"enforcing without a wanted policy":   {[]string{"sync-policy", "-mode", "enforce"}, exitFailed, "WANTED_MAX"},
+		"a policy that is wanted, a report":   {[]string{"sync-policy", "-wanted-max", "30d"}, exitDone, ""},
+		"a policy that is wanted, to look at": {[]string{"sync-policy", "-wanted-max", "30d", "-fail-on-findings"}, exitFindings, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			_, stderr := w.mustExit(test.want, test.args...)
+			if !strings.Contains(stderr, test.says) {
+				t.Errorf("%q does not say %q", stderr, test.says)
+			}
+			w.mustHave(w.expired, true)
+		})
+	}
+}
+
+func TestEnforcingRemovesAndKeepsRecords(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	stdout, _ := w.mustExit(exitDone, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	w.mustHave(w.expired, false)
+	for _, part := range []string{"1 deleted", filepath.ToSlash(dir) + "/reports/revoke-expired-keys/"} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("%q does not say %q", stdout, part)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state", "environment.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTwoRunsInOnePlaceExcludeEachOther(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	release, err := archive.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stderr := w.mustExit(exitFailed, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	if !strings.Contains(stderr, "another run") {
+		t.Errorf("got %q", stderr)
+	}
+	w.mustHave(w.expired, true)
+	release()
+	w.mustExit(exitDone, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	w.mustHave(w.expired, false)
+}
+
+func TestExactlyThePlanIsApplied(t *testing.T) {
+	w := newWorld(t)
+	w.env["APPROVAL"] = "true" // giving the file is the approval
+	dir, plan := t.TempDir(), filepath.Join(t.TempDir(), "plan.json")
+	w.mustExit(exitDone, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	w.mustHave(w.expired, true) // nobody has approved anything
+	w.mustExit(exitDone, "revoke-expired-keys", "-dir", dir, "-plan", plan)
+	w.mustHave(w.expired, true)
+	later := w.add()
+	stdout, _ := w.mustExit(exitDone, "revoke-expired-keys", "-mode", "enforce", "-dir", dir, "-apply", plan)
+	if !strings.Contains(stdout, "1 deleted") {
+		t.Errorf("got %q", stdout)
+	}
+	w.mustHave(w.expired, false)
+	w.mustHave(later, true)
+}
+
+func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
+	change := func(change func(plan map[string]any)) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			t.Helper()
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := map[string]any{}
+			if err := json.Unmarshal(text, &plan); err != nil {
+				t.Fatal(err)
+			}
+			change(plan)
+			if text, err = json.Marshal(plan); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		change func(t *testing.T, path string)
+		args   []string
+		says   string
+	}{
+		"one that is too old":              {change(func(p map[string]any) { p["made"] = time.Now().Add(-73 * time.Hour) }), []string{"-mode", "enforce"}, "72h"},
+		"one of tomorrow":                  {change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "made at"},
+		"one of another version":           {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version"},
+		"one made with other settings":     {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
+		"one where the mode is report":     {nil, nil, "-mode enforce"},
+		"what is no plan":                  {func(_ *testing.T, path string) { _ = os.WriteFile(path, []byte("[]"), 0o600) }, []string{"-mode", "enforce"}, "no plan"},
+		"one that was made larger by hand": {change(func(p map[string]any) { p["accounts"].([]any)[0].(map[string]any)["planned"] = 5000 }), []string{"-mode", "enforce"}, "RUN_MAX_KEYS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			dir, plan := t.TempDir(), filepath.Join(t.TempDir(), "plan.json")
+			w.mustExit(exitDone, "revoke-expired-keys", "-dir", dir, "-plan", plan)
+			if test.change != nil {
+				test.change(t, plan)
+			}
+			_, stderr := w.mustExit(exitRefused, append([]string{"revoke-expired-keys", "-dir", dir, "-apply", plan}, test.args...)...)
+			if !strings.Contains(stderr, test.says) {
+				t.Errorf("%q does not say %q", stderr, test.says)
+			}
+			w.mustHave(w.expired, true)
+		})
+	}
+}
