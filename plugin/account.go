@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -205,7 +204,7 @@ func (a *account) ref(e *ledger.Entry) (provider.KeyRef, error) {
 		return ref, nil
 	}
 	switch own := e.Identity; {
-	case own.Kind == "" || own.Kind == provider.IdentityUnknown || a.config.Identity.Kind == provider.IdentityUnknown || own == a.config.Identity:
+	case own.Kind == "" || own.Kind == provider.IdentityUnknown || a.config.Identity.Kind == provider.IdentityUnknown || own.Same(a.config.Identity):
 	case own.Kind == provider.IdentityUser:
 		ref.User, ref.UserID, ref.UserIDCertain = own.User, own.UserID, own.UserID != ""
 	default:
@@ -231,68 +230,9 @@ func identityOf(i provider.Identity) string {
 // does not say whose they are, only the same key is, or one that rotation has put in its place.
 func (c *accountConfig) sameIdentity(other *accountConfig) bool {
 	if c.Identity.Kind != provider.IdentityUnknown && other.Identity.Kind != provider.IdentityUnknown {
-		return c.Identity == other.Identity
+		return c.Identity.Same(other.Identity)
 	}
 	return c.AccessKey == other.AccessKey || slices.Contains(other.Retired, c.AccessKey)
-}
-
-// isOwnIdentity tells whether a role's user is the identity of the engine's own
-// key. A lease on it can extend itself and delete the engine's key.
-func (a *account) isOwnIdentity(user string) bool {
-	return user == "" || (a.config.Identity.Kind == provider.IdentityUser && a.config.Identity.User == user)
-}
-
-// owns tells whether a user is the identity of the engine's own key. Where the engine could
-// not find out whose key it is, the cloud is asked.
-func (a *account) owns(ctx context.Context, user string) (bool, error) {
-	if a.isOwnIdentity(user) || a.config.Identity.Kind != provider.IdentityUnknown {
-		return a.isOwnIdentity(user), nil
-	}
-	own, err := a.holdsOwnKey(ctx, user)
-	if err != nil && provider.KindOf(err) != provider.KindNotFound {
-		return false, explain(a.name, err)
-	}
-	return own, nil
-}
-
-// holdsOwnKey tells whether the engine's key is among a user's.
-func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
-	keys, err := a.cloud.ListKeys(ctx, user)
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == a.config.AccessKey }), nil
-}
-
-// checkOwnIdentity guards the engine's own identity from roles: leases on it can
-// extend themselves, and delete the engine's key.
-func (b *backend) checkOwnIdentity(ctx context.Context, a *account, users []string) error {
-	if a.config.AllowRootIdentity && a.kind.LeasesOwnIdentity {
-		return nil
-	}
-	if len(users) == 0 {
-		return userError("a role without user_names leases keys of the engine's own identity, which account %q does not allow: "+
-			"name the users whose keys it leases, or set allow_root_identity=true in config/%s", a.name, a.name)
-	}
-	for _, user := range users {
-		own, err := a.owns(ctx, user)
-		if err != nil {
-			return err
-		}
-		if own {
-			return userError("user %q owns the engine's own access key: a lease on it could extend itself and delete that key. Name another user%s",
-				user, a.orAllowIt())
-		}
-	}
-	return nil
-}
-
-// orAllowIt is the other way out of a refusal, where the cloud leaves one.
-func (a *account) orAllowIt() string {
-	if !a.kind.LeasesOwnIdentity {
-		return ""
-	}
-	return ", or set allow_root_identity=true in config/" + a.name
 }
 
 // warnings tell the operator what will surprise them later.

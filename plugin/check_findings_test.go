@@ -124,7 +124,7 @@ func TestCheckFindings(t *testing.T) {
 		"a role on the engine's own identity has none but the reserved ones": {
 			func(v *testVault) {
 				v.write("config/default", "allow_root_identity=true")
-				v.write("roles/self", "ttl=10m")
+				v.write("roles/self", "ttl=10m", "own_identity=true")
 				for range 8 {
 					v.lease("self")
 				}

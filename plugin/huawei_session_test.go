@@ -141,7 +141,7 @@ func TestSession(t *testing.T) {
 		},
 		"the engine's own rights are leased only where the account allows it, also later": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-			v.write("roles/job", "credential_type=session_token")
+			v.write("roles/job", "credential_type=session_token", "own_identity=true")
 			if token := issue(v).Data["security_token"]; token == "" {
 				t.Error("no token")
 			}

@@ -283,25 +283,8 @@ func (b *backend) issue(ctx context.Context, i issuance, role *roleEntry, plan f
 	if role.CredentialType == credentialIAMUser {
 		return b.issueWithUser(ctx, i, role, plan)
 	}
-	if err := b.refuseOwnIdentity(i.account, role); err != nil {
+	if err := i.account.refuseOwnIdentity(i.roleName, role); err != nil {
 		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	return b.issueFromPool(ctx, i, role.UserNames, plan)
-}
-
-// refuseOwnIdentity compares names once more at issue: the account may have got
-// another key since the role was written.
-func (b *backend) refuseOwnIdentity(a *account, role *roleEntry) error {
-	if a.config.AllowRootIdentity && a.kind.LeasesOwnIdentity {
-		return nil
-	}
-	for _, user := range role.UserNames {
-		if a.isOwnIdentity(user) {
-			return userError("user %q owns the engine's own access key, which account %q does not allow to be leased: take it out of user_names", user, a.name)
-		}
-	}
-	if len(role.UserNames) == 0 {
-		return userError("the role has no user_names, and account %q does not allow leases on the engine's own identity (allow_root_identity)", a.name)
-	}
-	return nil
 }

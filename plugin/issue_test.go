@@ -176,7 +176,7 @@ func TestIssue(t *testing.T) {
 		"the engine's own identity keeps two slots free": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.write("config/default", "allow_root_identity=true")
-			v.write("roles/self", "ttl=10m")
+			v.write("roles/self", "ttl=10m", "own_identity=true")
 			for range 8 {
 				if user := v.lease("self").Data["user_name"]; user != "" {
 					t.Errorf("leased of %v", user)
@@ -187,7 +187,7 @@ func TestIssue(t *testing.T) {
 		"a role on the own identity revokes in one call": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.write("config/default", "allow_root_identity=true")
-			v.write("roles/self", "ttl=10m")
+			v.write("roles/self", "ttl=10m", "own_identity=true")
 			l := v.lease("self")
 			v.sim.ResetCalls()
 			v.mustRevoke(l)

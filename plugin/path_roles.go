@@ -123,6 +123,9 @@ func roleDecisions() []string {
 
 func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("name").(string)
+	if err := refuseField(data, "user_name", "static-roles/", "user_names"); err != nil {
+		return nil, err
+	}
 	unlock, err := b.lock(ctx, rolePrefix+name)
 	if err != nil {
 		return nil, err
@@ -146,12 +149,12 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err := a.kind.CheckRole(role.spec()); err != nil {
 		return nil, asUserError(err)
 	}
-	if err := b.checkUsers(ctx, a, name, role); err != nil {
-		return nil, err
-	}
 	ids, unlisted := b.pinUsers(ctx, a, role.UserNames)
 	if unlisted == nil {
 		role.UserIDs = ids
+	}
+	if err := b.checkUsers(ctx, a, name, role); err != nil {
+		return nil, err
 	}
 	defer b.roles.drop(rolePrefix + name)
 	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
@@ -175,7 +178,7 @@ func (b *backend) checkUsers(ctx context.Context, a *account, name string, role 
 		_, err := makeUsername(a.kind, a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
 		return err
 	default:
-		return b.checkOwnIdentity(ctx, a, role.UserNames)
+		return b.checkOwnIdentity(ctx, a, name, role)
 	}
 }
 

@@ -186,6 +186,9 @@ func staticRoleDecisions() []string {
 // the two is made up for by the next tick.
 func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) error {
 	name := data.Get("name").(string)
+	if err := refuseField(data, "user_names", "roles/", "user_name"); err != nil {
+		return err
+	}
 	unlock, err := b.lock(ctx, staticRolePrefix+name)
 	if err != nil {
 		return err
@@ -299,7 +302,7 @@ func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name s
 	if err := a.kind.CheckUserName("user_name", role.UserName); err != nil {
 		return asUserError(err)
 	}
-	own, err := a.owns(ctx, role.UserName)
+	own, err := b.owns(ctx, a, role.UserName)
 	if err != nil {
 		return err
 	}

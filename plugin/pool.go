@@ -37,7 +37,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 			refusals = append(refusals, refusal)
 			continue
 		}
-		if at > 0 || i.account.isOwnIdentity(user) {
+		if at > 0 || i.account.isOwnIdentity(user, i.userIDs[user]) {
 			release()
 			var refusal string
 			if release, refusal, err = b.hold(ctx, i, user); err != nil {
@@ -166,7 +166,7 @@ func (b *backend) checkForeign(i issuance, user string, free int) {
 // engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
 // that are still to be deleted after one. Requests under way count.
 func (b *backend) hold(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
-	if !i.account.isOwnIdentity(user) {
+	if !i.account.isOwnIdentity(user, i.userIDs[user]) {
 		release, _, _ = b.ledger.Hold(i.account.name, user, 0)
 		return release, "", nil
 	}

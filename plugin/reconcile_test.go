@@ -115,8 +115,8 @@ func TestReconcile(t *testing.T) {
 			v.account.AddUser("vault", "api:*")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-			v.write("roles/named", "user_names=vault", "ttl=100h")
-			v.write("roles/unnamed", "ttl=100h")
+			v.write("roles/named", "user_names=vault", "ttl=100h", "own_identity=true")
+			v.write("roles/unnamed", "ttl=100h", "own_identity=true")
 			leases := []*testLease{v.lease("named"), v.lease("unnamed")}
 			v.settle(3 * day)
 			for _, l := range leases {

@@ -219,7 +219,7 @@ func TestAnotherIdentity(t *testing.T) {
 	t.Parallel()
 	begin := func(v *testVault) *testLease {
 		v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-		v.write("roles/own", "ttl=1h")
+		v.write("roles/own", "ttl=1h", "own_identity=true")
 		l := v.lease("own")
 		v.account.AddUser("vault", "api:*")
 		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
@@ -237,7 +237,7 @@ func TestAnotherIdentity(t *testing.T) {
 			v.account.AddUser("vault", "api:*")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-			v.write("roles/own", "ttl=1h")
+			v.write("roles/own", "ttl=1h", "own_identity=true")
 			l := v.lease("own")
 			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields()[4:], "in use", "own identity")
 			v.mustRevoke(l)
@@ -418,7 +418,7 @@ func TestOwnSlotsAreNotOversold(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"twelve at once get as many keys as one after the other, and the engine's key is rotated": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-			v.write("roles/app", "ttl=55m")
+			v.write("roles/app", "ttl=55m", "own_identity=true")
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: time.Second, Times: 12})
 			if given, refused := v.storm(12); given != 8 || refused != 4 {
 				t.Errorf("%d given, %d refused", given, refused)

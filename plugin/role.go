@@ -38,6 +38,7 @@ type roleEntry struct {
 	TTL            time.Duration     `json:"ttl"`
 	MaxTTL         time.Duration     `json:"max_ttl"`
 	MaxActiveKeys  int               `json:"max_active_keys"`
+	OwnIdentity    bool              `json:"own_identity,omitempty"`
 
 	// What the users of an iam_user role get.
 	UserPath       string   `json:"user_path,omitempty"`
@@ -67,7 +68,7 @@ func roleFields() map[string]*framework.FieldSchema {
 		},
 		"user_names": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Users whose keys it leases (access_key), spread over them. Empty: the engine's own identity, where the account allows it (OUTSCALE).",
+			Description: "Users whose keys it leases (access_key), spread over them. Required, but with own_identity.",
 		},
 		"user_path": {
 			Type:        framework.TypeString,
@@ -99,6 +100,11 @@ func roleFields() map[string]*framework.FieldSchema {
 		},
 		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
 		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
+		"own_identity": {
+			Type: framework.TypeBool,
+			Description: "Whether it may lease what belongs to the engine's own identity, where the account's allow_root_identity allows it: keys (outscale; of it alone " +
+				"where user_names is empty), or sessions without agency_name (huawei).",
+		},
 		"max_active_keys": {
 			Type:        framework.TypeInt,
 			Description: "Most keys that it may have in the cloud at a time, those being made or cleaned up included; 0: no cap.",
@@ -133,6 +139,7 @@ func (r *roleEntry) answer() map[string]any {
 		"ttl":             seconds(r.TTL),
 		"max_ttl":         seconds(r.MaxTTL),
 		"max_active_keys": r.MaxActiveKeys,
+		"own_identity":    r.OwnIdentity,
 	}
 }
 
@@ -151,6 +158,7 @@ func (r *roleEntry) takeFields(data *framework.FieldData) {
 	takeSeconds(data, "ttl", &r.TTL)
 	takeSeconds(data, "max_ttl", &r.MaxTTL)
 	take(data, "max_active_keys", &r.MaxActiveKeys)
+	take(data, "own_identity", &r.OwnIdentity)
 }
 
 func (r *roleEntry) validate() error {
@@ -163,18 +171,37 @@ func (r *roleEntry) validate() error {
 	if err := r.validateSession(); err != nil {
 		return err
 	}
-	for i, user := range r.UserNames {
-		if slices.Contains(r.UserNames[:i], user) {
-			return userError("user_names holds %q twice", user)
-		}
+	if err := r.validateUsers(); err != nil {
+		return err
 	}
 	switch {
+	case r.OwnIdentity && r.CredentialType == credentialIAMUser:
+		return userError("own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out", credentialIAMUser)
+	case r.OwnIdentity && r.AgencyName != "":
+		return userError("own_identity and agency_name exclude each other: give one of them")
 	case r.MaxActiveKeys < 0:
 		return userError("max_active_keys is %d: give the most keys that the role may have, or 0 for no cap", r.MaxActiveKeys)
 	case r.TTL < 0 || r.MaxTTL < 0:
 		return userError("ttl and max_ttl cannot be negative")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
 		return userError("ttl (%s) is longer than max_ttl (%s)", r.TTL, r.MaxTTL)
+	}
+	return nil
+}
+
+// maxUsers bounds a pool: each lease orders its users by their free slots.
+const maxUsers = 500
+
+func (r *roleEntry) validateUsers() error {
+	if n := len(r.UserNames); n > maxUsers {
+		return userError("user_names holds %d users, and a role can have %d: spread them over several roles", n, maxUsers)
+	}
+	seen := make(map[string]bool, len(r.UserNames))
+	for _, user := range r.UserNames {
+		if seen[user] {
+			return userError("user_names holds %q twice", user)
+		}
+		seen[user] = true
 	}
 	return nil
 }

@@ -216,7 +216,7 @@ func (b *backend) deleteReplacedHeld(ctx context.Context, s logical.Storage, a *
 
 // previousHere are the replaced keys that take slots of the present key's identity.
 func (c *accountConfig) previousHere() []previousKey {
-	return slices.DeleteFunc(slices.Clone(c.Previous), func(p previousKey) bool { return p.AccountID != c.AccountID || p.Identity != c.Identity })
+	return slices.DeleteFunc(slices.Clone(c.Previous), func(p previousKey) bool { return p.AccountID != c.AccountID || !p.Identity.Same(c.Identity) })
 }
 
 // asPrevious is the current key as one that is being replaced.

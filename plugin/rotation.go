@@ -36,7 +36,7 @@ func (p previousKey) ref(accountID, user string) provider.KeyRef {
 // owner is the user to name when the key is deleted with a key of the given identity.
 func (p previousKey) owner(signer provider.Identity) (string, error) {
 	switch {
-	case p.Identity == signer && !(p.ByOperator && signer.Kind == provider.IdentityUnknown):
+	case p.Identity.Same(signer) && !(p.ByOperator && signer.Kind == provider.IdentityUnknown):
 		return "", nil
 	case p.Identity.Kind == provider.IdentityUser:
 		return p.Identity.User, nil

@@ -197,7 +197,7 @@ func TestRotateRoot(t *testing.T) {
 		"leases leave room for the rotation": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.write("config/default", "allow_root_identity=true")
-			v.write("roles/self", "ttl=10h")
+			v.write("roles/self", "ttl=10h", "own_identity=true")
 			for range 8 {
 				v.lease("self")
 			}

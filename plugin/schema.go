@@ -103,6 +103,15 @@ func checkInput(data *framework.FieldData) error {
 	return nil
 }
 
+// refuseField refuses a field of the other kind of role. The framework ignores what it does not know:
+// a role would be stored without the users that somebody has named.
+func refuseField(data *framework.FieldData, field, belongs, instead string) error {
+	if _, given := data.Raw[field]; !given {
+		return nil
+	}
+	return userError("%s is a field of %s, and unknown here: give %s", field, belongs, instead)
+}
+
 // answers is the Responses schema of an operation that answers 200 with fields.
 func answers(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
 	return map[int][]framework.Response{http.StatusOK: {{Description: "OK", Fields: fields}}}

@@ -157,15 +157,6 @@ func (r *roleEntry) sessionWarnings() []string {
 	return []string{"Huawei Cloud's OBS alone honours a session_policy: on every other service the sessions have all the rights of the agency"}
 }
 
-// checkSession keeps a role from handing out the engine's own rights.
-func (a *account) checkSession(r *roleEntry) error {
-	if r.AgencyName != "" || a.config.AllowRootIdentity {
-		return nil
-	}
-	return userError("a role without agency_name leases sessions with the rights of the engine's own key, which account %q does not allow: "+
-		"name an agency, or set allow_root_identity=true in config/%s", a.name, a.name)
-}
-
 // secretSessionType stands in the leases of sessions. It must never be renamed.
 const secretSessionType = "cloudkeys_session_token"
 

@@ -109,7 +109,7 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	if a.isOwnIdentity(role.UserName) {
+	if a.isOwnIdentity(role.UserName, role.UserID) {
 		return nil, userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
 	if err := b.refuseAnother(ctx, a, role.UserName, role.UserID, "static-roles/"+name); err != nil {

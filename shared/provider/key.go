@@ -100,6 +100,15 @@ type Identity struct {
 	UserID string
 }
 
+// Same tells whether both are one identity. Users are compared by their ids, since names move;
+// where an id is not known, by their names.
+func (i Identity) Same(other Identity) bool {
+	if i.Kind == other.Kind && i.UserID != "" && other.UserID != "" {
+		return i.UserID == other.UserID
+	}
+	return i == other
+}
+
 // IdentityKind tells how much is known of an identity.
 type IdentityKind string
 

@@ -1,0 +1,111 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// TestRolesOnTheEnginesOwnIdentity keeps roles off the engine's own identity that have not asked for it.
+func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
+	t.Parallel()
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E13: user_name on roles/ is refused by name, whatever the account allows": func(_ *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_name=deploy"}, "user_name", "static-roles/", "user_names")
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=app", "user_name=deploy"}, "user_name")
+			v.mustRefuse(logical.ReadOperation, "creds/x", nil, "does not exist")
+		},
+		"E13: user_names on static-roles/ is refused by name": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_names=app", "rotation_period=1h"}, "user_names", "roles/", "user_name")
+		},
+		"E13: allow_root_identity alone gives no role the engine's own identity": func(_ *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"ttl=10m"}, "user_names", "own_identity=true")
+			v.write("roles/x", "ttl=10m", "own_identity=true")
+			v.lease("x")
+		},
+		"E13: own_identity alone does not either": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"own_identity=true"}, "allow_root_identity=true", "config/default")
+		},
+		"E25: a role with 100,000 users is refused at once": func(t *testing.T, v *testVault) {
+			v.configure()
+			names := make([]string, 100_000)
+			for i := range names {
+				names[i] = fmt.Sprintf("user%05d", i)
+			}
+			began := time.Now()
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=" + strings.Join(names, ",")}, "100000 users", "500")
+			v.write("roles/x", "user_names="+strings.Join(names[:500], ","))
+			if calls := v.countCalls("ReadAccessKeys"); calls > 10 {
+				t.Errorf("%d lists of keys, %s", calls, time.Since(began))
+			}
+		},
+		"a role that an earlier version has stored without user_names leases nothing": func(t *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			if err := save(t.Context(), v.storage, rolePrefix+"old", &roleEntry{Account: "default", CredentialType: credentialAccessKey}); err != nil {
+				t.Fatal(err)
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/old", nil, "own_identity=true", "roles/old")
+		},
+		"E8: the engine's user is renamed, and a role or static role takes the new name": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			v.renameUser("vault", "ops")
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=ops"}, `user "ops" owns the engine's own access key`)
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=ops", "rotation_period=1h"}, `user "ops" owns the engine's own access key`)
+		},
+		"E8: whoever takes the name that the engine's user had is not the engine": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			v.renameUser("vault", "ops")
+			v.account.AddUser("vault")
+			v.write("roles/x", "user_names=vault")
+			v.lease("x")
+		},
+		"E8: a role whose name the engine's user takes later leases nothing": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			v.write("roles/x", "user_names=later")
+			v.renameUser("vault", "later")
+			v.write("roles/y", "user_names=app") // lists the users
+			v.mustRefuse(logical.ReadOperation, "creds/x", nil, `user "later" owns the engine's own access key`)
+		},
+		"E8: a renamed user keeps the account's identity": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=1h")
+			l := v.lease("own")
+			v.renameUser("vault", "ops")
+			v.write("config/default", v.accountFields()...)
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		},
+	})
+	inHuawei(t, map[string]func(t *testing.T, v *testVault){
+		"E8: a role or static role names the account's owner, whose key the engine has": func(_ *testing.T, v *testVault) {
+			v.root = v.domain.RootKey()
+			v.configure()
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=" + v.domain.Name()}, "owns the engine's own access key")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=" + v.domain.Name(), "rotation_period=1h"}, "owns the engine's own access key")
+		},
+		"E13: a session without agency asks for the engine's rights by name": func(_ *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.mustRefuse(logical.UpdateOperation, "roles/job", []string{"credential_type=session_token"}, "agency_name", "own_identity=true")
+		},
+	})
+}
