@@ -60,7 +60,8 @@ type accountConfig struct {
 	RotationPeriod time.Duration `json:"rotation_period"`
 	KeyLabel       string        `json:"key_label"`          // of a key that the engine made; empty: an operator gave it
 	Previous       []previousKey `json:"previous,omitempty"` // replaced, still to be deleted
-	Retired        []string      `json:"retired,omitempty"`  // ids of all keys replaced by rotation, newest last
+	Retired        []string      `json:"retired,omitempty"`  // ids of the last keys replaced by rotation, newest last
+	Given          []string      `json:"given,omitempty"`    // ids of all of them that an operator gave, kept for ever
 
 	signIn *signIn // in place of a key, until one is made; never stored
 }
@@ -83,7 +84,7 @@ func (c *accountConfig) validate() error {
 	}
 	switch {
 	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
-		return userError("access_key and secret_key are both needed%s", orSignIn(cloud))
+		return userError("access_key and secret_key are both needed%s", c.orSignIn())
 	case c.TTL < 0 || c.MaxTTL < 0:
 		return userError("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
@@ -149,11 +150,11 @@ func (c *accountConfig) signature() string {
 }
 
 // orSignIn is the other way to a key, where the cloud has one.
-func orSignIn(cloud clouds.Cloud) string {
-	if !cloud.SignsIn {
+func (c *accountConfig) orSignIn() string {
+	if !c.signsIn() {
 		return ""
 	}
-	return ", or login and password to make them"
+	return ", or login and password with which the engine makes itself a key"
 }
 
 // nextRotation is when the key is replaced by itself; zero: never.
@@ -175,6 +176,11 @@ func (c *accountConfig) ownKeys() []string {
 func (c *accountConfig) sameTarget(other *accountConfig) bool {
 	return c.AccessKey == other.AccessKey && c.Region == other.Region && c.Endpoint == other.Endpoint && c.DomainID == other.DomainID &&
 		c.signature() == other.signature()
+}
+
+// wasReplaced tells whether rotation has put another key in the place of one.
+func (c *accountConfig) wasReplaced(id string) bool {
+	return slices.Contains(c.Retired, id) || slices.Contains(c.Given, id)
 }
 
 // isOf tells whether a configuration is of the cloud account of another that was identified.
@@ -232,7 +238,7 @@ func (c *accountConfig) sameIdentity(other *accountConfig) bool {
 	if c.Identity.Kind != provider.IdentityUnknown && other.Identity.Kind != provider.IdentityUnknown {
 		return c.Identity.Same(other.Identity)
 	}
-	return c.AccessKey == other.AccessKey || slices.Contains(other.Retired, c.AccessKey)
+	return c.AccessKey == other.AccessKey || other.wasReplaced(c.AccessKey)
 }
 
 // warnings tell the operator what will surprise them later.

@@ -221,9 +221,16 @@ func (b *backend) verified(ctx context.Context, name string, config *accountConf
 	if err != nil {
 		return nil, userError("%s", err)
 	}
+	if err := b.refusals.refuse(config); err != nil {
+		return nil, err
+	}
 	who, err := a.cloud.WhoAmI(ctx)
+	b.refusals.note(config, err)
 	if err != nil {
 		return nil, explain(name, err)
+	}
+	if err := refuseLabelled(config.AccessKey, who.Key.Label); err != nil {
+		return nil, err
 	}
 	if config.DomainID != "" && config.DomainID != who.AccountID {
 		return nil, userError("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",

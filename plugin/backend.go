@@ -70,6 +70,8 @@ type backend struct {
 	users  sync.Map // *userList by account, see usersKnown
 	full   *fullUsers
 
+	refusals *refusals
+
 	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying
@@ -98,7 +100,7 @@ func newBackend(build Build, open opener) *backend {
 		build: build, open: open,
 		accounts: newAccounts(), frozen: map[string]bool{}, locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
-		ledger: ledger.New(), full: newFullUsers(),
+		ledger: ledger.New(), full: newFullUsers(), refusals: newRefusals(),
 		metrics: newMetrics(),
 	}
 	b.Backend = &framework.Backend{

@@ -96,7 +96,10 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, userError("%s", err)
 	}
-	expires, err := firstKeyExpiry(ctx, byLogin, name, before)
+	if err := b.refusals.refuse(config); err != nil {
+		return nil, err
+	}
+	expires, err := b.firstKeyExpiry(ctx, byLogin, name, before, config)
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +141,9 @@ func (b *backend) mintFirstKey(ctx context.Context, s logical.Storage, name stri
 
 // firstKeyExpiry is the date of a first key, if the identity has room for it and for its
 // successor.
-func firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, before *accountConfig) (time.Time, error) {
+func (b *backend) firstKeyExpiry(ctx context.Context, byLogin provider.Cloud, name string, before, config *accountConfig) (time.Time, error) {
 	policy, err := byLogin.AccessPolicy(ctx)
+	b.refusals.note(config, err)
 	if err != nil {
 		return time.Time{}, explainSignIn(name, err)
 	}

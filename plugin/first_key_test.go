@@ -88,13 +88,23 @@ func TestFirstKey(t *testing.T) {
 				t.Errorf("%d calls with login and password", signed)
 			}
 		},
-		"refused passwords lock the account as refused keys do": func(t *testing.T, v *testVault) {
-			fields := append(v.signInFields(), "password=wrong")
-			for range 4 {
-				v.mustRefuse(logical.UpdateOperation, "config/default", fields, "refuses login and password")
+		"refused passwords do not lock the account: two are tried within ten minutes": func(t *testing.T, v *testVault) {
+			for i, says := range []string{"refuses login and password", "refuses login and password", "not asked again before", "not asked again before"} {
+				v.mustRefuse(logical.UpdateOperation, "config/default", append(v.signInFields(), fmt.Sprintf("password=wrong%d", i)), says)
 			}
-			if !v.account.Locked() {
-				t.Error("not locked")
+			if v.account.Locked() {
+				t.Error("locked")
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "not asked again before")
+			<-time.After(refusalWindow)
+			v.write("config/default", v.signInFields()...)
+		},
+		"an account that others have locked is named so": func(_ *testing.T, v *testVault) {
+			for i, key := range []string{v.root.AccessKey, v.account.AddKey(cloudsim.KeySpec{}).AccessKey} {
+				for j := range 2 {
+					wrong := append(v.accountFields(), "access_key="+key, fmt.Sprintf("secret_key=WRONG%d%d", i, j))
+					v.mustRefuse(logical.UpdateOperation, "config/default", wrong, "the cloud refuses the access key")
+				}
 			}
 			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "locked")
 		},
@@ -142,7 +152,7 @@ func TestFirstKey(t *testing.T) {
 			v.lease("app")
 			other := v.sim.AddAccount("999999999999")
 			other.SetLogin("other@example.com", testPassword)
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"login=other@example.com", "password=" + testPassword}, "is in use", "999999999999")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"region=" + testRegion, "login=other@example.com", "password=" + testPassword}, "is in use", "999999999999")
 			if keys := other.Keys(); len(keys) != 1 {
 				t.Errorf("%d keys in the other account", len(keys))
 			}
@@ -152,7 +162,7 @@ func TestFirstKey(t *testing.T) {
 			v.configure("ttl=10m")
 			other := v.sim.AddAccount("999999999999")
 			other.SetLogin("other@example.com", testPassword)
-			v.write("config/default", "login=other@example.com", "password="+testPassword)
+			v.write("config/default", "region="+testRegion, "login=other@example.com", "password="+testPassword)
 			if id := v.accountConfig().AccountID; id != "999999999999" {
 				t.Errorf("account %s", id)
 			}

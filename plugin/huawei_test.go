@@ -70,22 +70,22 @@ func TestHuaweiAccount(t *testing.T) {
 			v.write("config/default", append(v.accountFields(), "signature=otc")...)
 			v.write("roles/app", "user_names=app", "ttl=10m")
 			l := v.lease("app")
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"signature=sdk", "verify=false"}, "in use")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "signature=sdk", "verify=false"), "in use")
 			v.mustRevoke(l)
 			if got := v.read("config/default")["signature"]; got != "otc" {
 				t.Errorf("%v", got)
 			}
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"signature=v4"}, `signature "v4" is not known`, "sdk", "otc")
 			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{})
-			v.patch("config/default", map[string]any{"signature": nil})
+			v.patch("config/default", map[string]any{"signature": nil, "access_key": v.root.AccessKey, "secret_key": v.root.SecretKey})
 			if got := v.read("config/default")["signature"]; got != "sdk" {
 				t.Errorf("%v", got)
 			}
 		},
 		"a null resets the region to the cloud's default": func(t *testing.T, v *testVault) {
 			v.configure()
-			v.write("config/default", "region=cn-north-4")
-			v.patch("config/default", map[string]any{"region": nil})
+			v.write("config/default", append(v.accountFields(), "region=cn-north-4")...)
+			v.patch("config/default", map[string]any{"region": nil, "access_key": v.root.AccessKey, "secret_key": v.root.SecretKey})
 			if region := v.read("config/default")["region"]; region != "ap-southeast-1" {
 				t.Errorf("%v", region)
 			}

@@ -275,7 +275,9 @@ func TestBadInput(t *testing.T) {
 		},
 		"a certificate that is none": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "ca_cert=x"), "ca_cert")
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "client_cert=x"), "client_cert and client_key")
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "client_cert=x"), "client_cert holds no PEM")
+			certificate, _ := newCertificate(v.t)
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "client_cert="+certificate), "client_cert and client_key")
 		},
 		"numbers out of range": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "expiry_grace=5"), "expiry_grace", "10s")

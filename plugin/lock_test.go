@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +64,11 @@ func TestLocks(t *testing.T) {
 				v.account.AddUser(name)
 				for _, path := range []string{"roles/" + name, "static-roles/" + name, "rotate-role/" + name, "rotate-root/" + name, "config/" + name} {
 					group.Go(func() {
-						_, _ = v.try(logical.UpdateOperation, path, "user_names="+name, "user_name="+name, "rotation_period=24h")
+						users := "user_names=" + name
+						if strings.HasPrefix(path, "static-roles/") {
+							users = "user_name=" + name
+						}
+						_, _ = v.try(logical.UpdateOperation, path, users, "rotation_period=24h")
 					})
 				}
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
@@ -153,11 +154,27 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	if config.signIn != nil {
-		return b.mintFirstKey(ctx, req.Storage, name, before, config)
+	if err := config.refuseStoredSecret(before, data); err != nil {
+		return nil, err
 	}
-	warnings := config.replaceKey(before)
-
+	warnings, err := config.placeSignIn(before, data)
+	if err != nil {
+		return nil, err
+	}
+	if config.signIn != nil {
+		more, err := b.mintFirstKey(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
+	}
+	warnings = append(warnings, config.replaceKey(before)...)
+	if before == nil || config.AccessKey != before.AccessKey {
+		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
+			return nil, err
+		}
+	}
+	if before != nil && before.AccountID != "" && config.sameCredentials(before) {
+		more, err := b.storeAsBefore(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
+	}
 	if data.Get("verify").(bool) {
 		more, err := b.storeVerified(ctx, req.Storage, name, before, config)
 		return append(warnings, more...), err
@@ -171,6 +188,54 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	}
 	warnings = append(warnings, "the access key was not tried against the cloud")
 	return warnings, b.storeAccount(ctx, req.Storage, name, config)
+}
+
+// storeAsBefore stores a configuration that signs in as before, and calls nobody. A client certificate
+// that has changed is tried with one call.
+func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
+	if !config.sameCertificate(before) {
+		if _, err := b.ownKey(ctx, config); err != nil {
+			return nil, explain(name, err)
+		}
+	}
+	if err := b.storeAccount(ctx, s, name, config); err != nil {
+		return nil, err
+	}
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	view, err := storedPolicy(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	return a.warnings(view), nil
+}
+
+// refuseIssued refuses to make a key the engine's own that this mount has made for something else: it
+// would end with its lease, and the engine with it. A key that is verified shows its label anyway, and
+// need not wait for the whole ledger.
+func (b *backend) refuseIssued(ctx context.Context, s logical.Storage, accessKey string, verified bool) error {
+	if !verified {
+		if err := b.ledger.Load(ctx, s, ""); err != nil {
+			return err
+		}
+	}
+	item, found := b.ledger.Find(accessKey)
+	if !found {
+		return nil
+	}
+	return refuseLabelled(accessKey, item.Label)
+}
+
+// refuseLabelled does so by a key's label, whichever mount has made it.
+func refuseLabelled(accessKey, text string) error {
+	label, err := keylabel.Parse(text)
+	if err != nil || label.Kind == keylabel.KindRoot {
+		return nil
+	}
+	return userError("access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and ends with that: "+
+		"give the engine a key of its own", accessKey, text)
 }
 
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
@@ -325,7 +390,7 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 	if before == nil || c.AccessKey == before.AccessKey {
 		return nil
 	}
-	if slices.Contains(before.Retired, c.AccessKey) {
+	if before.wasReplaced(c.AccessKey) {
 		warnings = append(warnings, fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
 			c.AccessKey, before.AccessKey))
 		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
@@ -348,6 +413,9 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 		return userError("provider is %q and cannot be changed: use another account name", c.Provider)
 	}
 	c.Provider = given
+	if err := checkCredentials(data); err != nil {
+		return err
+	}
 	take(data, "access_key", &c.AccessKey)
 	take(data, "secret_key", &c.SecretKey)
 	take(data, "region", &c.Region)

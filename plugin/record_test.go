@@ -239,7 +239,7 @@ func TestAnotherIdentity(t *testing.T) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
 			v.write("roles/own", "ttl=1h", "own_identity=true")
 			l := v.lease("own")
-			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields()[4:], "in use", "own identity")
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields()[1:], "in use", "own identity")
 			v.mustRevoke(l)
 			v.mustHaveLive(0)
 		},

@@ -130,6 +130,9 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 	}
 	config.KeyCreated, config.KeyExpires, config.KeyLabel = own.Created, own.Expires, key.Label
 	config.Retired = append(slices.Clone(config.Retired), a.config.AccessKey)
+	if a.config.KeyLabel == "" { // an old Terraform state brings it back, years later
+		config.Given = append(slices.Clone(config.Given), a.config.AccessKey)
+	}
 	if extra := len(config.Retired) - maxRetired; extra > 0 {
 		config.Retired = config.Retired[extra:]
 	}
@@ -281,5 +284,5 @@ func rotationPause(failures int, left time.Duration) time.Duration {
 	return pause
 }
 
-// maxRetired bounds the memory of replaced keys.
+// maxRetired bounds the memory of replaced keys that the engine has made: nobody else has their secrets.
 const maxRetired = 50
