@@ -16,7 +16,7 @@ import (
 // TestTheDashboardShowsWhatTheEngineCounts holds docs/examples/grafana against the engine, both ways: a panel of a metric that
 // does not exist stays empty without a word.
 func TestTheDashboardShowsWhatTheEngineCounts(t *testing.T) {
-	raw, err := os.ReadFile("../docs/examples/grafana/cloudkeys.json")
+	raw, err := os.ReadFile("../docs/examples/grafana/engine.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +49,37 @@ func TestTheDashboardShowsWhatTheEngineCounts(t *testing.T) {
 	for _, name := range emitted {
 		if !slices.Contains(used, name) {
 			t.Errorf("the engine answers %s, which the dashboard does not show", name)
+		}
+	}
+}
+
+// TestTheDashboardsNumbersAreOfNow: a stat of a range shows the last value of the whole range, so that a dead engine would stay green
+// for a day, and a table of a range shows times and values instead of labels.
+func TestTheDashboardsNumbersAreOfNow(t *testing.T) {
+	raw, err := os.ReadFile("../docs/examples/grafana/engine.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title, Type string
+			Targets     []struct {
+				Instant bool
+				Format  string
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			if (panel.Type == "stat" || panel.Type == "table") && !target.Instant {
+				t.Errorf("%s is asked for over a range", panel.Title)
+			}
+			if panel.Type == "table" && target.Format != "table" {
+				t.Errorf("%s is a table of the format %q", panel.Title, target.Format)
+			}
 		}
 	}
 }

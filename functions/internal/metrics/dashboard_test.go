@@ -17,7 +17,7 @@ import (
 
 // TestTheDashboardShowsWhatTheFunctionsCount holds docs/examples/grafana against the functions, both ways.
 func TestTheDashboardShowsWhatTheFunctionsCount(t *testing.T) {
-	raw, err := os.ReadFile("../../../docs/examples/grafana/cloudkeys.json")
+	raw, err := os.ReadFile("../../../docs/examples/grafana/functions.json")
 	if err != nil {
 		t.Fatal(err)
 	}
