@@ -9,7 +9,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
@@ -35,6 +37,7 @@ type Access struct {
 	Accounts []fleet.Account
 
 	session   *vault.Session // nil: there is no Vault
+	getenv    func(string) string
 	userAgent string
 	log       *slog.Logger
 }
@@ -71,7 +74,7 @@ func open(ctx context.Context, getenv func(string) string, userAgent string, log
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}
 	}
-	a := &Access{userAgent: userAgent, log: log}
+	a := &Access{getenv: getenv, userAgent: userAgent, log: log}
 	if hasVault {
 		a.session, err = vault.Open(ctx, config, log)
 		return a, err
@@ -118,15 +121,34 @@ func (a *Access) Connect(ctx context.Context, account fleet.Account) (fleet.Clou
 		return nil, nil, err
 	}
 	account.UserAgent = a.userAgent
-	if a.session != nil && account.TLS.ClientCert != "" {
-		return nil, nil, fmt.Errorf("account %q demands a client certificate, whose key Vault does not give out: "+
-			"allow the function's network in the account's API access rules", account.Name)
+	if err := a.certify(&account); err != nil {
+		return nil, nil, err
 	}
 	l := &lasting{now: time.Now, take: func(ctx context.Context) (clouds.Client, time.Time, error) { return a.take(ctx, account, cloud) }}
 	if err := l.begin(ctx); err != nil {
 		return nil, nil, err
 	}
 	return l.asCloud(), l.Close, nil
+}
+
+// certify gives an account the function's own client certificate. Where the engine presents one,
+// the account demands it, and Vault does not give out the key of the engine's.
+func (a *Access) certify(account *fleet.Account) error {
+	demanded := account.TLS.ClientCert != ""
+	account.TLS.ClientCert, account.TLS.ClientKey = "", ""
+	for variable, into := range map[string]*string{"CLIENT_CERT_FILE": &account.TLS.ClientCert, "CLIENT_KEY_FILE": &account.TLS.ClientKey} {
+		path := a.getenv(variable)
+		if path == "" && !demanded {
+			continue
+		}
+		text, err := os.ReadFile(strings.ReplaceAll(path, "{account}", account.Name))
+		if err != nil {
+			return fmt.Errorf("account %q wants a client certificate of the function's own, since Vault does not give out the key of the engine's: "+
+				"CLIENT_CERT_FILE and CLIENT_KEY_FILE name its files ({account} stands for the account's name): %w", account.Name, err)
+		}
+		*into = string(text)
+	}
+	return nil
 }
 
 // take leases a key of an account, and waits until the cloud knows it. Without Vault it is the

@@ -63,7 +63,7 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 }
 
 func TestAnUnknownCloudIsRefused(t *testing.T) {
-	_, _, err := (&Access{}).Connect(t.Context(), fleet.Account{Config: provider.Config{Provider: "elsewhere"}})
+	_, _, err := (&Access{getenv: func(string) string { return "" }}).Connect(t.Context(), fleet.Account{Config: provider.Config{Provider: "elsewhere"}})
 	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
 		t.Errorf("got %v", err)
 	}

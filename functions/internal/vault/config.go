@@ -17,10 +17,15 @@ import (
 
 // The ways to log in.
 const (
-	AuthAWS     = "aws"
-	AuthAppRole = "approle"
-	AuthToken   = "token"
+	AuthAWS        = "aws"
+	AuthAppRole    = "approle"
+	AuthToken      = "token"
+	AuthKubernetes = "kubernetes"
+	AuthJWT        = "jwt"
 )
+
+// serviceAccountToken is where Kubernetes puts a pod's own.
+const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 // accountMark stands for an account's name in VAULT_CREDS_ROLE.
 const accountMark = "{account}"
@@ -31,7 +36,8 @@ type Config struct {
 	CredsRole string // role that leases the function's own keys; {account} stands for the account's name
 	Auth      string // one of the Auth constants
 	AuthMount string
-	AuthRole  string // of the AWS auth method
+	AuthRole  string // of the AWS, Kubernetes or JWT auth method
+	JWTFile   string // holds the token of the Kubernetes and JWT auth methods, read at each login
 	ServerID  string // value of X-Vault-AWS-IAM-Server-ID; empty: not sent
 	RoleID    string // of AppRole
 	SecretID  provider.Secret
@@ -45,7 +51,7 @@ func Environment() []string {
 	return []string{
 		"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT_BYTES", "VAULT_CLIENT_TIMEOUT", "VAULT_MAX_RETRIES",
 		"VAULT_ENGINE", "VAULT_CREDS_ROLE", "VAULT_AUTH_METHOD", "VAULT_AUTH_MOUNT", "VAULT_AUTH_ROLE", "VAULT_IAM_SERVER_ID",
-		"VAULT_ROLE_ID", "VAULT_SECRET_ID", "VAULT_TOKEN",
+		"VAULT_ROLE_ID", "VAULT_SECRET_ID", "VAULT_TOKEN", "VAULT_JWT_FILE",
 	}
 }
 
@@ -62,9 +68,13 @@ func ReadConfig(getenv func(string) string) (c Config, ok bool, err error) {
 		AuthRole:  getenv("VAULT_AUTH_ROLE"),
 		ServerID:  getenv("VAULT_IAM_SERVER_ID"),
 		RoleID:    getenv("VAULT_ROLE_ID"),
+		JWTFile:   getenv("VAULT_JWT_FILE"),
 		AWS:       awscall.FromEnvironment(getenv),
 		SecretID:  provider.Secret(getenv("VAULT_SECRET_ID")),
 		Token:     provider.Secret(getenv("VAULT_TOKEN")),
+	}
+	if c.Auth == AuthKubernetes {
+		c.JWTFile = cmp.Or(c.JWTFile, serviceAccountToken)
 	}
 	c.AuthMount = strings.Trim(cmp.Or(getenv("VAULT_AUTH_MOUNT"), c.Auth), "/")
 	return c, true, c.check(inLambda(getenv))
@@ -89,6 +99,13 @@ func (c Config) check(lambda bool) error {
 		if c.RoleID == "" || c.SecretID == "" {
 			return errors.New("VAULT_AUTH_METHOD is approle: set VAULT_ROLE_ID and VAULT_SECRET_ID")
 		}
+	case AuthKubernetes, AuthJWT:
+		if c.AuthRole == "" {
+			return fmt.Errorf("VAULT_AUTH_ROLE is empty: name the role of Vault's %s auth method", c.Auth)
+		}
+		if c.JWTFile == "" {
+			return errors.New("VAULT_AUTH_METHOD is jwt: set VAULT_JWT_FILE to the file that holds the token")
+		}
 	case AuthToken:
 		if lambda {
 			return errors.New("VAULT_AUTH_METHOD is token, which is for local runs only: a token in a function's environment is read by all who may see its configuration; use aws")
@@ -97,7 +114,7 @@ func (c Config) check(lambda bool) error {
 			return errors.New("VAULT_AUTH_METHOD is token: set VAULT_TOKEN")
 		}
 	default:
-		return fmt.Errorf("VAULT_AUTH_METHOD is %q: it must be aws, approle or token", c.Auth)
+		return fmt.Errorf("VAULT_AUTH_METHOD is %q: it must be aws, approle, kubernetes, jwt or token", c.Auth)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,11 +85,18 @@ func (s *Session) login(ctx context.Context) error {
 	path := "auth/" + s.config.AuthMount + "/login"
 	what := "logging in to Vault at " + path
 	body := map[string]any{"role_id": s.config.RoleID, "secret_id": s.config.SecretID.Reveal()}
-	if s.config.Auth == AuthAWS {
+	switch s.config.Auth {
+	case AuthAWS:
 		var err error
 		if body, err = iamLogin(ctx, s.config.AWS, s.config.AuthRole, s.config.ServerID, time.Now()); err != nil {
 			return err
 		}
+	case AuthKubernetes, AuthJWT:
+		jwt, err := os.ReadFile(s.config.JWTFile)
+		if err != nil {
+			return &VaultUnreachableError{failure{what, "the token to log in with cannot be read (VAULT_JWT_FILE)", err}}
+		}
+		body = map[string]any{"role": s.config.AuthRole, "jwt": strings.TrimSpace(string(jwt))}
 	}
 	secret, err := s.client.Logical().WriteWithContext(ctx, path, body)
 	if err != nil {

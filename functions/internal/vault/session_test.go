@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -361,6 +363,36 @@ func TestAnErrorIsOneLineAndSaysWhatMayBeWrong(t *testing.T) {
 	for _, part := range []string{"keys/info", "VAULT_ENGINE", "VAULT_NAMESPACE", "permission denied"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not name %s", err, part)
+		}
+	}
+}
+
+// The token of a service account is read at each login: Kubernetes replaces it every hour.
+func TestALoginWithTheTokenOfAServiceAccount(t *testing.T) {
+	s := newServer(t)
+	file := filepath.Join(t.TempDir(), "token")
+	var logins []map[string]string
+	s.answer["auth/kubernetes/login"] = func(w http.ResponseWriter, r *http.Request) {
+		var body map[string]string
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		logins = append(logins, body)
+		_ = json.NewEncoder(w).Encode(map[string]any{"auth": map[string]any{"client_token": "hvs.k8s"}}) // the client finds out
+	}
+	for i, jwt := range []string{"one", "two"} {
+		if err := os.WriteFile(file, []byte(jwt+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		session, err := Open(t.Context(), Config{Engine: "keys", Auth: AuthKubernetes, AuthMount: "kubernetes", AuthRole: "sweeper", JWTFile: file}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := logins[i]; got["role"] != "sweeper" || got["jwt"] != jwt {
+			t.Errorf("got %v", got)
+		}
+		if err := session.Close(t.Context()); err != nil {
+			t.Log(err)
 		}
 	}
 }
