@@ -29,7 +29,7 @@ func (b *backend) pathTidy() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Remove keys of this mount that nothing knows.",
-			HelpDescription: "Compares the cloud with the ledger and the WAL, and removes the keys that carry this mount's label and that neither knows. " +
+			HelpDescription: "Compares the cloud with the ledger, and removes the keys that carry this mount's label and that it does not know. " +
 				"It runs in the background, one at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
 		},
 		{

@@ -20,7 +20,7 @@ import (
 var secretFields = map[string]bool{"secret_key": true, "client_key": true, "login": true, "password": true, "security_token": true}
 
 // shared are the paths whose writes change what all clusters share. Those of the others
-// change what belongs to one cluster: leases, ledger, WAL, policies.
+// change what belongs to one cluster: leases, ledger, policies.
 var shared = map[string]bool{
 	configPrefix + framework.GenericNameRegex("account"):   true,
 	"rotate-root/" + framework.GenericNameRegex("account"): true,

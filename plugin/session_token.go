@@ -28,7 +28,7 @@ type sessionOrder struct {
 }
 
 // issueSession leases a temporary key. It leaves nothing in the cloud that would have to be
-// found again, so it needs neither WAL nor ledger, and is repeated where its answer is lost.
+// found again, so the ledger need not know it, and it is repeated where its answer is lost.
 func (b *backend) issueSession(ctx context.Context, req *logical.Request, o sessionOrder) (*logical.Response, error) {
 	cloud, err := o.sessions()
 	if err != nil {

@@ -89,7 +89,7 @@ func TestUserOrphans(t *testing.T) {
 				}
 			}
 		},
-		"a user whose issue is under way is no orphan: the WAL knows it, then the ledger": func(t *testing.T, v *testVault) {
+		"a user whose issue is under way is no orphan: the ledger knows it from before its create": func(t *testing.T, v *testVault) {
 			for _, op := range []string{"CreateUser", "LinkPolicy", "CreateAccessKey", "ReadUsers"} {
 				v.configureUsers()
 				v.mustRevoke(v.lease("job"))

@@ -18,11 +18,11 @@ import (
 
 const (
 	// crashTTL, with crashGrace, has the keys that only the ledger knows reaped in the
-	// time that the WAL takes anyway: 40 s + 10 s + two ticks.
+	// time that an unfinished request takes anyway: 40 s + 10 s + two ticks.
 	crashTTL   = "40s"
 	crashGrace = "expiry_grace=10s"
 
-	// settling is the promise: WALRollbackMinAge and two ticks of Vault's rollback.
+	// settling is the promise: the age at which a label that nothing carries is dropped, and two ticks of Vault's rollback.
 	settling = 90*time.Second + 2*time.Minute
 )
 
