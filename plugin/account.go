@@ -285,11 +285,6 @@ const reapRetryLive = 5 * time.Minute
 // endsKeys tells whether the cloud itself ends a key at its date.
 func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
 
-// isDead tells whether a key has ended by its date, so that its removal can wait.
-func (a *account) isDead(expires, now time.Time) bool {
-	return a.endsKeys() && now.After(expires.Add(lifetime.ClockMargin))
-}
-
 // retryReap is the pause after so many failures to remove a key that is past its date.
 func (a *account) retryReap(failures int) time.Duration {
 	longest := reapRetryMax

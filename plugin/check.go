@@ -17,6 +17,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // checkup is what a check of one account finds. It changes nothing in the cloud.
@@ -163,7 +164,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 func (c *checkup) checkOwnKey(ctx context.Context) {
 	c.checkUser(ctx, "", nil)
 	c.checkOwnSlots()
-	switch left := c.own.Expires.Sub(c.now); {
+	switch left := c.own.Expires.Sub(c.account.cloudNow()); {
 	case c.own.ID == "": // not listed; checkCaller has said why
 	case c.own.Expires.IsZero() && !c.account.endsKeys():
 		if c.account.config.RotationPeriod == 0 {
@@ -426,7 +427,7 @@ func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *l
 		switch {
 		case item.Unreadable != "":
 			c.warning(item.Unreadable, "its key counts as in use until then")
-		case item.Leased() && !item.Unfinished() && now.After(item.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(item.Expires, now):
+		case item.Leased() && !item.Unfinished() && now.After(item.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(item.Expires):
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
 				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "fix that, or delete the key in the cloud's console")
 		}
@@ -482,21 +483,14 @@ func usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.
 	return uses, nil
 }
 
-// checkClock compares the clocks by the answers that came so far. A key's date counts by
-// the cloud's clock, a lease's end by this machine's.
+// checkClock compares the clocks by the answers that came so far.
 func (c *checkup) checkClock() {
-	clock, ok := c.account.cloud.(provider.ClockSkew)
-	if !ok {
-		return
+	skew, _ := c.account.measuredSkew()
+	c.skew = skew
+	switch {
+	case skew.Abs() > transport.MaxSkew:
+		c.failure(sayClock(skew), "set it by NTP: the cloud takes no signature that is more than "+transport.MaxSkew.String()+" off")
+	case skew.Abs() > tellSkew:
+		c.warning(sayClock(skew)+", for which the dates of keys allow", "set it by NTP: signatures are refused from "+transport.MaxSkew.String()+" on")
 	}
-	skew, known := clock.ClockSkew()
-	if c.skew = skew; !known || skew.Abs() <= lifetime.ClockMargin {
-		return
-	}
-	side := "behind"
-	if skew < 0 {
-		side = "ahead of"
-	}
-	c.warning(fmt.Sprintf("this machine's clock is %s %s the cloud's, and leases allow for %s", skew.Abs().Round(time.Second), side, lifetime.ClockMargin),
-		"set it by NTP, or keys end before their leases, dates are refused, and signatures too in the end")
 }

@@ -102,12 +102,12 @@ func TestCheckFindings(t *testing.T) {
 			[]string{"error: permission missing", "CreateUser", "permit api:CreateUser to its user"},
 		},
 		"this machine's clock is behind the cloud's": {
-			func(v *testVault) { v.sim.SetClockSkew(20 * time.Second) }, true,
-			[]string{"warning: this machine's clock is 20s behind the cloud's, and leases allow for 5s", "NTP"},
+			func(v *testVault) { v.sim.SetClockSkew(90 * time.Second) }, true,
+			[]string{"warning: this machine's clock is 1m30s behind the cloud's, for which the dates of keys allow", "NTP"},
 		},
 		"this machine's clock is ahead of the cloud's": {
-			func(v *testVault) { v.sim.SetClockSkew(-time.Minute) }, true,
-			[]string{"ahead of the cloud's, and leases allow for 5s", "NTP"},
+			func(v *testVault) { v.sim.SetClockSkew(-5 * time.Minute) }, true,
+			[]string{"ahead of the cloud's, for which the dates of keys allow", "NTP"},
 		},
 		"a user is nearly full": {
 			func(v *testVault) { fill(v, "app", 7); v.lease("app") }, true,

@@ -112,6 +112,7 @@ func (b *backend) createKey(ctx context.Context, i issuance, key *recordedKey) (
 		if key.UserID != "" { // the cloud has told it of this very key
 			key.entry.UserID, key.entry.Certain = key.UserID, true
 		}
+		err = i.correctDate(ctx, key)
 	}
 	return err
 }
@@ -154,6 +155,10 @@ func (i issuance) newEntry(order keyOrder) *ledger.Entry {
 		Label:     keylabel.New(i.instance, order.kind).String(),
 		Issued:    order.issued,
 		Expires:   order.expires,
+	}
+	if !e.Expires.IsZero() {
+		e.Skew = i.account.skew()
+		e.Expires = e.Expires.Add(e.Skew)
 	}
 	switch {
 	case order.endpoint != "":
@@ -254,9 +259,13 @@ func (b *backend) tryTwice(ctx context.Context, i issuance, plan func() (lifetim
 	if err != nil {
 		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
+	skew := i.account.skew()
 	key, err := attempt(p)
 	switch provider.KindOf(err) {
 	case provider.KindInvalid:
+		if i.account.skewMoved(skew) {
+			break // the refusal was the first answer to show it
+		}
 		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
 		if refreshErr != nil || !changed {
 			return key, p, err

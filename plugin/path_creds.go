@@ -132,12 +132,15 @@ func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, 
 	resp := b.Secret(secretTypeOf(key.entry.Kind)).Response(map[string]any{
 		"access_key": key.ID,
 		"secret_key": key.Secret.Reveal(),
-		"expiration": showTime(planned.Expiry),
+		"expiration": showTime(key.entry.Expires),
 		"user_name":  key.entry.User,
 		"account":    i.account.name,
 		"region":     i.account.config.Region,
 	}, leaseOf(key.entry, role).internalData())
 	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, maxTTL, true
+	if warning := i.account.clockWarning(); warning != "" {
+		resp.AddWarning(warning)
+	}
 	if requested > planned.Lease {
 		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + i.roleName + " for what limits it")
 	}

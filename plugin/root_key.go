@@ -251,7 +251,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		}
 	}
 	next := lifetime.NextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
-	if next.IsZero() || now.Before(next) || now.Before(a.next.rotation) && a.next.rotation.Sub(now) <= maxRotationPause {
+	if next.IsZero() || a.cloudNow().Before(next) || now.Before(a.next.rotation) && a.next.rotation.Sub(now) <= maxRotationPause {
 		return nil
 	}
 	// In secure mode a successor would have lost the rights that the key in use has: check says so.

@@ -92,7 +92,10 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 		if err != nil {
 			return lifetime.RenewalPlan{}, err
 		}
-		life := lifetime.Life{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires}
+		if _, known := a.measuredSkew(); known {
+			entry.Skew = a.skew()
+		}
+		life := lifetime.Life{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires.Add(-entry.Skew)}
 		wanted := b.wantedLease(roleTTL, a.config.TTL)
 		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
 	}
@@ -104,8 +107,11 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if err != nil {
 		return nil, err
 	}
-	lease.Expires = renewed.Expiry
+	lease.Expires = entry.Expires
 	resp := &logical.Response{Secret: req.Secret}
+	if warning := a.clockWarning(); warning != "" {
+		resp.AddWarning(warning)
+	}
 	lease.write(resp.Secret)
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, maxTTL
 	return resp, nil
@@ -115,8 +121,14 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 // refuses the date because the access policy was changed meanwhile.
 func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error)) (lifetime.RenewalPlan, error) {
 	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
+	if err == nil && a.skewMoved(entry.Skew) { // the answer was a process's first, and shows it
+		renewed, err = b.moveExpiryOnce(ctx, s, a, entry, plan)
+	}
 	if provider.KindOf(err) == provider.KindInvalid {
-		changed, refreshErr := b.policyChanged(ctx, s, a)
+		changed, refreshErr := a.skewMoved(entry.Skew), error(nil)
+		if !changed {
+			changed, refreshErr = b.policyChanged(ctx, s, a)
+		}
 		if refreshErr == nil && changed {
 			renewed, err = b.moveExpiryOnce(ctx, s, a, entry, plan)
 		}
@@ -144,7 +156,7 @@ func (b *backend) moveExpiryOnce(ctx context.Context, s logical.Storage, a *acco
 	if err != nil {
 		return lifetime.RenewalPlan{}, err
 	}
-	entry.Expires = renewed.Expiry
+	entry.Expires = renewed.Expiry.Add(entry.Skew)
 	if err := b.ledger.Save(ctx, s, entry); err != nil {
 		return lifetime.RenewalPlan{}, err
 	}
@@ -224,7 +236,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	}
 	// The removal of a dead key can wait for the reaper, and a storm of late revokes needs no
 	// cloud call.
-	if a.isDead(entry.Expires, time.Now()) {
+	if a.isDead(entry.Expires) {
 		b.revokedBefore.Delete(lease.AccessKey) // the reaper may have come before the last attempt failed
 		return nil
 	}

@@ -175,15 +175,23 @@ func (b *backend) staticRotation(ctx context.Context, s logical.Storage, a *acco
 
 // followedBy is the state of a static role once a new key has taken the place of the present one.
 func (c *staticCreds) followedBy(a *account, role *staticRole, key recordedKey) *staticCreds {
-	now := time.Now()
+	now, skew := time.Now(), a.skew()
 	next := &staticCreds{
 		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
-		Created: key.Created, Expires: key.Expires, Previous: slices.Clone(c.Previous), LastRotation: now,
+		Created: byThisClock(key.Created, skew), Expires: byThisClock(key.Expires, skew), Previous: slices.Clone(c.Previous), LastRotation: now,
 	}
 	if c.AccessKey != "" {
 		next.Previous = append(next.Previous, c.asPrevious(role, now))
 	}
 	return next
+}
+
+// byThisClock is a date of the cloud's in this machine's clock, which a schedule is kept in.
+func byThisClock(date time.Time, skew time.Duration) time.Time {
+	if date.IsZero() {
+		return date
+	}
+	return date.Add(-skew)
 }
 
 // tendStaticRoles rotates what is due of an account, and deletes what is past its grace.

@@ -36,7 +36,7 @@ const (
 // ClockSkew is a client that has seen the cloud's clock.
 type ClockSkew interface {
 	// ClockSkew is how far the cloud's clock is ahead of this machine's, below zero where
-	// it is behind, as the last answer showed. It makes no call; known is false where
+	// it is behind, as the last answers showed. It makes no call; known is false where
 	// there was no answer yet.
 	ClockSkew() (skew time.Duration, known bool)
 }

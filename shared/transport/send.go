@@ -23,7 +23,6 @@ const maxAnswer = 4 << 20
 type sender struct {
 	next    http.RoundTripper
 	timeout time.Duration
-	clock   *Clock // nil: nobody wants to know
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -34,16 +33,12 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), s.timeout)
 	defer cancel()
 
-	sent := time.Now()
 	var connection sending
 	resp, err := s.next.RoundTrip(req.WithContext(connection.watch(ctx)))
 	if err != nil {
 		return nil, connection.failure(err)
 	}
 	defer resp.Body.Close()
-	if s.clock != nil {
-		s.clock.observe(resp, sent, time.Now())
-	}
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {

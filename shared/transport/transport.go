@@ -31,6 +31,8 @@ type Options struct {
 
 	// Clock is told of the cloud's clock; nil: nobody wants to know.
 	Clock *Clock
+	// Own tells an answer that the cloud itself gave from a gateway's.
+	Own func(resp *http.Response) bool
 
 	// Observe is told how each attempt ended that was sent, or was to be; nil: nobody wants to know.
 	Observe func(resp *http.Response, err error)
@@ -47,7 +49,10 @@ type Options struct {
 // Each attempt waits for its own turn and is signed with its own date; an
 // attempt that the breaker holds back never reaches the cloud.
 func New(o Options) http.RoundTripper {
-	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout, clock: o.Clock}
+	var chain http.RoundTripper = &sender{next: o.Base, timeout: o.Timeout}
+	if o.Clock != nil {
+		chain = &timing{next: chain, clock: o.Clock, own: o.Own}
+	}
 	if o.Observe != nil {
 		chain = &observer{next: chain, observe: o.Observe}
 	}

@@ -58,7 +58,10 @@ type Entry struct {
 	Role      string    `json:"role,omitempty"`
 	Issued    time.Time `json:"issued"`
 	MadeAt    time.Time `json:"made_at,omitzero"` // when the cloud has answered the create
-	Expires   time.Time `json:"expires"`          // never earlier than the key's date in the cloud; zero: none
+	Expires   time.Time `json:"expires"`          // never earlier than the key's date in the cloud, and in its clock; zero: none
+
+	// Skew is by how much the cloud's clock was ahead of this machine's when the date was written.
+	Skew time.Duration `json:"skew,omitempty"`
 
 	Accessor    string `json:"accessor,omitempty"` // of the token that requested it
 	EntityID    string `json:"entity_id,omitempty"`

@@ -107,7 +107,7 @@ func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 // Due is when somebody should look at an entry: past its date, or at once where its request has
 // not ended well.
 func (e *Entry) Due() time.Time {
-	if due := e.Expires.Add(lifetime.ClockMargin); e.State == Made && due.After(e.RetryAt) {
+	if due := e.Expires.Add(lifetime.ClockMargin - e.Skew); e.State == Made && due.After(e.RetryAt) {
 		return due
 	}
 	return e.RetryAt

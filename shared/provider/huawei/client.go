@@ -94,6 +94,7 @@ func New(c Config) (*Client, error) {
 				Retryable:  retryable,
 				Pacer:      pacer,
 				Clock:      clock,
+				Own:        own,
 				Observe:    observe(c.Observe),
 				Timeout:    c.Timeout,
 				MaxRetries: c.MaxRetries,

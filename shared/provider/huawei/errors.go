@@ -178,6 +178,19 @@ func judge(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	}
 }
 
+// own tells an answer of Huawei Cloud itself: its JSON, or the empty answer to a delete, with its request id.
+func own(resp *http.Response) bool {
+	body := transport.Peek(resp)
+	named := cmp.Or(resp.Header.Get("X-Request-Id"), resp.Header.Get("X-IAM-Trace-Id")) != ""
+	if named && len(body) == 0 {
+		return resp.StatusCode == http.StatusNoContent
+	}
+	var answer struct {
+		RequestID transport.Text `json:"request_id"`
+	}
+	return json.Unmarshal(body, &answer) == nil && (named || answer.RequestID != "")
+}
+
 // observe tells the kind of error that an attempt ended with.
 func observe(tell func(provider.Kind)) func(*http.Response, error) {
 	if tell == nil {

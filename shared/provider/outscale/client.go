@@ -84,6 +84,7 @@ func New(c Config) (*Client, error) {
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
 			Clock:      clock,
+			Own:        own,
 			Observe:    observe(c.Observe),
 
 			MaxInFlight: transport.InFlightAt(c.PerSecond),

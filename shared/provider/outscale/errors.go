@@ -181,6 +181,14 @@ func (r refusal) lockedFor() time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// own tells an answer of OUTSCALE itself: its JSON, with its request id.
+func own(resp *http.Response) bool {
+	var answer struct {
+		ResponseContext struct{ RequestId transport.Text }
+	}
+	return json.Unmarshal(transport.Peek(resp), &answer) == nil && answer.ResponseContext.RequestId != ""
+}
+
 // observe tells the kind of error that an attempt ended with.
 func observe(tell func(provider.Kind)) func(*http.Response, error) {
 	if tell == nil {

@@ -35,13 +35,13 @@ var probes = map[provider.Use][]probe{
 		{"CreateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
 			user := noSuchName
 			_, resp, err := c.api.createAccessKey(ctx, osc.CreateAccessKeyRequest{
-				DryRun: dry, UserName: &user, ExpirationDate: formatDate(time.Now().Add(removalTime)),
+				DryRun: dry, UserName: &user, ExpirationDate: formatDate(c.now().Add(removalTime)),
 			})
 			return resp, err
 		}},
 		{"UpdateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
 			_, resp, err := c.api.updateAccessKey(ctx, osc.UpdateAccessKeyRequest{
-				DryRun: dry, AccessKeyId: noSuchKey, ExpirationDate: formatDate(time.Now().Add(removalTime)),
+				DryRun: dry, AccessKeyId: noSuchKey, ExpirationDate: formatDate(c.now().Add(removalTime)),
 			})
 			return resp, err
 		}},
@@ -157,6 +157,12 @@ func (c *Client) takenName(ctx context.Context) string {
 		break
 	}
 	return noSuchName
+}
+
+// now is the time by the cloud's clock, as far as that is known.
+func (c *Client) now() time.Time {
+	skew, _ := c.clock.Skew()
+	return time.Now().Add(skew)
 }
 
 // ClockSkew implements provider.ClockSkew.

@@ -61,7 +61,7 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 // API refuses, for an access policy that was tightened since: the key is to die, and
 // needs no date of its own.
 func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
-	soonest := time.Now().Add(removalTime)
+	soonest := c.now().Add(removalTime)
 	if ref.Expires.Before(soonest) {
 		return c.deactivateUntil(ctx, ref, soonest)
 	}
