@@ -60,6 +60,10 @@ type command struct {
 }
 
 func cloudkeys(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == "-version" {
+		fmt.Fprintln(stdout, built())
+		return exitDone
+	}
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		fmt.Fprint(stderr, usage)
 		return exitRefused

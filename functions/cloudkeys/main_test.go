@@ -5,12 +5,17 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
@@ -197,4 +202,44 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 			w.mustHave(w.expired, true)
 		})
 	}
+}
+
+func TestTheCommandTellsItsVersion(t *testing.T) {
+	var out bytes.Buffer
+	if code := cloudkeys(t.Context(), []string{"-version"}, func(string) string { return "" }, &out, io.Discard); code != exitDone {
+		t.Errorf("exit status %d", code)
+	}
+	if !strings.HasPrefix(out.String(), "cloudkeys ") || !strings.Contains(out.String(), "go1.") {
+		t.Errorf("it says %q", out.String())
+	}
+}
+
+// withoutRoots makes a test be a process on a machine that has no certificate authorities, as an image from scratch has none.
+const withoutRoots = "CLOUDKEYS_TEST_WITHOUT_ROOTS"
+
+func TestAMachineWithoutCertificateAuthoritiesGetsThoseOfMozilla(t *testing.T) {
+	if os.Getenv(withoutRoots) == "" {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		child.Env = append(os.Environ(), withoutRoots+"=1", "SSL_CERT_FILE="+os.DevNull, "SSL_CERT_DIR="+t.TempDir())
+		if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "accepted") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	for root := range bundle.Roots() {
+		if root.Constraint != nil {
+			continue // this one is taken only for older certificates
+		}
+		certificate, err := x509.ParseCertificate(root.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		when := certificate.NotBefore.AddDate(0, 0, 1)
+		if _, err := certificate.Verify(x509.VerifyOptions{CurrentTime: when, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+			t.Fatalf("%s: %v", certificate.Subject, err)
+		}
+		t.Logf("%s is accepted", certificate.Subject)
+		return
+	}
+	t.Fatal("Mozilla's list is empty")
 }

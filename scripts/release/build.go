@@ -29,6 +29,11 @@ func (s source) products() []product {
 			all = append(all, product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch, image: system == "linux"})
 		}
 	}
+	for _, system := range []string{"darwin", "linux", "windows"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			all = append(all, product{name: commandName, version: s.version, pkg: "./functions/" + commandName, os: system, arch: arch, image: system == "linux"})
+		}
+	}
 	for _, name := range []string{"revoke-expired-keys", "sync-policy"} {
 		for _, arch := range []string{"amd64", "arm64"} {
 			all = append(all, product{name: "cloudkeys-" + name, version: s.version, pkg: "./functions/" + name, os: "linux", arch: arch, lambda: true})
@@ -38,8 +43,6 @@ func (s source) products() []product {
 }
 
 func (p product) base() string { return fmt.Sprintf("%s_%s_%s_%s", p.name, p.version, p.os, p.arch) }
-
-func (p product) function() bool { return p.lambda }
 
 // zipped: Lambda takes nothing else, and Windows unpacks it without further tools.
 func (p product) zipped() bool { return p.lambda || p.os == "windows" }

@@ -15,7 +15,10 @@ import (
 	"strings"
 )
 
-const pluginName = "vault-plugin-secrets-cloudkeys"
+const (
+	pluginName  = "vault-plugin-secrets-cloudkeys"
+	commandName = "cloudkeys" // the functions' jobs without AWS
+)
 
 // semver is what Vault accepts as the version of a plugin.
 var semver = regexp.MustCompile(`^v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
@@ -47,7 +50,7 @@ func (s source) release(ctx context.Context, out, only string) error {
 			return fmt.Errorf("%s: %w", p.base(), err)
 		}
 		products = append(products, built{p, files})
-		if p.function() {
+		if p.name != pluginName {
 			continue
 		}
 		fmt.Fprintf(&binaries, "%s  %s_%s/%s\n", sumOf(p, files), p.os, p.arch, p.binary())

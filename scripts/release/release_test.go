@@ -150,7 +150,7 @@ func TestProducts(t *testing.T) {
 	for _, p := range (source{version: testVersion}).products() {
 		names = append(names, p.base())
 	}
-	if len(names) != 10 || len(slices.Compact(slices.Sorted(slices.Values(names)))) != 10 {
+	if len(names) != 16 || len(slices.Compact(slices.Sorted(slices.Values(names)))) != 16 {
 		t.Errorf("%v", names)
 	}
 }
