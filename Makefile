@@ -125,7 +125,7 @@ test-race: #: the same under the race detector
 
 .PHONY: test-report
 test-report: #: open the functions' report in headless Chromium
-	CHROMIUM="$$(scripts/pins/chromium/install.sh)" && export CHROMIUM && go test -count=1 ./functions/internal/report/browser
+	CHROMIUM="$$(scripts/pins/chromium/install.sh)" AXE="$$(scripts/pins/axe/install.sh)" && export CHROMIUM AXE && go test -count=1 -timeout 20m ./functions/internal/report/browser
 
 # Not among the others: the race detector's own builds would come on top of the two of a release.
 .PHONY: test-release

@@ -89,7 +89,7 @@ func (w *world) sweepWith(s sample, mode, event string) {
 // mustReport checks what the function answered and stored.
 func (w *world) mustReport(answer run.SweepAnswer, event string, changes bool) []string {
 	w.t.Helper()
-	if len(answer.Accounts) != 1 || len(answer.Reports) != 2 {
+	if len(answer.Accounts) != 1 || len(answer.Reports) != 5 { // json, html and csv of the account; html and json of the index
 		w.t.Fatalf("got %+v", answer)
 	}
 	account := answer.Accounts[0]
@@ -149,7 +149,7 @@ func (w *world) syncWith(s sample, mode, event string) {
 	} else {
 		w.mustBeUnchanged(before)
 	}
-	if len(answer.Reports) != 1 {
+	if len(answer.Reports) != 2 {
 		w.t.Fatalf("got %s", text)
 	}
 	report := aws.object(w.t, answer.Reports[0])

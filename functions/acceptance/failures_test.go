@@ -152,7 +152,7 @@ func TestTimeRunsOut(t *testing.T) {
 	cancel := w.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 150 * time.Millisecond})
 	function := w.start(revokeFunction, "AWS_LAMBDA_FUNCTION_TIMEOUT=4", "RESERVE=2s", "WORKERS=1")
 	answer := decode[run.SweepAnswer](t, function.invoke(report))
-	if len(answer.Accounts) != 1 || !answer.Accounts[0].Partial || answer.Resume["default"] == "" || len(answer.Reports) != 2 {
+	if len(answer.Accounts) != 1 || !answer.Accounts[0].Partial || answer.Resume["default"] == "" || len(answer.Reports) != 5 {
 		t.Fatalf("got %+v", answer)
 	}
 	seen := answer.Accounts[0].Seen

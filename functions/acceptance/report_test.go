@@ -27,7 +27,7 @@ func TestALocalReport(t *testing.T) {
 		t.Fatalf("%v: %s", err, output)
 	}
 	w.mustBeUnchanged(before)
-	pages, err := filepath.Glob(filepath.Join(dir, "reports", "revoke-expired-keys", "*.html"))
+	pages, err := filepath.Glob(filepath.Join(dir, "reports", "*-revoke-expired-keys-local", "default.html"))
 	if err != nil || len(pages) != 1 {
 		t.Fatalf("got %v (%v): %s", pages, err, output)
 	}
@@ -35,7 +35,7 @@ func TestALocalReport(t *testing.T) {
 	if err != nil || !strings.Contains(string(page), "orphan") {
 		t.Errorf("the page is %s (%v)", page, err)
 	}
-	if policies, err := filepath.Glob(filepath.Join(dir, "reports", "sync-policy", "*.json")); err != nil || len(policies) != 1 {
+	if policies, err := filepath.Glob(filepath.Join(dir, "reports", "*-sync-policy-local", "index.html")); err != nil || len(policies) != 1 {
 		t.Errorf("got %v (%v)", policies, err)
 	}
 	w.mustHaveGivenBack()

@@ -193,7 +193,7 @@ func TestAPersonDecides(t *testing.T) {
 			arn := m.start(`{}`)
 			asked := m.mustAsk()
 			f.mustBeSwept(none)
-			answer := map[string]any{"taskToken": asked.TaskToken, "output": "{}"}
+			answer := map[string]any{"taskToken": asked.TaskToken, "output": `{"approved_by": "Jane Doe"}`}
 			if operation == "SendTaskFailure" {
 				answer = map[string]any{"taskToken": asked.TaskToken, "error": "Rejected", "cause": "too many"}
 			}
@@ -202,6 +202,13 @@ func TestAPersonDecides(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 			f.mustBeSwept(test.swept)
+			if len(asked.Verdict.Lines) != 5 {
+				t.Errorf("the approver is told %q", asked.Verdict.Lines)
+			}
+			page := m.moto.object(t, asked.Verdict.Page)
+			if approved := strings.Contains(page, "nobody has checked it: <q>Jane Doe</q>"); approved != (test.status == "SUCCEEDED") {
+				t.Errorf("the run's page is %s", page)
+			}
 			if asked.Verdict.Planned != 5 || asked.Verdict.Changing != 5 || asked.Verdict.Accounts != 5 {
 				t.Errorf("asked %+v", asked)
 			}

@@ -110,7 +110,7 @@ func TestEnforcingRemovesAndKeepsRecords(t *testing.T) {
 	dir := t.TempDir()
 	stdout, _ := w.mustExit(exitDone, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
 	w.mustHave(w.expired, false)
-	for _, part := range []string{"1 deleted", filepath.ToSlash(dir) + "/reports/revoke-expired-keys/"} {
+	for _, part := range []string{"1 deleted", filepath.ToSlash(dir) + "/reports/", "-revoke-expired-keys-local/index.html"} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("%q does not say %q", stdout, part)
 		}

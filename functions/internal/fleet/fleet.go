@@ -21,6 +21,7 @@ type Account struct {
 	provider.Config
 	AccountID  string   // the cloud's id of the account; a key of another account is never touched
 	EngineKeys []string // access keys that Vault itself signs with: current, previous, next
+	Mount      string   // of the secrets engine; empty: there is no Vault
 	Instance   string   // of the secrets engine, as in its labels; empty: every labelled key is another engine's
 
 	ExpiryGrace time.Duration // that a key outlives its lease by

@@ -44,6 +44,7 @@ type State struct {
 	Blockers     int           `json:"blockers"`
 	Shown        []Blocker     `json:"shown"`
 	Shortened    int           `json:"shortened"` // keys brought forward, or that would be
+	Lives        Lives         `json:"lives"`
 }
 
 // search goes over all keys of an account: those of the signing identity and of every
@@ -137,6 +138,7 @@ func (s *search) save(ctx context.Context, resumed bool, err error) error {
 // user looks at one user's keys, after they were listed.
 func (s *search) user(ctx context.Context, l fleet.Look) {
 	for _, key := range l.Keys {
+		s.state.Lives.add(key.Expires, s.now, s.blocks(key))
 		if s.blocks(key) {
 			s.blocker(ctx, key, l.Known)
 		} else {

@@ -56,6 +56,8 @@ type Result struct {
 type AccountResult struct {
 	Account      string
 	Provider     string
+	AccountID    string
+	Region       string
 	Before       time.Duration // the policy as read
 	Wanted       time.Duration
 	After        time.Duration // the policy that the run has set, or that an enforcing run would set
@@ -65,6 +67,7 @@ type AccountResult struct {
 	Blockers     []Blocker // the first of them
 	BlockerCount int
 	Shortened    int    // keys brought forward, or that an enforcing run would
+	Lives        Lives  // of the keys that were looked at
 	Partial      bool   // time ran out: the next run goes on, and decides
 	Problem      string // why the account was given up; empty: it was not
 }
@@ -83,7 +86,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
 	var longest []time.Duration
 	for account, share := range run.Accounts(ctx) {
-		r := AccountResult{Account: account.Name, Provider: account.Provider, Action: ActionNone}
+		r := AccountResult{Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region, Action: ActionNone}
 		r.Problem = run.Failed(ctx, account, 0, job.account(ctx, account, share, &r))
 		if r.Action != ActionReport && r.After > 0 {
 			longest = append(longest, r.After-slack(account))
@@ -125,6 +128,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if account.AccountID != "" && who.AccountID != account.AccountID {
 		return fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was looked at", who.AccountID, account.AccountID)
 	}
+	r.AccountID = who.AccountID
 	policy, err := cloud.AccessPolicy(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the access policy: %w", err)
@@ -138,7 +142,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if err := s.run(ctx, share); err != nil {
 		return err
 	}
-	r.Blockers, r.BlockerCount, r.Shortened = s.state.Shown, s.state.Blockers, s.state.Shortened
+	r.Blockers, r.BlockerCount, r.Shortened, r.Lives = s.state.Shown, s.state.Blockers, s.state.Shortened, s.state.Lives
 	if r.Partial = s.walk.Partial; r.Partial {
 		r.Reason = "time ran out before all users were looked at: the next run goes on"
 		return errors.Join(s.problems...)

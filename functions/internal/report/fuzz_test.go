@@ -1,42 +1,49 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-package report
+package report_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report/reporttest"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
 
 // FuzzReport: names and reasons come from the cloud, where others write them. None adds an
-// element to the page, and the report in JSON stays JSON.
+// element to a page, and the reports in JSON stay JSON.
 func FuzzReport(f *testing.F) {
-	for _, seed := range []string{"deploy", `<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, "</td></table>", "&amp;", "{{.}}", "\x00\xff", "` ${x}"} {
+	for _, seed := range append(reporttest.Hostile(), "deploy", "</td></table>", "{{.}}", "\x00\xff", "` ${x}", "]}</SCRIPT ") {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		result := reporttest.Result(t, settings.Report)
-		elements := func() int {
-			var page bytes.Buffer
-			if err := SweepHTML(&page, about, result); err != nil {
-				t.Fatal(err)
+	f.Fuzz(func(t *testing.T, name string) {
+		pages := func(name string) (elements []int, reports []string) {
+			a := reporttest.Account("production", settings.Enforce, 0)
+			a.Result.Account, a.Result.Problem, a.Result.Cursor = "a"+name, "a"+name, "a"+name
+			a.Findings = func(yield func(sweep.Finding, error) bool) {
+				yield(sweep.Finding{AccessKey: "a" + name, User: "a" + name, Class: sweep.ClassOrphan, Reason: "a" + name, Detail: "a" + name, Action: sweep.ActionFlag}, nil)
 			}
-			return strings.Count(page.String(), "<")
+			x := reporttest.Index(settings.Enforce, 1)
+			x.Sums[0].Account, x.Sums[0].Problem, x.Approval.Answer = "a"+name, "a"+name, "a"+name
+			p := reporttest.Policy(settings.Report, 9)
+			p.Result.Accounts[0].Account, p.Result.Accounts[0].Blockers[0].User, p.Result.Accounts[0].Reason = "a"+name, "a"+name, "a"+name
+			for _, page := range []string{html(t, a), text(t, x.HTML), text(t, p.HTML)} {
+				elements = append(elements, strings.Count(page, "<"))
+			}
+			return elements, []string{text(t, a.JSON), text(t, x.JSON), text(t, p.JSON)}
 		}
-		result.Accounts[0].Account, result.Accounts[0].Problem = "name", "problem"
-		want := elements()
-		result.Accounts[0].Account, result.Accounts[0].Problem = "a"+text, "a"+text
-		if got := elements(); got != want {
-			t.Errorf("%q: the page has %d tags, want %d", text, got, want)
-		}
-		var out bytes.Buffer
-		if err := SweepJSON(&out, about, result); err != nil || !json.Valid(out.Bytes()) {
-			t.Errorf("%q: no JSON, %v", text, err)
+		want, _ := pages("")
+		got, reports := pages(name)
+		for i := range want {
+			if got[i] != want[i] {
+				t.Errorf("%q: page %d has %d tags, want %d", name, i, got[i], want[i])
+			}
+			if !json.Valid([]byte(reports[i])) {
+				t.Errorf("%q: report %d is no JSON", name, i)
+			}
 		}
 	})
 }

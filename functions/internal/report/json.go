@@ -29,23 +29,31 @@ type head struct {
 // keyJSON is one key of a report.
 type keyJSON struct {
 	Account   string        `json:"account"`
-	AccessKey string        `json:"access_key"` // masked
+	AccessKey string        `json:"access_key"` // masked, unless whole ids were asked for
 	User      string        `json:"user"`
 	Active    bool          `json:"active"`
 	Created   time.Time     `json:"created,omitzero"`
 	AgeDays   int           `json:"age_days"`
 	End       time.Time     `json:"end,omitzero"`
+	LastUsed  time.Time     `json:"last_used,omitzero"` // where the cloud tells, of keys that would be changed
 	Class     sweep.Class   `json:"class"`
 	Reason    string        `json:"reason"`
 	Action    sweep.Action  `json:"action"`
+	Happens   string        `json:"what_happens"` // the action, with caps and outcome taken into account
 	Outcome   sweep.Outcome `json:"outcome,omitempty"`
 	Detail    string        `json:"detail,omitempty"`
+
+	fate fate
 }
 
-func showKey(f sweep.Finding, now time.Time) keyJSON {
+func showKey(f sweep.Finding, now time.Time, whole bool) keyJSON {
+	became := fateOf(f)
 	k := keyJSON{
-		Account: f.Account, AccessKey: fleet.Mask(f.AccessKey), User: f.User, Active: f.Active, Created: f.Created, End: f.Key().End(),
-		Class: f.Class, Reason: f.Reason, Action: f.Action, Outcome: f.Outcome, Detail: f.Detail,
+		Account: f.Account, AccessKey: f.AccessKey, User: f.User, Active: f.Active, Created: f.Created, End: f.Key().End(), LastUsed: f.Used,
+		Class: f.Class, Reason: f.Reason, Action: f.Action, Happens: fates()[became].Name, Outcome: f.Outcome, Detail: f.Detail, fate: became,
+	}
+	if !whole {
+		k.AccessKey = fleet.Mask(f.AccessKey)
 	}
 	if !f.Created.IsZero() {
 		k.AgeDays = int(now.Sub(f.Created) / (24 * time.Hour))
@@ -53,16 +61,16 @@ func showKey(f sweep.Finding, now time.Time) keyJSON {
 	return k
 }
 
-// SweepJSON streams a sweep as one JSON object: about the run, its accounts, and every key
-// on a line of its own.
-func SweepJSON(w io.Writer, about About, result sweep.Result) error {
+// JSON streams the account as one object: about the run, the account, and every key on a line of
+// its own.
+func (a Account) JSON(w io.Writer) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	opening, err := json.Marshal(struct {
 		head
 		OwnersTold bool                  `json:"owners_told"`
 		Unmatched  []string              `json:"unmatched_patterns,omitempty"`
 		Accounts   []sweep.AccountResult `json:"accounts"`
-	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), result.OwnersTold, result.Unmatched, append([]sweep.AccountResult{}, result.Accounts...)})
+	}{headOf(a.About, a.Mode, a.ModeWhy, a.Started, a.Took), a.OwnersTold, a.Unmatched, []sweep.AccountResult{a.Result}})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
@@ -72,11 +80,11 @@ func SweepJSON(w io.Writer, about About, result sweep.Result) error {
 	var key keyJSON // and its line are used again: there may be a million
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
-	for f, err := range result.Findings() {
+	for f, err := range a.Findings {
 		if err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
-		key = showKey(f, result.Started)
+		key = showKey(f, a.Started, a.WholeIDs)
 		line.Reset()
 		if err := encoder.Encode(&key); err != nil {
 			return fmt.Errorf("writing the report: %w", err)
@@ -100,6 +108,8 @@ func headOf(about About, mode, why string, started time.Time, took time.Duration
 type PolicyAccount struct {
 	Account      string            `json:"account"`
 	Provider     string            `json:"provider"`
+	AccountID    string            `json:"account_id,omitempty"`
+	Region       string            `json:"region,omitempty"`
 	Before       int64             `json:"before_seconds"`
 	Wanted       int64             `json:"wanted_seconds"`
 	After        int64             `json:"after_seconds"`
@@ -108,8 +118,16 @@ type PolicyAccount struct {
 	Blockers     []Blocker         `json:"blockers,omitempty"`
 	BlockerCount int               `json:"blocker_count"`
 	Shortened    int               `json:"shortened"`
+	Lives        []Lives           `json:"remaining_lives,omitempty"`
 	Partial      bool              `json:"partial"`
 	Problem      string            `json:"problem,omitempty"`
+}
+
+// Lives is how many keys of an account have a remaining life of a group.
+type Lives struct {
+	Group    string `json:"group"`
+	Keys     int    `json:"keys"`
+	InTheWay int    `json:"in_the_way"`
 }
 
 // Blocker is a key that keeps a policy from being tightened.
@@ -125,16 +143,26 @@ type Blocker struct {
 
 // PolicyAccounts are the accounts of a policy sync as they are reported, with their blockers
 // or with the number of those alone.
-func PolicyAccounts(result policysync.Result, blockers bool) []PolicyAccount {
+func PolicyAccounts(result policysync.Result, blockers, whole bool) []PolicyAccount {
 	accounts := []PolicyAccount{}
 	for _, a := range result.Accounts {
 		account := PolicyAccount{
-			Account: a.Account, Provider: a.Provider, Before: seconds(a.Before), Wanted: seconds(a.Wanted), After: seconds(a.After),
+			Account: a.Account, Provider: a.Provider, AccountID: a.AccountID, Region: a.Region, Before: seconds(a.Before), Wanted: seconds(a.Wanted), After: seconds(a.After),
 			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
+		}
+		for i, n := range a.Lives.Keys {
+			if !blockers {
+				break
+			}
+			account.Lives = append(account.Lives, Lives{policysync.LifeGroups()[i], n, a.Lives.InTheWay[i]})
 		}
 		for _, b := range a.Blockers {
 			if blockers {
-				account.Blockers = append(account.Blockers, Blocker{fleet.Mask(b.AccessKey), b.User, b.Ours, b.Active, b.Expires, b.Reason, b.Advice})
+				id := b.AccessKey
+				if !whole {
+					id = fleet.Mask(id)
+				}
+				account.Blockers = append(account.Blockers, Blocker{id, b.User, b.Ours, b.Active, b.Expires, b.Reason, b.Advice})
 			}
 		}
 		accounts = append(accounts, account)
@@ -142,13 +170,14 @@ func PolicyAccounts(result policysync.Result, blockers bool) []PolicyAccount {
 	return accounts
 }
 
-// PolicyJSON writes a policy sync as one JSON object.
-func PolicyJSON(w io.Writer, about About, result policysync.Result) error {
+// JSON writes a policy sync as one object.
+func (p Policy) JSON(w io.Writer) error {
+	result := p.Result
 	err := json.NewEncoder(w).Encode(struct {
 		head
 		Tuned    int64           `json:"tuned_seconds,omitempty"`
 		Accounts []PolicyAccount `json:"accounts"`
-	}{headOf(about, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), PolicyAccounts(result, true)})
+	}{headOf(p.About, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), PolicyAccounts(result, true, p.WholeIDs)})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}

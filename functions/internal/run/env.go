@@ -6,7 +6,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"reflect"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
@@ -29,7 +27,6 @@ type Env struct {
 	Function string          // its name in metrics and reports
 	Request  string          // id of the invocation
 	RunID    string          // the scheduled time, where there is one
-	Step     string          // of a state machine's run: <account>/<phase>-<part>; empty: there is none
 	Archive  archive.Archive // nil: no report is kept
 	Metrics  io.Writer
 	Log      *slog.Logger
@@ -109,34 +106,6 @@ func (s Env) lost(ctx context.Context, err error) {
 type file struct {
 	suffix, contentType string
 	write               func(io.Writer) error
-}
-
-// keep stores a report's files, after a cancelled run too, and returns where they stand.
-func (s Env) keep(ctx context.Context, started time.Time, files ...file) ([]string, error) {
-	if s.Archive == nil {
-		return nil, nil
-	}
-	ctx = context.WithoutCancel(ctx)
-	var places []string
-	for _, f := range files {
-		place, err := s.Archive.Put(ctx, s.name(started)+f.suffix, f.contentType, f.write)
-		if err != nil {
-			return places, &ReportLostError{err}
-		}
-		places = append(places, place)
-	}
-	return places, nil
-}
-
-// name sorts reports by their time. The request tells two attempts of one schedule apart. The
-// steps of a state machine's run stand below the run and the account, where its page looks for
-// them.
-func (s Env) name(started time.Time) string {
-	if s.Step != "" {
-		return s.reports() + s.Step
-	}
-	at := started.UTC().Format("2006-01-02T15-04-05.000Z")
-	return strings.Join([]string{"reports", s.Function, at + "-" + cmp.Or(s.Request, "local")}, "/")
 }
 
 // reports is the folder of a state machine's run.

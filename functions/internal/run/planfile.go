@@ -34,7 +34,7 @@ type planFile struct {
 // planDigest names the settings that a plan follows from.
 func planDigest(config settings.Sweep) (string, error) {
 	config.Mode, config.ModeWhy, config.Accounts = "", "", nil
-	config.Workers, config.Reserve, config.Approval = 0, 0, false
+	config.Workers, config.Reserve, config.Approval, config.ReportIDs = 0, 0, false, ""
 	return settings.Digest(config)
 }
 
@@ -69,7 +69,7 @@ func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 			return json.NewEncoder(w).Encode(plan)
 		})
 		return err
-	})
+	}, nil)
 }
 
 // ApplyPlan changes exactly what a plan names. It is refused where it is older than 72 hours or was
@@ -90,16 +90,24 @@ func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 	}
 	answer = &SweepAnswer{Mode: config.Mode, ModeWhy: config.ModeWhy, Accounts: []SweptAccount{}}
 	var failures []error
-	for _, part := range plan.Accounts {
-		if len(part.Findings) == 0 || len(config.Accounts) > 0 && !slices.Contains(config.Accounts, part.Account) {
-			continue
-		}
+	parts := slices.DeleteFunc(plan.Accounts, func(part partPlan) bool {
+		return len(part.Findings) == 0 || len(config.Accounts) > 0 && !slices.Contains(config.Accounts, part.Account)
+	})
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	p := s.newPages(about, config)
+	for _, part := range parts {
+		p.sumOf(part.Account)
+	}
+	for i, part := range parts {
 		of := config
 		of.Accounts = []string{part.Account}
-		s.Step = "" // each account has a report of its own
-		one, err := s.report(ctx, of, nil, part.all(), nil)
+		p.left = len(parts) - i - 1
+		one, err := s.report(ctx, of, nil, part.all(), nil, p)
 		if one != nil {
-			answer.Accounts, answer.Reports = append(answer.Accounts, one.Accounts...), append(answer.Reports, one.Reports...)
+			answer.Accounts, answer.Reports = append(answer.Accounts, one.Accounts...), one.Reports
 		}
 		failures = append(failures, err)
 	}

@@ -6,7 +6,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"io"
 	"log/slog"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
@@ -39,13 +38,28 @@ func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (ans
 	if result.Started.IsZero() {
 		return nil, runErr // there was no run
 	}
-	places, keepErr := s.keep(ctx, result.Started,
-		file{".json", "application/json", func(w io.Writer) error { return report.PolicyJSON(w, about, result) }})
+	places, keepErr := s.keepPolicy(ctx, about, config, result)
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "policy sync done", report.PolicySummary(about, result)...)
 	s.lost(ctx, metrics.PolicySync(s.Metrics, s.Function, result))
 	return &PolicyAnswer{
-		Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: report.PolicyAccounts(result, false), Tuned: int64(result.Tuned.Seconds()), Reports: places,
+		Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: report.PolicyAccounts(result, false, false), Tuned: int64(result.Tuned.Seconds()), Reports: places,
 	}, cmp.Or(runErr, keepErr)
+}
+
+// keepPolicy keeps the report of a policy sync, after a cancelled run too, and returns where it stands.
+func (s Env) keepPolicy(ctx context.Context, about report.About, config settings.PolicySync, result policysync.Result) (places []string, err error) {
+	if s.Archive == nil {
+		return nil, nil
+	}
+	page := report.Policy{About: about, Result: result, WholeIDs: config.ReportIDs == settings.WholeIDs}
+	for _, f := range []file{{".json", "application/json", page.JSON}, {".html", "text/html; charset=utf-8", page.HTML}} {
+		place, err := s.Archive.Put(context.WithoutCancel(ctx), s.folder(result.Started)+"index"+f.suffix, f.contentType, f.write)
+		if err != nil {
+			return places, &ReportLostError{err}
+		}
+		places = append(places, place)
+	}
+	return places, nil
 }
 
 // policySync takes what it needs from Vault and gives it back.

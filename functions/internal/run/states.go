@@ -24,13 +24,14 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
 
-// A state machine's run has five steps, and the function's answer to each holds the event of
+// A state machine's run has six steps, and the function's answer to each holds the event of
 // the next: the machine passes them on, and knows nothing of accounts and plans.
 //
 //	list   accounts.json: an event "plan" for each account
 //	plan   plans/<account>/<part>.json; again where time ran out
 //	decide changes.json: an event "apply" for each account with something to change
 //	apply  again where time ran out
+//	close  nothing: it writes the run's page
 //
 // All of it stands in the archive below runs/<run>/. Answers name accounts and numbers, and
 // no key: they stay in the execution's history.
@@ -52,6 +53,8 @@ func Revoke(ctx context.Context, s Env, event settings.SweepEvent) (answer any, 
 		answer, err = s.decide(ctx, event)
 	case settings.PhaseApply:
 		answer, err = s.apply(ctx, event)
+	case settings.PhaseClose:
+		answer, err = s.closeRun(ctx, event)
 	default:
 		answer, err = Sweep(ctx, s, event) // which refuses a phase that nobody knows
 	}
@@ -177,7 +180,27 @@ func (s Env) listAccounts(ctx context.Context, event settings.SweepEvent) (*List
 		Accounts: len(orders), Items: s.inRun("accounts.json"), Concurrency: config.Concurrency,
 		Decide: order{RunID: s.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhaseDecide, Mode: event.Mode}},
 	}
-	return answer, s.putJSON(ctx, answer.Items, orders)
+	if err := s.putJSON(ctx, answer.Items, orders); err != nil {
+		return nil, err
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	return answer, s.statePages(about, config, 0).listed(ctx, names)
+}
+
+// readOrders reads what listAccounts has written down.
+func (s Env) readOrders(ctx context.Context) ([]order, error) {
+	text, err := s.Archive.Get(ctx, s.inRun("accounts.json"))
+	if err != nil {
+		return nil, err
+	}
+	var orders []order
+	if err := json.Unmarshal(text, &orders); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", s.inRun("accounts.json"), err)
+	}
+	return orders, nil
 }
 
 // plan plans one account, from the cursor on and as far as time allows.
@@ -186,28 +209,36 @@ func (s Env) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, 
 	if err != nil {
 		return nil, err
 	}
-	s.Step = fmt.Sprintf("%s/%s-%d", url.PathEscape(event.Accounts[0]), event.Phase, event.Part)
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
 	}
-	if config.Mode == settings.Enforce {
+	enforced := config.Mode == settings.Enforce
+	if enforced {
 		config.Mode, config.ModeWhy = settings.Report, "it is applied later, if the plans of all accounts are allowed together"
 	}
-	result, runErr := s.sweep(ctx, config, event.Resume, nil)
+	p := s.statePages(about, config, event.Part)
+	p.provisional = enforced
+	result, runErr := s.sweep(ctx, config, event.Resume, nil, nil)
 	defer func() { _ = result.Close() }()
-	if err := s.finish(ctx, about, result, runErr); err != nil {
+	if err := s.finish(ctx, about, result, runErr, p, p.keepFound); err != nil {
 		return nil, err
 	}
 	return s.keepPlan(ctx, event, result)
 }
 
 // finish reports a step's sweep, and returns why the step has failed, if it has.
-func (s Env) finish(ctx context.Context, about report.About, result sweep.Result, runErr error) error {
+func (s Env) finish(ctx context.Context, about report.About, result sweep.Result, runErr error, p *pages, keep func(context.Context, sweep.Result) error) error {
 	if result.Started.IsZero() {
 		return runErr // there was no run
 	}
-	_, keepErr := s.tell(ctx, about, result)
+	var keepErr error
+	if len(result.Accounts) > 0 {
+		if keepErr = cmp.Or(keep(ctx, result), p.err); keepErr != nil {
+			keepErr = &ReportLostError{keepErr}
+		}
+	}
+	s.tell(ctx, about, result)
 	return cmp.Or(runErr, keepErr)
 }
 
@@ -254,7 +285,6 @@ func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer,
 	if config.Mode != settings.Enforce {
 		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("the mode is %s, and the phase apply changes keys", config.Mode)}
 	}
-	s.Step = fmt.Sprintf("%s/%s-%d", url.PathEscape(event.Accounts[0]), event.Phase, event.Part)
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
@@ -272,7 +302,8 @@ func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer,
 	}
 	result, runErr := s.applyPlan(ctx, config, text)
 	defer func() { _ = result.Close() }()
-	if err := s.finish(ctx, about, result, runErr); err != nil {
+	p := s.statePages(about, config, event.Part)
+	if err := s.finish(ctx, about, result, runErr, p, p.keepApplied); err != nil {
 		return nil, err
 	}
 	return s.applied(event, result.Accounts[0])
@@ -313,7 +344,7 @@ func (s Env) applyPlan(ctx context.Context, config settings.Sweep, text []byte) 
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&part); err != nil {
 		return sweep.Result{}, fmt.Errorf("reading the plan: %w", err)
 	}
-	return s.sweep(ctx, config, nil, part.all())
+	return s.sweep(ctx, config, nil, part.all(), nil)
 }
 
 // applied tells how a plan goes on: with the same part where time ran out, else with the next.

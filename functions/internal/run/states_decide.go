@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"slices"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
@@ -47,6 +46,7 @@ type Verdict struct {
 
 	ByClass     map[sweep.Class]int `json:"by_class"` // of the keys planned
 	Largest     []AccountSum        `json:"largest"`  // accounts with the most keys planned
+	Lines       []string            `json:"lines"`    // the same as sentences, with what needs a person
 	Page        string              `json:"page"`     // where all of the run stands, for people
 	Concurrency int                 `json:"concurrency"`
 }
@@ -78,13 +78,13 @@ func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, e
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.Archive.Get(ctx, s.inRun("accounts.json"))
+	about, err := s.about(config)
 	if err != nil {
 		return nil, err
 	}
-	var orders []order
-	if err := json.Unmarshal(text, &orders); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", s.inRun("accounts.json"), err)
+	orders, err := s.readOrders(ctx)
+	if err != nil {
+		return nil, err
 	}
 	plans, err := s.readPlans(ctx, config, orders)
 	if err != nil {
@@ -96,37 +96,18 @@ func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, e
 		slog.Int("accounts", verdict.Accounts), slog.Int("failed", verdict.Failed), slog.Int("refused", verdict.Refused),
 		slog.Int("changing", verdict.Changing), slog.Int("seen", verdict.Seen), slog.Int("planned", verdict.Planned))
 	s.lost(ctx, metrics.Decide(s.Metrics, s.Function, verdict.Verdict == VerdictTripped, verdict.Failed))
-	if verdict.Page, err = s.page(ctx, verdict, orders, plans); err != nil {
+	p := s.statePages(about, config, 0)
+	if verdict.Page, err = p.decided(ctx, verdict, orders, plans); err != nil {
 		return nil, err
 	}
-	text, err = json.Marshal(changes)
+	verdict.Lines = report.Index{Sums: p.sums}.Lines(largest)
+	text, err := json.Marshal(changes)
 	if err != nil {
 		return nil, fmt.Errorf("writing the changes: %w", err)
 	}
 	verdict.Changes = checksum(text)
 	_, err = s.Archive.Put(ctx, verdict.Items, "application/json", func(w io.Writer) error { _, err := w.Write(text); return err })
 	return verdict, err
-}
-
-// page writes the run's page: every account with its plan, and where its report is.
-func (s Env) page(ctx context.Context, v *Verdict, orders []order, plans []accountPlan) (string, error) {
-	page := report.Run{ID: s.RunID, Verdict: v.Verdict, Why: v.Why, Seen: v.Seen, Planned: v.Planned, ByClass: v.ByClass}
-	for i, plan := range plans {
-		account := orders[i].Accounts[0]
-		row := report.RunAccount{Account: account, Seen: plan.seen, Planned: plan.planned, Problem: plan.tripped}
-		if !plan.whole {
-			row.Problem = "has no whole plan, and is left alone"
-		}
-		for part := range plan.plans {
-			row.Reports = append(row.Reports, fmt.Sprintf("%s/%s-%d.html", url.PathEscape(account), settings.PhasePlan, part))
-		}
-		page.Accounts = append(page.Accounts, row)
-	}
-	place, err := s.Archive.Put(ctx, s.reports()+"index.html", "text/html; charset=utf-8", page.HTML)
-	if err != nil {
-		return "", &ReportLostError{err}
-	}
-	return place, nil
 }
 
 // readPlans reads the plans of all accounts. One that is not there is none; one that cannot

@@ -169,7 +169,7 @@ func TestAJudgement(t *testing.T) {
 			}
 			got := *answer.(*Verdict)
 			why := got.Why
-			got.Why, got.Items, got.Concurrency, got.Changes, got.Page, got.Largest, got.ByClass = "", "", 0, "", "", nil, nil
+			got.Why, got.Items, got.Concurrency, got.Changes, got.Page, got.Largest, got.ByClass, got.Lines = "", "", 0, "", "", nil, nil, nil
 			if !reflect.DeepEqual(got, test.want) || (why != "") != (got.Verdict == VerdictTripped || test.mode != "") {
 				t.Errorf("got  %+v (%s)\nwant %+v", got, why, test.want)
 			}
@@ -287,11 +287,14 @@ func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
 	if v.ByClass[sweep.ClassOrphan] != 2 || v.ByClass[sweep.ClassExpired] != 2 || len(v.Largest) != 2 || v.Largest[0] != (AccountSum{"b", 3, 50}) {
 		t.Errorf("got %+v", v)
 	}
+	if want := []string{"b: 3 of 50 keys planned (1 orphan, 2 expired)", "a: 1 of 50 keys planned (1 orphan)"}; !slices.Equal(v.Lines, want) {
+		t.Errorf("got %q, want %q", v.Lines, want)
+	}
 	page, err := os.ReadFile(v.Page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{">b<", ">3<", "orphan", "run-1", "b/plan-0.html"} {
+	for _, part := range []string{">b<", ">3<", "orphan", "run-1", "./b.html"} {
 		if !strings.Contains(string(page), part) {
 			t.Errorf("the run's page does not say %s:\n%s", part, page)
 		}

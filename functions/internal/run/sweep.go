@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"log/slog"
 
@@ -52,19 +51,22 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}
 	}
-	return s.report(ctx, config, event.Resume, nil, nil)
+	return s.report(ctx, config, event.Resume, nil, nil, nil)
 }
 
-// report sweeps, or applies what was planned, and reports it. What else is to be done with the
-// result is done before that.
+// report sweeps, or applies what was planned, and reports it: beside what p has reported before; nil:
+// it is all of the run. What else is to be done with the result is done before that.
 func (s Env) report(
-	ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], also func(sweep.Result) error,
+	ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], also func(sweep.Result) error, p *pages,
 ) (*SweepAnswer, error) {
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
 	}
-	result, runErr := s.sweep(ctx, config, resume, planned)
+	if p == nil {
+		p = s.newPages(about, config)
+	}
+	result, runErr := s.sweep(ctx, config, resume, planned, p)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
 	if result.Started.IsZero() {
 		return nil, runErr // there was no run
@@ -73,24 +75,21 @@ func (s Env) report(
 	if also != nil {
 		alsoErr = also(result)
 	}
-	places, keepErr := s.tell(ctx, about, result)
+	places, keepErr := p.rest(ctx, result)
+	s.tell(ctx, about, result)
 	return answerSweep(result, places), cmp.Or(runErr, alsoErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
-// tell keeps the report of a sweep, logs its sum and writes its metrics.
-func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) ([]string, error) {
-	places, err := s.keep(ctx, result.Started,
-		file{".json", "application/json", func(w io.Writer) error { return report.SweepJSON(w, about, result) }},
-		file{".html", "text/html; charset=utf-8", func(w io.Writer) error { return report.SweepHTML(w, about, result) }},
-	)
+// tell logs the sum of a sweep and writes its metrics.
+func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) {
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "sweep done", report.SweepSummary(about, result)...)
 	s.lost(ctx, metrics.Sweep(s.Metrics, s.Function, result))
-	return places, err
 }
 
-// sweep takes what it needs from Vault and gives it back, before the report: after a SIGTERM
-// there may be no time for both. planned is nil where the run makes its own plan.
-func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error]) (sweep.Result, error) {
+// sweep takes what it needs from Vault and gives it back. After a SIGTERM that comes before the
+// report: there may be no time for both. planned is nil where the run makes its own plan; p is
+// told of each account as it is over; nil: nobody is.
+func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], p *pages) (sweep.Result, error) {
 	if err := config.CheckTime(ctx); err != nil {
 		return sweep.Result{}, err
 	}
@@ -111,6 +110,10 @@ func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string
 	}
 	if session := access.Vault(); session != nil {
 		job.Ledger = session
+	}
+	if p != nil {
+		p.begin(ctx, access.Accounts)
+		job.Done = p.account
 	}
 	return sweep.Run(ctx, job)
 }

@@ -21,6 +21,12 @@ const (
 	Enforce = "enforce"
 )
 
+// How reports show the ids of access keys.
+const (
+	MaskedIDs = "masked"
+	WholeIDs  = "whole"
+)
+
 // Run is what both functions are told.
 type Run struct {
 	Mode     string
@@ -28,6 +34,8 @@ type Run struct {
 	Accounts []string // names; empty: all
 	Workers  int      // users and keys of an account that are worked on at once
 	Reserve  time.Duration
+	// ReportIDs tells whether reports show access keys' ids as they are.
+	ReportIDs string // MaskedIDs or WholeIDs
 }
 
 // chooseMode settles the mode. An event can only lower it: whoever may invoke a function is
@@ -112,6 +120,10 @@ func (r *Run) rows() []row {
 		},
 		{"ACCOUNTS", "", "names, between commas", accountNames(&r.Accounts), "accounts, as Vault names them; empty: all. An event can narrow them"},
 		{"WORKERS", "4", "1 to 32", number(&r.Workers, 1, 32), "users and keys of an account that are worked on at once"},
+		{
+			"REPORT_IDS", MaskedIDs, "masked or whole", choice(&r.ReportIDs, MaskedIDs, WholeIDs),
+			"whole: the reports have access keys' ids as they are, for people who must act on them; logs and answers never do",
+		},
 		{"RESERVE", "10s", "1s or more", duration(&r.Reserve, time.Second), "time left for the report when the function's own time ends"},
 	}
 }

@@ -38,12 +38,12 @@ func TestEverySettingIsRead(t *testing.T) {
 	got, err := ReadSweep(environment(
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
 		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d", "NOTIFY", "https://example.com/keys", "NOTICE", "2d",
-		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s",
+		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s", "REPORT_IDS", "whole",
 		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{Phase: PhaseList})
 	const day = 24 * time.Hour
 	want := Sweep{
-		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
+		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second, ReportIDs: WholeIDs}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
 		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day, Notify: "https://example.com/keys", Notice: 2 * day,
 		AllowEmptyLedger: true,
 		RunMaxKeys:       70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
@@ -55,7 +55,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "POLICY_FLOOR", "6h", "RATCHET", "false", "SHORTEN_KEYS", "true", "TUNE_MAX_LEASE", "true", "RESERVE", "3s",
 	), PolicySyncEvent{})
 	wantPolicy := PolicySync{
-		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second}, Wanted: day, Floor: 6 * time.Hour, Shorten: true, TuneMaxLease: true,
+		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second, ReportIDs: MaskedIDs}, Wanted: day, Floor: 6 * time.Hour, Shorten: true, TuneMaxLease: true,
 	}
 	if err != nil || !reflect.DeepEqual(policy, wantPolicy) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", policy, wantPolicy, err)

@@ -45,6 +45,7 @@ const (
 	PhasePlan   = "plan"   // plans one account, or a part of it
 	PhaseDecide = "decide" // holds the plans of all accounts together against the caps
 	PhaseApply  = "apply"  // applies one part of one account's plan
+	PhaseClose  = "close"  // writes the run's page when its changes are over
 )
 
 // SweepEvent is what an event may say to revoke-expired-keys.
@@ -91,7 +92,7 @@ func (e SweepEvent) check() error {
 		}
 	}
 	switch e.Phase {
-	case "", PhaseList, PhaseDecide:
+	case "", PhaseList, PhaseDecide, PhaseClose:
 		return nil
 	case PhasePlan:
 		if len(e.Accounts) != 1 || e.Part < 0 {
@@ -104,7 +105,7 @@ func (e SweepEvent) check() error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("the event's phase is %q: give none; a state machine's are list, plan, decide and apply", e.Phase)
+		return fmt.Errorf("the event's phase is %q: give none; a state machine's are list, plan, decide, apply and close", e.Phase)
 	}
 }
 

@@ -22,6 +22,7 @@ type Finding struct {
 	Changed   time.Time `json:"changed,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"` // at which the cloud ends it
 	Due       time.Time `json:"due,omitzero"`     // at which it should be removed, where the cloud ends none
+	Used      time.Time `json:"used,omitzero"`    // last, where the cloud tells and was asked
 	Class     Class     `json:"class"`
 	Reason    string    `json:"reason"`
 	Action    Action    `json:"action"`
@@ -142,6 +143,18 @@ func (c AgeCounts) MarshalJSON() ([]byte, error) {
 		named[name] = c[i]
 	}
 	return json.Marshal(named)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (c *AgeCounts) UnmarshalJSON(text []byte) error {
+	var named map[string]int
+	if err := json.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	for i, name := range Ages() {
+		c[i] = named[name]
+	}
+	return nil
 }
 
 func newCounts() Counts { return Counts{ByClass: map[Class]int{}} }

@@ -48,6 +48,7 @@ type walk struct {
 type look struct {
 	fleet.Look
 	decisions []decision
+	used      []time.Time // last, of each key; zero: not known
 }
 
 // run plans for all users after the cursor.
@@ -114,11 +115,11 @@ func (w *walk) decide(ctx context.Context, found ...fleet.Look) ([]look, error) 
 			if known, ok := l.Known[key.ID]; ok {
 				entry = &known
 			}
-			d, err := w.usedSince(ctx, key, w.rules.decide(key, entry))
+			d, used, err := w.usedSince(ctx, key, w.rules.decide(key, entry))
 			if err != nil && l.Err == nil {
 				l.Err = err
 			}
-			l.decisions = append(l.decisions, d)
+			l.decisions, l.used = append(l.decisions, d), append(l.used, used)
 		}
 		looks[i] = l
 	})
@@ -154,7 +155,9 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 			if _, known := l.Known[key.ID]; known {
 				w.known++
 			}
-			if err := w.add(w.rules.finding(key, l.decisions[i])); err != nil {
+			f := w.rules.finding(key, l.decisions[i])
+			f.Used = l.used[i]
+			if err := w.add(f); err != nil {
 				return err
 			}
 		}
@@ -255,23 +258,23 @@ func (w *walk) doubtful(ctx context.Context) error {
 // usedSince asks clouds that can tell whether a key that would be changed is in use. An
 // answer can only save the key. One that the engine has made is not saved beyond its date:
 // where the cloud ends no key (Huawei), whoever uses it would have it for ever.
-func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, error) {
+func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, time.Time, error) {
 	usage, ok := w.cloud.(Usage)
 	overdue := d.class == ClassExpired && !isForeign(key)
 	if !ok || overdue || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
-		return d, nil
+		return d, time.Time{}, nil
 	}
 	last, err := usage.LastUsed(ctx, key.User, key.ID)
 	if provider.KindOf(err) == provider.KindNotFound {
-		return d, nil // the key is gone: nobody can use it
+		return d, time.Time{}, nil // the key is gone: nobody can use it
 	}
 	if err != nil {
-		return decision{}, &fleet.ProtectionError{Err: fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)}
+		return decision{}, time.Time{}, &fleet.ProtectionError{Err: fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)}
 	}
 	if last.IsZero() || w.rules.now.Sub(last) >= w.job.Settings.UsedWithin {
-		return d, nil
+		return d, last, nil
 	}
-	return decision{ClassUsed, fmt.Sprintf("%s, but used on %s", d.reason, last.UTC().Format(time.DateOnly)), ActionKeep}, nil
+	return decision{ClassUsed, fmt.Sprintf("%s, but used on %s", d.reason, last.UTC().Format(time.DateOnly)), ActionKeep}, last, nil
 }
 
 // next is the state for the runs to come. finished tells whether all that was planned was

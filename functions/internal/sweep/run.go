@@ -45,6 +45,9 @@ type Job struct {
 	// Notify tells an owner of his keys that are to be switched off; nil: nobody is told.
 	Notify func(ctx context.Context, m Message) error
 
+	// Done is told of each account when it is over, with all of its keys. Nil: nobody is told.
+	Done func(ctx context.Context, account AccountResult, keys iter.Seq2[Finding, error])
+
 	// Dir is where plans are spooled; empty: the system's temporary directory.
 	Dir string
 	Log *slog.Logger // nil: nothing is logged
@@ -114,11 +117,17 @@ type Result struct {
 type AccountResult struct {
 	Account  string `json:"account"`
 	Provider string `json:"provider"`
-	Counts   Counts `json:"counts"`
-	Tripped  string `json:"tripped,omitempty"` // which cap stopped the plan, and by how much; empty: none
-	Partial  bool   `json:"partial"`           // time ran out: the next run goes on at Cursor, or applies the same plan again
-	Cursor   string `json:"cursor,omitempty"`  // the user after which the next run begins; empty: the first
-	Problem  string `json:"problem,omitempty"` // why the account was given up; empty: it was not
+
+	AccountID string `json:"account_id,omitempty"` // the cloud's
+	Region    string `json:"region,omitempty"`
+	Mount     string `json:"mount,omitempty"`    // of the secrets engine; empty: there is no Vault
+	Instance  string `json:"instance,omitempty"` // of the secrets engine
+
+	Counts  Counts `json:"counts"`
+	Tripped string `json:"tripped,omitempty"` // which cap stopped the plan, and by how much; empty: none
+	Partial bool   `json:"partial"`           // time ran out: the next run goes on at Cursor, or applies the same plan again
+	Cursor  string `json:"cursor,omitempty"`  // the user after which the next run begins; empty: the first
+	Problem string `json:"problem,omitempty"` // why the account was given up; empty: it was not
 
 	// Unread are the users whose keys could not be read, and why: the first of them.
 	Unread []string `json:"unread,omitempty"`
@@ -142,10 +151,16 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
 	protecting := map[string]bool{}
 	for account, share := range run.Accounts(ctx) {
-		r := AccountResult{Account: account.Name, Provider: account.Provider, Counts: newCounts(), protecting: protecting}
+		r := AccountResult{
+			Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region, Mount: account.Mount, Instance: account.Instance,
+			Counts: newCounts(), protecting: protecting,
+		}
 		err := job.account(ctx, account, share, &result, &r)
 		r.Problem = run.Failed(ctx, account, r.Counts.Failed, err)
 		result.Accounts = append(result.Accounts, r)
+		if job.Done != nil {
+			job.Done(ctx, r, result.Of(r.Account))
+		}
 	}
 	result.Unmatched = job.unmatched(result, protecting)
 	result.Took = time.Since(result.Started)
@@ -198,6 +213,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	}
 	defer func() { err = errors.Join(err, w.plan.close()) }()
 	w.protecting = r.protecting
+	r.AccountID = w.rules.account.AccountID
 	defer func() { r.Counts, r.Unread = w.counts, w.problems }()
 	if w.identity.Kind == provider.IdentityUser && w.rules.expires {
 		r.Unseen = "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
@@ -334,13 +350,20 @@ func (job Job) save(ctx context.Context, account string, state State) error {
 
 // Findings yields every key seen: what was planned first, then what is kept. It may be
 // called again, until Close.
-func (r Result) Findings() iter.Seq2[Finding, error] {
+func (r Result) Findings() iter.Seq2[Finding, error] { return r.findings((*spool).read) }
+
+// Of yields the keys of one account, in the same order.
+func (r Result) Of(account string) iter.Seq2[Finding, error] {
+	return r.findings(func(s *spool) iter.Seq2[Finding, error] { return s.of(account) })
+}
+
+func (r Result) findings(read func(*spool) iter.Seq2[Finding, error]) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		for _, s := range []*spool{r.done, r.kept} {
 			if s == nil {
 				continue
 			}
-			for f, err := range s.read() {
+			for f, err := range read(s) {
 				if !yield(f, err) {
 					return
 				}

@@ -65,7 +65,7 @@ func (s *Session) Accounts(ctx context.Context, wanted []string) ([]fleet.Accoun
 		if err != nil {
 			return nil, fmt.Errorf("reading %s/config/%s: %w", s.config.Engine, name, err)
 		}
-		account.Instance = info.text("instance_id")
+		account.Mount, account.Instance = s.config.Engine, info.text("instance_id")
 		accounts = append(accounts, account)
 	}
 	return accounts, nil

@@ -204,7 +204,7 @@ func TestAccounts(t *testing.T) {
 	want := []fleet.Account{{
 		Name:      "a",
 		Config:    provider.Config{Provider: "outscale", Region: "eu-west-2", PerSecond: 2.5, Timeout: 15 * time.Second, MaxRetries: 3},
-		AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Instance: "INSTANCE", ExpiryGrace: time.Minute,
+		AccountID: "123456789012", EngineKeys: []string{"NOW", "BEFORE"}, Mount: "keys", Instance: "INSTANCE", ExpiryGrace: time.Minute,
 	}}
 	if !reflect.DeepEqual(accounts, want) {
 		t.Errorf("got  %+v\nwant %+v", accounts, want)

@@ -1,0 +1,195 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report/reporttest"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
+
+func reportsOf(t *testing.T, s Env, mode string) *pages {
+	t.Helper()
+	return s.newPages(report.About{Function: s.Function}, settings.Sweep{Run: settings.Run{Mode: mode}})
+}
+
+// files are the names below a run's reports.
+func (p *pages) files(t *testing.T) (names []string) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(string(p.env.Archive.(archive.Directory)), p.folder, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range found {
+		names = append(names, filepath.Base(name))
+	}
+	return names
+}
+
+func (p *pages) read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(string(p.env.Archive.(archive.Directory)), p.folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var twoAccounts = []fleet.Account{{Name: "production"}, {Name: "zeta"}}
+
+func TestARunThatIsKilledLeavesAnIndexAndWhatItHasGoneOver(t *testing.T) {
+	p := reportsOf(t, around(t, nil), settings.Report)
+	p.begin(t.Context(), twoAccounts)
+	if page := p.read(t, "index.html"); !strings.Contains(page, "zeta") || !strings.Contains(page, "This run is not over, or it ended early") {
+		t.Errorf("at the beginning the index is %s", page)
+	}
+	result := reporttest.Result(t, settings.Report)
+	p.indexed = time.Now().Add(-time.Hour)
+	p.account(t.Context(), result.Accounts[0], result.Of("production"))
+	want := []string{"index.html", "index.json", "production.csv", "production.html", "production.json"}
+	if got := p.files(t); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	page := p.read(t, "index.html")
+	if !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "the run has not come to it") || !strings.Contains(page, "This run is not over") {
+		t.Errorf("the index is %s", page)
+	}
+}
+
+func TestARunThatIsCancelledWritesItsPagesAfterTheKeysAreGivenBack(t *testing.T) {
+	p := reportsOf(t, around(t, nil), settings.Report)
+	p.begin(t.Context(), twoAccounts)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	result := reporttest.Result(t, settings.Report)
+	p.account(ctx, result.Accounts[0], result.Of("production"))
+	if got := p.files(t); slices.Contains(got, "production.html") {
+		t.Error("it was written first")
+	}
+	places, err := p.rest(ctx, result)
+	if err != nil || len(places) != 5 || !strings.HasSuffix(places[3], "index.html") {
+		t.Errorf("got %q and error %v", places, err)
+	}
+	if page := p.read(t, "index.html"); !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "not reached") || strings.Contains(page, "This run is not over") {
+		t.Errorf("the index is %s", page)
+	}
+}
+
+func TestTheIndexKnowsTheLastGoodRun(t *testing.T) {
+	s := around(t, nil)
+	result := reporttest.Result(t, settings.Report)
+	for _, problem := range []string{"", "the cloud is away"} {
+		p := reportsOf(t, s, settings.Report)
+		result.Accounts[0].Problem = problem
+		if _, err := p.rest(t.Context(), result); err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]string{true: ">this one<", false: ">" + time.Now().UTC().Format(time.DateOnly) + "<"}[problem == ""]
+		if page := p.read(t, "index.html"); !strings.Contains(page, want) {
+			t.Errorf("with the problem %q the index lacks %s: %s", problem, want, page)
+		}
+	}
+}
+
+// full is an archive that takes nothing.
+type full struct{}
+
+func (full) Put(context.Context, string, string, func(io.Writer) error) (string, error) {
+	return "", errors.New("the disk is full")
+}
+
+func (full) Get(context.Context, string) ([]byte, error) { return nil, nil }
+
+func TestReportsThatAreLostAreAnErrorAfterTheRun(t *testing.T) {
+	s := around(t, nil)
+	s.Archive = full{}
+	p := reportsOf(t, s, settings.Report)
+	p.begin(t.Context(), twoAccounts)
+	var lost *ReportLostError
+	if _, err := p.rest(t.Context(), reporttest.Result(t, settings.Report)); !errors.As(err, &lost) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatWasAppliedStandsBesideAllThatWasSeen(t *testing.T) {
+	s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": "true", "ACCOUNTS": "production,zeta"})
+	if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseList}); err != nil {
+		t.Fatal(err)
+	}
+	planned := reporttest.Result(t, settings.Report)
+	config, err := settings.ReadSweep(s.Getenv, settings.SweepEvent{Phase: settings.PhaseList})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.statePages(report.About{}, config, 0)
+	if err := p.keepFound(t.Context(), planned); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second attempt finds the keys gone
+		if err := s.statePages(report.About{}, config, 0).keepApplied(t.Context(), reporttest.Result(t, settings.Enforce)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got struct{ Keys []sweep.Finding }
+	if err := json.Unmarshal([]byte(p.read(t, "production.json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	outcomes := map[sweep.Outcome]int{}
+	for _, key := range got.Keys {
+		outcomes[key.Outcome]++
+	}
+	if len(got.Keys) != len(reporttest.IDs()) || outcomes[sweep.OutcomePlanned] != 0 || outcomes[sweep.OutcomeDeactivated] == 0 || outcomes[sweep.OutcomeDeleted] == 0 {
+		t.Errorf("%d keys, %v", len(got.Keys), outcomes)
+	}
+	t.Run("and the run's page says who approved, as the answer says", func(t *testing.T) {
+		if err := s.putJSON(t.Context(), s.inRun("run.json"), runRecord{Mode: "enforce", Started: time.Now(), Verdict: VerdictApprove, Asked: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		for answer, want := range map[string]string{
+			`{"approved_by": "Jane <b>Doe</b>"}`: "<q>Jane &lt;b&gt;Doe&lt;/b&gt;</q>",
+			`{}`:                                 "The answer does not say by whom.",
+			`{"approved_by": "Jane", "ticket": "CHG-1"}`: "CHG-1",
+			`"` + strings.Repeat("w", 5000) + `"`:        strings.Repeat("w", 400),
+		} {
+			if err := s.putJSON(t.Context(), s.inRun("approved-by.json"), approvalAnswer{time.Now(), json.RawMessage(answer)}); err != nil {
+				t.Fatal(err)
+			}
+			closed, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if page := p.read(t, "index.html"); !strings.HasSuffix(closed.(*CloseAnswer).Page, "index.html") || !strings.Contains(page, want) ||
+				!strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "the run has not come to it") || len(page) > 40_000 {
+				t.Errorf("%s: the page is %s", answer, page)
+			}
+		}
+	})
+}
+
+func TestARunOfPolicySyncHasAPage(t *testing.T) {
+	s := around(t, nil)
+	s.Function = "sync-policy"
+	places, err := s.keepPolicy(t.Context(), report.About{}, settings.PolicySync{}, reporttest.Policy(settings.Report, 20).Result)
+	if err != nil || len(places) != 2 || !strings.HasSuffix(places[1], "sync-policy-local/index.html") {
+		t.Fatalf("got %q and error %v", places, err)
+	}
+	page, err := os.ReadFile(places[1])
+	if err != nil || !strings.Contains(string(page), "Keys in the way, by user") {
+		t.Errorf("the page is %s (%v)", page, err)
+	}
+}

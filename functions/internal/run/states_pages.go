@@ -1,0 +1,317 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package run
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
+
+// The reports of a state machine's run are written step by step, and each step leaves in the run's
+// own place what the next ones need of it:
+//
+//	list    run.json, and an index of accounts that were not reached yet
+//	plan    found/<account>/<part>.json, sums/<account>/<part>.json, the account's page
+//	decide  the index, with the sums and what was decided
+//	apply   the same as plan, with what became of each key
+//	close   the index, with what was done, and who approved it
+//
+// A run that ends early leaves the index of its last step.
+
+// runRecord is what is known of a run as a whole.
+type runRecord struct {
+	Mode    string    `json:"mode"`
+	ModeWhy string    `json:"mode_why,omitempty"`
+	Started time.Time `json:"started"`
+	Verdict string    `json:"verdict,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	Asked   time.Time `json:"asked,omitzero"` // a person
+}
+
+// found is what a part's plan has seen of an account, and what became of it. It holds whole key ids,
+// which the archive keeps.
+type found struct {
+	Result sweep.AccountResult `json:"result"`
+	Keys   []sweep.Finding     `json:"keys"`
+}
+
+// statePages are the reports of a step.
+func (s Env) statePages(about report.About, config settings.Sweep, part int) *pages {
+	p := s.newPages(about, config)
+	p.folder, p.part = s.reports(), part
+	return p
+}
+
+func (s Env) partName(kind, account string, part int) string {
+	return s.inRun(kind + "/" + url.PathEscape(account) + "/" + strconv.Itoa(part) + ".json")
+}
+
+// keepFound keeps the page of a part that was planned.
+func (p *pages) keepFound(ctx context.Context, result sweep.Result) error {
+	r := result.Accounts[0]
+	f := found{Result: r, Keys: []sweep.Finding{}}
+	for key, err := range result.Findings() {
+		if err != nil {
+			return err
+		}
+		f.Keys = append(f.Keys, key)
+	}
+	return p.keepPart(ctx, f)
+}
+
+// keepApplied puts what became of the keys beside all that the plan has seen. A part that takes more
+// than one invocation is applied again from its beginning: what was done before stays done.
+func (p *pages) keepApplied(ctx context.Context, result sweep.Result) error {
+	r := result.Accounts[0]
+	text, err := p.env.Archive.Get(ctx, p.env.partName("found", r.Account, p.part))
+	if err != nil {
+		return err
+	}
+	f := found{Result: r}
+	if text != nil {
+		if err := json.Unmarshal(text, &f); err != nil {
+			return fmt.Errorf("reading what the plan of %q has seen: %w", r.Account, err)
+		}
+	}
+	at := map[string]int{}
+	for i, key := range f.Keys {
+		at[key.AccessKey] = i
+	}
+	for key, err := range result.Findings() {
+		if err != nil {
+			return err
+		}
+		i, planned := at[key.AccessKey]
+		switch {
+		case !planned:
+			f.Keys = append(f.Keys, key)
+		case f.Keys[i].Outcome != sweep.OutcomeDeactivated && f.Keys[i].Outcome != sweep.OutcomeDeleted:
+			key.Used = f.Keys[i].Used
+			f.Keys[i] = key
+		}
+	}
+	f.Result.Problem = r.Problem
+	return p.keepPart(ctx, f)
+}
+
+func (p *pages) keepPart(ctx context.Context, f found) error {
+	account := f.Result.Account
+	p.write(ctx, f.Result, func(yield func(sweep.Finding, error) bool) {
+		for _, key := range f.Keys {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}, nil)
+	ctx = context.WithoutCancel(ctx)
+	if err := p.env.putJSON(ctx, p.env.partName("found", account, p.part), f); err != nil {
+		return err
+	}
+	return p.env.putJSON(ctx, p.env.partName("sums", account, p.part), *p.sumOf(account))
+}
+
+// listed writes the index of a run that has only begun.
+func (p *pages) listed(ctx context.Context, names []string) error {
+	for _, name := range names {
+		p.sums = append(p.sums, report.Sum{Account: name})
+	}
+	p.index(ctx, 0, nil)
+	if err := p.lost(); err != nil {
+		return err
+	}
+	return p.env.putJSON(ctx, p.env.inRun("run.json"), runRecord{
+		Mode: p.config.Mode, ModeWhy: p.config.ModeWhy, Started: p.started.UTC().Truncate(time.Second),
+	})
+}
+
+// record reads what is known of the run.
+func (p *pages) record(ctx context.Context) (runRecord, error) {
+	record := runRecord{Mode: p.config.Mode, ModeWhy: p.config.ModeWhy, Started: p.started}
+	text, err := p.env.Archive.Get(ctx, p.env.inRun("run.json"))
+	if err != nil || text == nil {
+		return record, err
+	}
+	if err := json.Unmarshal(text, &record); err != nil {
+		return record, fmt.Errorf("reading %s: %w", p.env.inRun("run.json"), err)
+	}
+	return record, nil
+}
+
+// readSums puts the parts of all accounts together.
+func (p *pages) readSums(ctx context.Context, orders []order) error {
+	p.sums = make([]report.Sum, len(orders))
+	problems := make([]error, len(orders))
+	fleet.Each(readers, len(orders), func(i int) { p.sums[i], problems[i] = p.readSum(ctx, orders[i].Accounts[0]) })
+	return cmp.Or(problems...)
+}
+
+func (p *pages) readSum(ctx context.Context, account string) (report.Sum, error) {
+	sum := report.Sum{Account: account}
+	for part := 0; part == 0 || sum.Partial; part++ {
+		text, err := p.env.Archive.Get(ctx, p.env.partName("sums", account, part))
+		if err != nil {
+			return sum, err
+		}
+		if text == nil {
+			break
+		}
+		var next report.Sum
+		if err := json.Unmarshal(text, &next); err != nil {
+			return sum, fmt.Errorf("reading %s: %w", p.env.partName("sums", account, part), err)
+		}
+		sum = sum.Add(next)
+	}
+	if !sum.Reached {
+		sum.LastGood = p.lastGood(ctx, account)
+	}
+	return sum, nil
+}
+
+// decided writes the index when the plans of all accounts were decided on, and returns where it is.
+func (p *pages) decided(ctx context.Context, v *Verdict, orders []order, plans []accountPlan) (string, error) {
+	if err := p.readSums(ctx, orders); err != nil {
+		return "", err
+	}
+	for i, plan := range plans {
+		sum := &p.sums[i]
+		if !plan.whole && sum.Problem == "" {
+			sum.Problem = "it has no whole plan, and is left alone"
+		}
+		if plan.whole { // what is applied is the plan, and not what is shown of it
+			sum.Reached, sum.Seen, sum.Planned, sum.PlannedByClass = true, plan.seen, plan.planned, plan.byClass
+		}
+		sum.Tripped = cmp.Or(sum.Tripped, plan.tripped)
+	}
+	record, err := p.record(ctx)
+	if err != nil {
+		return "", err
+	}
+	record.Mode, record.ModeWhy, record.Verdict, record.Why = p.config.Mode, p.config.ModeWhy, v.Verdict, v.Why
+	if v.Verdict == VerdictApprove {
+		record.Asked = time.Now().UTC().Truncate(time.Second)
+	}
+	if err := p.env.putJSON(ctx, p.env.inRun("run.json"), record); err != nil {
+		return "", err
+	}
+	over := v.Verdict != VerdictApply && v.Verdict != VerdictApprove
+	return p.overall(ctx, record, nil, over)
+}
+
+// overall writes the index of a run of which more is known than of one account.
+func (p *pages) overall(ctx context.Context, record runRecord, answer *approvalAnswer, over bool) (string, error) {
+	x := report.Index{
+		About: p.about, Mode: record.Mode, ModeWhy: record.ModeWhy, Started: record.Started, Sums: p.sums,
+		OwnersTold: p.config.Notify != "", Verdict: record.sentence(),
+	}
+	if over {
+		x.Took = max(time.Since(record.Started), 1)
+	}
+	if !record.Asked.IsZero() {
+		x.Approval = &report.Approval{Asked: record.Asked}
+		if answer != nil {
+			x.Approval.Answered, x.Approval.Answer = answer.At, answer.says()
+		}
+	}
+	return p.writeIndex(ctx, x)[0], p.lost()
+}
+
+// sentence is the verdict for people.
+func (r runRecord) sentence() string {
+	text := map[string]string{
+		VerdictApply: "the plans are allowed together, and applied", VerdictApprove: "the plans are allowed together, if a person approves",
+		VerdictReport: "nothing is applied: the run reports", VerdictNothing: "there is nothing to change", VerdictTripped: "nothing of any account is applied",
+	}[r.Verdict]
+	if r.Why != "" && text != "" {
+		text += ": " + r.Why
+	}
+	return text
+}
+
+// CloseAnswer is what the phase close answers.
+type CloseAnswer struct {
+	Page string `json:"page"` // the run's index
+}
+
+// closeRun writes the index of a run whose changes are over.
+func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAnswer, error) {
+	config, err := s.inStates(event)
+	if err != nil {
+		return nil, err
+	}
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	p := s.statePages(about, config, 0)
+	orders, err := s.readOrders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.readSums(ctx, orders); err != nil {
+		return nil, err
+	}
+	record, err := p.record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.approvalAnswer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	place, err := p.overall(ctx, record, answer, true)
+	return &CloseAnswer{place}, err
+}
+
+// approvalAnswer is what the state machine writes down of an approver's answer.
+type approvalAnswer struct {
+	At     time.Time       `json:"at"`
+	Answer json.RawMessage `json:"answer"`
+}
+
+// approvalAnswer is nil where there is none.
+func (s Env) approvalAnswer(ctx context.Context) (*approvalAnswer, error) {
+	text, err := s.Archive.Get(ctx, s.inRun("approved-by.json"))
+	if err != nil || text == nil {
+		return nil, err
+	}
+	var answer approvalAnswer
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", s.inRun("approved-by.json"), err)
+	}
+	return &answer, nil
+}
+
+// longestAnswer bounds what a page shows of an answer.
+const longestAnswer = 500
+
+// says is the answer as it is shown: who approved, where it says that alone, or all of it.
+func (a approvalAnswer) says() string {
+	var fields map[string]any
+	text := strings.TrimSpace(string(a.Answer))
+	if json.Unmarshal(a.Answer, &fields) == nil {
+		name, named := fields["approved_by"].(string)
+		switch {
+		case len(fields) == 0:
+			text = ""
+		case named && len(fields) == 1:
+			text = name
+		}
+	}
+	if letters := []rune(text); len(letters) > longestAnswer {
+		text = string(slices.Concat(letters[:longestAnswer], []rune("…")))
+	}
+	return text
+}
