@@ -48,6 +48,16 @@ func newClusterOf(t *testing.T, cuttable bool) *cluster {
 		t.Fatal(err)
 	}
 	options.Cuttable = cuttable
+	c := newClusterWith(t, options)
+	if err := registerPlugin(t.Context(), c.Nodes[0]); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// newClusterWith makes a cluster with no plugin registered.
+func newClusterWith(t *testing.T, options devserver.Options) *cluster {
+	t.Helper()
 	nodes, err := devserver.StartCluster(t.Context(), options, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -57,9 +67,6 @@ func newClusterOf(t *testing.T, cuttable bool) *cluster {
 			t.Error(err)
 		}
 	})
-	if err := registerPlugin(t.Context(), nodes.Nodes[0]); err != nil {
-		t.Fatal(err)
-	}
 	return &cluster{Cluster: nodes, t: t}
 }
 

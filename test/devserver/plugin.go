@@ -24,7 +24,7 @@ const PluginVersion = "v0.0.0-dev"
 // PluginDir. A binary that was rebuilt must be registered again. env, of the form
 // NAME=value, is added to the plugin's environment.
 func RegisterPlugin(ctx context.Context, client *api.Client, dir, file, name string, env ...string) (string, error) {
-	sum, err := checksum(filepath.Join(dir, file))
+	sum, err := Checksum(filepath.Join(dir, file))
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +51,8 @@ func Mount(ctx context.Context, client *api.Client, path, pluginName string, con
 	return nil
 }
 
-func checksum(path string) (string, error) {
+// Checksum is the sum, in hex, by which a binary is registered.
+func Checksum(path string) (string, error) {
 	binary, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("open the plugin (make build makes it): %w", err)

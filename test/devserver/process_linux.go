@@ -121,3 +121,24 @@ func holds(pid int, link string) bool {
 		return err == nil && to == link
 	})
 }
+
+// PluginFiles are the names of the binaries that the server's plugin processes run, each once.
+func (s *Server) PluginFiles() ([]string, error) {
+	pids, err := s.PluginPIDs()
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, pid := range pids {
+		binary, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find the binary of process %d: %w", pid, err)
+		}
+		files = append(files, filepath.Base(binary))
+	}
+	slices.Sort(files)
+	return slices.Compact(files), nil
+}
