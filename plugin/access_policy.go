@@ -248,14 +248,14 @@ func (b *backend) readLongestKeys(ctx context.Context, s logical.Storage, mount 
 
 // refreshPolicyIfOld reads the policy where its view has grown old.
 func (b *backend) refreshPolicyIfOld(ctx context.Context, s logical.Storage, a *account) error {
-	if time.Now().Before(a.next.policy) {
+	if lifetime.Waits(a.next.policy, time.Now(), policyRefresh) {
 		return nil
 	}
 	view, err := storedPolicy(ctx, s, a)
 	if err != nil || view.None {
 		return err
 	}
-	if a.next.policy = view.TriedAt.Add(policyRefresh); time.Now().Before(a.next.policy) {
+	if a.next.policy = view.TriedAt.Add(policyRefresh); lifetime.Waits(a.next.policy, time.Now(), policyRefresh) {
 		return nil
 	}
 	if _, err := b.refreshPolicy(ctx, s, a); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -39,7 +40,7 @@ type reconcileState struct {
 // reconcileIfDue looks for orphans once a day. The first round is put at a random time
 // of the day, so that the mounts of a fleet do not call the cloud together.
 func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *account) error {
-	if time.Now().Before(a.next.reconcile) {
+	if lifetime.Waits(a.next.reconcile, time.Now(), reconcilePeriod) {
 		return nil
 	}
 	state, err := load[reconcileState](ctx, s, reconcilePrefix+a.name)
@@ -50,7 +51,7 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 	if state == nil {
 		return save(ctx, s, reconcilePrefix+a.name, &reconcileState{Next: now.Add(rand.N(reconcilePeriod))})
 	}
-	if a.next.reconcile = state.Next; now.Before(state.Next) {
+	if a.next.reconcile = state.Next; lifetime.Waits(state.Next, now, reconcilePeriod) {
 		return nil
 	}
 	if len(state.Left) == 0 {

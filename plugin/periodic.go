@@ -18,7 +18,7 @@ import (
 )
 
 // reapRetryMax is the longest pause before the reaper tries a stuck key again.
-const reapRetryMax = time.Hour
+const reapRetryMax = ledger.RetryMax
 
 // periodic runs once a minute on the active node. The accounts are tended side by side:
 // one whose cloud hangs uses up the tick for itself alone.

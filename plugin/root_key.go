@@ -206,9 +206,12 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, name st
 	return b.deleteReplacedHeld(ctx, s, a)
 }
 
+// longestOverlap bounds the time for which a replaced key is to go on working (lifetime.RotationOverlap, with room for a longer one).
+const longestOverlap = 15 * time.Minute
+
 // deleteReplacedHeld does so under the account's lock.
 func (b *backend) deleteReplacedHeld(ctx context.Context, s logical.Storage, a *account) error {
-	left, err := b.deleteDue(ctx, s, a, a.config.Previous)
+	left, err := b.deleteDue(ctx, s, a, a.config.Previous, longestOverlap)
 	if len(left) == len(a.config.Previous) {
 		return err
 	}
@@ -245,13 +248,13 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return nil
 	}
 	now := time.Now()
-	if anyDue(a.config.Previous, now) {
+	if anyDue(a.config.Previous, now, longestOverlap) {
 		if err := b.deleteReplaced(ctx, s, a.name); err != nil {
 			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
 		}
 	}
 	next := lifetime.NextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
-	if next.IsZero() || a.cloudNow().Before(next) || now.Before(a.next.rotation) && a.next.rotation.Sub(now) <= maxRotationPause {
+	if next.IsZero() || a.cloudNow().Before(next) || lifetime.Waits(a.next.rotation, now, maxRotationPause) {
 		return nil
 	}
 	// In secure mode a successor would have lost the rights that the key in use has: check says so.

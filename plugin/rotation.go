@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -96,18 +97,18 @@ func (b *backend) rotate(ctx context.Context, r rotation) error {
 	return nil
 }
 
-// anyDue tells whether the time of a replaced key has come.
-func anyDue(keys []previousKey, now time.Time) bool {
-	return slices.ContainsFunc(keys, func(p previousKey) bool { return !now.Before(p.DeleteAfter) })
+// anyDue tells whether the time of a replaced key has come, which goes on working for overlap at most.
+func anyDue(keys []previousKey, now time.Time, overlap time.Duration) bool {
+	return slices.ContainsFunc(keys, func(p previousKey) bool { return !lifetime.Waits(p.DeleteAfter, now, overlap) })
 }
 
 // deleteDue deletes the replaced keys whose time has come, and returns those that are left: the
 // others, and what the cloud does not let go.
-func (b *backend) deleteDue(ctx context.Context, s logical.Storage, a *account, keys []previousKey) (left []previousKey, err error) {
+func (b *backend) deleteDue(ctx context.Context, s logical.Storage, a *account, keys []previousKey, overlap time.Duration) (left []previousKey, err error) {
 	now := time.Now()
 	var problems []error
 	for _, key := range keys {
-		if now.Before(key.DeleteAfter) {
+		if lifetime.Waits(key.DeleteAfter, now, overlap) {
 			left = append(left, key)
 			continue
 		}

@@ -67,6 +67,10 @@ func (r *staticRole) due(creds *staticCreds, now time.Time) (time.Time, error) {
 	return r.times().Due(creds.LastRotation, creds.Created, creds.Expires, now)
 }
 
+// longestGrace is for how long a replaced key may have been promised to go on working: a grace that was lowered since
+// holds for the keys that are replaced from then on.
+func (r *staticRole) longestGrace() time.Duration { return max(r.Grace, 30*24*time.Hour) }
+
 // validate refuses what could not work. before is the stored role, nil for a new one.
 func (r *staticRole) validate(before *staticRole) error {
 	switch {
@@ -247,14 +251,14 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 }
 
 func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time) error {
-	if !anyDue(creds.Previous, now) {
+	if !anyDue(creds.Previous, now, role.longestGrace()) {
 		return nil
 	}
 	a, err := b.staticAccount(ctx, s, role, creds)
 	if err != nil {
 		return err
 	}
-	creds.Previous, err = b.deleteDue(ctx, s, a, creds.Previous)
+	creds.Previous, err = b.deleteDue(ctx, s, a, creds.Previous, role.longestGrace())
 	return errors.Join(err, save(ctx, s, staticCredsPrefix+name, creds))
 }
 
@@ -341,7 +345,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 			for i := range keys {
 				keys[i].DeleteAfter = time.Time{}
 			}
-			_, err = b.deleteDue(ctx, s, a, keys)
+			_, err = b.deleteDue(ctx, s, a, keys, role.longestGrace())
 		}
 		if err != nil {
 			return nil, err

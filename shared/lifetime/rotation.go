@@ -190,8 +190,12 @@ func (s Static) KeyExpiry(now time.Time, policy time.Duration) (time.Time, error
 
 // Due is when a key is to be replaced that was made at the last rotation: as the role says,
 // and before its own date (zero: it has none). A scheduled rotation that missed its window
-// waits for the next one, if the key lives that long.
+// waits for the next one, if the key lives that long. A last rotation that is still to come was noted under a clock that
+// was wrong: the key is replaced now.
 func (s Static) Due(last, created, expires, now time.Time) (time.Time, error) {
+	if last.After(now.Add(MinStaticPeriod)) { // less is a clock that was set a little
+		return now, nil
+	}
 	next, err := s.Next(last)
 	if err != nil {
 		return time.Time{}, err

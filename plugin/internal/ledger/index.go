@@ -19,6 +19,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
+// RetryMax is the longest pause before the removal of a stuck key is tried again.
+const RetryMax = time.Hour
+
 // RereadAfter is when an entry that storage did not give is read again. At once it would come
 // before the others at each tick, and what cannot be read at all would keep them waiting.
 const RereadAfter = 5 * time.Minute
@@ -107,6 +110,9 @@ func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 // Due is when somebody should look at an entry: past its date, or at once where its request has
 // not ended well.
 func (e *Entry) Due() time.Time {
+	if time.Until(e.RetryAt) > RetryMax { // written under a clock that was wrong
+		return e.Expires.Add(lifetime.ClockMargin - e.Skew)
+	}
 	if due := e.Expires.Add(lifetime.ClockMargin - e.Skew); e.State == Made && due.After(e.RetryAt) {
 		return due
 	}

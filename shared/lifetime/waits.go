@@ -1,0 +1,12 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package lifetime
+
+import "time"
+
+// Waits tells whether the time of something has not come. A date that lies further ahead than the longest pause that there
+// is was written under a clock that was wrong, and is not believed: it would keep what waits for it from ever being done.
+func Waits(until, now time.Time, longest time.Duration) bool {
+	return now.Before(until) && until.Sub(now) <= longest
+}
