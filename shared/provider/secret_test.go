@@ -35,11 +35,11 @@ func newHolder() holder {
 	}
 }
 
-func mustHide(t *testing.T, how, shown string) {
+func mustHide(t *testing.T, how, view string) {
 	t.Helper()
 	hex := fmt.Sprintf("%x", plain)
-	if strings.Contains(shown, plain) || strings.Contains(strings.ToLower(shown), hex) {
-		t.Errorf("%s shows the secret: %s", how, shown)
+	if strings.Contains(view, plain) || strings.Contains(strings.ToLower(view), hex) {
+		t.Errorf("%s shows the secret: %s", how, view)
 	}
 }
 

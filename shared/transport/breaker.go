@@ -53,8 +53,8 @@ func NewBreaker() *Breaker { return &Breaker{changed: make(chan struct{})} }
 // guard sends a client's calls as far as the breaker of its key lets it.
 type guard struct {
 	*Breaker
-	next  http.RoundTripper
-	judge Judge
+	next      http.RoundTripper
+	verdictOf Judge
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -96,7 +96,7 @@ func (g *guard) attempt(req *http.Request, body []byte, t ticket) (resp *http.Re
 	if resp, err = g.send(req, body, &t); err != nil {
 		return nil, Silent, err
 	}
-	verdict, again := g.judge(resp)
+	verdict, again := g.verdictOf(resp)
 	g.leave(t, verdict, again)
 	answered = true
 	return resp, verdict, nil

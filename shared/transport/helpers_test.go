@@ -105,7 +105,7 @@ func judgeStatus(resp *http.Response) (Verdict, time.Duration) {
 
 // guarded is a breaker of its own before next.
 func guarded(next http.RoundTripper) *guard {
-	return &guard{Breaker: NewBreaker(), next: next, judge: judgeStatus}
+	return &guard{Breaker: NewBreaker(), next: next, verdictOf: judgeStatus}
 }
 
 // It throttles with 429, and a gateway before it is overloaded with 503.

@@ -14,13 +14,13 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-func TestObserverIsToldOfEachAttemptButOfThoseThatTheCallerGaveUp(t *testing.T) {
-	told := 0
+func TestObserverHearsOfEachAttemptButOfThoseThatTheCallerCancelled(t *testing.T) {
+	observed := 0
 	answered := &observer{
 		next: roundTrip(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusTooManyRequests}, nil
 		}),
-		observe: func(resp *http.Response, err error) { told++ },
+		observe: func(resp *http.Response, err error) { observed++ },
 	}
 	failing := &observer{
 		next:    roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") }),
@@ -33,14 +33,14 @@ func TestObserverIsToldOfEachAttemptButOfThoseThatTheCallerGaveUp(t *testing.T) 
 		ctx  context.Context
 		want int
 	}{{answered, t.Context(), 1}, {failing, t.Context(), 1}, {failing, gone, 0}, {answered, gone, 1}} {
-		told = 0
+		observed = 0
 		req, err := http.NewRequestWithContext(try.ctx, http.MethodGet, "https://example.com", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = try.o.RoundTrip(req)
-		if told != try.want {
-			t.Errorf("told %d times, want %d", told, try.want)
+		if observed != try.want {
+			t.Errorf("told %d times, want %d", observed, try.want)
 		}
 	}
 }

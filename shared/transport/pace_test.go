@@ -187,7 +187,7 @@ func TestTheDefaultClassIsIssue(t *testing.T) {
 	}
 }
 
-func TestARevokeGivesUpAfterFiftySecondsInTheQueue(t *testing.T) {
+func TestARevokeEndsAfterFiftySecondsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(1.0 / 60) // a call a minute
 		mustPass(t, p)

@@ -64,7 +64,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	failures := 0
 	for attempt := 0; ; attempt++ {
 		resp, err := r.next.RoundTrip(withBody(req, body, attempt))
-		again := r.judge(resp, err)
+		again := r.decide(resp, err)
 		if again == AFewTimes || again == UntilTheEnd && classOf(req.Context()) == ClassBackground {
 			failures++ // nobody waits for periodic work, and the next tick asks again
 		}
@@ -84,8 +84,8 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// judge tells whether a call may be repeated. A name that does not exist may be a resolver's mistake, and is more often a wrong endpoint.
-func (r *retrier) judge(resp *http.Response, err error) Again {
+// decide tells whether a call may be repeated. A name that does not exist may be a resolver's mistake, and is more often a wrong endpoint.
+func (r *retrier) decide(resp *http.Response, err error) Again {
 	var lookup *net.DNSError
 	switch {
 	case err == nil:

@@ -65,7 +65,7 @@ func New(o Options) http.RoundTripper {
 	if o.MaxInFlight > 0 {
 		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
 	}
-	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, judge: o.Judge}
+	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, verdictOf: o.Judge}
 	return &retrier{next: chain, retryable: o.Retryable, maxRetries: o.MaxRetries}
 }
 

@@ -55,7 +55,7 @@ func TestAClientIsNeverPrintedWithItsSecrets(t *testing.T) {
 	client := newClient(t, config)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
 		for _, value := range []any{client, config, &config} {
-			if shown := fmt.Sprintf(verb, value); strings.Contains(shown, wireSecret) || strings.Contains(shown, "TOKENTOKEN") {
+			if view := fmt.Sprintf(verb, value); strings.Contains(view, wireSecret) || strings.Contains(view, "TOKENTOKEN") {
 				t.Errorf("%s of %T shows a secret", verb, value)
 			}
 		}

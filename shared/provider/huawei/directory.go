@@ -24,9 +24,9 @@ func (c *Client) FindKey(ctx context.Context, ref provider.KeyRef) (key provider
 // UserByID implements provider.Directory. Parts of the cloud may not know a user that is there, so
 // the whole list confirms that it is not.
 func (c *Client) UserByID(ctx context.Context, id string) (provider.User, error) {
-	shown, err := c.showUser(ctx, id)
+	view, err := c.showUser(ctx, id)
 	if provider.KindOf(err) != provider.KindNotFound {
-		return shown.listed(), err
+		return view.listed(), err
 	}
 	for user, listErr := range c.ListUsers(ctx) {
 		if listErr != nil {

@@ -153,8 +153,8 @@ const keyLock = 5 * time.Minute
 // clockPause is how soon a request is sent again whose time was wrong. The gateway looks at it before the signature.
 const clockPause = time.Minute
 
-// judge tells the breaker what an answer says of our key.
-func judge(resp *http.Response) (v transport.Verdict, again time.Duration) {
+// verdictOf tells the breaker what an answer says of our key.
+func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if resp.StatusCode < 300 {
 		return transport.Accepted, 0
 	}

@@ -86,7 +86,7 @@ func TestRefusalsAreClassified(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			resp := &http.Response{StatusCode: test.status, Body: readable(test.body)}
-			got, again := judge(resp)
+			got, again := verdictOf(resp)
 			if got != test.verdict {
 				t.Errorf("the breaker hears %v, want %v", got, test.verdict)
 			}
@@ -163,8 +163,8 @@ func FuzzReadRefusal(f *testing.F) {
 		if r.kind() == provider.KindNotFound && (r.empty() || r.gateway() == "0101" || status < 400) {
 			t.Errorf("%d %q is taken for an object that is gone", status, body)
 		}
-		if shown := client.clean(r.message); len(shown) > maxDetails+len("…") || strings.Contains(shown, "SECRETSECRET") {
-			t.Errorf("got %q", shown)
+		if view := client.clean(r.message); len(view) > maxDetails+len("…") || strings.Contains(view, "SECRETSECRET") {
+			t.Errorf("got %q", view)
 		}
 	})
 }

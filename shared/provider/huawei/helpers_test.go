@@ -196,14 +196,14 @@ func mustHide(t *testing.T, err error, secrets ...string) {
 	t.Helper()
 	encoded, jsonErr := json.Marshal(err)
 	mustDo(t, jsonErr)
-	shown := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, encoded, err)
+	view := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, encoded, err)
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		shown += fmt.Sprintf(" %+v", e)
+		view += fmt.Sprintf(" %+v", e)
 	}
 	for _, secret := range secrets {
 		for i := 0; i+8 <= len(secret); i++ {
-			if strings.Contains(shown, secret[i:i+8]) {
-				t.Errorf("an error shows a part of a secret: %s", shown)
+			if strings.Contains(view, secret[i:i+8]) {
+				t.Errorf("an error shows a part of a secret: %s", view)
 				return
 			}
 		}

@@ -184,12 +184,12 @@ func (c *Client) showKey(ctx context.Context, id string) (wireKey, error) {
 // LastUsed tells when a key last signed a call; the zero time where no use is known. Of a key
 // that was never used the API names the time of its creation.
 func (c *Client) LastUsed(ctx context.Context, _, id string) (time.Time, error) {
-	shown, err := c.showKey(ctx, id)
+	view, err := c.showKey(ctx, id)
 	if err != nil {
 		return time.Time{}, err
 	}
-	created, createdErr := parseDate(shown.Created)
-	used, usedErr := parseDate(shown.LastUsed)
+	created, createdErr := parseDate(view.Created)
+	used, usedErr := parseDate(view.LastUsed)
 	if err := errors.Join(createdErr, usedErr); err != nil {
 		return time.Time{}, &provider.Error{Kind: provider.KindUnreachable, Op: opShowKey, Status: http.StatusOK, Details: err.Error()}
 	}

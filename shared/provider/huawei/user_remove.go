@@ -73,14 +73,14 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 	if ref.ID == "" {
 		return c.listedUser(ctx, ref)
 	}
-	shown, err := c.showUser(ctx, ref.ID)
-	if provider.KindOf(err) == provider.KindNotFound || err == nil && shown.Description == "" {
+	view, err := c.showUser(ctx, ref.ID)
+	if provider.KindOf(err) == provider.KindNotFound || err == nil && view.Description == "" {
 		return c.listedUser(ctx, ref) // which decides
 	}
 	if err != nil {
 		return nil, err
 	}
-	return held(shown.listed(), ref)
+	return held(view.listed(), ref)
 }
 
 // listedUser looks for the user of ref in the account's whole list.

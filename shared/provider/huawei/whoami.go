@@ -104,21 +104,21 @@ func (c *Client) domainID(ctx context.Context) (string, error) {
 // configured or remembered proves nothing. Configuration stands in for an answer only
 // where the key may see neither its account nor its own user.
 func (c *Client) AccountID(ctx context.Context) (string, error) {
-	told, err := c.askDomain(ctx)
+	own, err := c.askDomain(ctx)
 	switch {
 	case err != nil:
 		return "", err
-	case told == "" && c.configuredDomain == "":
+	case own == "" && c.configuredDomain == "":
 		return "", &provider.Error{Kind: provider.KindDenied, Op: opListDomains, Details: "the cloud does not tell which account the key belongs to: set domain_id"}
-	case told == "":
+	case own == "":
 		return c.configuredDomain, nil
-	case c.configuredDomain != "" && told != c.configuredDomain:
+	case c.configuredDomain != "" && own != c.configuredDomain:
 		return "", &provider.Error{
 			Kind: provider.KindInvalid, Op: opListDomains,
-			Details: fmt.Sprintf("the key belongs to account %s, and not to %s, which domain_id names", told, c.configuredDomain),
+			Details: fmt.Sprintf("the key belongs to account %s, and not to %s, which domain_id names", own, c.configuredDomain),
 		}
 	default:
-		return told, nil
+		return own, nil
 	}
 }
 

@@ -306,7 +306,7 @@ func TestVerdictsOnOurKey(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			resp := &http.Response{StatusCode: test.status, Body: readable(test.body)}
-			if got, again := judge(resp); got != test.want || again != test.again {
+			if got, again := verdictOf(resp); got != test.want || again != test.again {
 				t.Errorf("got %v after %s, want %v after %s", got, again, test.want, test.again)
 			}
 		})
@@ -330,7 +330,7 @@ func TestARefusalUnderAClockThatIsWrongIsNoNewsOfTheKey(t *testing.T) {
 			date := http.Header{"Date": {time.Now().Add(test.skew).UTC().Format(http.TimeFormat)}}
 			status := map[string]int{"1": 401, "13": 401, "4120": 400}[test.code]
 			resp := &http.Response{StatusCode: status, Header: date, Body: readable(`{"Errors":[{"Code":"` + test.code + `"}]}`)}
-			if got, _ := judge(resp); got != test.want {
+			if got, _ := verdictOf(resp); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})

@@ -78,7 +78,7 @@ func New(c Config) (*Client, error) {
 		Transport: transport.New(transport.Options{
 			Base:       base,
 			Sign:       signer,
-			Judge:      judge,
+			Judge:      verdictOf,
 			Retryable:  retryable,
 			Pacer:      pacer,
 			Timeout:    c.Timeout,

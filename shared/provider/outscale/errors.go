@@ -136,8 +136,8 @@ func (r refusal) kind() provider.Kind {
 	}
 }
 
-// judge tells the breaker what an answer says of our key.
-func judge(resp *http.Response) (v transport.Verdict, again time.Duration) {
+// verdictOf tells the breaker what an answer says of our key.
+func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if !refuses(resp) {
 		return transport.Accepted, 0
 	}

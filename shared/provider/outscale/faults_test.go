@@ -70,14 +70,14 @@ func mustHideSecrets(t *testing.T, w *world, err error) {
 	}
 	encoded, jsonErr := json.Marshal(err)
 	mustDo(t, jsonErr)
-	shown := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, encoded, err)
+	view := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, encoded, err)
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		shown += fmt.Sprintf(" %+v", e)
+		view += fmt.Sprintf(" %+v", e)
 	}
 	for _, secret := range w.cloud.Secrets() {
 		for i := 0; i+8 <= len(secret); i++ {
-			if strings.Contains(shown, secret[i:i+8]) {
-				t.Errorf("an error shows a part of a secret key: %s", shown)
+			if strings.Contains(view, secret[i:i+8]) {
+				t.Errorf("an error shows a part of a secret key: %s", view)
 				return
 			}
 		}

@@ -173,8 +173,8 @@ func FuzzReadRefusal(f *testing.F) {
 		if gone := r.kind() == provider.KindNotFound; gone && r.number() != 4000 && r.number()/1000 != 5 {
 			t.Errorf("%q is taken for an object that is gone", body)
 		}
-		if shown := client.clean(r.explained()); len(shown) > maxDetails+len("…") || strings.Contains(shown, "SECRETSECRET") {
-			t.Errorf("got %q", shown)
+		if view := client.clean(r.explained()); len(view) > maxDetails+len("…") || strings.Contains(view, "SECRETSECRET") {
+			t.Errorf("got %q", view)
 		}
 	})
 }
