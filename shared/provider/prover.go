@@ -79,6 +79,9 @@ func GoneIsDone(err error) error {
 //	(4) else: the keys under the name, then those of all users, remembered by id,
 //	    until two lists of users agree
 func (p *Prover) FindKey(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
+	if ref.mark() == "" {
+		return Key{}, false, p.unproven(ref, nil, errors.New("neither its id nor its label is known"))
+	}
 	if err := p.rightAccount(ctx, ref); err != nil {
 		return Key{}, false, p.unproven(ref, nil, err)
 	}

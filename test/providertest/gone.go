@@ -196,6 +196,38 @@ var goneTests = map[string]func(test){
 		t.do(t.Cloud.RevokeKey(t.Context(), key.Ref(t.ID)))
 		t.mustBeGone(ref)
 	},
+	"a key of which neither id nor label is known is never gone": func(t test) {
+		_, found, err := t.Cloud.FindKey(t.Context(), provider.KeyRef{AccountID: t.ID, User: t.User})
+		if found || err == nil {
+			t.Errorf("got %v, %v", found, err)
+		}
+	},
+	"a key is not gone where the key that signs goes in the middle of the proof": func(t test) {
+		t.Admin.MayActAs(t.Other)
+		signer := t.key(t.Other)
+		settle()
+		t.eachKnowledge(func(made provider.IssuedKey, ref provider.KeyRef) {
+			for op, calls := range map[Op]int{ListUsers: 1, ListKeys: 1} {
+				client := t.Admin.As(t.T, signer.ID, signer.Secret)
+				t.Admin.RenameUser(t.User, "renamed")
+				seen := 0
+				t.Admin.OnCall(op, func() {
+					if seen++; seen == calls {
+						t.Admin.DeleteKey(signer.ID)
+					}
+				})
+				if key, found, err := client.FindKey(t.Context(), ref); err == nil && !found {
+					t.Errorf("access key %s passes for gone: %+v", made.ID, key)
+				}
+				t.Admin.OnCall(op, nil)
+				t.Admin.RenameUser("renamed", t.User)
+				settle()
+				signer = t.key(t.Other)
+				settle()
+			}
+			t.Admin.DeleteKey(made.ID)
+		})
+	},
 	"the caller's own key is found and proven gone by its own list": func(t test) {
 		made := t.key("")
 		settle()

@@ -55,6 +55,8 @@ type Admin interface {
 	RenameUser(name, to string)
 	// OnCall does something before each call of an operation is carried out; nil: nothing any more.
 	OnCall(op Op, do func())
+	// DeleteKey deletes a key.
+	DeleteKey(id string)
 	// DeleteUser deletes a user with all that hangs on it.
 	DeleteUser(name string)
 

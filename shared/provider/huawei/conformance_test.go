@@ -76,6 +76,8 @@ func (w conformance) HasUser(name string) (exists bool, rights int) {
 
 func (w conformance) DeleteUser(name string) { w.domain.DeleteUser(name) }
 
+func (w conformance) DeleteKey(id string) { w.domain.DeleteKey(id) }
+
 func (w conformance) UserID(name string) string { return w.userID(name) }
 
 func (w conformance) RenameUser(name, to string) { w.domain.RenameUser(name, to) }

@@ -115,8 +115,8 @@ func (c *Client) listKeys(ctx context.Context, id, user string) ([]provider.Key,
 	}
 	keys := make([]provider.Key, 0, len(*answer.Credentials))
 	for _, k := range *answer.Credentials {
-		if id != "" && k.UserID != id {
-			continue // a filter that was not applied would make the user everybody's
+		if id != "" && k.UserID != id { // a filter that was not applied says nothing of this user's keys
+			return nil, unreadable(list, http.StatusOK, "the answer holds an access key of another user than was asked for")
 		}
 		key, err := listed(k, user)
 		if err != nil {

@@ -298,13 +298,22 @@ func TestAnIDThatIsNoneEntersNoPath(t *testing.T) {
 	}
 }
 
+// A filter that was not applied says nothing of this user's keys: passed over, the others' would make
+// an empty list, and that a proof that the user's keys are gone.
 func TestAListOfOthersKeysIsNotTheUsers(t *testing.T) {
-	client, _ := serve(t, exchange{status: 200, body: `{"credentials":[{"access":"AKONE","user_id":"` + wireOther + `","status":"active"},{"access":"AKTWO","user_id":"` + wireUserID + `","status":"inactive"}]}`})
-	client.names.put("deploy", wireUserID)
-	keys, err := client.ListKeys(t.Context(), "deploy")
-	mustDo(t, err)
-	if len(keys) != 1 || keys[0].ID != "AKTWO" || keys[0].Active {
-		t.Errorf("got %+v", keys)
+	for name, body := range map[string]string{
+		"beside the user's own": `{"credentials":[{"access":"AKONE","user_id":"` + wireOther + `","status":"active"},{"access":"AKTWO","user_id":"` + wireUserID + `","status":"inactive"}]}`,
+		"alone":                 `{"credentials":[{"access":"AKONE","user_id":"` + wireOther + `","status":"active"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := serve(t, exchange{status: 200, body: body})
+			client.names.put("deploy", wireUserID)
+			keys, err := client.ListKeys(t.Context(), "deploy")
+			mustBeKind(t, err, provider.KindUnreachable)
+			if len(keys) > 0 {
+				t.Errorf("got %+v", keys)
+			}
+		})
 	}
 }
 

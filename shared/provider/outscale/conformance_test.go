@@ -58,6 +58,8 @@ func (w conformance) HasUser(name string) (exists bool, rights int) {
 
 func (w conformance) DeleteUser(name string) { w.account.DeleteUser(name) }
 
+func (w conformance) DeleteKey(id string) { w.account.DeleteKey(id) }
+
 func (w conformance) UserID(name string) string { return w.userID(name) }
 
 func (w conformance) RenameUser(name, to string) { w.account.RenameUser(name, to) }

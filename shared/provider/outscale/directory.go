@@ -5,7 +5,9 @@ package outscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -21,6 +23,9 @@ func (c *Client) FindKey(ctx context.Context, ref provider.KeyRef) (key provider
 // alone; what it answers for an unknown id is not documented.
 func (c *Client) UserByID(ctx context.Context, id string) (provider.User, error) {
 	for user, err := range c.users(ctx, &osc.FiltersUsers{UserIds: &[]string{id}}) {
+		if provider.KindOf(err) == provider.KindNotFound && !noSuchUser(err) {
+			return provider.User{}, &provider.Error{Kind: provider.KindUnknown, Op: "ReadUsers", Err: err}
+		}
 		if err != nil {
 			return provider.User{}, err
 		}
@@ -31,6 +36,13 @@ func (c *Client) UserByID(ctx context.Context, id string) (provider.User, error)
 	return provider.User{}, &provider.Error{
 		Kind: provider.KindNotFound, Op: "ReadUsers", Details: fmt.Sprintf("the account has no user with the id %.64q", id),
 	}
+}
+
+// noSuchUser tells OUTSCALE's 5xxx, "no such resource", from its 4000, which is what it says of
+// everything once the key that signs is gone.
+func noSuchUser(err error) bool {
+	var refused *provider.Error
+	return errors.As(err, &refused) && strings.HasPrefix(refused.Code, "5")
 }
 
 // KeysOf implements provider.Directory: OUTSCALE lists keys by the name of their user.

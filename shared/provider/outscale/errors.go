@@ -56,7 +56,8 @@ func readRefusal(status int, body []byte) refusal {
 		Errors          json.RawMessage
 		ResponseContext struct{ RequestId transport.Text }
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	var shape *json.UnmarshalTypeError // what else stands in the answer is read all the same
+	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &shape) {
 		return r
 	}
 	r.requestID = string(answer.ResponseContext.RequestId)

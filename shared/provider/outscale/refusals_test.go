@@ -197,6 +197,7 @@ func TestAllErrorsOfAnAnswerAreJudged(t *testing.T) {
 		"the code is null":                   {400, `{"Errors":[{"Code":null}]}`, provider.KindUnknown, ""},
 		"throttled, and refused as well":     {401, `{"Errors":[{"Code":"24"},{"Code":"1"}]}`, provider.KindKeyRefused, ""},
 		"they stand in no list":              {400, `{"Errors":{"Code":"4000"}}`, provider.KindNotFound, "4000"},
+		"the context is none":                {400, `{"Errors":[{"Code":"10005"}],"ResponseContext":"x"}`, provider.KindQuota, "10005"},
 		"the request id is a number":         {400, `{"Errors":[{"Code":"10005"}],"ResponseContext":{"RequestId":12}}`, provider.KindQuota, "[request id 12]"},
 	}
 	for name, test := range cases {

@@ -290,3 +290,18 @@ func TestNothingIsProvenWithoutTheRightToListUsers(t *testing.T) {
 		mustBeKind(t, client.RevokeKey(t.Context(), ref), provider.KindDenied)
 	})
 }
+
+// 4000 is what the API says of everything once the key that signs is gone.
+func TestAUserIsGoneOnlyByACodeThatSpeaksOfUsers(t *testing.T) {
+	for code, gone := range map[string]bool{"5075": true, "4000": false} {
+		w := newWorld(t)
+		ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+		user, _ := w.account.User(testUser)
+		ref.UserID, ref.UserIDCertain = user.ID, true
+		w.cloud.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 400, Code: code})
+		_, found, err := w.client.FindKey(t.Context(), ref)
+		if found || gone != (err == nil) {
+			t.Errorf("code %s: got %v, %v", code, found, err)
+		}
+	}
+}
