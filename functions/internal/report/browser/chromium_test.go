@@ -174,6 +174,10 @@ func (b *tab) settle() {
 // eval runs a script of ours in the page, whose own policy does not bind it, and decodes its value.
 func (b *tab) eval(script string, into any) {
 	b.t.Helper()
+	must(b.t, b.try(script, into))
+}
+
+func (b *tab) try(script string, into any) error {
 	var answer struct {
 		Result struct {
 			Value json.RawMessage `json:"value"`
@@ -185,13 +189,36 @@ func (b *tab) eval(script string, into any) {
 			} `json:"exception"`
 		} `json:"exceptionDetails"`
 	}
-	must(b.t, b.c.call(b.session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true, "returnByValue": true}, &answer))
-	if answer.Exception != nil {
-		b.t.Fatalf("%s: %s", answer.Exception.Text, answer.Exception.Exception.Description)
+	if err := b.c.call(b.session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true, "returnByValue": true}, &answer); err != nil {
+		return err
 	}
-	if into != nil {
-		if err := json.Unmarshal(answer.Result.Value, into); err != nil {
-			b.t.Fatalf("%s gives %s: %v", script, answer.Result.Value, err)
+	if answer.Exception != nil {
+		return fmt.Errorf("%s: %s", answer.Exception.Text, answer.Exception.Exception.Description)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer.Result.Value, into); err != nil {
+		return fmt.Errorf("%s gives %s: %w", script, answer.Result.Value, err)
+	}
+	return nil
+}
+
+// until waits for a condition of the page, which may be on its way to another one.
+func (b *tab) until(condition string) {
+	b.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); ; {
+		var holds bool
+		err := b.try(condition, &holds)
+		if err == nil && holds {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			b.t.Fatalf("%s does not hold in %s: %v", condition, patience, err)
 		}
 	}
 }
