@@ -23,15 +23,23 @@ func (a Account) HTML(w io.Writer) (Sum, error) {
 	if err != nil {
 		return Sum{}, fmt.Errorf("writing the report: %w", err)
 	}
-	m := newMarkup(w)
-	m.begin("Access keys of "+a.Result.Account+" — "+day(a.Started), accountJS)
+	m, script := newMarkup(w), accountJS
+	if g.sum.Seen == 0 {
+		script = "" // it would have nothing to do
+	}
+	m.begin("Access keys of "+a.Result.Account+" — "+day(a.Started), script)
 	a.header(m, g)
 	a.notes(m)
 	a.tiles(m, g)
 	a.about(m)
 	a.charts(m, g)
-	a.keys(m, g)
-	left, err := a.data(m, g)
+	left := 0
+	if g.sum.Seen > 0 {
+		a.keys(m, g)
+		left, err = a.data(m, g)
+	} else {
+		m.print("\n<h2 id=\"list\">Keys</h2>\n<p class=\"soft\">No key was seen.</p>\n")
+	}
 	if err != nil {
 		return Sum{}, fmt.Errorf("writing the report: %w", err)
 	}
@@ -42,7 +50,7 @@ func (a Account) HTML(w io.Writer) (Sum, error) {
 	if a.WholeIDs {
 		more = " · holds whole ids of access keys: keep it accordingly"
 	}
-	return g.sum, m.end(a.About, more, accountJS)
+	return g.sum, m.end(a.About, more, script)
 }
 
 func (a Account) header(m markup, g *gathered) {
@@ -213,9 +221,6 @@ func (a Account) charts(m markup, g *gathered) {
 // keys is the list, with its controls. What only a script can serve stays hidden without one.
 func (a Account) keys(m markup, g *gathered) {
 	m.print("\n<h2 id=\"list\">Keys</h2>\n")
-	if g.sum.Seen == 0 {
-		m.print("<p class=\"soft\">No key was seen.</p>\n")
-	}
 	a.tools(m, g)
 	plain := g.plain()
 	m.print("<p class=\"plain note\">Without script this page shows the first %s, those that need a person first, of %s. The CSV file beside it has all of them.</p>\n",
@@ -300,9 +305,6 @@ func remaining(end, now time.Time) string {
 
 // plainUsers groups by user for readers without script: a script does it for all of them.
 func (a Account) plainUsers(m markup, g *gathered) {
-	if g.sum.Seen == 0 {
-		return
-	}
 	names := g.neediest()
 	m.print("<div class=\"plain\"><h2>Users</h2>\n<div class=\"card\"><table id=\"users\">\n<thead><tr><th scope=\"col\">User</th><th scope=\"col\" class=\"num\">Keys</th>" +
 		"<th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" class=\"num\">To look at</th></tr></thead>\n<tbody>")
