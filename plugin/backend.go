@@ -72,6 +72,7 @@ type backend struct {
 
 	refusals *refusals
 
+	triedNow      sync.Map // when check/ tried the engine key before its time, by account
 	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying

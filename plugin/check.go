@@ -28,7 +28,7 @@ type checkup struct {
 	now      time.Time
 
 	who    provider.Whoami
-	own    provider.Key // the engine's own key, as listed
+	own    provider.Key // the engine key, as listed
 	policy *policyView
 	bounds lifetime.Bounds
 	counts map[string]keyCount // by user
@@ -37,17 +37,32 @@ type checkup struct {
 
 	foreign           map[string][]string // ids of keys that this mount knows nothing of, by user
 	withoutExpiration []string
+	denied            []*provider.Error // calls that the engine key may not make
 	findings          []string
 	errors            int
 }
 
 // keyCount is how an identity's slots are used.
-type keyCount struct{ ours, others, quota int }
+type keyCount struct {
+	ours, others, quota int
+	engine              bool // the engine key is one of them, and neither of ours nor another's
+}
 
-func (c keyCount) free() int { return c.quota - c.ours - c.others }
+func (c keyCount) free() int { return c.quota - c.used() }
+
+func (c keyCount) used() int {
+	if c.engine {
+		return c.ours + c.others + 1
+	}
+	return c.ours + c.others
+}
 
 func (c keyCount) String() string {
-	return fmt.Sprintf("%d of %d (%d issued by this mount, %d others)", c.ours+c.others, c.quota, c.ours, c.others)
+	engine := ""
+	if c.engine {
+		engine = "the engine key, "
+	}
+	return fmt.Sprintf("%d of %d (%s%d issued by this mount, %d others)", c.used(), c.quota, engine, c.ours, c.others)
 }
 
 // failure is a finding that keeps leases from being given, renewed or revoked.
@@ -86,13 +101,17 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		c.checkUser(ctx, user, users[user])
 	}
 	c.checkRoles(users)
-	if err := c.checkStaticRoles(ctx, s); err != nil {
+	if err := c.checkStaticRoles(ctx, s, users); err != nil {
 		return nil, err
 	}
 	if err := c.checkPastDate(ctx, s, b.ledger); err != nil {
 		return nil, err
 	}
 	if err := c.checkPermissions(ctx, s); err != nil {
+		return nil, err
+	}
+	c.checkDenied()
+	if err := b.checkLimits(ctx, s, c); err != nil {
 		return nil, err
 	}
 	c.checkClock()
@@ -103,7 +122,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	return c, nil
 }
 
-// checkCaller asks who the engine's key is.
+// checkCaller asks who the engine key is.
 func (c *checkup) checkCaller(ctx context.Context) {
 	who, err := c.account.cloud.WhoAmI(ctx)
 	if err != nil {
@@ -113,7 +132,7 @@ func (c *checkup) checkCaller(ctx context.Context) {
 	c.who = who
 	config := c.account.config
 	if config.AccountID != "" && config.AccountID != who.AccountID {
-		c.failure(fmt.Sprintf("the engine's key is of cloud account %s, and the leases are of %s", who.AccountID, config.AccountID),
+		c.failure(fmt.Sprintf("the engine key is of cloud account %s, and the leases are of %s", who.AccountID, config.AccountID),
 			"write a key of the latter to config/"+c.account.name)
 	}
 	if who.Identity.Kind == provider.IdentityUnknown {
@@ -168,13 +187,13 @@ func (c *checkup) checkOwnKey(ctx context.Context) {
 	case c.own.ID == "": // not listed; checkCaller has said why
 	case c.own.Expires.IsZero() && !c.account.endsKeys():
 		if c.account.config.RotationPeriod == 0 {
-			c.warning(fmt.Sprintf("the engine's own key %s has no end, and is never replaced by itself", c.own.ID), "set rotation_period in config/"+c.account.name)
+			c.warning(fmt.Sprintf("the engine key %s has no end, and is never replaced by itself", c.own.ID), "set rotation_period in config/"+c.account.name)
 		}
 	case c.own.Expires.IsZero():
-		c.warning(fmt.Sprintf("the engine's own key %s has no date", c.own.ID),
+		c.warning(fmt.Sprintf("the engine key %s has no date", c.own.ID),
 			"write a key with a date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
 	case left < c.own.Expires.Sub(c.own.Created)/3:
-		c.warning(fmt.Sprintf("the engine's own key %s expires at %s, in %s", c.own.ID, showTime(c.own.Expires), left.Round(time.Second)),
+		c.warning(fmt.Sprintf("the engine key %s expires at %s, in %s", c.own.ID, showTime(c.own.Expires), left.Round(time.Second)),
 			"write a new one to config/"+c.account.name+" before, or every lease fails")
 	}
 }
@@ -199,15 +218,19 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		if key.ID == c.account.config.AccessKey {
 			c.own = key
 		}
-		if isOurs(key, c.instance) {
+		switch {
+		case isOurs(key, c.instance):
 			count.ours++
+			continue
+		case key.ID == c.account.config.AccessKey:
+			count.engine = true
 			continue
 		}
 		count.others++
 		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
-	c.learn(user, count.others)
+	c.learn(user, count.used()-count.ours)
 	c.checkSlots(user, count)
 }
 
@@ -272,15 +295,16 @@ func (c *checkup) failed(ctx context.Context, err error) {
 	name := c.account.name
 	switch kind := refused.Kind; {
 	case kind == provider.KindDenied:
-		c.failure(fmt.Sprintf("permission missing: the engine's key may not call %s (%s)", refused.Op, err),
-			"permit "+c.account.kind.Permission(refused.Op)+" to its user, or check the account's API access rules")
+		if !slices.ContainsFunc(c.denied, func(other *provider.Error) bool { return other.Op == refused.Op }) {
+			c.denied = append(c.denied, refused)
+		}
 	case kind == provider.KindKeyRefused, kind == provider.KindKeyUnclear:
 		c.lost = true
-		c.failure("the cloud does not accept the engine's own key ("+err.Error()+")",
+		c.failure("the cloud does not accept the engine key ("+err.Error()+")",
 			"check that it exists, is active, has not expired and is of the configured region, then write a working one to config/"+name)
 	case kind == provider.KindLockedOut:
 		c.lost = true
-		c.failure("somebody's refused keys have locked the account's API, which is no news of the engine's own ("+err.Error()+")",
+		c.failure("somebody's refused keys have locked the account's API, which is no news of the engine key ("+err.Error()+")",
 			"find what uses a deleted or expired key; the engine tries again by itself when the lock is over")
 	case kind == provider.KindClockWrong:
 		c.lost = true
@@ -294,6 +318,52 @@ func (c *checkup) failed(ctx context.Context, err error) {
 	default:
 		c.failure("a call failed ("+err.Error()+")", "try again, and ask the cloud's support with the request id if it lasts")
 	}
+}
+
+// checkDenied is one finding for all calls that the engine key may not make: whoever gives rights one
+// at a time needs a day for five of them.
+func (c *checkup) checkDenied() {
+	if len(c.denied) == 0 {
+		return
+	}
+	var calls, rights []string
+	for _, refused := range c.denied {
+		calls = append(calls, refused.Op)
+		rights = append(rights, c.account.kind.Permission(refused.Op))
+	}
+	c.failure(fmt.Sprintf("permission missing: the engine key may not call %s (%s)", strings.Join(calls, ", "), c.denied[0]),
+		fmt.Sprintf("permit %s to its user (%s has all that is needed), or check the account's API access rules", strings.Join(rights, ", "), c.account.kind.PolicyFiles))
+}
+
+// checkLimits finds the limits under which no lease is possible: the account's and the mount's, and each role's.
+func (b *backend) checkLimits(ctx context.Context, s logical.Storage, c *checkup) error {
+	if c.policy == nil {
+		return nil
+	}
+	if err := c.bounds.CheckUsable(); err != nil {
+		if _, by := c.bounds.MaxLease(); by != lifetime.LimitPolicy { // that one has its own finding
+			c.failure("no role of the account can lease", err.Error())
+		}
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return fmt.Errorf("listing roles: %w", err)
+	}
+	for _, name := range names {
+		role, err := b.roles.load(ctx, s, rolePrefix+name)
+		if err != nil {
+			return err
+		}
+		if role == nil || role.Account != c.account.name {
+			continue
+		}
+		if err := b.boundsOf(c.account, c.policy, role).CheckUsable(); err != nil {
+			c.failure(fmt.Sprintf("role %q cannot lease", name), err.Error())
+		}
+	}
+	return nil
 }
 
 // identityName names an identity in a sentence.
@@ -367,13 +437,13 @@ func (c *checkup) checkOwnSlots() {
 	if !c.own.Expires.IsZero() {
 		report = c.failure
 	}
-	report(fmt.Sprintf("the engine's own key cannot be rotated, since keys that this mount did not make%s take the slots of its identity: %s",
+	report(fmt.Sprintf("the engine key cannot be rotated, since keys that this mount did not make%s take the slots of its identity: %s",
 		inBrackets(c.foreign[""]), count), "delete one that nobody uses")
 }
 
 // checkStaticRoles finds the static roles whose next key has no slot. Their own previous key
 // makes room, other keys do not.
-func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage) error {
+func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, leased map[string][]string) error {
 	stored := context.WithoutCancel(ctx) // what storage says is told also where the time is up
 	roles, err := staticRolesOf(stored, s, c.account.name)
 	if err != nil {
@@ -384,17 +454,21 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage) error
 		if err != nil {
 			return err
 		}
+		if also := leased[roles[name].UserName]; len(also) > 0 {
+			c.warning(fmt.Sprintf("%s belongs to static role %q, and role %s leases keys of it", identityName(roles[name].UserName), name, strings.Join(also, ", ")),
+				"give each a user of its own: they take each other's slots")
+		}
 		if creds == nil || c.lost || c.outOfTime(ctx) {
 			continue
 		}
-		if err := c.checkStaticUser(ctx, name, roles[name].UserName, creds.ids()); err != nil {
+		if err := c.checkStaticUser(ctx, name, roles[name].UserName, creds); err != nil {
 			c.failed(ctx, err)
 		}
 	}
 	return nil
 }
 
-func (c *checkup) checkStaticUser(ctx context.Context, role, user string, ids []string) error {
+func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds *staticCreds) error {
 	keys, err := c.account.cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
 		c.failure(fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role), "create it, or delete the static role")
@@ -404,10 +478,23 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, ids []
 		return err
 	}
 	var others []string
+	there, active := false, false
 	for _, key := range keys {
-		if !slices.Contains(ids, key.ID) {
+		if !slices.Contains(creds.ids(), key.ID) {
 			others = append(others, key.ID)
 		}
+		if key.ID == creds.AccessKey {
+			there, active = true, key.Active
+		}
+	}
+	switch {
+	case creds.AccessKey == "" || !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
+	case !there:
+		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey, identityName(user)),
+			"vault write -f rotate-role/"+role)
+	case !active:
+		c.failure(fmt.Sprintf("somebody has switched off access key %s, which static role %q gives out", creds.AccessKey, role),
+			"replace it (vault write -f rotate-role/"+role+"), or switch it on again in the cloud")
 	}
 	if quota := c.account.cloud.KeyQuota(); len(others)+2 > quota {
 		c.failure(fmt.Sprintf("static role %q cannot be rotated: %s has %d other access keys%s, and its key and the next one need 2 of %d slots",
@@ -435,7 +522,7 @@ func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *l
 	return nil
 }
 
-// checkPermissions asks whether the engine's key may make the calls that the account's
+// checkPermissions asks whether the engine key may make the calls that the account's
 // roles need, where the cloud tells that without making them.
 func (c *checkup) checkPermissions(ctx context.Context, s logical.Storage) error {
 	prober, ok := c.account.cloud.(provider.PermissionProber)

@@ -34,23 +34,23 @@ func TestCheckFindings(t *testing.T) {
 				v.root = v.account.AddKey(cloudsim.KeySpec{})
 				v.configure()
 			}, true,
-			[]string{"warning: the engine's own key", "has no date: write a key with a date to config/default"},
+			[]string{"warning: the engine key", "has no date: write a key with a date to config/default"},
 		},
 		"the engine's own key is under a third of its life": {
 			func(v *testVault) { <-time.After(17 * time.Hour) }, true,
-			[]string{"warning: the engine's own key", "in 7h0m0s", "write a new one to config/default"},
+			[]string{"warning: the engine key", "in 7h0m0s", "write a new one to config/default"},
 		},
 		"the engine's own key was deleted": {
 			func(v *testVault) { v.account.DeleteKey(v.root.AccessKey) }, false,
-			[]string{"error: the cloud does not accept the engine's own key", "write a working one to config/default"},
+			[]string{"error: the cloud does not accept the engine key", "write a working one to config/default"},
 		},
 		"the engine's own key has expired": {
 			func(v *testVault) { <-time.After(2 * day) }, false,
-			[]string{"error: the cloud does not accept the engine's own key", "has not expired"},
+			[]string{"error: the cloud does not accept the engine key", "has not expired"},
 		},
 		"the engine's own key is of another cloud account": {
 			func(v *testVault) { v.replaceConfig(func(c *accountConfig) { c.AccountID = "999999999999" }) }, false,
-			[]string{"error: the engine's key is of cloud account " + testAccountID, "999999999999", "write a key of the latter to config/default"},
+			[]string{"error: the engine key is of cloud account " + testAccountID, "999999999999", "write a key of the latter to config/default"},
 		},
 		"the engine cannot find out who it is": {
 			func(v *testVault) {
@@ -158,7 +158,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the engine's next key has no slot": {
 			func(v *testVault) { fill(v, "", 9) }, false,
-			[]string{"error: the engine's own key cannot be rotated", "10 of 10", "delete one that nobody uses"},
+			[]string{"error: the engine key cannot be rotated", "10 of 10", "delete one that nobody uses"},
 		},
 		"the cloud cannot be reached": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseConnection}) }, false,
@@ -166,7 +166,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the account is locked": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "13"}) }, false,
-			[]string{"error: somebody's refused keys have locked the account's API", "no news of the engine's own"},
+			[]string{"error: somebody's refused keys have locked the account's API", "no news of the engine key"},
 		},
 		"the cloud throttles": {
 			func(v *testVault) { v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 429, Code: "24"}) }, false,

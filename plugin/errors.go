@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 
@@ -80,7 +81,7 @@ func explain(account string, err error) error {
 	}
 	switch refused.Kind {
 	case provider.KindKeyRefused:
-		return userError("the cloud refuses the access key of account %q: check that it exists, is active and has not expired, "+
+		return userError("the cloud refuses the access key of account %q: check that secret_key is right, and that the key exists, is active and has not expired, "+
 			"then write a working one to config/%s, which tries it at once; this one is tried again by itself, ever more rarely (%s)", account, account, err)
 	case provider.KindKeyUnclear:
 		return userError("the cloud does not know the access key of account %q, or the key belongs to another region than the configured one: "+
@@ -103,6 +104,11 @@ func explain(account string, err error) error {
 	case provider.KindUnreachable:
 		if refused.Status != 0 {
 			return fmt.Errorf("account %q: what answers is not in a state to serve, or not the cloud's API; check the endpoint if this lasts: %w", account, err)
+		}
+		var dns *net.DNSError
+		if errors.As(err, &dns) && dns.IsNotFound {
+			return userError("the address of account %q does not exist, since %s does not resolve: check region and endpoint in config/%s. "+
+				"OUTSCALE's regions are eu-west-2, cloudgouv-eu-west-1 and others (%s)", account, dns.Name, account, err)
 		}
 		return fmt.Errorf("account %q: the cloud cannot be reached; check endpoint, network and certificates: %w", account, err)
 	default:

@@ -202,7 +202,7 @@ func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name stri
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, a.warnings(view)...), nil
+	return append(warnings, b.accountWarnings(a, view)...), nil
 }
 
 // tendFirstKeys ends what requests for a first key have left, of whichever account, as far as an

@@ -36,7 +36,7 @@ func TestHuaweiRotation(t *testing.T) {
 			foreign := v.addKey("", "", time.Time{}).AccessKey
 			v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, "cannot be rotated", "0 of 2 issued by this mount, 2 others", "("+foreign+")")
 			check := v.read("check/default")
-			v.mustFind(check, "warning", "own key cannot be rotated", foreign, "delete one that nobody uses")
+			v.mustFind(check, "warning", "engine key cannot be rotated", foreign, "delete one that nobody uses")
 			v.deleteKey(foreign)
 			v.rotate()
 		},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -21,6 +22,10 @@ func (b *backend) pathCheck() []*framework.Path {
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account-health"},
 		Fields: map[string]*framework.FieldSchema{
 			"account": {Type: framework.TypeString, Description: "Name of the account."},
+			"now": {
+				Type: framework.TypeBool, Query: true,
+				Description: "Whether to try the engine key now, though the cloud has refused it; at most once in 15 minutes, since refusals lock the account.",
+			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
@@ -64,15 +69,48 @@ func checkAnswer() map[string]*framework.FieldSchema {
 func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), issueBudget)
 	defer cancel()
-	a, err := b.account(ctx, req.Storage, data.Get("account").(string))
+	name := data.Get("account").(string)
+	unlock, err := b.lock(ctx, "check/"+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	a, err := b.account(ctx, req.Storage, name)
 	if err != nil {
 		return respond(err)
+	}
+	if data.Get("now").(bool) {
+		if a, err = b.tryNow(ctx, a); err != nil {
+			return respond(err)
+		}
 	}
 	c, err := b.check(ctx, req.Storage, a)
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: c.answer()}, nil
+	return decided(c.answer(), c.findings), nil // the command line prints a warning a line
+}
+
+// tryNowPause is how often check/ tries a key that the cloud has refused, before its time.
+const tryNowPause = 15 * time.Minute
+
+// tryNow calls the cloud with a client that knows of no refusal. Where it takes the key, all requests
+// go on with that client; where it does not, they wait as before.
+func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
+	now := time.Now()
+	if last, known := b.triedNow.Load(a.name); known && now.Sub(last.(time.Time)) < tryNowPause {
+		return nil, userError("now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it out, or try again at %s",
+			showTime(last.(time.Time)), tryNowPause, showTime(last.(time.Time).Add(tryNowPause)))
+	}
+	b.triedNow.Store(a.name, now)
+	fresh, err := b.openAccount(a.name, a.config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fresh.cloud.OwnKey(ctx); err != nil {
+		return a, nil // the check says why
+	}
+	return b.rememberAccount(fresh), nil
 }
 
 func (c *checkup) answer() map[string]any {

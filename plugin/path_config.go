@@ -209,7 +209,7 @@ func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name str
 	if err != nil {
 		return nil, err
 	}
-	return a.warnings(view), nil
+	return b.accountWarnings(a, view), nil
 }
 
 // refuseIssued refuses to make a key the engine's own that this mount has made for something else: it
@@ -238,6 +238,15 @@ func refuseLabelled(accessKey, text string) error {
 		"give the engine a key of its own", accessKey, text)
 }
 
+// accountWarnings are those of the account and its limits.
+func (b *backend) accountWarnings(a *account, view *policyView) []string {
+	warnings := a.warnings(view)
+	if err := b.bounds(a, view, 0).CheckUsable(); err != nil {
+		warnings = append(warnings, "the account is stored, but no role of it can lease as things are: "+err.Error())
+	}
+	return warnings
+}
+
 func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
 	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
 	if err != nil {
@@ -247,7 +256,7 @@ func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name str
 	if err != nil {
 		return nil, err
 	}
-	return append(warnings, a.warnings(view)...), nil
+	return append(warnings, b.accountWarnings(a, view)...), nil
 }
 
 // verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -139,11 +140,16 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 		role = newRoleEntry()
 	}
 	role.takeFields(data)
-	if err := role.validate(); err != nil {
-		return nil, err
-	}
 	a, err := b.account(ctx, req.Storage, role.Account)
 	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(credentialTypes, role.CredentialType) {
+		if err := a.kind.CheckType(role.CredentialType); err != nil { // before the fields that would go with it
+			return nil, asUserError(err)
+		}
+	}
+	if err := role.validate(); err != nil {
 		return nil, err
 	}
 	if err := a.kind.CheckRole(role.spec()); err != nil {

@@ -195,8 +195,8 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 }
 
 func fullRefusal(user string, own, others, quota int, why string) string {
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s); the cloud is asked again after %s",
-		identityName(user), own, quota, others, why, fullFor)
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete keys that nobody uses, or name more users in user_names; "+
+		"the cloud is asked again after %s", identityName(user), own, quota, others, why, fullFor)
 }
 
 // maxNamed is how many keys a refusal names.

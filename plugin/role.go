@@ -213,6 +213,9 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	}
 	longest, by := b.MaxLease()
 	warnings := append(r.powerless(), r.sessionWarnings()...)
+	if shortest := cmp.Or(r.TTL, r.MaxTTL); shortest > 0 && shortest < time.Minute {
+		warnings = append(warnings, fmt.Sprintf("leases last %s, which is less than a minute: a number without a unit is seconds, as in 90s; write 10m for minutes", shortest))
+	}
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
 	}

@@ -66,7 +66,8 @@ func checked(paths []*framework.Path) []*framework.Path {
 				if err := checkInput(data); err != nil {
 					return respond(err)
 				}
-				return next(ctx, req, data)
+				resp, err := next(ctx, req, data)
+				return pointOut(resp, data), err
 			}
 		}
 		if next := path.ExistenceCheck; next != nil {
@@ -79,6 +80,32 @@ func checked(paths []*framework.Path) []*framework.Path {
 		}
 	}
 	return paths
+}
+
+// longestRefusal bounds what a refusal repeats of what was sent.
+const longestRefusal = 1000
+
+// pointOut adds to a refusal the fields that nobody knows: Vault names them where a request succeeds
+// alone, and a misspelt access_key is read as none.
+func pointOut(resp *logical.Response, data *framework.FieldData) *logical.Response {
+	if resp == nil || !resp.IsError() {
+		return resp
+	}
+	var unknown []string
+	for _, field := range slices.Sorted(maps.Keys(data.Raw)) {
+		if _, known := data.Schema[field]; !known && len(unknown) < 5 {
+			unknown = append(unknown, fmt.Sprintf("%.40q", field))
+		}
+	}
+	text := resp.Error().Error()
+	if len(unknown) > 0 {
+		text += ". Fields that are unknown here: " + strings.Join(unknown, ", ")
+	}
+	if len(text) > longestRefusal {
+		text = strings.ToValidUTF8(text[:longestRefusal], "") + "…"
+	}
+	resp.Data["error"] = text
+	return resp
 }
 
 func checkInput(data *framework.FieldData) error {

@@ -137,6 +137,9 @@ func (b *backend) moveExpiry(ctx context.Context, s logical.Storage, a *account,
 	switch {
 	case err == nil:
 		return renewed, nil
+	case errors.Is(err, provider.ErrSwitchedOff):
+		return lifetime.RenewalPlan{}, fmt.Errorf("access key %s was switched off in the cloud, and its lease is not renewed: somebody meant it. "+
+			"Revoke this lease and ask for a new one, or have the key switched on again", entry.AccessKey)
 	case provider.KindOf(err) == provider.KindNotFound:
 		return lifetime.RenewalPlan{}, keyVanished(entry, err)
 	case errors.As(err, &refused):

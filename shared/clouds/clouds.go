@@ -69,6 +69,9 @@ type Cloud struct {
 	// does not know it everywhere at once. Never so many that refused tries lock the key.
 	Settling []time.Duration
 
+	// PolicyFiles have all permissions that the engine key needs, ready to be used.
+	PolicyFiles string
+
 	// FindsItself is what helps a key to find out whose it is.
 	FindsItself string
 
@@ -170,11 +173,19 @@ func (c Cloud) UserNameRule() string { return c.users.text }
 // CleanName puts a hyphen in place of each character that the cloud does not allow in a name.
 func (c Cloud) CleanName(name string) string { return c.users.other.ReplaceAllString(name, "-") }
 
+// CheckType refuses a credential_type that the cloud does not have.
+func (c Cloud) CheckType(credentialType string) error {
+	if !slices.Contains(c.CredentialTypes, credentialType) {
+		return fmt.Errorf("credential_type=%s does not go with an account of %s, which has %s",
+			credentialType, c.Title, strings.Join(c.CredentialTypes, " and "))
+	}
+	return nil
+}
+
 // CheckRole refuses at the write of a role what the cloud would refuse at every lease.
 func (c Cloud) CheckRole(r Role) error {
-	if !slices.Contains(c.CredentialTypes, r.CredentialType) {
-		return fmt.Errorf("credential_type=%s does not go with an account of %s, which has %s",
-			r.CredentialType, c.Title, strings.Join(c.CredentialTypes, " and "))
+	if err := c.CheckType(r.CredentialType); err != nil {
+		return err
 	}
 	for _, user := range r.UserNames {
 		if err := c.CheckUserName("user_names", user); err != nil {

@@ -51,6 +51,7 @@ func huaweiCloud() Cloud {
 		CredentialTypes:   []string{AccessKey, IAMUser, SessionToken},
 		Signature:         SignatureSDK,
 		NamesAccount:      true,
+		PolicyFiles:       "docs/examples/policies/huawei-engine.json",
 		LeasesOwnIdentity: false, // a user has two slots: the current key's and the next one's
 		// A new key can be refused for some seconds. Five refused calls in a row lock it for
 		// five minutes (APIGW.0301). A try makes two, the second after some seconds, so that

@@ -31,6 +31,7 @@ func outscaleCloud() Cloud {
 		CredentialTypes:   []string{AccessKey, IAMUser},
 		SignsIn:           true,
 		LeasesOwnIdentity: true,
+		PolicyFiles:       "docs/examples/policies/outscale-engine.json, for iam_user roles with outscale-engine-users.json",
 		FindsItself: "permit the calls ReadUsers and ReadAccessKeys to that user; " +
 			"in an account with more than 50 users the search is given up",
 		users:    outscaleUsers,

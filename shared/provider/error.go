@@ -113,6 +113,9 @@ var nobodysOrder = strings.NewReplacer(
 // Unwrap returns the cause where the call got no answer.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrSwitchedOff is what moving the date of a key fails with that somebody has switched off. The date is moved all the same.
+var ErrSwitchedOff = errors.New("the access key is switched off in the cloud")
+
 // KindOf returns the kind of the first Error in err's chain; KindUnknown where
 // there is none.
 func KindOf(err error) Kind {

@@ -311,6 +311,20 @@ func (a *Account) DeleteKey(id string) {
 	}
 }
 
+// SwitchKey switches a key off or on, as somebody does in Cockpit.
+func (a *Account) SwitchKey(id string, active bool) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	k, ok := a.cloud.keys[id]
+	if !ok || k.account != a {
+		return
+	}
+	k.State = Inactive
+	if active {
+		k.State = Active
+	}
+}
+
 // DeleteUser deletes an EIM user and its keys. The root user and unknown names are ignored.
 func (a *Account) DeleteUser(name string) {
 	a.cloud.mu.Lock()

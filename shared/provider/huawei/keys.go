@@ -140,24 +140,33 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	}
 	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
 		return c.onceKnown(ctx, ref.ID, opUpdateKey, func() error {
-			return c.updateKey(ctx, ref.ID, wireKey{Description: description})
+			key, err := c.update(ctx, ref.ID, wireKey{Description: description})
+			if err == nil && key.Status == stateInactive {
+				return provider.ErrSwitchedOff
+			}
+			return err
 		})
 	})
 }
 
 func (c *Client) updateKey(ctx context.Context, id string, change wireKey) error {
+	_, err := c.update(ctx, id, change)
+	return err
+}
+
+func (c *Client) update(ctx context.Context, id string, change wireKey) (wireKey, error) {
 	update := call{
 		op: opUpdateKey, method: http.MethodPut, path: keyPath, ids: []string{id}, want: http.StatusOK,
 		body: wireCredential{change},
 	}
 	var answer wireCredential
 	if err := c.do(ctx, update, &answer); err != nil {
-		return err
+		return wireKey{}, err
 	}
 	if answer.Credential.Access != id {
-		return unreadable(update, http.StatusOK, "the answer does not hold the access key that was changed")
+		return wireKey{}, unreadable(update, http.StatusOK, "the answer does not hold the access key that was changed")
 	}
-	return nil
+	return answer.Credential, nil
 }
 
 func (c *Client) deleteKey(ctx context.Context, id string) error {

@@ -74,11 +74,15 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 		return fmt.Errorf("access key %s: an update without a date would make it live for ever", ref.ID)
 	}
 	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
-		return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
+		key, err := c.update(ctx, osc.UpdateAccessKeyRequest{
 			AccessKeyId:    ref.ID,
 			ExpirationDate: formatDate(ref.Expires),
 			UserName:       optional(ref.User),
 		})
+		if err == nil && key.GetState() == stateInactive {
+			return provider.ErrSwitchedOff
+		}
+		return err
 	})
 }
 
@@ -97,15 +101,20 @@ func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
 // updateKey is the one place that updates a key. Every caller sets the date, where the key
 // has one: an update without one clears it (OUTSCALE UpdateAccessKey).
 func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) error {
+	_, err := c.update(ctx, req)
+	return err
+}
+
+func (c *Client) update(ctx context.Context, req osc.UpdateAccessKeyRequest) (*osc.AccessKey, error) {
 	const op = "UpdateAccessKey"
 	answer, resp, err := c.api.updateAccessKey(ctx, req)
 	if err := c.fault(op, resp, err); err != nil {
-		return err
+		return nil, err
 	}
 	if answer.AccessKey == nil {
-		return unreadable(op, resp.StatusCode, "the answer holds no access key")
+		return nil, unreadable(op, resp.StatusCode, "the answer holds no access key")
 	}
-	return nil
+	return answer.AccessKey, nil
 }
 
 func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {

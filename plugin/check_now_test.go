@@ -1,0 +1,211 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// TestCheckTellsWhatItFinds is the bullet "check/" of what was found.
+func TestCheckTellsWhatItFinds(t *testing.T) {
+	t.Parallel()
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"each finding is a warning too, so that the command line prints one a line": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.account.SetPolicy(cloudsim.Policy{})
+			resp, err := v.try(logical.ReadOperation, "check/default")
+			v.mustSucceed("check", resp, err)
+			findings := resp.Data["findings"].([]string)
+			if len(findings) == 0 || !slices.Equal(findings, resp.Warnings) {
+				t.Errorf("findings %q, warnings %q", findings, resp.Warnings)
+			}
+		},
+		"missing permissions are one finding, with the policy file that has them": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure("ttl=10m")
+			v.account.AddUser("vault", "api:ReadAccounts", "api:ReadUsers")
+			findings := v.read("check/default")["findings"].([]string)
+			var denied []string
+			for _, finding := range findings {
+				if strings.Contains(finding, "permission missing") {
+					denied = append(denied, finding)
+				}
+			}
+			if len(denied) != 1 {
+				t.Fatalf("%d findings: %q", len(denied), denied)
+			}
+			mustHold(t, denied[0], "ReadAccessKeys", "api:CreateAccessKey", "api:DeleteAccessKey", "docs/examples/policies/outscale-engine.json")
+		},
+		"the engine key is called that among the keys of its identity": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			counts := strings.Join(v.read("check/default")["key_counts"].([]string), "\n")
+			mustHold(t, counts, "engine's own identity: 1 of 10 (the engine key, 0 issued by this mount, 0 others)")
+		},
+		"E28: limits under 30 seconds are found, and warned of at the write": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.write("roles/short", "user_names=app", "max_ttl=20s")
+			v.mustFind(v.read("check/default"), `error: role "short" cannot lease`, "max_ttl allows 20s")
+			warnings := strings.Join(v.write("config/default", "max_ttl=20s"), "\n")
+			mustHold(t, warnings, "no role of it can lease", "max_ttl allows 20s")
+			check := v.read("check/default")
+			v.mustFind(check, "error: no role of the account can lease", "the account's max_ttl allows 20s")
+			if check["healthy"] != false {
+				t.Error("healthy")
+			}
+		},
+		"a static role's key that is gone, or switched off, is found": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.account.AddUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
+			id := v.read("static-creds/db")["access_key"].(string)
+			v.account.SwitchKey(id, false)
+			v.mustFind(v.read("check/default"), "error: somebody has switched off access key "+id, "rotate-role/db", "switch it on")
+			v.account.DeleteKey(id)
+			v.mustFind(v.read("check/default"), `error: static role "db" gives out access key `+id, "does not list", "rotate-role/db")
+		},
+		"a lease and a static role over one user are found": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.write("static-roles/app", "user_name=app", "rotation_period=24h")
+			v.mustFind(v.read("check/default"), `warning: user "app" belongs to static role "app", and role app leases keys of it`)
+		},
+		"a lock by somebody else is called that": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "13"})
+			v.mustFind(v.read("check/default"), "error: somebody's refused keys have locked the account's API, which is no news of the engine key")
+		},
+		"a refused key is told, with the time of the next try, which now=true moves up once in 15 minutes": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.account.SwitchKey(v.root.AccessKey, false)
+			_ = v.read("check/default")
+			v.sim.ResetCalls()
+			v.mustFind(v.read("check/default"), "error: the cloud does not accept the engine key", "one call tries at 2000-01-01T00:01:00Z")
+			if n := len(v.sim.Calls()); n != 0 {
+				t.Errorf("%d calls with a refused key", n)
+			}
+			resp, err := v.try(logical.ReadOperation, "check/default", "now=true")
+			v.mustSucceed("check now", resp, err)
+			if n := len(v.sim.Calls()); n != 1 {
+				t.Errorf("%d calls with now=true", n)
+			}
+			v.mustRefuse(logical.ReadOperation, "check/default", []string{"now=true"}, "15m0s", "try again at 2000-01-01T00:15:00Z")
+			v.account.SwitchKey(v.root.AccessKey, true)
+			<-time.After(15 * time.Minute)
+			resp, err = v.try(logical.ReadOperation, "check/default", "now=true")
+			v.mustSucceed("check now", resp, err)
+			if resp.Data["account_id"] != testAccountID {
+				t.Errorf("%v", resp.Data)
+			}
+			v.lease("app")
+		},
+		"one run at a time, in the background class": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.DelayAnswer, Delay: 3 * time.Second, Times: 2})
+			began := time.Now()
+			var group sync.WaitGroup
+			for range 2 {
+				group.Go(func() { _, _ = v.try(logical.ReadOperation, "check/default") })
+			}
+			group.Wait()
+			if took := time.Since(began); took < 6*time.Second {
+				t.Errorf("both together took %s", took)
+			}
+		},
+	})
+}
+
+// TestSentencesThatMisled are those of config/ and roles/ that sent people the wrong way.
+func TestSentencesThatMisled(t *testing.T) {
+	t.Parallel()
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"fields that nobody knows are named where something is missing": func(_ *testing.T, v *testVault) {
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "accesskey=A", "secretkey=B"},
+				"access_key and secret_key are both needed", `Fields that are unknown here: "accesskey", "secretkey"`)
+		},
+		"sessions on OUTSCALE are refused as such, not for the fields beside them": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=app", "credential_type=session_token"}, "session_token does not go with an account of OUTSCALE")
+		},
+		"a ttl below a minute is warned of": func(t *testing.T, v *testVault) {
+			v.configure()
+			mustHold(t, strings.Join(v.write("roles/x", "user_names=app", "ttl=10"), "\n"), "leases last 10s", "write 10m for minutes")
+			if warnings := v.write("roles/y", "user_names=app", "ttl=10m", "max_ttl=1h"); len(warnings) != 0 {
+				t.Errorf("%q", warnings)
+			}
+		},
+		"a full pool says what to do": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			for range 10 {
+				v.account.AddKey(cloudsim.KeySpec{User: "app"})
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "10 others", "revoke leases", "name more users in user_names")
+		},
+		"a region that has no address is named, as a 400": func(_ *testing.T, v *testVault) {
+			v.base = unresolved{}
+			v.restart()
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "region=eu-west2", "access_key=A", "secret_key=B"},
+				"check region and endpoint", "api.eu-west2.outscale.com", "eu-west-2")
+		},
+		"a wrong secret is named among the causes": func(_ *testing.T, v *testVault) {
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "secret_key=WRONG"), "secret_key")
+		},
+		"a refusal is short, whatever was sent": func(t *testing.T, v *testVault) {
+			v.configure()
+			resp, err := v.try(logical.UpdateOperation, "roles/x", "user_names="+strings.Repeat("é", 100_000))
+			if err != nil || !resp.IsError() || len(resp.Error().Error()) > 1024 {
+				t.Errorf("%v, %d bytes", err, len(resp.Error().Error()))
+			}
+		},
+	})
+}
+
+// unresolved knows no host.
+type unresolved struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (unresolved) RoundTrip(req *http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: req.URL.Hostname(), IsNotFound: true}}
+}
+
+// TestARenewalOfAKeyThatIsSwitchedOff is E24.
+func TestARenewalOfAKeyThatIsSwitchedOff(t *testing.T) {
+	t.Parallel()
+	refuses := func(switchKey func(v *testVault, id string, active bool)) func(t *testing.T, v *testVault) {
+		return func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.settleNew()
+			switchKey(v, l.AccessKey(), false)
+			err := v.renew(l, 0)
+			if err == nil {
+				t.Fatal("renewed")
+			}
+			mustHold(t, err.Error(), l.AccessKey(), "switched off", "ask for a new one")
+			switchKey(v, l.AccessKey(), true)
+			if err := v.renew(l, 0); err != nil {
+				t.Errorf("after it was switched on again: %v", err)
+			}
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		}
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E24: it is refused": refuses(func(v *testVault, id string, active bool) { v.account.SwitchKey(id, active) }),
+	})
+	inHuawei(t, map[string]func(t *testing.T, v *testVault){
+		"E24: it is refused": refuses(func(v *testVault, id string, active bool) {
+			v.domain.SetKeyState(id, map[bool]string{true: cloudsim.IAMActive, false: cloudsim.IAMInactive}[active])
+		}),
+	})
+}
