@@ -137,7 +137,7 @@ func (f *fleet) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/cloudkeys/keys", func(w http.ResponseWriter, r *http.Request) {
 		m := f.byName[r.URL.Query().Get("account")]
-		keys := map[string]string{"app": m.leased, "functions": m.own.AccessKey}
+		keys := map[string]string{"": m.leased, "app": m.leased, "functions": m.own.AccessKey} // the first of all where no user is named
 		key, has := keys[r.URL.Query().Get("user")]
 		if !has {
 			answerNothing(w)

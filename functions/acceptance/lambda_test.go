@@ -158,31 +158,48 @@ func (l *lambda) lines() []map[string]any {
 	return lines
 }
 
+// eventually looks at the lines until they have what is looked for: the emulator passes on what the
+// function writes when it has answered already.
+func (l *lambda) eventually(has func(line map[string]any) bool) map[string]any {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); ; {
+		var found map[string]any
+		for _, line := range l.lines() {
+			if has(line) {
+				found = line
+			}
+		}
+		if found != nil {
+			return found
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			return nil
+		}
+	}
+}
+
 // metric is the last value of a metric.
 func (l *lambda) metric(name string) float64 {
 	l.t.Helper()
-	value, found := 0.0, false
-	for _, line := range l.lines() {
-		if v, ok := line[name].(float64); ok && line["_aws"] != nil {
-			value, found = v, true
-		}
-	}
-	if !found {
+	line := l.eventually(func(line map[string]any) bool { _, is := line[name].(float64); return is && line["_aws"] != nil })
+	if line == nil {
 		l.t.Errorf("no metric %s was written", name)
+		return 0
 	}
-	return value
+	return line[name].(float64)
 }
 
 // message finds a log line by its text.
 func (l *lambda) message(text string) map[string]any {
 	l.t.Helper()
-	for _, line := range l.lines() {
-		if line["message"] == text {
-			return line
-		}
+	line := l.eventually(func(line map[string]any) bool { return line["message"] == text })
+	if line == nil {
+		l.t.Fatalf("no log line says %q", text)
 	}
-	l.t.Fatalf("no log line says %q", text)
-	return nil
+	return line
 }
 
 // terminate sends SIGTERM to the function itself, as Lambda does.
