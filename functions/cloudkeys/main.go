@@ -115,7 +115,8 @@ func (c *command) parse(args []string, stderr io.Writer) error {
 	sweep, sync := settings.Describe()
 	flags := flag.NewFlagSet("cloudkeys "+c.job, flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&c.dir, "dir", "", "`directory` for reports and for what the next run must know; empty: the bucket of REPORT_BUCKET, or nowhere")
+	flags.StringVar(&c.dir, "dir", "", "`directory` for reports and for what the next run must know; empty: the bucket of "+
+		"REPORT_BUCKET, or nowhere")
 	flags.StringVar(&c.format, "format", "text", "text or json")
 	flags.BoolVar(&c.failOnFindings, "fail-on-findings", false, "exit with 3 where something is to be looked at")
 	var described []settings.Description

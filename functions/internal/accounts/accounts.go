@@ -143,7 +143,8 @@ func (a *Access) certify(account *fleet.Account) error {
 		}
 		text, err := os.ReadFile(strings.ReplaceAll(path, "{account}", account.Name))
 		if err != nil {
-			return fmt.Errorf("account %q wants a client certificate of the function's own, since Vault does not give out the key of the engine's: "+
+			return fmt.Errorf("account %q wants a client certificate of the function's own, since Vault does not give out the key of the "+
+				"engine's: "+
 				"CLIENT_CERT_FILE and CLIENT_KEY_FILE name its files ({account} stands for the account's name): %w", account.Name, err)
 		}
 		*into = string(text)

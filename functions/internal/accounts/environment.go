@@ -28,14 +28,16 @@ func FromEnvironment(getenv func(string) string) (fleet.Account, error) {
 	onOutscale, onHuawei := getenv("OSC_ACCESS_KEY") != "", getenv("HUAWEICLOUD_SDK_AK") != ""
 	switch {
 	case onOutscale && onHuawei:
-		return account, errors.New("both OSC_ACCESS_KEY and HUAWEICLOUD_SDK_AK are in the environment: a run without Vault is of one account, so leave one out")
+		return account, errors.New("both OSC_ACCESS_KEY and HUAWEICLOUD_SDK_AK are in the environment: a run without Vault is of one " +
+			"account, so leave one out")
 	case onOutscale:
 		account.Config = provider.Config{
 			Provider: clouds.Outscale, AccessKey: getenv("OSC_ACCESS_KEY"), SecretKey: provider.Secret(getenv("OSC_SECRET_KEY")),
 			Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
 		}
 	case !onHuawei:
-		return account, errors.New("there is no VAULT_ADDR, OSC_ACCESS_KEY or HUAWEICLOUD_SDK_AK in the environment: name a Vault, or give a key")
+		return account, errors.New("there is no VAULT_ADDR, OSC_ACCESS_KEY or HUAWEICLOUD_SDK_AK in the environment: name a Vault, or " +
+			"give a key")
 	case getenv("HUAWEICLOUD_SDK_REGION") == "":
 		return account, errors.New("HUAWEICLOUD_SDK_REGION is empty: name a region of the account, such as ap-southeast-1 or eu-west-101")
 	default:

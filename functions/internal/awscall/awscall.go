@@ -44,13 +44,16 @@ func Endpoint(ctx context.Context, service, region string) (string, error) {
 	resolved, err := s3.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, s3.EndpointParameters{Region: &region})
 	domain, found := strings.CutPrefix(resolved.URI.Host, "s3."+region+".")
 	if err != nil || !found {
-		return "", fmt.Errorf("the region %q makes no address of %s: %w", region, service, errors.Join(err, errors.New("it is none that AWS's SDK knows")))
+		return "", fmt.Errorf("the region %q makes no address of "+
+			"%s: %w", region, service, errors.Join(err, errors.New("it is none that AWS's SDK knows")))
 	}
 	return "https://" + service + "." + region + "." + domain + "/", nil
 }
 
 // Post is a signed request with a form as its body.
-func Post(ctx context.Context, creds Credentials, service, endpoint, body string, header http.Header, now time.Time) (*http.Request, error) {
+func Post(
+	ctx context.Context, creds Credentials, service, endpoint, body string, header http.Header, now time.Time,
+) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%q makes no request of %s: %w", endpoint, service, err)
@@ -60,7 +63,9 @@ func Post(ctx context.Context, creds Credentials, service, endpoint, body string
 		req.Header[name] = values
 	}
 	hash := sha256.Sum256([]byte(body))
-	signing := aws.Credentials{AccessKeyID: creds.AccessKey, SecretAccessKey: creds.SecretKey.Reveal(), SessionToken: creds.SessionToken.Reveal()}
+	signing := aws.Credentials{
+		AccessKeyID: creds.AccessKey, SecretAccessKey: creds.SecretKey.Reveal(), SessionToken: creds.SessionToken.Reveal(),
+	}
 	if err := v4.NewSigner().SignHTTP(ctx, signing, req, hex.EncodeToString(hash[:]), service, creds.Region, now); err != nil {
 		return nil, fmt.Errorf("signing a call of %s: %w", service, err)
 	}

@@ -51,7 +51,8 @@ func decode[E any](payload json.RawMessage) (Event[E], error) {
 	case s.DetailType == "":
 		return decodeBody[E](payload)
 	case s.DetailType != scheduled && strings.HasPrefix(s.Source, "aws."):
-		return Event[E]{}, &EventRefusedError{fmt.Errorf("it is a %q of %q, and this function takes a %q alone", s.DetailType, s.Source, scheduled)}
+		return Event[E]{}, &EventRefusedError{fmt.Errorf("it is a %q of %q, and this function takes a %q "+
+			"alone", s.DetailType, s.Source, scheduled)}
 	}
 	event, err := decodeBody[E](s.Detail)
 	if event.RunID == "" {

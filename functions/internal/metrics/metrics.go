@@ -74,7 +74,8 @@ func (v values) counts(c sweep.Counts) {
 	for name, n := range map[string]int{
 		"KeysSeen": c.Seen, "KeysProtected": c.Protected, "KeysFlagged": c.Flagged, "KeysPlanned": c.Planned,
 		"KeysDeactivated": c.Deactivated, "KeysDeleted": c.Deleted, "KeysUndeletable": c.Undeletable,
-		"KeysFailed": c.Failed, "KeysLeftOut": c.LeftOut, "KeysNotified": c.Notified, "KeysNotNotified": c.NotNotified, "UsersUnreadable": c.UnreadUsers, "PlanDrift": c.Drifted,
+		"KeysFailed": c.Failed, "KeysLeftOut": c.LeftOut, "KeysNotified": c.Notified, "KeysNotNotified": c.NotNotified,
+		"UsersUnreadable": c.UnreadUsers, "PlanDrift": c.Drifted,
 		"KeysLeased": c.ByClass[sweep.ClassLeased], "KeysOrphan": c.ByClass[sweep.ClassOrphan],
 		"KeysExpired": c.ByClass[sweep.ClassExpired], "KeysOverAge": c.ByClass[sweep.ClassOverAge],
 		"KeysWithoutExpiration": c.ByClass[sweep.ClassNoExpiration], "KeysForeign": c.ByClass[sweep.ClassForeign],

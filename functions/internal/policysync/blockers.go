@@ -78,7 +78,8 @@ func (s *search) run(ctx context.Context, share fleet.Share) (err error) {
 		s.state = State{Began: s.now, Wanted: s.wanted}
 	}
 	s.walk = fleet.Walk{
-		Cloud: s.cloud, Account: s.account.Name, Workers: s.job.Settings.Workers, Until: share.Plan, Start: s.state.Cursor, Reached: s.state.Cursor,
+		Cloud: s.cloud, Account: s.account.Name, Workers: s.job.Settings.Workers, Until: share.Plan,
+		Start: s.state.Cursor, Reached: s.state.Cursor,
 	}
 	if s.job.Settings.Shorten {
 		s.walk.Ledger = s.job.Ledger

@@ -126,7 +126,8 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		return fmt.Errorf("finding out whose key signs: %w", err)
 	}
 	if account.AccountID != "" && who.AccountID != account.AccountID {
-		return fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was looked at", who.AccountID, account.AccountID)
+		return fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was "+
+			"looked at", who.AccountID, account.AccountID)
 	}
 	r.AccountID = who.AccountID
 	policy, err := cloud.AccessPolicy(ctx)
@@ -162,7 +163,9 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 
 // write sets the policy, and believes it only when it reads it again. What the sync does not
 // decide is sent back as it was read: left out, trusted sessions would be switched off.
-func (job Job) write(ctx context.Context, account string, cloud provider.PolicyWriter, policy provider.AccessPolicy, value time.Duration, r *AccountResult) error {
+func (job Job) write(
+	ctx context.Context, account string, cloud provider.PolicyWriter, policy provider.AccessPolicy, value time.Duration, r *AccountResult,
+) error {
 	if r.Action.Changes() {
 		policy.MaxKeyLifetime = value
 		err := cloud.SetAccessPolicy(ctx, policy)
@@ -203,7 +206,8 @@ func (job Job) tune(ctx context.Context, longest []time.Duration) (time.Duration
 	}
 	lease := slices.Min(longest)
 	if lease < lifetime.MinMaxLease {
-		return 0, fmt.Errorf("the strictest policy leaves leases of %s, and the secrets engine gives out none below %s: raise the policy", lease, lifetime.MinMaxLease)
+		return 0, fmt.Errorf("the strictest policy leaves leases of %s, and the secrets engine gives out none below %s: raise the "+
+			"policy", lease, lifetime.MinMaxLease)
 	}
 	if lease >= now {
 		return 0, nil

@@ -38,7 +38,9 @@ func SweepSummary(about About, result sweep.Result) []slog.Attr {
 		slog.Int("accounts", len(result.Accounts)), slog.Int("accounts_failed", failed),
 		slog.Int("accounts_tripped", tripped), slog.Int("accounts_partial", partial),
 		slog.Int("seen", total.Seen), slog.Int("protected", total.Protected), slog.Int("flagged", total.Flagged),
-		slog.Int("waiting", total.Waiting), slog.Int("planned", total.Planned), slog.Int("left_out", total.LeftOut), slog.Int("notified", total.Notified), slog.Int("not_notified", total.NotNotified), slog.Int("unread_users", total.UnreadUsers), slog.Int("deactivated", total.Deactivated),
+		slog.Int("waiting", total.Waiting), slog.Int("planned", total.Planned),
+		slog.Int("left_out", total.LeftOut), slog.Int("notified", total.Notified), slog.Int("not_notified", total.NotNotified),
+		slog.Int("unread_users", total.UnreadUsers), slog.Int("deactivated", total.Deactivated),
 		slog.Int("deleted", total.Deleted), slog.Int("undeletable", total.Undeletable), slog.Int("drifted", total.Drifted),
 		slog.Int("failed", total.Failed), slog.Int("not_reached", total.NotReached), slog.Duration("took", result.Took),
 	}

@@ -89,7 +89,8 @@ type NoProgressError struct{ Account string }
 
 // Error is a sentence for an operator.
 func (e *NoProgressError) Error() string {
-	return fmt.Sprintf("account %q: the time ran out before the first users were looked at: give the function more time, or see how long the cloud takes to answer", e.Account)
+	return fmt.Sprintf("account %q: the time ran out before the first users were looked at: give the function more time, or see "+
+		"how long the cloud takes to answer", e.Account)
 }
 
 // PlanChangedError tells that a plan is not the one that was decided on. Nothing was changed.

@@ -50,9 +50,11 @@ func (s PolicySync) check() error {
 	case s.Wanted%time.Second != 0 || s.Wanted > 0 && s.Wanted < time.Minute:
 		return fmt.Errorf("WANTED_MAX (%s) must be whole seconds, a minute or more, or 0", s.Wanted)
 	case s.Wanted > 0 && s.Wanted < s.Floor:
-		return fmt.Errorf("WANTED_MAX (%s) is below POLICY_FLOOR (%s), below which no policy is written: lower the floor if that is meant", s.Wanted, s.Floor)
+		return fmt.Errorf("WANTED_MAX (%s) is below POLICY_FLOOR (%s), below which no policy is written: lower the floor if that is "+
+			"meant", s.Wanted, s.Floor)
 	case s.AllowLoosen && s.TuneMaxLease:
-		return errors.New("ALLOW_LOOSEN and TUNE_MAX_LEASE are both true: one raises the policy to Vault's leases, the other lowers the leases to the policy. Choose one")
+		return errors.New("ALLOW_LOOSEN and TUNE_MAX_LEASE are both true: one raises the policy to Vault's leases, the other lowers " +
+			"the leases to the policy. Choose one")
 	default:
 		return nil
 	}

@@ -141,7 +141,8 @@ func notify(into *string) func(string) error {
 		address, err := url.Parse(value)
 		switch {
 		case value == "", strings.HasPrefix(value, "arn:") && len(strings.Split(value, ":")) == 6 && strings.Contains(value, ":sns:"):
-		case err == nil && address.Host != "" && address.User == nil && (address.Scheme == "https" || address.Scheme == "http" && address.Hostname() == "127.0.0.1"):
+		case err == nil && address.Host != "" && address.User == nil &&
+			(address.Scheme == "https" || address.Scheme == "http" && address.Hostname() == "127.0.0.1"):
 		default:
 			return errors.New("it must be the ARN of an SNS topic, or an https address")
 		}

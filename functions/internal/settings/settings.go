@@ -46,7 +46,8 @@ func (r *Run) chooseMode(getenv func(string) string, event string) error {
 	case event != "" && event != Report && event != Enforce:
 		return fmt.Errorf("the event's mode is %q: give %q, %q or nothing", event, Report, Enforce)
 	case event == Enforce && r.Mode == Report:
-		return fmt.Errorf("the event's mode is %q, but MODE is %q: an event can lower the mode, and only MODE itself can raise it", event, Report)
+		return fmt.Errorf("the event's mode is %q, but MODE is %q: an event can lower the mode, and only MODE itself can "+
+			"raise it", event, Report)
 	case event == Report && r.Mode == Enforce:
 		r.Mode, r.ModeWhy = Report, "the event asks for it"
 	}
@@ -63,7 +64,8 @@ func (r *Run) chooseAccounts(event []string) error {
 	}
 	for _, name := range event {
 		if len(r.Accounts) > 0 && !slices.Contains(r.Accounts, name) {
-			return fmt.Errorf("the event names the account %q, which is not in ACCOUNTS: an event can narrow the accounts, and not widen them", name)
+			return fmt.Errorf("the event names the account %q, which is not in ACCOUNTS: an event can narrow the accounts, and not widen "+
+				"them", name)
 		}
 	}
 	if len(event) > 0 {
@@ -76,7 +78,8 @@ func (r *Run) chooseAccounts(event []string) error {
 func (r Run) CheckTime(ctx context.Context) error {
 	deadline, ok := ctx.Deadline()
 	if left := time.Until(deadline); ok && left <= r.Reserve {
-		return &SettingsRefusedError{fmt.Errorf("RESERVE (%s) leaves nothing of the function's time (%s): nothing would be looked at", r.Reserve, left.Round(time.Second))}
+		return &SettingsRefusedError{fmt.Errorf("RESERVE (%s) leaves nothing of the function's time (%s): nothing would be "+
+			"looked at", r.Reserve, left.Round(time.Second))}
 	}
 	return nil
 }
@@ -118,7 +121,8 @@ func (r *Run) rows() []row {
 			"report: say what would be done; enforce: do it. An event can lower it, never raise it. AWS_SAM_LOCAL forces report " +
 				"unless ALLOW_LOCAL_ENFORCE is true",
 		},
-		{"ACCOUNTS", "", "names, between commas", accountNames(&r.Accounts), "accounts, as Vault names them; empty: all. An event can narrow them"},
+		{"ACCOUNTS", "", "names, between commas", accountNames(&r.Accounts), "accounts, as Vault names them; empty: all. An event can " +
+			"narrow them"},
 		{"WORKERS", "4", "1 to 32", number(&r.Workers, 1, 32), "users and keys of an account that are worked on at once"},
 		{
 			"REPORT_IDS", MaskedIDs, "masked or whole", choice(&r.ReportIDs, MaskedIDs, WholeIDs),

@@ -143,7 +143,8 @@ func (s *Sweep) rows() []row {
 			"NOTIFY", "", "the ARN of an SNS topic, or an https address", notify(&s.Notify),
 			"where owners are told before their keys are switched off; empty: they are not told",
 		},
-		{"NOTICE", "3d", "1h or more", duration(&s.Notice, time.Hour), "how long after that message a key is switched off, where NOTIFY is set"},
+		{"NOTICE", "3d", "1h or more", duration(&s.Notice, time.Hour), "how long after that message a key is switched off, where " +
+			"NOTIFY is set"},
 		{"KEEP_USERS", "", "patterns such as ci-*, between commas or as a list in JSON", patterns(&s.KeepUsers), "users whose keys are kept"},
 		{"KEEP_KEYS", "", "patterns, between commas", patterns(&s.KeepKeys), "access keys that are kept"},
 		{
@@ -156,7 +157,8 @@ func (s *Sweep) rows() []row {
 		},
 		{
 			"USER_MAX_KEYS", "20", "0 to 1000000", number(&s.UserMaxKeys, 0, 1_000_000),
-			"keys of one user that a plan changes; from five planned keys on also half of the plan. The others are listed, and left to later runs; 0: no bound",
+			"keys of one user that a plan changes; from five planned keys on also half of the plan. The others are listed, and left to " +
+				"later runs; 0: no bound",
 		},
 		{
 			"MAX_EXEMPTION", "365d", "1d or more", duration(&s.MaxExemption, 24*time.Hour),

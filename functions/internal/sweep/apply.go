@@ -156,7 +156,8 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
 		} else if f.Outcome, f.Detail = f.since(now); f.Outcome == "" {
 			listed = append(listed, f)
-			m.Keys = append(m.Keys, MessageKey{fleet.Mask(f.AccessKey), f.Created, f.Class, f.Reason, time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)})
+			from := time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)
+			m.Keys = append(m.Keys, MessageKey{fleet.Mask(f.AccessKey), f.Created, f.Class, f.Reason, from})
 		}
 	}
 	if len(listed) == 0 {

@@ -155,7 +155,8 @@ func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
 		return until, fmt.Sprintf("its tag says: keep, until a date that cannot be read (give 2006-01-02): it is kept until %s", day(until))
 	}
 	if longest := since.Add(r.settings.MaxExemption); until.After(longest) {
-		return longest, fmt.Sprintf("its tag says: keep until %s, and MAX_EXEMPTION (%d days) until %s", date, days(r.settings.MaxExemption), day(longest))
+		return longest, fmt.Sprintf("its tag says: keep until %s, and MAX_EXEMPTION (%d days) "+
+			"until %s", date, days(r.settings.MaxExemption), day(longest))
 	}
 	return until, "its tag says: keep until " + date
 }
@@ -165,9 +166,11 @@ func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
 func (r rules) otherEngine(key provider.Key, instance string) (Class, string) {
 	switch {
 	case r.past(key):
-		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and past its date of %s: see whether that engine exists", instance, day(key.End()))
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and past its date of %s: see whether that engine "+
+			"exists", instance, day(key.End()))
 	case r.oldAndEndless(key):
-		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, old, and without expiration date, which no engine leaves out: see whether that engine exists", instance)
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, old, and without expiration date, which no engine leaves "+
+			"out: see whether that engine exists", instance)
 	default:
 		return ClassOther, "made by the secrets engine " + instance
 	}
@@ -183,7 +186,8 @@ func (r rules) recorded(key provider.Key, entry fleet.LedgerKey) (Class, string)
 		return ClassStatic, fmt.Sprintf("of the static role %q", entry.Role)
 	default:
 		if r.past(key) {
-			return ClassOverdue, fmt.Sprintf("leased by the role %q until %s, and Vault has not removed it: see its tidy-status", entry.Role, day(key.End()))
+			return ClassOverdue, fmt.Sprintf("leased by the role %q until %s, and Vault has not removed it: see its "+
+				"tidy-status", entry.Role, day(key.End()))
 		}
 		return ClassLeased, fmt.Sprintf("leased by the role %q", entry.Role)
 	}

@@ -179,7 +179,8 @@ func (c *Counts) plan(f Finding, now time.Time) {
 // done counts what became of one.
 func (c *Counts) done(outcome Outcome) {
 	n, ok := map[Outcome]*int{
-		OutcomeNotified: &c.Notified, OutcomeNotNotified: &c.NotNotified, OutcomeDeactivated: &c.Deactivated, OutcomeDeleted: &c.Deleted, OutcomeGone: &c.Gone, OutcomeDrifted: &c.Drifted,
+		OutcomeNotified: &c.Notified, OutcomeNotNotified: &c.NotNotified, OutcomeDeactivated: &c.Deactivated,
+		OutcomeDeleted: &c.Deleted, OutcomeGone: &c.Gone, OutcomeDrifted: &c.Drifted,
 		OutcomeUndeletable: &c.Undeletable, OutcomeFailed: &c.Failed, OutcomeNotReached: &c.NotReached,
 	}[outcome]
 	if ok { // planned and refused change nothing
@@ -189,7 +190,8 @@ func (c *Counts) done(outcome Outcome) {
 
 func (c *Counts) numbers() []*int {
 	return []*int{
-		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.LeftOut, &c.Notified, &c.NotNotified, &c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
+		&c.Seen, &c.Protected, &c.Flagged, &c.Waiting, &c.Planned, &c.LeftOut, &c.Notified, &c.NotNotified,
+		&c.Deactivated, &c.Deleted, &c.Gone, &c.Drifted, &c.Undeletable,
 		&c.Failed, &c.NotReached, &c.UnreadUsers,
 	}
 }

@@ -298,14 +298,16 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		return nil, errors.New("the cloud does not say which key signs the calls, so it could not be kept from being removed")
 	}
 	if account.AccountID = cmp.Or(account.AccountID, who.AccountID); who.AccountID != account.AccountID {
-		return nil, fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was looked at", who.AccountID, account.AccountID)
+		return nil, fmt.Errorf("the key belongs to cloud account %s, and Vault's keys to %s: nothing was "+
+			"looked at", who.AccountID, account.AccountID)
 	}
 	policy, err := cloud.AccessPolicy(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the access policy: %w", err)
 	}
 	return &walk{
-		refused: map[string]Refusal{}, notified: map[string]time.Time{}, job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
+		refused: map[string]Refusal{}, notified: map[string]time.Time{},
+		job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
 		users: fleet.Walk{
 			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
 		},

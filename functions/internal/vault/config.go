@@ -93,7 +93,8 @@ func (c Config) check(lambda bool) error {
 			return errors.New("VAULT_AUTH_ROLE is empty: name the role of Vault's AWS auth method that this function is bound to")
 		}
 		if c.AWS.AccessKey == "" || c.AWS.SecretKey == "" || c.AWS.Region == "" {
-			return errors.New("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION are needed for Vault's AWS auth method: Lambda sets them; elsewhere set them, or choose another VAULT_AUTH_METHOD")
+			return errors.New("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION are needed for Vault's AWS auth method: Lambda " +
+				"sets them; elsewhere set them, or choose another VAULT_AUTH_METHOD")
 		}
 	case AuthAppRole:
 		if c.RoleID == "" || c.SecretID == "" {
@@ -108,7 +109,8 @@ func (c Config) check(lambda bool) error {
 		}
 	case AuthToken:
 		if lambda {
-			return errors.New("VAULT_AUTH_METHOD is token, which is for local runs only: a token in a function's environment is read by all who may see its configuration; use aws")
+			return errors.New("VAULT_AUTH_METHOD is token, which is for local runs only: a token in a function's environment is read by " +
+				"all who may see its configuration; use aws")
 		}
 		if c.Token == "" {
 			return errors.New("VAULT_AUTH_METHOD is token: set VAULT_TOKEN")

@@ -32,7 +32,8 @@ func (s *Session) AccountNames(ctx context.Context) ([]string, error) {
 		names = append(names, page.keys...)
 	}
 	if len(names) == 0 {
-		return nil, empty("listing the accounts of "+s.config.Engine, "the secrets engine has none: write its config first, or see VAULT_ENGINE")
+		return nil, empty("listing the accounts of "+s.config.Engine, "the secrets engine has none: write its config first, or see "+
+			"VAULT_ENGINE")
 	}
 	return names, nil
 }
@@ -101,13 +102,15 @@ func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Du
 	if secret.LeaseID != "" && s.config.Auth == AuthToken {
 		s.leases = append(s.leases, secret.LeaseID)
 	}
-	if ends = begun.Add(time.Duration(secret.LeaseDuration) * time.Second); secret.LeaseDuration == 0 || !s.ends.IsZero() && s.ends.Before(ends) {
+	ends = begun.Add(time.Duration(secret.LeaseDuration) * time.Second)
+	if secret.LeaseDuration == 0 || !s.ends.IsZero() && s.ends.Before(ends) {
 		ends = s.ends
 	}
 	s.mu.Unlock()
 	got := fields(secret.Data)
 	if of := got.text("account"); of != account.Name {
-		return ends, fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see VAULT_CREDS_ROLE",
+		return ends, fmt.Errorf("the role %q leases keys of account %q, and one of account %q is needed: write a role for it, and see "+
+			"VAULT_CREDS_ROLE",
 			role, of, account.Name)
 	}
 	account.AccessKey, account.SecretKey = got.text("access_key"), provider.Secret(got.text("secret_key"))

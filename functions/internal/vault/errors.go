@@ -69,7 +69,8 @@ func explain(what string, err error) error {
 	case http.StatusServiceUnavailable:
 		return &VaultSealedError{failure{what, "Vault is sealed or has no active node: unseal it", err}}
 	case http.StatusForbidden:
-		return &VaultDeniedError{failure{what, "Vault refuses it: the policies of the role lack this path (docs/functions.md lists what they need), or there is no such path: " +
+		return &VaultDeniedError{failure{what, "Vault refuses it: the policies of the role lack this path (docs/functions.md lists " +
+			"what they need), or there is no such path: " +
 			"see VAULT_ENGINE, VAULT_AUTH_MOUNT and VAULT_NAMESPACE", err}}
 	case http.StatusNotFound:
 		return &VaultEmptyError{failure{what, "there is no such path: see VAULT_ENGINE, VAULT_AUTH_MOUNT and VAULT_NAMESPACE", err}}
