@@ -210,7 +210,8 @@ func (p *pages) wasGood(ctx context.Context, account string) {
 func (p *pages) lastGood(ctx context.Context, account string) time.Time {
 	good, err := p.good().Load(context.WithoutCancel(ctx), account)
 	if err != nil {
-		p.env.Log.WarnContext(ctx, "when an account was last gone over without a problem is not known", "account", account, "problem", err.Error())
+		p.env.Log.WarnContext(ctx, "when an account was last gone over without a problem is not "+
+			"known", "account", account, "problem", err.Error())
 	}
 	return good.At
 }

@@ -94,7 +94,8 @@ func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string
 		return sweep.Result{}, err
 	}
 	if config.Notify != "" && s.Archive == nil {
-		return sweep.Result{}, &settings.SettingsRefusedError{Err: errors.New("NOTIFY is set and REPORT_BUCKET is not: nothing would remember who was told")}
+		return sweep.Result{}, &settings.SettingsRefusedError{Err: errors.New("NOTIFY is set and REPORT_BUCKET is not: nothing would " +
+			"remember who was told")}
 	}
 	access, err := s.open(ctx, config.Accounts)
 	if err != nil {

@@ -204,7 +204,8 @@ func (w *walk) share(done *spool, dir string) error {
 		}
 		to := w.plan
 		if n > most {
-			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, or half of it): a later run does it", most)
+			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, or "+
+				"half of it): a later run does it", most)
 			w.counts.Planned--
 			w.counts.LeftOut++
 		}
@@ -244,7 +245,8 @@ func (w *walk) doubtful(ctx context.Context) error {
 			return fleet.LedgerError(err)
 		}
 		if empty {
-			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right mount and namespace; "+
+			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right "+
+				"mount and namespace; "+
 				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
 		}
 	}
@@ -269,7 +271,8 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 		return d, time.Time{}, nil // the key is gone: nobody can use it
 	}
 	if err != nil {
-		return decision{}, time.Time{}, &fleet.ProtectionError{Err: fmt.Errorf("user %q: when access key %s was last used cannot be read: %w", key.User, fleet.Mask(key.ID), err)}
+		return decision{}, time.Time{}, &fleet.ProtectionError{Err: fmt.Errorf("user %q: when access key %s was last used cannot be "+
+			"read: %w", key.User, fleet.Mask(key.ID), err)}
 	}
 	if last.IsZero() || w.rules.now.Sub(last) >= w.job.Settings.UsedWithin {
 		return d, last, nil
