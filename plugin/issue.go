@@ -97,10 +97,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	if err != nil {
 		return recordedKey{}, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
 	}
-	if order.endpoint != "" {
-		return key, nil
+	if order.endpoint == "" { // a first key has no account yet
+		err = b.stillConfigured(ctx, i, key.entry)
 	}
-	err = b.stillConfigured(ctx, i, key.entry)
 	begun = err == nil
 	return key, err
 }

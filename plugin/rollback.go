@@ -191,19 +191,18 @@ func named(label string, current previousKey, previous []previousKey) string {
 
 // removeUnfinished removes what an entry's request has made, and tells whether there was anything.
 // That there is nothing is proven where the entry would go for it. The engine's key may not list
-// users, which roles of keys alone do not need: then the keys under the owner's name must do.
+// users, which roles of keys alone do not need: then the keys under the owner's name, listed right
+// before, must do.
 func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry, age time.Duration) (found bool, err error) {
 	if e.AccessKey != "" {
 		return true, a.destroy(ctx, e)
 	}
-	if age < begunAge {
-		if found, err = removeListed(ctx, a, e); provider.KindOf(err) != provider.KindNotFound {
-			return found, err
-		}
+	found, listErr := removeListed(ctx, a, e)
+	if found || age < begunAge && provider.KindOf(listErr) != provider.KindNotFound {
+		return found, listErr
 	}
 	found, err = removeLabelled(ctx, a, e)
-	var search *provider.UnprovenError
-	if errors.As(err, &search) && provider.KindOf(err) == provider.KindDenied {
+	if listErr == nil && provider.KindOf(err) == provider.KindDenied {
 		return false, nil
 	}
 	return found, err

@@ -89,7 +89,7 @@ func (sch schedule) play(t *testing.T) (trail []string, hitCount int) {
 	s.pass(5 * time.Minute)
 	s.mustEndClean()
 	if s.saboteur.hitCount < min(1, len(sch.hits)) && !sch.operation.races {
-		t.Error("the fault never hitCount: the calls before it differ from run to run")
+		t.Error("the fault never hit: the calls before it differ from run to run")
 	}
 	return trail, s.saboteur.hitCount
 }
