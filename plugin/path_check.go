@@ -54,7 +54,11 @@ func checkAnswer() map[string]*framework.FieldSchema {
 		"key_active":     {Type: framework.TypeBool, Required: true, Description: "Whether the cloud lists it as active."},
 		"key_created":    {Type: framework.TypeString, Required: true, Description: "When it was made."},
 		"key_expiration": {Type: framework.TypeString, Required: true, Description: "When it ends; empty: never, or not known."},
-		"policy_known":   {Type: framework.TypeBool, Required: true, Description: "Whether the access policy could be read."},
+		"key_trusted": {
+			Type: framework.TypeBool, Required: true,
+			Description: "Whether it was made in Cockpit after a multi-factor authentication: what an account in secure mode asks for (OUTSCALE).",
+		},
+		"policy_known": {Type: framework.TypeBool, Required: true, Description: "Whether the access policy could be read."},
 		"max_access_key_expiration_seconds": {
 			Type: framework.TypeInt64, Required: true, Description: "Longest life of a key under the policy, in seconds; 0: unlimited, where known.",
 		},
@@ -129,6 +133,7 @@ func (c *checkup) answer() map[string]any {
 		"key_active":                        c.own.Active,
 		"key_created":                       showTime(c.own.Created),
 		"key_expiration":                    showTime(c.own.Expires),
+		"key_trusted":                       c.own.Trusted,
 		"policy_known":                      c.policy.known(),
 		"max_access_key_expiration_seconds": seconds(c.policy.Policy.MaxKeyLifetime),
 		"effective_max_ttl":                 max(0, seconds(longest)),

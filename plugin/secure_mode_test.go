@@ -32,7 +32,11 @@ func TestSecureMode(t *testing.T) {
 				t.Errorf("got %v", policy)
 			}
 			mustHold(t, strings.Join(v.write("policy/default"), " "), news)
-			v.mustFind(v.read("check/default"), "error: ", news, "ends at", "config/default")
+			check := v.read("check/default")
+			if check["key_trusted"] != true {
+				t.Errorf("got %v", check)
+			}
+			v.mustFind(check, "error: ", news, "ends at", "config/default")
 			resp, err := v.request(t.Context(), logical.ReadOperation, "creds/app")
 			v.mustSucceed("read creds/app", resp, err)
 			mustHold(t, strings.Join(resp.Warnings, " "), news)
