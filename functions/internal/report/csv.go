@@ -19,7 +19,7 @@ func (a Account) CSV(w io.Writer) error {
 	// A csv.Writer keeps its error until Flush.
 	_ = out.Write([]string{
 		"account", "account_id", "provider", "region", "mount", "instance", "access_key", "user", "active", "created", "age_days", "expires", "last_used",
-		"class", "action", "outcome", "what_happens", "reason", "detail",
+		"class", "action", "outcome", "what_happens", "reason", "detail", "trusted",
 	})
 	for f, err := range a.Findings {
 		if err != nil {
@@ -29,7 +29,7 @@ func (a Account) CSV(w io.Writer) error {
 		line := []string{
 			r.Account, r.AccountID, r.Provider, r.Region, r.Mount, r.Instance, k.AccessKey, k.User, strconv.FormatBool(k.Active),
 			instant(k.Created), strconv.Itoa(k.AgeDays), instant(k.End), instant(k.LastUsed),
-			string(k.Class), string(k.Action), string(k.Outcome), k.Happens, k.Reason, k.Detail,
+			string(k.Class), string(k.Action), string(k.Outcome), k.Happens, k.Reason, k.Detail, strconv.FormatBool(k.Trusted),
 		}
 		if k.Created.IsZero() {
 			line[10] = ""

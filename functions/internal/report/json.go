@@ -32,6 +32,7 @@ type keyJSON struct {
 	AccessKey string        `json:"access_key"` // masked, unless whole ids were asked for
 	User      string        `json:"user"`
 	Active    bool          `json:"active"`
+	Trusted   bool          `json:"trusted,omitempty"` // made in Cockpit after a multi-factor authentication (OUTSCALE)
 	Created   time.Time     `json:"created,omitzero"`
 	AgeDays   int           `json:"age_days"`
 	End       time.Time     `json:"end,omitzero"`
@@ -49,7 +50,7 @@ type keyJSON struct {
 func showKey(f sweep.Finding, now time.Time, whole bool) keyJSON {
 	became := fateOf(f)
 	k := keyJSON{
-		Account: f.Account, AccessKey: f.AccessKey, User: f.User, Active: f.Active, Created: f.Created, End: f.Key().End(), LastUsed: f.Used,
+		Account: f.Account, AccessKey: f.AccessKey, User: f.User, Active: f.Active, Trusted: f.Trusted, Created: f.Created, End: f.Key().End(), LastUsed: f.Used,
 		Class: f.Class, Reason: f.Reason, Action: f.Action, Happens: fates()[became].Name, Outcome: f.Outcome, Detail: f.Detail, fate: became,
 	}
 	if !whole {

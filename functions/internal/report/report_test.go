@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -309,5 +310,20 @@ func TestThePolicyReport(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&out, nil)).LogAttrs(t.Context(), slog.LevelInfo, "synced", PolicySummary(about, result)...)
 	if !strings.Contains(out.String(), `"accounts_drifting":1,"blockers":7`) {
 		t.Errorf("got %s", out.String())
+	}
+}
+
+func TestATrustedKeyIsShownAsSuch(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		var out strings.Builder
+		account := Account{Findings: func(yield func(sweep.Finding, error) bool) {
+			yield(sweep.Finding{AccessKey: "AKIAIOSFODNN7EXAMPLE", Trusted: trusted}, nil)
+		}}
+		if err := account.CSV(&out); err != nil {
+			t.Fatal(err)
+		}
+		if want := "," + strconv.FormatBool(trusted) + "\n"; !strings.HasSuffix(out.String(), want) {
+			t.Errorf("got %q, want %q at its end", out.String(), want)
+		}
 	}
 }

@@ -314,7 +314,7 @@ func days(d time.Duration) int { return int(d / (24 * time.Hour)) }
 // finding puts a key and the decision on it together.
 func (r rules) finding(key provider.Key, d decision) Finding {
 	return Finding{
-		Account: r.account.Name, AccessKey: key.ID, User: key.User, Label: key.Label, Active: key.Active,
+		Account: r.account.Name, AccessKey: key.ID, User: key.User, Label: key.Label, Active: key.Active, Trusted: key.Trusted,
 		Created: key.Created, Changed: key.Changed, Expires: key.Expires, Due: key.Due,
 		Class: d.class, Reason: d.reason, Action: d.action,
 	}

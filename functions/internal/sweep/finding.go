@@ -18,6 +18,7 @@ type Finding struct {
 	User      string    `json:"user,omitempty"` // empty: the identity whose key signs the calls
 	Label     string    `json:"label,omitempty"`
 	Active    bool      `json:"active"`
+	Trusted   bool      `json:"trusted,omitempty"` // made in a trusted session, where the cloud tells
 	Created   time.Time `json:"created,omitzero"`
 	Changed   time.Time `json:"changed,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"` // at which the cloud ends it
@@ -33,7 +34,7 @@ type Finding struct {
 // Key is the key as it was listed.
 func (f Finding) Key() provider.Key {
 	return provider.Key{
-		ID: f.AccessKey, User: f.User, Label: f.Label, Active: f.Active,
+		ID: f.AccessKey, User: f.User, Label: f.Label, Active: f.Active, Trusted: f.Trusted,
 		Created: f.Created, Changed: f.Changed, Expires: f.Expires, Due: f.Due,
 	}
 }

@@ -238,3 +238,17 @@ func TestRelabelKey(t *testing.T) {
 		})
 	}
 }
+
+func TestAKeyIsTrustedWhereTheCloudSaysSo(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		trusted := w.account.AddKey(cloudsim.KeySpec{User: testUser, Trusted: true, Expires: later(time.Hour)})
+		w.account.AddKey(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+		keys, err := w.client.ListKeys(t.Context(), testUser)
+		mustDo(t, err)
+		for _, key := range keys {
+			if key.Trusted != (key.ID == trusted.AccessKey) {
+				t.Errorf("got %+v", key)
+			}
+		}
+	})
+}
