@@ -297,7 +297,7 @@ func TestALargeAccountIsPlannedInParts(t *testing.T) {
 		}).AccessKey)
 	}
 	f.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Account: large.account.ID(), Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
-	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "18", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100"})
+	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "18", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100", "MAX_KEYS": "1000"})
 	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
 		t.Fatalf("got %+v", got)
 	}
