@@ -96,6 +96,39 @@ func TestTheServerThatIsChosen(t *testing.T) {
 	}
 }
 
+// TestThePinnedVaultIsTheLastChoice has no OpenBao fetched, and a Python that has neither pip nor venv, or none.
+func TestThePinnedVaultIsTheLastChoice(t *testing.T) {
+	dir := fakes(t, map[string]string{
+		"scripts/pins/openbao/none": "", "scripts/pins/vault/none": "", "without pip/python3": "", "without python/none": "",
+	})
+	for _, name := range []string{"server.sh", "openbao/install.sh", "openbao/requirements.txt", "vault/go.mod"} {
+		text, err := os.ReadFile(filepath.Join(pins, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "scripts/pins", name), text, 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tools := filepath.Join(dir, "tools")
+	for _, tool := range []string{"bash", "env", "dirname", "sed", "uname", "cmp"} {
+		found, err := exec.LookPath(tool)
+		if err == nil {
+			err = errors.Join(os.MkdirAll(tools, 0o700), os.Symlink(found, filepath.Join(tools, tool)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, place := range []string{"without pip", "without python"} {
+		out, err := shell(t, dir, `source scripts/pins/server.sh; choose .; echo "$kind"`, "PATH="+filepath.Join(dir, place)+":"+tools)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "Server: Vault 1.") || !strings.Contains(lines[1], "python3-venv") || lines[2] != "vault" {
+			t.Errorf("%s: %v:\n%s", place, err, out)
+		}
+	}
+}
+
 func TestTestsRunOnEachServer(t *testing.T) {
 	dir := fakes(t, map[string]string{
 		".cache/bin/vault": "Vault v1.0.0 (a)", ".cache/openbao/bao": "OpenBao v2.0.0 (b)", "mine": "Vault v1.9.9 (c)",
