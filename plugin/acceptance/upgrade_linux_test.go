@@ -42,9 +42,9 @@ func TestUpgradeOfACluster(t *testing.T) {
 	c.mustRun(m, older)
 
 	c.register(newer, "v0.2.0", sum)
-	leader := c.leader()
+	leader, to := c.leader(), "v0.2.0"
 	for _, step := range []error{
-		leader.Client.Sys().TuneMountWithContext(t.Context(), m.path, api.MountConfigInput{PluginVersion: "v0.2.0"}),
+		leader.Client.Sys().TuneMountAllowNilWithContext(t.Context(), m.path, api.TuneMountConfigInput{PluginVersion: &to}),
 		func() error {
 			_, err := leader.Client.Sys().ReloadPluginWithContext(t.Context(), &api.ReloadPluginInput{Plugin: pluginName, Scope: "global"})
 			return err
