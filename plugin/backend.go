@@ -76,6 +76,7 @@ type backend struct {
 	revokedBefore sync.Map // access keys whose revocation has failed
 
 	tidying tidying
+	static  *staticTries
 	metrics *metrics
 }
 
@@ -104,6 +105,7 @@ func newBackend(build Build, open opener) *backend {
 		ledger: ledger.New(), full: newFullUsers(), refusals: newRefusals(),
 		metrics: newMetrics(),
 	}
+	b.static = newStaticTries()
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),
@@ -188,7 +190,10 @@ func (b *backend) invalidate(_ context.Context, key string) {
 }
 
 // clean ends the background work when the engine is unmounted or its process ends.
-func (b *backend) clean(context.Context) { b.tidying.cancel() }
+func (b *backend) clean(context.Context) {
+	b.static.end()
+	b.tidying.cancel()
+}
 
 const backendHelp = `
 The cloudkeys secrets engine leases short-lived access keys of cloud accounts.

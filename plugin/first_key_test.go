@@ -213,7 +213,9 @@ func TestFirstKey(t *testing.T) {
 				resp, err := live.RoundTrip(req)
 				if !ticked && strings.HasSuffix(req.URL.Path, "/CreateAccessKey") {
 					ticked = true
-					if err := v.backend.tendAccount(t.Context(), v.storage, "other", noStaticRoles); err != nil {
+					ctx, cancel := context.WithTimeout(t.Context(), tickBudget)
+					defer cancel()
+					if err := v.backend.tendAccount(ctx, v.storage, "other", noStaticRoles, new(time.Time)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -326,7 +328,9 @@ func TestFirstKey(t *testing.T) {
 				t.Fatal("the entry of the first key is settled: the test proves nothing")
 			}
 			<-time.After(begunAge + time.Second)
-			if err := v.backend.tendAccount(t.Context(), v.storage, "default", noStaticRoles); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), tickBudget)
+			defer cancel()
+			if err := v.backend.tendAccount(ctx, v.storage, "default", noStaticRoles, new(time.Time)); err != nil {
 				t.Error(err)
 			}
 			v.mustHaveNoFirstKeys()
@@ -343,7 +347,9 @@ func TestFirstKey(t *testing.T) {
 				t.Fatal("the entry of the first key is settled: the test proves nothing")
 			}
 			<-time.After(begunAge + time.Second)
-			if err := v.backend.tendAccount(t.Context(), v.storage, "other", noStaticRoles); err != nil { // before its own account does
+			ctx, cancel := context.WithTimeout(t.Context(), tickBudget)
+			defer cancel()
+			if err := v.backend.tendAccount(ctx, v.storage, "other", noStaticRoles, new(time.Time)); err != nil { // before its own account does
 				t.Error(err)
 			}
 			v.mustHaveNoFirstKeys()

@@ -370,7 +370,7 @@ func staticCredsAnswer() map[string]*framework.FieldSchema {
 	fields := credsAnswer()
 	delete(fields, "security_token")
 	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it before; empty: never."
-	fields["ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Seconds until the next rotation."}
+	fields["ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0."}
 	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
 	fields["rotation_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Time between two rotations, in seconds; 0: by schedule."}
 	fields["rotation_schedule"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Schedule of the rotations; empty: by period."}
@@ -378,6 +378,16 @@ func staticCredsAnswer() map[string]*framework.FieldSchema {
 		field.Required = true
 	}
 	return fields
+}
+
+// staticTTL is when to read a role's key again, in seconds. It is never 0: whoever waits for the next
+// key would read without a pause while its rotation is due, or fails.
+func (b *backend) staticTTL(name string, due, now time.Time) int64 {
+	next := b.static.next(name, due)
+	if !next.After(now) {
+		next = now.Add(tickPeriod)
+	}
+	return max(1, seconds(next.Sub(now)))
 }
 
 func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -407,7 +417,7 @@ func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request,
 		"user_name":           role.UserName,
 		"account":             role.Account,
 		"region":              a.config.Region,
-		"ttl":                 max(0, seconds(time.Until(next))),
+		"ttl":                 b.staticTTL(name, next, time.Now()),
 		"last_vault_rotation": creds.LastRotation.UTC().Format(time.RFC3339Nano),
 		"rotation_period":     seconds(role.RotationPeriod),
 		"rotation_schedule":   role.RotationSchedule,

@@ -38,16 +38,21 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	// Whose a static role is stands in the role alone: they are read once for all accounts.
 	static := sync.OnceValues(func() (map[string]map[string]*staticRole, error) { return staticRolesByAccount(ctx, req.Storage) })
 	var tended sync.WaitGroup
-	problems := make([]error, len(names))
+	problems, next := make([]error, len(names)), make([]time.Time, len(names))
 	for i, name := range names {
 		tended.Go(func() {
 			problems[i] = errors.Join(
-				b.safely("the periodic work of account "+name, func() error { return b.tendAccount(ctx, req.Storage, name, static) }),
+				b.safely("the periodic work of account "+name, func() error { return b.tendAccount(ctx, req.Storage, name, static, &next[i]) }),
 				b.safely("the rollback of account "+name, func() error { return b.rollback(rest, req.Storage, name, last) }),
 			)
 		})
 	}
 	tended.Wait()
+	var first time.Time
+	for _, at := range next {
+		first = earlier(first, at)
+	}
+	b.armRotations(req.Storage, first)
 	return errors.Join(append(problems, b.tendUnconfigured(ctx, req.Storage, names))...)
 }
 
@@ -80,77 +85,134 @@ type nextLooks struct {
 // staticRoles are those of all accounts, by account and name.
 type staticRoles func() (map[string]map[string]*staticRole, error)
 
-func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string, static staticRoles) error {
+// tendAccount does what is due for one account. It leaves in next when a static role is to be tried.
+func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string, static staticRoles, next *time.Time) error {
 	a, err := b.account(ctx, s, name)
 	if err != nil {
 		return err
 	}
 	// The rotation comes first: without a working key nothing else gets done.
-	return errors.Join(
-		b.rotateIfDue(ctx, s, a),
-		b.tendFirstKeys(ctx, s, a),
-		b.tendStaticRoles(ctx, s, name, static),
-		b.refreshPolicyIfOld(ctx, s, a),
-		b.reap(ctx, s, a),
-		b.reconcileIfDue(ctx, s, a),
-		b.refreshUsers(ctx, a),
-	)
+	rotated := b.rotateIfDue(ctx, s, a)
+	if timeLeft(ctx) < tickBudget/2 { // it may take longer than a tick has, and must not take all from the others
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), tickBudget/2)
+		defer cancel()
+	}
+	rotate := func(ctx context.Context) error {
+		roles, err := static()
+		if err == nil {
+			*next, err = b.tendStaticRoles(ctx, s, roles[name])
+		}
+		return err
+	}
+	reap := job{1, func(ctx context.Context) error { return b.reap(ctx, s, a) }}
+	jobs := []job{
+		{1, func(ctx context.Context) error { return b.tendFirstKeys(ctx, s, a) }},
+		{1, rotate},
+		{1, func(ctx context.Context) error { return b.refreshPolicyIfOld(ctx, s, a) }},
+		{1, func(ctx context.Context) error { return b.refreshUsers(ctx, a) }},
+		reap,
+		{1, func(ctx context.Context) error { return b.reconcileIfDue(ctx, s, a) }},
+	}
+	if !a.endsKeys() { // keys past their date work until they are deleted: a third of the tick is theirs, and the first
+		reap.share = 3
+		jobs = append([]job{reap}, slices.Delete(jobs, 4, 5)...)
+	}
+	return errors.Join(rotated, inShares(ctx, jobs))
 }
 
-// loadBudget is the part of a tick that may go into reading the ledger: that of a large mount takes several, in which what is due
-// must be removed all the same.
-const loadBudget = tickBudget / 2
+// job is a part of an account's periodic work.
+type job struct {
+	share int // of the tick, against those of the jobs that come after it
+	run   func(context.Context) error
+}
+
+// inShares runs the jobs one after the other. Each has its share of the time that is left, so that
+// none is kept from its own, whatever happens to the others; what a job does not use goes to those
+// that follow, and at the end to those whose share was too short.
+func inShares(ctx context.Context, jobs []job) error {
+	shares := 0
+	for _, j := range jobs {
+		shares += j.share
+	}
+	var problems []error
+	var cut []job
+	for _, j := range jobs {
+		own, cancel := context.WithTimeout(ctx, timeLeft(ctx)*time.Duration(j.share)/time.Duration(shares))
+		err := j.run(own)
+		if shares -= j.share; timeLeft(own) < time.Second && shares > 0 { // the pacer gives no turn that comes too late
+			cut = append(cut, j)
+		}
+		cancel()
+		problems = append(problems, err)
+	}
+	for _, j := range cut {
+		if ctx.Err() == nil {
+			problems = append(problems, j.run(ctx))
+		}
+	}
+	return errors.Join(problems...)
+}
 
 // reap removes the keys whose date has passed from cloud and ledger: those of leases
 // that Vault never stored, and those that nobody revoked in time. What the tick
-// leaves over is taken up by the next.
+// leaves over is taken up by the next. Reading the ledger of a large mount takes several ticks, in
+// which what is known to be due comes first.
 func (b *backend) reap(ctx context.Context, s logical.Storage, a *account) error {
-	part, cancel := context.WithTimeout(ctx, loadBudget)
+	whole := b.ledger.Whole(a.name)
+	err := b.reapDue(ctx, s, a)
+	part, cancel := context.WithTimeout(ctx, timeLeft(ctx)/2)
 	defer cancel()
-	loaded := b.ledger.LoadSome(part, s, a.name)
-	tried := false
+	err = errors.Join(err, b.ledger.LoadSome(part, s, a.name))
+	if !whole {
+		err = errors.Join(err, b.reapDue(ctx, s, a))
+	}
+	return err
+}
+
+func (b *backend) reapDue(ctx context.Context, s logical.Storage, a *account) error {
 	for _, item := range b.ledger.Due(a.name, time.Now()) {
-		if ctx.Err() != nil || tried && timeLeft(ctx) < reapBudget {
-			return loaded
+		if ctx.Err() != nil {
+			return nil // the next tick goes on
 		}
 		entry, err := ledger.Read(ctx, s, a.name, item.Label)
 		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil
 		case err != nil:
 			b.ledger.PutOff(a.name, item.Label, time.Now().Add(ledger.RereadAfter))
-			return errors.Join(loaded, err)
+			return err
 		case entry == nil:
 			b.ledger.Drop(a.name, item.Label)
 		case time.Now().Before(entry.Due()):
 			b.ledger.Learn(entry) // renewed since
 		default:
-			tried = true
 			if a, err = b.identified(ctx, s, a.name); err != nil {
-				return errors.Join(loaded, err)
+				return err
 			}
-			if err := b.reapKey(ctx, s, a, entry); err != nil {
-				return errors.Join(loaded, err)
+			if over, err := b.reapKey(ctx, s, a, entry); over || err != nil {
+				return err // the next tick goes on
 			}
 		}
 	}
-	return loaded
+	return nil
 }
 
 // reapKey removes one dead key. A refusal is noted in the ledger, where an operator
 // finds it, and tried again ever more rarely. A cloud that hangs over one key keeps it
 // from no other: each has a time of its own, and what has used it up stands behind the
-// others from then on.
-func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) error {
+// others from then on. over tells that the time of the tick is used up.
+func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) (over bool, err error) {
 	own, cancel := context.WithTimeout(ctx, reapBudget)
 	defer cancel()
-	err := removeDead(own, a, entry)
+	err = removeDead(own, a, entry)
 	if err == nil {
 		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
-		return b.removeEntry(ctx, s, entry)
+		return false, b.removeEntry(ctx, s, entry)
 	}
-	var notSent *transport.NotSentError
-	if ctx.Err() != nil || own.Err() != nil && errors.As(err, &notSent) {
+	if ctx.Err() != nil || errors.Is(err, transport.ErrNoTurn) {
 		b.ledger.PutOff(a.name, entry.Label, time.Now()) // behind all others that are due
-		return nil                                       // the tick is over, or the call never left: nothing was learned about the key
+		return true, nil                                 // nothing was learned about the key
 	}
 	if own.Err() != nil {
 		err = fmt.Errorf("the cloud has not answered within %s: %w", reapBudget, err)
@@ -159,7 +221,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	entry.Problem = err.Error()
 	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
 	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
-	return b.ledger.Save(ctx, s, entry)
+	return false, b.ledger.Save(ctx, s, entry)
 }
 
 // timeLeft is how long a context with a deadline still lasts.
@@ -181,6 +243,9 @@ const (
 	issueBudget   = 45 * time.Second
 	revokeBudget  = 60 * time.Second
 	cleanupBudget = 15 * time.Second
+
+	// tickPeriod is how often the server has the periodic work done.
+	tickPeriod = time.Minute
 
 	// tickBudget is how long the periodic work of one tick may take: Vault waits for it
 	// when it seals or steps down.

@@ -5,6 +5,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -119,6 +120,10 @@ func (p *Pacer) String() string {
 	return fmt.Sprintf("paced to %.3g of %.4g calls a second", float64(p.limiter.Limit()), float64(p.highest))
 }
 
+// ErrNoTurn is a call that was not sent, since its turn would have come too late: at once, where
+// that can be told, and at the end of the context else. Nothing was learned by it.
+var ErrNoTurn = errors.New("waiting for a turn under max_requests_per_second")
+
 // Wait returns when the call may be sent. An error means that it was not, and
 // must not be.
 func (p *Pacer) Wait(ctx context.Context) error {
@@ -131,11 +136,11 @@ func (p *Pacer) Wait(ctx context.Context) error {
 	}
 	next, _ := ctx.Value(nextKey{}).(bool)
 	if err := p.take(ctx, class, waiter{turn: make(chan struct{}), next: next, again: again}); err != nil {
-		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
+		return fmt.Errorf("%w: %w", ErrNoTurn, err)
 	}
 	defer p.pass()
 	if err := p.limiter.Wait(ctx); err != nil {
-		return fmt.Errorf("waiting for a turn under max_requests_per_second: %w", err)
+		return fmt.Errorf("%w: %w", ErrNoTurn, err)
 	}
 	return nil
 }

@@ -1,0 +1,172 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+func TestStaticRolesAreRotatedOnTime(t *testing.T) {
+	t.Parallel()
+	current := func(v *testVault) string { v.t.Helper(); return v.read("static-creds/db")["access_key"].(string) }
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"within five seconds, however the server's ticks fall": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m", "rotation_grace_period=30s")
+			v.settleNew()
+			made := time.Now()
+			<-time.After(37 * time.Second)
+			for round := range 5 {
+				due, err := time.Parse(time.RFC3339Nano, v.read("static-creds/db")["last_vault_rotation"].(string))
+				if err != nil {
+					t.Fatal(err)
+				}
+				due = due.Add(5 * time.Minute)
+				before := current(v)
+				for time.Until(due) > rollbackPeriod {
+					<-time.After(rollbackPeriod)
+					_ = v.tick()
+				}
+				<-time.After(time.Until(due) - time.Second)
+				if current(v) != before {
+					t.Errorf("round %d: rotated early, %s after the role was written", round, time.Since(made))
+				}
+				<-time.After(6 * time.Second)
+				if current(v) == before {
+					t.Errorf("round %d: five seconds after its time the key is not rotated", round)
+				}
+			}
+		},
+		"not by a node that has stepped down, nor after an unmount": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
+			v.settle(4*time.Minute + 30*time.Second)
+			before := current(v)
+			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			<-time.After(time.Minute)
+			v.system.ReplicationStateVal = 0
+			if current(v) != before {
+				t.Error("a standby has rotated the key")
+			}
+			_ = v.tick() // the node is active again, and what is due is rotated
+			if before = current(v); v.read("static-creds/db")["ttl"].(int64) < 290 {
+				t.Fatal("the tick has not rotated what was due")
+			}
+			v.settle(4*time.Minute + 30*time.Second)
+			v.backend.Cleanup(t.Context())
+			<-time.After(time.Minute)
+			if current(v) != before {
+				t.Error("the key was rotated after the unmount")
+			}
+		},
+		"ttl is never 0: while a rotation is due, it is the time to the next try": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
+			defer v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.RefuseConnection})()
+			for range 60 {
+				<-time.After(17 * time.Second)
+				if ttl := v.read("static-creds/db")["ttl"].(int64); ttl < 1 || ttl > 3600 {
+					t.Fatalf("a ttl of %d", ttl)
+				}
+				_ = v.tick() // which fails
+			}
+		},
+		"one whose rotation fails is put off, for longer each time, and comes back at once when it works": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
+			works := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.RefuseConnection})
+			v.settle(65 * time.Minute)
+			before := v.countCalls("CreateAccessKey")
+			v.settle(30 * time.Minute)
+			if tries := v.countCalls("CreateAccessKey") - before; tries > 8 {
+				t.Errorf("%d calls in half an hour, after an hour of failures", tries)
+			}
+			works()
+			key := current(v)
+			v.write("rotate-role/db")
+			if current(v) == key {
+				t.Error("asked for, it is not rotated")
+			}
+			key = current(v)
+			v.settle(5*time.Minute + 2*rollbackPeriod)
+			if current(v) == key {
+				t.Error("it is not rotated on time any more")
+			}
+		},
+	})
+}
+
+// TestDeadStaticRolesKeepNothingFromItsTurn has 28 static roles whose users are gone, and keys that
+// work until they are deleted: the account's other work goes on all the same.
+func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
+	t.Parallel()
+	const users, pace = 100, 5
+	inHuawei(t, map[string]func(t *testing.T, v *testVault){
+		"keys past their date are gone within 1.3 times what the pace allows": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			for i := range 28 {
+				name := fmt.Sprintf("gone%d", i)
+				v.addUser(name)
+				v.write("static-roles/"+name, "user_name="+name, "rotation_period=5m")
+			}
+			names := ""
+			for i := range users {
+				name := fmt.Sprintf("pool%d", i)
+				v.addUser(name)
+				names += "," + name
+			}
+			v.addUser("healthy")
+			v.write("static-roles/healthy", "user_name=healthy", "rotation_period=1h")
+			v.write("roles/app", "user_names="+names[1:], "ttl=20m")
+			for range 2 * users {
+				v.lease("app")
+			}
+			v.leases = nil // nobody revokes them
+			for i := range 28 {
+				v.deleteUser(fmt.Sprintf("gone%d", i))
+			}
+			v.write("config/default", fmt.Sprintf("max_requests_per_second=%d", pace))
+			healthy := v.read("static-creds/healthy")["access_key"]
+			v.settle(21*time.Minute + 30*time.Second)
+			left := func() (n int) {
+				for _, key := range v.liveKeys() {
+					if key.User != "vault" && key.User != "healthy" {
+						n++
+					}
+				}
+				return n
+			}
+			began, deletes := time.Now(), v.countCalls("DeleteAccessKey")
+			if left() < users {
+				t.Fatalf("%d keys are left when the test begins", left())
+			}
+			calls := len(v.sim.Calls())
+			for left() > 0 && time.Since(began) < 2*time.Hour {
+				<-time.After(time.Second)
+				if int(time.Since(began)/time.Second)%60 == 0 {
+					_ = v.tick()
+				}
+			}
+			deletes = v.countCalls("DeleteAccessKey") - deletes
+			// The server gives the periodic work ten seconds of each minute, and what waits for a rollback eight more.
+			allowed := time.Duration(float64(len(v.sim.Calls())-calls) / pace * float64(time.Minute) / float64(tickBudget) * float64(time.Second))
+			if took := time.Since(began); left() > 0 || took > allowed*13/10+time.Minute {
+				t.Errorf("%d keys are left after %s and %d deletes, want none after %s", left(), took, deletes, allowed*13/10)
+			}
+			v.settle(2 * time.Hour)
+			if now := v.read("static-creds/healthy")["access_key"]; now == healthy {
+				t.Error("the healthy static role was not rotated")
+			}
+			resp, err := v.try(logical.ReadOperation, "policy/default")
+			v.mustSucceed("read the policy", resp, err)
+		},
+	})
+}
