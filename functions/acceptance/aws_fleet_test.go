@@ -134,6 +134,18 @@ func (c *cloudOfFunctions) keep(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(file) // whoever asked finds out
 }
 
+// kept is a report, as s3://bucket/name names it.
+func (c *cloudOfFunctions) kept(place string) string {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	file, there := c.files["/"+strings.TrimPrefix(place, "s3://")]
+	if !there {
+		c.t.Errorf("there is no report %s", place)
+	}
+	return string(file)
+}
+
 // invoke has an environment do an event. One that died is replaced, as Lambda does.
 func (c *cloudOfFunctions) invoke(event string) (string, error) {
 	l := <-c.free

@@ -205,7 +205,7 @@ func TestAPersonDecides(t *testing.T) {
 			if len(asked.Verdict.Lines) != 5 {
 				t.Errorf("the approver is told %q", asked.Verdict.Lines)
 			}
-			page := m.moto.object(t, asked.Verdict.Page)
+			page := m.kept(asked.Verdict.Page)
 			if approved := strings.Contains(page, "nobody has checked it: <q>Jane Doe</q>"); approved != (test.status == "SUCCEEDED") {
 				t.Errorf("the run's page is %s", page)
 			}
