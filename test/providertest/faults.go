@@ -149,7 +149,8 @@ var callerTests = map[string]func(test){
 		made := t.key(t.User)
 		who, err := t.Admin.As(t.T, made.ID, made.Secret).WhoAmI(t.Context())
 		t.do(err)
-		if who.AccountID != t.ID || who.Identity.Kind != provider.IdentityUser || who.Identity.User != t.User || who.Identity.UserID != t.Admin.UserID(t.User) ||
+		want := provider.Identity{Kind: provider.IdentityUser, User: t.User, UserID: t.Admin.UserID(t.User)}
+		if who.AccountID != t.ID || who.Identity != want ||
 			who.Key.ID != made.ID || who.Key.Label != made.Label {
 			t.Errorf("got %+v", who)
 		}

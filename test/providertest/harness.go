@@ -119,7 +119,8 @@ type test struct {
 // Run holds a cloud's package to all behaviours.
 func Run(t *testing.T, h Harness) {
 	groups := map[string]map[string]func(test){
-		"keys": keyTests, "revocation": revocationTests, "stages": stageTests, "faults": faultTests, "users": userTests, "caller": callerTests, "sessions": sessionTests,
+		"keys": keyTests, "revocation": revocationTests, "stages": stageTests, "faults": faultTests, "users": userTests,
+		"caller": callerTests, "sessions": sessionTests,
 		"gone": goneTests,
 	}
 	for group, tests := range groups {

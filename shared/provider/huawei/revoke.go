@@ -29,7 +29,9 @@ func (c *Client) DeactivateKey(ctx context.Context, ref provider.KeyRef) error {
 
 // DeleteKey implements provider.Stages.
 func (c *Client) DeleteKey(ctx context.Context, ref provider.KeyRef) error {
-	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, func(ctx context.Context, ref provider.KeyRef) error { return c.deleteKey(ctx, ref.ID) }))
+	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+		return c.deleteKey(ctx, ref.ID)
+	}))
 }
 
 func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {

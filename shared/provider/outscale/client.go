@@ -91,7 +91,8 @@ func New(c Config) (*Client, error) {
 		}),
 	}
 	client := &Client{
-		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent, base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer,
+		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent,
+		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}
 	client.prover = provider.NewProver(client)

@@ -61,7 +61,8 @@ func (c *Client) AccessPolicy(ctx context.Context) (provider.AccessPolicy, error
 func (c *Client) SetAccessPolicy(ctx context.Context, policy provider.AccessPolicy) error {
 	seconds := int64(policy.MaxKeyLifetime / time.Second)
 	if time.Duration(seconds)*time.Second != policy.MaxKeyLifetime || seconds < 0 || seconds > maxLifetimeSeconds {
-		return fmt.Errorf("a key lifetime of %s cannot be set: give whole seconds up to a hundred years, or 0 for unlimited", policy.MaxKeyLifetime)
+		return fmt.Errorf("a key lifetime of %s cannot be set: give whole seconds up to a hundred years, or 0 for unlimited",
+			policy.MaxKeyLifetime)
 	}
 	if seconds == 0 && policy.RequireTrustedEnv {
 		return errors.New("an unlimited key lifetime cannot be set while RequireTrustedEnv is true: OUTSCALE's trusted sessions need a limit")
