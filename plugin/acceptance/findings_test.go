@@ -44,7 +44,7 @@ func TestCheckFinds(t *testing.T) {
 				fill(m, "", 8, nextYear) // with the first key and this one: all ten slots
 				m.write("config/default", m.accountFields()...)
 			},
-			[]string{"own key cannot be rotated", "take the slots of its identity"},
+			[]string{"engine key cannot be rotated", "take the slots of its identity"},
 		},
 		"a static role whose next key has no slot": {
 			"error", func(m *mount) {

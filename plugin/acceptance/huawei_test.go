@@ -282,7 +282,7 @@ func TestHuaweiRotateRoot(t *testing.T) {
 
 	_, err := m.tryWrite("rotate-root/default")
 	m.mustRefuse(err, "cannot be rotated", "0 of 2 issued by this mount, 2 others", foreign)
-	if findings := fmt.Sprint(m.read("check/default")["findings"]); !strings.Contains(findings, foreign) || !strings.Contains(findings, "own key cannot be rotated") {
+	if findings := fmt.Sprint(m.read("check/default")["findings"]); !strings.Contains(findings, foreign) || !strings.Contains(findings, "engine key cannot be rotated") {
 		t.Errorf("check says %s", findings)
 	}
 
