@@ -63,6 +63,8 @@ type accountConfig struct {
 	Retired        []string      `json:"retired,omitempty"`  // ids of the last keys replaced by rotation, newest last
 	Given          []string      `json:"given,omitempty"`    // ids of all of them that an operator gave, kept for ever
 
+	Deleting bool `json:"deleting,omitempty"` // see deleteAccount
+
 	signIn *signIn // in place of a key, until one is made; never stored
 }
 

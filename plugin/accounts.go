@@ -187,12 +187,17 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 		return "", err
 	}
 	leased, unfinished, unreadable := 0, 0, 0
+	dead := func(*ledger.Item) bool { return false }
+	if a, err := b.account(ctx, s, account); err == nil {
+		dead = func(item *ledger.Item) bool { return !item.Expires.IsZero() && a.isDead(item.Expires) }
+	}
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Label != made }) {
 		switch {
 		case item.Unreadable != "":
 			unreadable++
 		case item.Unfinished():
 			unfinished++
+		case item.Leased() && dead(&item): // it ends with the entry
 		case item.Leased():
 			leased++
 		}

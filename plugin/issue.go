@@ -81,6 +81,9 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 			return recordedKey{}, fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
 		}
 	}
+	if i.account.config.Deleting {
+		return recordedKey{}, userError("account %q is being deleted: delete it again, or write it to keep it", i.account.name)
+	}
 	key := recordedKey{entry: i.newEntry(order)}
 	begun := false
 	defer func() {
@@ -135,7 +138,7 @@ func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Ent
 	err := userError("account %q was changed while the request ran: ask again", i.account.name)
 	if !frozen {
 		config, loadErr := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
-		if loadErr == nil && config != nil && config.isOf(i.account.config) && (e.User != "" || i.account.config.sameIdentity(config)) {
+		if loadErr == nil && config != nil && !config.Deleting && config.isOf(i.account.config) && (e.User != "" || i.account.config.sameIdentity(config)) {
 			return nil
 		}
 		err = cmp.Or(loadErr, err)

@@ -54,7 +54,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
-					Summary:                     "Delete an account that nothing needs any more.",
+					Summary:                     "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
 					Responses:                   answersNothing(),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
@@ -146,6 +146,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	config := newAccountConfig()
 	if before != nil {
 		*config = *before
+		config.Deleting = false // a write ends a deletion that has not ended
 	}
 	if err := config.takeFields(data); err != nil {
 		return nil, err
@@ -171,7 +172,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 			return nil, err
 		}
 	}
-	if before != nil && before.AccountID != "" && config.sameCredentials(before) {
+	if before != nil && before.AccountID != "" && !before.Deleting && config.sameCredentials(before) {
 		more, err := b.storeAsBefore(ctx, req.Storage, name, before, config)
 		return append(warnings, more...), err
 	}
@@ -337,36 +338,6 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 	return nil
 }
 
-func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name := data.Get("account").(string)
-	unlock, err := b.lock(ctx, configPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	defer b.keep(name)
-	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
-	if err != nil || before == nil {
-		return nil, err
-	}
-	if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "without it their keys cannot be revoked"); err != nil {
-		return respond(err)
-	}
-	if err := b.storeAccount(ctx, req.Storage, name, nil); err != nil {
-		return nil, err
-	}
-	if err := b.forgetOwnKeys(ctx, req.Storage, name); err != nil {
-		return nil, err
-	}
-	defer b.policies.drop(policyPrefix + name)
-	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
-		if err := remove(ctx, req.Storage, prefix+name); err != nil {
-			return nil, err
-		}
-	}
-	return warn(before.leftover()), nil
-}
-
 // forgetOwnKeys takes the engine's own keys of an account that is given up out of the
 // ledger. Nothing else can be there: an account in use is not given up. A first key that the
 // change itself has made is not settled yet, and stays.
@@ -524,6 +495,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ if }}, and the " +
 				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
 		},
+		"force": {
+			Type: framework.TypeBool, Query: true,
+			Description: "Of a delete alone: whether to give up an account whose cloud does not take the engine key any more, with the keys that are still in it. They are listed in the answer.",
+		},
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
 }
@@ -532,7 +507,7 @@ func configFields() map[string]*framework.FieldSchema {
 // secrets, and what the cloud said of the key.
 func configAnswer() map[string]*framework.FieldSchema {
 	fields := configFields()
-	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify"} {
+	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify", "force"} {
 		delete(fields, hidden)
 	}
 	fields["account_id"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Id of the cloud account; empty until the key was verified."}

@@ -39,6 +39,7 @@ func (b *backend) pathKeys() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": {Type: framework.TypeString, Description: "ID of the access key."},
+				"force":         {Type: framework.TypeBool, Query: true, Description: "Of a delete alone: whether to drop the record of a key whose account was deleted with force."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
@@ -170,13 +171,13 @@ func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*l
 func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), issueBudget)
 	defer cancel()
-	if err := b.killKey(ctx, req.Storage, data.Get("access_key_id").(string)); err != nil {
+	if err := b.killKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool)); err != nil {
 		return respond(err)
 	}
 	return nil, nil
 }
 
-func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) error {
+func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, force bool) error {
 	entry, err := b.findKey(ctx, s, id)
 	if err != nil {
 		return err
@@ -184,6 +185,17 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string) err
 	if entry == nil {
 		return userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
+	}
+	if entry.Abandoned {
+		config, err := b.accountConfig(ctx, s, entry.Account)
+		switch {
+		case err != nil:
+			return err
+		case config == nil && force:
+			return b.removeEntry(ctx, s, entry)
+		case config == nil:
+			return userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, then its record with force=true", id, entry.Account)
+		}
 	}
 	if err := refuseKept(entry); err != nil {
 		return err

@@ -66,7 +66,7 @@ func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, confi
 	var problems []error
 	for _, name := range names {
 		if !slices.Contains(configured, name) {
-			problems = append(problems, b.ledger.LoadSome(ctx, s, name), b.forgetFirstKeys(ctx, s, name))
+			problems = append(problems, b.ledger.LoadSome(ctx, s, name), b.forgetFirstKeys(ctx, s, name), b.dropAbandoned(ctx, s, name))
 		}
 	}
 	return errors.Join(problems...)

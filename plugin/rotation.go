@@ -128,6 +128,13 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 	}
 	user, err := key.owner(a.config.Identity)
 	if err != nil {
+		gone := false
+		if user, gone = a.searchPrevious(ctx, key); gone {
+			b.Logger().Info("forgot a replaced key that the cloud has ended, or lists for nobody", "account", a.name, "access_key", key.ID)
+			return b.forgetKey(ctx, s, a.name, user, key)
+		}
+	}
+	if err != nil && user == "" {
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, err)
 	}
 	ref, err := b.refOf(ctx, s, a, key, user)
@@ -138,6 +145,31 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
 	}
 	return b.forgetKey(ctx, s, a.name, user, key)
+}
+
+// searchPrevious looks for a replaced key whose owner the cloud has never named: a user of the account,
+// since the root user is. It is gone where its date has passed, or where no user has it.
+func (a *account) searchPrevious(ctx context.Context, key previousKey) (user string, gone bool) {
+	if !key.Expires.IsZero() && a.isDead(key.Expires) {
+		return "", true
+	}
+	if key.Identity.Kind != provider.IdentityUnknown {
+		return "", false
+	}
+	for owner, err := range a.cloud.ListUsers(ctx) {
+		if err != nil {
+			return "", false
+		}
+		keys, err := a.cloud.ListKeys(ctx, owner.Name)
+		switch {
+		case provider.KindOf(err) == provider.KindNotFound && err != nil: // deleted since it was listed
+		case err != nil:
+			return "", false
+		case slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == key.ID }):
+			return owner.Name, false
+		}
+	}
+	return "", true
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave

@@ -228,7 +228,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 	if err != nil {
 		return err
 	}
-	if entry.Unrecorded {
+	if entry.Unrecorded || entry.Abandoned { // whoever gave the key up was told
 		if gone, err := b.lostItsAccount(ctx, req.Storage, lease); err != nil || gone {
 			return err
 		}

@@ -73,6 +73,10 @@ type Entry struct {
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
 
+	// Abandoned is a key whose account was deleted with force: nobody can delete it. EndsByDate: its cloud ends it at its date.
+	Abandoned  bool `json:"abandoned,omitempty"`
+	EndsByDate bool `json:"ends_by_date,omitempty"`
+
 	// Unrecorded marks what was made up from a lease, the ledger having no entry. It is not stored.
 	Unrecorded bool `json:"-"`
 }

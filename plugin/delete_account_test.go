@@ -1,0 +1,169 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// TestDeletedAccounts are E16, what becomes of the engine's own keys, and E15, accounts that are closed.
+func TestDeletedAccounts(t *testing.T) {
+	t.Parallel()
+	del := func(v *testVault, path string, fields ...string) []string {
+		v.t.Helper()
+		resp, err := v.try(logical.DeleteOperation, path, fields...)
+		v.mustSucceed("delete "+path, resp, err)
+		if resp == nil {
+			return nil
+		}
+		return resp.Warnings
+	}
+	// closed is an account whose cloud takes no key of it any more, with a lease that is out.
+	closed := func(v *testVault) *testLease {
+		v.configure("ttl=1h")
+		l := v.lease("app")
+		v.account.DeleteKey(v.root.AccessKey)
+		return l
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E16: a key that the engine has made with a login goes with the account": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.signInFields()...)
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			if warnings := del(v, "config/default"); len(warnings) != 0 {
+				v.t.Errorf("%q", warnings)
+			}
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
+		},
+		"E16: so do replaced keys, and keys that operators gave stay": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.rotate()
+			v.rotate()
+			del(v, "config/default")
+			v.mustHaveLive(0)
+			if _, there := v.account.Key(v.root.AccessKey); !there {
+				t.Error("the operator's key was deleted")
+			}
+		},
+		"E16: a user's key that must be switched off first is, with a near date, and the warning names it": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			warnings := strings.Join(del(v, "config/default"), "\n")
+			if key, there := v.account.Key(id); there {
+				mustHold(t, warnings, id, "switched off")
+				if key.State != cloudsim.Inactive || time.Until(key.Expires) > 5*time.Minute {
+					t.Errorf("%+v", key)
+				}
+			}
+			v.mustHaveLive(0)
+		},
+		"E16: after a crash before the end, delete again goes on": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.signInFields()...)
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, configPrefix) {
+					return errInjected
+				}
+				return nil
+			}
+			if resp, err := v.try(logical.DeleteOperation, "config/default"); failure(resp, err) == nil {
+				t.Fatal("deleted")
+			}
+			v.storage.before = nil
+			v.mustHaveLive(0)
+			v.restart()
+			del(v, "config/default")
+			if resp, _ := v.try(logical.ReadOperation, "config/default"); resp != nil {
+				t.Error("it is there")
+			}
+		},
+		"E16: a cloud that does not answer keeps the account, and a write ends the deletion": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.rotate()
+			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.Outage})
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, `account "default" stays`, "force=true")
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "is being deleted")
+			cancel()
+			v.write("config/default", "max_ttl=2h")
+			v.lease("app")
+		},
+		"E15: a closed account is deleted with force, and the answer lists what could not be deleted": func(t *testing.T, v *testVault) {
+			l := closed(v)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use")
+			warnings := strings.Join(del(v, "config/default", "force=true"), "\n")
+			mustHold(t, warnings, l.AccessKey(), `user "app"`, "abandoned", "may work until")
+			v.mustRevoke(l)
+			v.mustHaveLedger(1)
+			v.settle(2 * time.Hour)
+			v.mustHaveLedger(0)
+		},
+		"E15: where the cloud answers and takes the engine key, nothing is forced": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1h")
+			l := v.lease("app")
+			v.mustRefuse(logical.DeleteOperation, "config/default", []string{"force=true"}, "nothing is to be forced")
+			v.mustRevoke(l)
+			v.mustHaveLive(0)
+		},
+		"E15: a key whose date has passed does not count as in use": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1h")
+			v.lease("app")
+			v.leases = nil
+			v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 500})
+			v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 500})
+			<-time.After(2 * time.Hour)
+			del(v, "config/default")
+			v.mustHaveLedger(0)
+		},
+		"E15: an abandoned record is deleted with keys/<id> force=true": func(_ *testing.T, v *testVault) {
+			l := closed(v)
+			del(v, "config/default", "force=true")
+			v.mustRefuse(logical.DeleteOperation, "keys/"+l.AccessKey(), nil, "force=true")
+			del(v, "keys/"+l.AccessKey(), "force=true")
+			v.mustHaveLedger(0)
+		},
+	})
+}
+
+// TestAReplacedKeyOfAnUnknownOwner is E26.
+func TestAReplacedKeyOfAnUnknownOwner(t *testing.T) {
+	t.Parallel()
+	// replaced has an operator replace a key that the engine has made for a user whom it may not find out.
+	replaced := func(v *testVault) (id string) {
+		root := v.root
+		v.account.AddUser("vault", "api:ReadAccounts", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+		v.configure()
+		id = v.rotate()["access_key"].(string)
+		v.settle(time.Hour)
+		v.root = root
+		v.write("config/default", v.accountFields()...)
+		return id
+	}
+	mustBeForgotten := func(v *testVault) {
+		v.t.Helper()
+		v.settle(time.Hour)
+		if ids := v.read("config/default")["previous_access_keys"].([]string); len(ids) != 0 {
+			v.t.Errorf("previous_access_keys: %v", ids)
+		}
+		v.mustHaveLive(0)
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E26: deleted by hand, it is found gone and forgotten": func(_ *testing.T, v *testVault) {
+			v.account.DeleteKey(replaced(v))
+			mustBeForgotten(v)
+		},
+		"E26: it is found among the users' keys, and deleted": func(_ *testing.T, v *testVault) {
+			replaced(v)
+			mustBeForgotten(v)
+		},
+	})
+}
