@@ -149,8 +149,8 @@ func TestTimeRunsOut(t *testing.T) {
 		w.account.AddUser(name)
 		w.account.AddKey(cloudsim.KeySpec{User: name})
 	}
-	cancel := w.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 150 * time.Millisecond})
-	function := w.start(revokeFunction, "AWS_LAMBDA_FUNCTION_TIMEOUT=4", "RESERVE=2s", "WORKERS=1")
+	cancel := w.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 250 * time.Millisecond})
+	function := w.start(revokeFunction, "AWS_LAMBDA_FUNCTION_TIMEOUT=8", "RESERVE=2s", "WORKERS=1")
 	answer := decode[run.SweepAnswer](t, function.invoke(report))
 	if len(answer.Accounts) != 1 || !answer.Accounts[0].Partial || answer.Resume["default"] == "" || len(answer.Reports) != 5 {
 		t.Fatalf("got %+v", answer)
