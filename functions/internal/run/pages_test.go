@@ -169,6 +169,15 @@ func TestWhatWasAppliedStandsBesideAllThatWasSeen(t *testing.T) {
 			if err := s.putJSON(t.Context(), s.inRun("approved-by.json"), approvalAnswer{time.Now(), json.RawMessage(answer)}); err != nil {
 				t.Fatal(err)
 			}
+			if want == "CHG-1" { // as Step Functions store a text
+				text, err := json.Marshal(approvalAnswer{time.Now(), json.RawMessage(answer)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.putJSON(t.Context(), s.inRun("approved-by.json"), string(text)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			closed, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose})
 			if err != nil {
 				t.Fatal(err)

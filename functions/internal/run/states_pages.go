@@ -117,8 +117,10 @@ func (p *pages) keepPart(ctx context.Context, f found) error {
 		}
 	}, nil)
 	ctx = context.WithoutCancel(ctx)
-	if err := p.env.putJSON(ctx, p.env.partName("found", account, p.part), f); err != nil {
-		return err
+	if p.sumOf(account).Planned > 0 { // else nothing is ever applied of it
+		if err := p.env.putJSON(ctx, p.env.partName("found", account, p.part), f); err != nil {
+			return err
+		}
 	}
 	return p.env.putJSON(ctx, p.env.partName("sums", account, p.part), *p.sumOf(account))
 }
@@ -286,6 +288,10 @@ func (s Env) approvalAnswer(ctx context.Context) (*approvalAnswer, error) {
 	text, err := s.Archive.Get(ctx, s.inRun("approved-by.json"))
 	if err != nil || text == nil {
 		return nil, err
+	}
+	var quoted string
+	if json.Unmarshal(text, &quoted) == nil { // as Step Functions store a text: in quotes
+		text = []byte(quoted)
 	}
 	var answer approvalAnswer
 	if err := json.Unmarshal(text, &answer); err != nil {

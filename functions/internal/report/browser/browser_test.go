@@ -56,7 +56,7 @@ func pages() []page {
 			a.Result.Counts.UnreadUsers, a.Result.Unread = 1, []string{`user "backup": AccessDenied`}
 		}),
 		account(settings.Report, 5000, nil), account(settings.Enforce, 100_000, func(a *report.Account) { a.WholeIDs = true }),
-		index(settings.Report, 0), index(settings.Report, 53), index(settings.Enforce, 53), index(settings.Enforce, 2000),
+		index(settings.Report, 0), index(settings.Report, 53), index(settings.Enforce, 53), index(settings.Enforce, 400),
 		policy(settings.Report, 0), policy(settings.Report, 53), policy(settings.Enforce, 100_000),
 	}
 }
