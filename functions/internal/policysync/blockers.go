@@ -228,7 +228,7 @@ func (s *search) describe(key provider.Key) Blocker {
 	b := Blocker{AccessKey: key.ID, User: key.User, Ours: s.ours(key), Active: key.Active, Expires: key.Expires}
 	b.Reason = "it has no date"
 	if !key.Expires.IsZero() {
-		b.Reason = fmt.Sprintf("it lives until %s, longer than the wanted %s", key.Expires.UTC().Format(time.RFC3339), s.wanted)
+		b.Reason = fmt.Sprintf("it lives until %s, longer than the wanted %s", key.Expires.UTC().Format(time.RFC3339), short(s.wanted))
 	}
 	label, err := keylabel.Parse(key.Label)
 	switch {

@@ -5,6 +5,7 @@ package policysync
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
@@ -49,7 +50,7 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 	case now == wanted:
 		return ActionNone, now, "the policy is what is wanted"
 	case now > 0 && now < wanted && !s.AllowLoosen:
-		return ActionNone, now, fmt.Sprintf("the policy is stricter than the wanted %s, so it bounds Vault's leases", wanted)
+		return ActionNone, now, fmt.Sprintf("the policy is stricter than the wanted %s, so it bounds Vault's leases", short(wanted))
 	case keys.noExpiration > 0:
 		return ActionBlocked, now, fmt.Sprintf("%d keys have no date, and a policy demands one of every key", keys.noExpiration)
 	case now > 0 && now < wanted:
@@ -64,7 +65,7 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 	case lowest > lifetime.MaxKeyLifetime || now > 0 && lowest >= now:
 		return ActionBlocked, now, "keys live as long as the policy allows now: the next run may lower it"
 	default:
-		return ActionRatchet, lowest, fmt.Sprintf("keys live longer than the wanted %s: the policy is lowered as far as they allow", wanted)
+		return ActionRatchet, lowest, fmt.Sprintf("keys live longer than the wanted %s: the policy is lowered as far as they allow", short(wanted))
 	}
 }
 
@@ -95,4 +96,10 @@ func wanted(s settings.PolicySync, account fleet.Account) (time.Duration, error)
 		whole += time.Second
 	}
 	return min(max(whole, margin, s.Floor), lifetime.MaxKeyLifetime), nil
+}
+
+// short is a duration without the minutes and seconds that it has none of.
+func short(d time.Duration) string {
+	text := strings.Replace(d.String(), "m0s", "m", 1)
+	return strings.Replace(text, "h0m", "h", 1)
 }

@@ -112,3 +112,13 @@ func TestWhatIsWantedIsGivenOrFollowsFromVault(t *testing.T) {
 		})
 	}
 }
+
+func TestDurationsAreShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		240 * time.Hour: "240h", 90 * time.Minute: "1h30m", 10 * time.Minute: "10m", 30 * time.Second: "30s", time.Hour + time.Second: "1h1s",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%s is %q, want %q", d, got, want)
+		}
+	}
+}

@@ -173,7 +173,7 @@ func Policy(mode string, n int) report.Policy {
 		}
 		switch action {
 		case policysync.ActionRatchet:
-			a.After, a.Reason = 64*day+time.Minute, "keys live longer than the wanted 240h0m0s: the policy is lowered as far as they allow"
+			a.After, a.Reason = 64*day+time.Minute, "keys live longer than the wanted 240h: the policy is lowered as far as they allow"
 		case policysync.ActionBlocked:
 			a.Reason = "3 keys have no date, and a policy demands one of every key"
 		case policysync.ActionTighten:
@@ -216,7 +216,7 @@ func fillPolicy(a *policysync.AccountResult, n int) {
 		if a.BlockerCount++; len(a.Blockers) < 100 {
 			a.Blockers = append(a.Blockers, policysync.Blocker{
 				AccessKey: fmt.Sprintf("AK%018d", i), User: append(Hostile(), "backup", "ci-runner")[i%11], Active: i%4 > 0, Expires: expires,
-				Reason: "it lives until 2027-01-12T02:00:07Z, longer than the wanted 240h0m0s", Advice: "ask its owner to give it an earlier date, or to delete it",
+				Reason: "it lives until 2027-01-12T02:00:07Z, longer than the wanted 240h", Advice: "ask its owner to give it an earlier date, or to delete it",
 			})
 		}
 	}
