@@ -296,6 +296,29 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 			t.Errorf("%d rows before, %d open, %d closed", before, after, closed)
 		}
 	})
+	t.Run("a group opens by the keyboard alone, which stays where it was", func(t *testing.T) {
+		press := func(key, code string, number int) {
+			for _, kind := range []string{"keyDown", "keyUp"} {
+				b.do("Input.dispatchKeyEvent", map[string]any{"type": kind, "key": key, "code": code, "windowsVirtualKeyCode": number, "text": map[string]string{"Enter": "\r"}[key]})
+			}
+			b.settle()
+		}
+		b.eval(`document.getElementById('turn').focus()`, nil)
+		for range 8 { // over the heads that sort
+			var there bool
+			press("Tab", "Tab", 9)
+			if b.eval(`document.activeElement.matches('.group button')`, &there); there {
+				break
+			}
+		}
+		var state []string
+		press("Enter", "Enter", 13)
+		b.eval(`[document.activeElement.ariaExpanded, document.activeElement.firstChild.textContent === document.querySelector('.group button').firstChild.textContent ? 'same' : 'another']`, &state)
+		if state[0] != "true" || state[1] != "same" {
+			t.Errorf("got %q", state)
+		}
+		press("Enter", "Enter", 13)
+	})
 	t.Run("the heads sort, and say so", func(t *testing.T) {
 		set("group", "")
 		var first []string
