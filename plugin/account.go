@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
@@ -201,6 +202,8 @@ type account struct {
 
 	users *userList
 	next  nextLooks
+
+	holdStored atomic.Bool // whether its hold stands in storage
 }
 
 // ref names an entry's key to the cloud. A key of the engine's own identity is named by that, where

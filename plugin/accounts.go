@@ -51,6 +51,9 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 	if err != nil {
 		return nil, fmt.Errorf("account %q: %w", name, err)
 	}
+	if err := b.resumeHold(ctx, s, a); err != nil {
+		return nil, err
+	}
 	b.accounts.Add(name, a)
 	return a, nil
 }
@@ -86,6 +89,11 @@ func (b *backend) openAccount(name string, config *accountConfig) (*account, err
 // one, in one step: a request between the two would bring the old client back.
 // A nil configuration deletes.
 func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
+	if config == nil {
+		if err := remove(ctx, s, holdPrefix+name); err != nil {
+			return err
+		}
+	}
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
 	b.accounts.Remove(name)
@@ -234,16 +242,21 @@ func (b *backend) verified(ctx context.Context, name string, config *accountConf
 	if err != nil {
 		return nil, explain(name, err)
 	}
-	if err := refuseLabelled(config.AccessKey, who.Key.Label); err != nil {
-		return nil, err
+	return a, config.identify(who)
+}
+
+// identify fills in what the cloud says of the key.
+func (c *accountConfig) identify(who provider.Whoami) error {
+	if err := refuseLabelled(c.AccessKey, who.Key.Label); err != nil {
+		return err
 	}
-	if config.DomainID != "" && config.DomainID != who.AccountID {
-		return nil, userError("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
-			config.DomainID, who.AccountID)
+	if c.DomainID != "" && c.DomainID != who.AccountID {
+		return userError("domain_id is %s, and the access key belongs to the account %s: leave domain_id out, or write a key of that account",
+			c.DomainID, who.AccountID)
 	}
-	config.AccountID, config.Identity = who.AccountID, who.Identity
-	config.KeyCreated, config.KeyExpires = who.Key.Created, who.Key.Expires
-	return a, nil
+	c.AccountID, c.Identity = who.AccountID, who.Identity
+	c.KeyCreated, c.KeyExpires = who.Key.Created, who.Key.Expires
+	return nil
 }
 
 // identified returns an account whose cloud account is known. One that was written
@@ -263,10 +276,17 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	config := *a.config
-	if a, err = b.verified(ctx, name, &config); err != nil {
+	who, err := a.cloud.WhoAmI(ctx) // of the client that remembers whether the key was refused
+	if err != nil {
+		return nil, explain(name, err)
+	}
+	if err := config.identify(who); err != nil {
 		return nil, err
 	}
 	if !b.WriteSafeReplicationState() {
+		if a, err = b.openAccount(name, &config); err != nil {
+			return nil, err
+		}
 		return b.rememberAccount(a), nil
 	}
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {

@@ -71,6 +71,7 @@ type backend struct {
 	full   *fullUsers
 
 	refusals *refusals
+	holds    holds
 
 	triedNow      sync.Map // when check/ tried the engine key before its time, by account
 	revokedBefore sync.Map // access keys whose revocation has failed
@@ -112,7 +113,7 @@ func newBackend(build Build, open opener) *backend {
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
 			// What belongs to this cluster's leases must not be replicated to others.
-			LocalStorage: []string{ledger.Prefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix},
+			LocalStorage: []string{ledger.Prefix, instancePrefix, policyPrefix, reconcilePrefix, tidyPrefix, holdPrefix},
 			// A prefix is recognised by its slash; without it only that one key is wrapped.
 			SealWrapStorage: []string{configPrefix, staticCredsPrefix},
 		},

@@ -27,6 +27,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			return nil, logical.ErrReadOnly // which has the server send the request to the active node
 		}
 	}
+	defer b.storeHolds(ctx, req.Storage)
 	return b.Backend.HandleRequest(ctx, req)
 }
 

@@ -33,6 +33,7 @@ type Breaker struct {
 	probing  bool
 	changes  int           // counts changes of state, to tell stale good news
 	changed  chan struct{} // closed at the next change of state
+	onHold   func()        // told of changes; nil: nobody wants to know
 }
 
 type breakerState int
@@ -257,4 +258,7 @@ func (b *Breaker) become(s breakerState, retryAt time.Time) {
 	b.changes++
 	close(b.changed)
 	b.changed = make(chan struct{})
+	if b.onHold != nil {
+		b.onHold()
+	}
 }

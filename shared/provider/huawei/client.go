@@ -36,6 +36,7 @@ type Client struct {
 	userAgent string
 	clock     *transport.Clock
 	pacer     *transport.Pacer
+	breaker   *transport.Breaker
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 
 	configuredDomain string
@@ -53,6 +54,7 @@ var (
 	_ provider.Sessions = (*Client)(nil)
 
 	_ provider.Relabeler = (*Client)(nil)
+	_ provider.Holder    = (*Client)(nil)
 	_ provider.ClockSkew = (*Client)(nil)
 
 	_ provider.PermissionProber = (*Client)(nil)
@@ -82,9 +84,9 @@ func New(c Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	clock, pacer := new(transport.Clock), transport.NewPacer(c.PerSecond)
+	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
 	client := &Client{
-		clock: clock, pacer: pacer,
+		clock: clock, pacer: pacer, breaker: breaker,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
 			Transport: transport.New(transport.Options{
@@ -93,6 +95,7 @@ func New(c Config) (*Client, error) {
 				Judge:      verdictOf,
 				Retryable:  retryable,
 				Pacer:      pacer,
+				Breaker:    breaker,
 				Clock:      clock,
 				Own:        own,
 				Observe:    observe(c.Observe),
@@ -109,6 +112,15 @@ func New(c Config) (*Client, error) {
 	client.prover = provider.NewProver(client)
 	return client, nil
 }
+
+// Hold implements provider.Holder.
+func (c *Client) Hold() (hold provider.Hold, held bool) { return c.breaker.Hold() }
+
+// Resume implements provider.Holder.
+func (c *Client) Resume(hold provider.Hold) { c.breaker.Resume(hold) }
+
+// OnHold implements provider.Holder.
+func (c *Client) OnHold(changed func()) { c.breaker.OnHold(changed) }
 
 // KeyQuota implements provider.Cloud.
 func (c *Client) KeyQuota() int { return keyQuota }

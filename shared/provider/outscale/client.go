@@ -37,6 +37,7 @@ type Client struct {
 	accessKey string
 	clock     *transport.Clock
 	pacer     *transport.Pacer
+	breaker   *transport.Breaker
 	prover    *provider.Prover
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
@@ -45,6 +46,7 @@ type Client struct {
 var (
 	_ provider.Cloud            = (*Client)(nil)
 	_ provider.PermissionProber = (*Client)(nil)
+	_ provider.Holder           = (*Client)(nil)
 	_ provider.ClockSkew        = (*Client)(nil)
 	_ provider.Relabeler        = (*Client)(nil)
 	_ provider.Stages           = (*Client)(nil)
@@ -69,7 +71,7 @@ func New(c Config) (*Client, error) {
 		}
 	}
 
-	clock, pacer := new(transport.Clock), transport.NewPacer(c.PerSecond)
+	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
 	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
 	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
@@ -81,6 +83,7 @@ func New(c Config) (*Client, error) {
 			Judge:      verdictOf,
 			Retryable:  retryable,
 			Pacer:      pacer,
+			Breaker:    breaker,
 			Timeout:    c.Timeout,
 			MaxRetries: c.MaxRetries,
 			Clock:      clock,
@@ -92,7 +95,7 @@ func New(c Config) (*Client, error) {
 	}
 	client := &Client{
 		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent,
-		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer,
+		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}
 	client.prover = provider.NewProver(client)
@@ -115,6 +118,15 @@ func signerOf(c Config) (transport.Signer, error) {
 		return sign(c.AccessKey, c.SecretKey, c.Region), nil
 	}
 }
+
+// Hold implements provider.Holder.
+func (c *Client) Hold() (hold provider.Hold, held bool) { return c.breaker.Hold() }
+
+// Resume implements provider.Holder.
+func (c *Client) Resume(hold provider.Hold) { c.breaker.Resume(hold) }
+
+// OnHold implements provider.Holder.
+func (c *Client) OnHold(changed func()) { c.breaker.OnHold(changed) }
 
 // KeyQuota implements provider.Cloud.
 func (c *Client) KeyQuota() int { return keyQuota }

@@ -1,0 +1,139 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// mustLockNobody has clients ask for leases of a dead key, the server tick, and others do something every so often, and
+// counts the calls that reach the cloud.
+func (v *testVault) mustLockNobody(d time.Duration, every time.Duration, others func()) {
+	v.t.Helper()
+	v.sim.ResetCalls()
+	for end, next := time.Now().Add(d), time.Now().Add(every); time.Now().Before(end); <-time.After(10 * time.Second) {
+		if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
+			v.t.Fatal("a dead key works")
+		}
+		_ = v.tick()
+		if !time.Now().Before(next) {
+			others()
+			next = time.Now().Add(every)
+		}
+		if sent := len(v.sim.Calls()); sent >= 4 || v.account.Locked() {
+			v.t.Fatalf("%d calls were refused, and the fourth locks the account", sent)
+		}
+	}
+}
+
+// TestADeadKeyLocksNobodyInTheFirstHalfHourWhateverRestarts has processes come and go, and the configuration be read and written.
+func TestADeadKeyLocksNobodyInTheFirstHalfHourWhateverRestarts(t *testing.T) {
+	t.Parallel()
+	die := map[string]func(v *testVault){
+		"deleted": func(v *testVault) { v.account.DeleteKey(v.root.AccessKey) },
+		"refused": func(v *testVault) { v.order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"}) },
+	}
+	others := map[string]func(v *testVault){
+		"nobody":                        func(*testVault) {},
+		"the plugin is restarted":       func(v *testVault) { v.restart() },
+		"the configuration is patched":  func(v *testVault) { v.patch("config/default", map[string]any{"max_ttl": "1h"}) },
+		"the configuration is read":     func(v *testVault) { v.read("config/default") },
+		"another node has written it":   func(v *testVault) { v.backend.invalidate(v.t.Context(), "config/default") },
+		"somebody checks the account":   func(v *testVault) { _, _ = v.try(logical.ReadOperation, "check/default") },
+		"it was written verify=false":   func(v *testVault) { v.replaceConfig(func(c *accountConfig) { c.AccountID = "" }) },
+		"and the plugin restarts often": func(v *testVault) { v.replaceConfig(func(c *accountConfig) { c.AccountID = "" }); v.restart() },
+	}
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for death, die := range die {
+		for name, other := range others {
+			tests[death+", and each minute: "+name] = func(_ *testing.T, v *testVault) {
+				v.configure("ttl=5m")
+				v.advance(time.Minute)
+				die(v)
+				v.mustLockNobody(29*time.Minute+30*time.Second, time.Minute, func() { other(v) })
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+func TestAHoldOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	refuse := cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a new process says since when, and tries when it is time": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			began := time.Now()
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			v.restart()
+			v.sim.ResetCalls()
+			_, err := v.tryLease(t.Context(), "app")
+			if err == nil || !strings.Contains(err.Error(), "since "+began.UTC().Format(time.RFC3339)) || len(v.sim.Calls()) != 0 {
+				t.Errorf("after %d calls: %v", len(v.sim.Calls()), err)
+			}
+			<-time.After(time.Minute)
+			v.lease("app")
+			v.restart()
+			v.lease("app") // nothing of it is left
+		},
+		"another key is tried at once, and so is another secret": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			key := v.account.AddKey(cloudsim.KeySpec{})
+			v.account.DeleteKey(v.root.AccessKey)
+			_, _ = v.tryLease(t.Context(), "app")
+			v.write("config/default", "access_key="+key.AccessKey, "secret_key="+key.SecretKey)
+			v.lease("app")
+			v.restart()
+			v.lease("app")
+		},
+		"a hold of a clock that was a year ahead is not believed": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			rewrite(v, holdPrefix+"default", func(h *storedHold) { h.Since, h.Until = time.Now().Add(365*day), time.Now().Add(366*day) })
+			v.restart()
+			v.lease("app")
+		},
+		"it goes with the account": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil || hold.Why != provider.KindKeyRefused {
+				t.Fatalf("stored: %v, %v", hold, err)
+			}
+			<-time.After(time.Hour)
+			if _, err := v.request(t.Context(), logical.DeleteOperation, "config/default"); err != nil {
+				t.Fatal(err)
+			}
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold != nil {
+				t.Errorf("stored: %v, %v", hold, err)
+			}
+		},
+		"one account's hold is not another's": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			second := v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/second", "provider=outscale", "region="+testRegion, "endpoint="+testEndpoint, "access_key="+second.AccessKey, "secret_key="+second.SecretKey)
+			v.account.AddUser("other")
+			v.write("roles/second", "account=second", "user_names=other", "ttl=5m")
+			v.account.DeleteKey(v.root.AccessKey)
+			for range 30 {
+				_, _ = v.tryLease(t.Context(), "app")
+				v.mustRevoke(v.lease("second"))
+				v.restart()
+				<-time.After(time.Minute)
+			}
+		},
+	})
+}

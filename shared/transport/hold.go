@@ -1,0 +1,56 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package transport
+
+import (
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// Hold implements provider.Holder.
+func (b *Breaker) Hold() (hold provider.Hold, held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != open && b.state != suspect {
+		return provider.Hold{}, false
+	}
+	return provider.Hold{Why: b.why.Kind(), Refusals: b.refusals, Since: b.since, Until: b.retryAt}, true
+}
+
+// Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
+// not believed; that the key was refused still is.
+func (b *Breaker) Resume(hold provider.Hold) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.state != unproven || hold.Refusals < 0 {
+		return
+	}
+	if hold.Until.Sub(now) > longestPause {
+		hold.Until = now
+	}
+	if hold.Since.After(now) || hold.Since.IsZero() && hold.Refusals > 0 {
+		hold.Since = now
+	}
+	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, hold.Since
+	b.at, b.wall = now, now.Round(0)
+	b.become(open, hold.Until)
+}
+
+// OnHold implements provider.Holder.
+func (b *Breaker) OnHold(changed func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onHold = changed
+}
+
+func verdictOf(kind provider.Kind) Verdict {
+	for _, v := range []Verdict{Unclear, Locked, WrongTime} {
+		if v.Kind() == kind {
+			return v
+		}
+	}
+	return Refused
+}
