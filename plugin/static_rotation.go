@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -283,6 +284,9 @@ func (r *staticRole) nextWork(creds *staticCreds, now time.Time) (time.Time, err
 	}
 	next, err := r.due(creds, now)
 	for _, previous := range creds.Previous {
+		if !lifetime.Waits(previous.DeleteAfter, now, r.longestGrace()) {
+			return now, err
+		}
 		next = earlier(next, previous.DeleteAfter)
 	}
 	return next, err
