@@ -5,13 +5,24 @@ package cloudkeys
 
 import (
 	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // How the engine signs in is key and secret, and the address that they are used at. A secret goes to
@@ -176,4 +187,195 @@ func (c *accountConfig) placeSignIn(before *accountConfig, data *framework.Field
 	}
 	c.Endpoint = ""
 	return []string{"the account's endpoint was " + before.Endpoint + ", which was not in this write: login and password went to the public endpoint of the region, and the account is called there from now on"}, nil
+}
+
+const (
+	// refusalPause is how long the same key and secret are refused without a call.
+	refusalPause = time.Minute
+	// refusalWindow is within which two refusals of a key id are enough, whatever its secret: the
+	// fourth in a row locks an OUTSCALE account for all its users.
+	refusalWindow = 10 * time.Minute
+	mostRefusals  = 2
+	// maxRefused bounds the keys that are remembered. Their ids come from requests.
+	maxRefused = 1000
+)
+
+// refusals is what the cloud has said of keys and logins that were written, under whichever account's
+// name. Each write opens a client that knows nothing of the one before.
+type refusals struct {
+	mu    sync.Mutex
+	salt  []byte
+	known *simplelru.LRU[signer, []pastRefusal]
+}
+
+// signer is a key's id, or a login, at an endpoint.
+type signer struct{ endpoint, id string }
+
+type pastRefusal struct {
+	secret string // its hash, with how it signs: a right secret after a wrong one is not answered from memory
+	at     time.Time
+}
+
+func newRefusals() *refusals {
+	salt := make([]byte, sha256.Size)
+	_, _ = rand.Read(salt) // never fails (crypto/rand)
+	known, _ := simplelru.NewLRU[signer, []pastRefusal](maxRefused, nil)
+	return &refusals{salt: salt, known: known}
+}
+
+// signer is who signs in by a configuration, with the hash of the secret.
+func (r *refusals) signer(c *accountConfig) (who signer, secret string) {
+	endpoint, _ := c.endpoint() // validate has refused what has none
+	who, secret = signer{endpoint, c.AccessKey}, c.SecretKey
+	if c.signIn != nil {
+		who.id, secret = c.signIn.login.Reveal(), c.signIn.password.Reveal()
+	}
+	hash := hmac.New(sha256.New, r.salt)
+	hash.Write([]byte(c.Region + "\n" + c.signature() + "\n" + secret)) // what else decides the signature
+	return who, string(hash.Sum(nil))
+}
+
+// refuse tells that a configuration's key is not tried now, and until when.
+func (r *refusals) refuse(c *accountConfig) error {
+	who, secret := r.signer(c)
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.recent(who, now)
+	if len(known) == 0 {
+		return nil
+	}
+	last, until := known[len(known)-1], time.Time{}
+	if last.secret == secret {
+		until = last.at.Add(refusalPause)
+	}
+	if len(known) >= mostRefusals {
+		until = known[len(known)-mostRefusals].at.Add(refusalWindow)
+	}
+	if !now.Before(until) {
+		return nil
+	}
+	what := "access key " + c.AccessKey
+	if c.signIn != nil {
+		what = "login and password"
+	}
+	return userError("%s: the cloud has refused them at %s, and is not asked again before %s, whichever account they are written to: four refusals in a row lock the cloud account "+
+		"for all its users. Check the values meanwhile, or write another key", what, showTime(last.at), showTime(until))
+}
+
+// note remembers what became of a try.
+func (r *refusals) note(c *accountConfig, err error) {
+	who, secret := r.signer(c)
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		r.known.Remove(who)
+	case provider.KindOf(err) == provider.KindKeyRefused:
+		r.known.Add(who, append(r.recent(who, now), pastRefusal{secret, now}))
+	}
+}
+
+// recent are the refusals that still matter. The lock is held.
+func (r *refusals) recent(who signer, now time.Time) []pastRefusal {
+	known, _ := r.known.Get(who)
+	return slices.DeleteFunc(slices.Clone(known), func(one pastRefusal) bool { return now.Sub(one.at) >= refusalWindow })
+}
+
+// holdPrefix is where the hold of each account stands whose key is refused. Each cluster keeps its own: it is its calls that were refused.
+const holdPrefix = "hold/"
+
+// storedHold is what a client remembers of the refusals of an account's key. It outlives the client: a change of the configuration, a restart and
+// a failover each make a new one, which would use the dead key at once.
+type storedHold struct {
+	Signer string `json:"signer"` // tells the key that it is of
+	provider.Hold
+}
+
+// signer tells one key at one endpoint from another; the secret cannot be worked out from it.
+func (c *accountConfig) signer() string {
+	endpoint, _ := c.endpoint() // validate has refused what has none
+	hash := hmac.New(sha256.New, []byte(c.SecretKey))
+	hash.Write([]byte(c.Provider + "\n" + endpoint + "\n" + c.Region + "\n" + c.signature() + "\n" + c.AccessKey))
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// holds are the accounts whose hold has changed since it was stored.
+type holds struct {
+	mu      sync.Mutex
+	changed map[string]bool
+}
+
+func (h *holds) note(account string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.changed == nil {
+		h.changed = map[string]bool{}
+	}
+	h.changed[account] = true
+}
+
+// take empties the list.
+func (h *holds) take() map[string]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed := h.changed
+	h.changed = nil
+	return changed
+}
+
+// resumeHold has a new client of an account begin with what the one before remembered, if that was of the same key. From then on it is
+// told of changes.
+func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account) error {
+	holder, ok := a.cloud.(provider.Holder)
+	if !ok {
+		return nil
+	}
+	stored, err := load[storedHold](ctx, s, holdPrefix+a.name)
+	if err != nil {
+		return err
+	}
+	if stored != nil && stored.Signer == a.config.signer() {
+		holder.Resume(stored.Hold)
+		a.holdStored.Store(true)
+	}
+	holder.OnHold(func() { b.holds.note(a.name) })
+	return nil
+}
+
+// storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
+func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
+	changed := b.holds.take()
+	if len(changed) == 0 || !b.tendsLocalStorage() {
+		return
+	}
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	for name := range changed {
+		if err := b.storeHold(ctx, s, name); err != nil {
+			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at once", "account", name, "error", err)
+		}
+	}
+}
+
+func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string) error {
+	b.accountsLock.Lock()
+	a, ok := b.accounts.Peek(name)
+	b.accountsLock.Unlock()
+	if !ok {
+		return nil
+	}
+	hold, held := provider.Hold{}, false
+	if holder, ok := a.cloud.(provider.Holder); ok {
+		hold, held = holder.Hold()
+	}
+	switch stored := a.holdStored.Swap(held); {
+	case held:
+		return save(ctx, s, holdPrefix+name, storedHold{Signer: a.config.signer(), Hold: hold})
+	case stored:
+		return remove(ctx, s, holdPrefix+name)
+	default:
+		return nil // the first success of a process, mostly
+	}
 }
