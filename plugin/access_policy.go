@@ -74,7 +74,8 @@ func (v *policyView) unbounded() bool { return !v.None && v.known() && v.Policy.
 func (v *policyView) secureMode() bool { return !v.None && v.Policy.SecureMode }
 
 // secureModeNews is what an account in secure mode means, for who reads of it.
-const secureModeNews = "the cloud account is in secure mode (RequireTrustedEnvSecureMode), in which it takes only keys that were made in Cockpit v2 " +
+const secureModeNews = "the cloud account is in secure mode (RequireTrustedEnvSecureMode), in which it takes only keys that " +
+	"were made in Cockpit v2 " +
 	"after a multi-factor authentication: it may refuse the calls of every key that an API call has made, as the engine's are"
 
 // limitedBy names a deciding limit, and says when the policy, which might decide
@@ -206,7 +207,12 @@ func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *accoun
 	return max(lives[a.name], lifetime.EngineKeyNeeds(a.config.RotationPeriod)), nil
 }
 
-func (b *backend) readLongestKeys(ctx context.Context, s logical.Storage, mount time.Duration, now time.Time) (map[string]time.Duration, error) {
+func (b *backend) readLongestKeys(
+	ctx context.Context,
+	s logical.Storage,
+	mount time.Duration,
+	now time.Time,
+) (map[string]time.Duration, error) {
 	lives := map[string]time.Duration{}
 	names, err := s.List(ctx, rolePrefix)
 	if err != nil {

@@ -154,8 +154,11 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	}
 	c.bounds = b.bounds(c.account, c.policy, 0)
 	if c.policy.secureMode() {
-		c.failure(secureModeNews, fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was made in Cockpit to config/%s; "+
-			"leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(), c.account.name))
+		c.failure(
+			secureModeNews,
+			fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was made in Cockpit to config/%s; "+
+				"leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(), c.account.name),
+		)
 	}
 	switch longest, by := c.bounds.MaxLease(); {
 	case c.lost:
@@ -187,7 +190,10 @@ func (c *checkup) checkOwnKey(ctx context.Context) {
 	case c.own.ID == "": // not listed; checkCaller has said why
 	case c.own.Expires.IsZero() && !c.account.endsKeys():
 		if c.account.config.RotationPeriod == 0 {
-			c.warning(fmt.Sprintf("the engine key %s has no end, and is never replaced by itself", c.own.ID), "set rotation_period in config/"+c.account.name)
+			c.warning(
+				fmt.Sprintf("the engine key %s has no end, and is never replaced by itself", c.own.ID),
+				"set rotation_period in config/"+c.account.name,
+			)
 		}
 	case c.own.Expires.IsZero():
 		c.warning(fmt.Sprintf("the engine key %s has no date", c.own.ID),
@@ -308,7 +314,10 @@ func (c *checkup) failed(ctx context.Context, err error) {
 			"find what uses a deleted or expired key; the engine tries again by itself when the lock is over")
 	case kind == provider.KindClockWrong:
 		c.lost = true
-		c.failure("the cloud finds the time of the requests wrong ("+err.Error()+")", "set the clock of Vault's machine by NTP; the engine then goes on by itself")
+		c.failure(
+			"the cloud finds the time of the requests wrong ("+err.Error()+")",
+			"set the clock of Vault's machine by NTP; the engine then goes on by itself",
+		)
 	case kind == provider.KindUnreachable && refused.Status == 0: // with one, it answers
 		c.lost = true
 		c.failure("the cloud cannot be reached ("+err.Error()+")", "check endpoint and certificates in config/"+name+", and the network")
@@ -331,8 +340,14 @@ func (c *checkup) checkDenied() {
 		calls = append(calls, refused.Op)
 		rights = append(rights, c.account.kind.Permission(refused.Op))
 	}
-	c.failure(fmt.Sprintf("permission missing: the engine key may not call %s (%s)", strings.Join(calls, ", "), c.denied[0]),
-		fmt.Sprintf("permit %s to its user (%s has all that is needed), or check the account's API access rules", strings.Join(rights, ", "), c.account.kind.PolicyFiles))
+	c.failure(
+		fmt.Sprintf("permission missing: the engine key may not call %s (%s)", strings.Join(calls, ", "), c.denied[0]),
+		fmt.Sprintf(
+			"permit %s to its user (%s has all that is needed), or check the account's API access rules",
+			strings.Join(rights, ", "),
+			c.account.kind.PolicyFiles,
+		),
+	)
 }
 
 // checkLimits finds the limits under which no lease is possible: the account's and the mount's, and each role's.
@@ -421,8 +436,15 @@ func (c *checkup) checkSlots(user string, count keyCount) {
 				"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
 		}
 	case user != "" && len(foreign) > 0:
-		c.warning(fmt.Sprintf("%s has %s access keys, and those that this mount did not issue%s take slots from its leases", identityName(user), count, inBrackets(foreign)),
-			"delete keys that nobody uses, or name other users in user_names")
+		c.warning(
+			fmt.Sprintf(
+				"%s has %s access keys, and those that this mount did not issue%s take slots from its leases",
+				identityName(user),
+				count,
+				inBrackets(foreign),
+			),
+			"delete keys that nobody uses, or name other users in user_names",
+		)
 	}
 }
 
@@ -455,8 +477,15 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, lease
 			return err
 		}
 		if also := leased[roles[name].UserName]; len(also) > 0 {
-			c.warning(fmt.Sprintf("%s belongs to static role %q, and role %s leases keys of it", identityName(roles[name].UserName), name, strings.Join(also, ", ")),
-				"give each a user of its own: they take each other's slots")
+			c.warning(
+				fmt.Sprintf(
+					"%s belongs to static role %q, and role %s leases keys of it",
+					identityName(roles[name].UserName),
+					name,
+					strings.Join(also, ", "),
+				),
+				"give each a user of its own: they take each other's slots",
+			)
 		}
 		if creds == nil || c.lost || c.outOfTime(ctx) {
 			continue
@@ -471,7 +500,10 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, lease
 func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds *staticCreds) error {
 	keys, err := c.account.cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
-		c.failure(fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role), "create it, or delete the static role")
+		c.failure(
+			fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role),
+			"create it, or delete the static role",
+		)
 		return nil
 	}
 	if err != nil {
@@ -490,8 +522,10 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 	switch {
 	case creds.AccessKey == "" || !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
 	case !there:
-		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey, identityName(user)),
-			"vault write -f rotate-role/"+role)
+		c.failure(
+			fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey, identityName(user)),
+			"vault write -f rotate-role/"+role,
+		)
 	case !active:
 		c.failure(fmt.Sprintf("somebody has switched off access key %s, which static role %q gives out", creds.AccessKey, role),
 			"replace it (vault write -f rotate-role/"+role+"), or switch it on again in the cloud")
@@ -578,6 +612,9 @@ func (c *checkup) checkClock() {
 	case skew.Abs() > transport.MaxSkew:
 		c.failure(sayClock(skew), "set it by NTP: the cloud takes no signature that is more than "+transport.MaxSkew.String()+" off")
 	case skew.Abs() > tellSkew:
-		c.warning(sayClock(skew)+", for which the dates of keys allow", "set it by NTP: signatures are refused from "+transport.MaxSkew.String()+" on")
+		c.warning(
+			sayClock(skew)+", for which the dates of keys allow",
+			"set it by NTP: signatures are refused from "+transport.MaxSkew.String()+" on",
+		)
 	}
 }

@@ -71,14 +71,23 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
 			"if it never will, delete with force=true, which leaves them to you", name, err)
 	case len(left) > 0:
-		warnings = append(warnings, "access keys that the engine had are still in the cloud: delete there those that nobody uses: "+strings.Join(left, ", "))
+		warnings = append(
+			warnings,
+			"access keys that the engine had are still in the cloud: delete there those that nobody uses: "+strings.Join(left, ", "),
+		)
 	}
 	return warnings, b.removeAccount(ctx, s, name, force)
 }
 
 // deleteOwnKeys is steps (2) and (3), again: after an attempt that has not ended. It returns the keys
 // that are left; err is why.
-func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name string, marked *accountConfig, again bool) (left []string, err error) {
+func (b *backend) deleteOwnKeys(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	marked *accountConfig,
+	again bool,
+) (left []string, err error) {
 	a, err := b.openAccount(name, marked)
 	if err != nil {
 		return nil, err
@@ -171,8 +180,12 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		return nil, err
 	}
 	if _, err := a.cloud.OwnKey(ctx); err == nil {
-		return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the account's leases, delete its static roles, "+
-			"and then the account without force=true", name)
+		return nil, userError(
+			"the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the account's leases, delete "+
+				"its static roles, "+
+				"and then the account without force=true",
+			name,
+		)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := b.ledger.Load(ctx, s, name); err != nil {
@@ -190,9 +203,14 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		if err := b.ledger.Save(ctx, s, e); err != nil {
 			return nil, err
 		}
-		b.Logger().Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey, "user", e.User, "label", e.Label,
-			"expiration", showTime(e.Expires))
-		warnings = append(warnings, fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey, identityName(e.User), e.Label, a.worksUntil(e.Expires)))
+		b.Logger().
+			Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey, "user",
+				e.User, "label", e.Label,
+				"expiration", showTime(e.Expires))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey, identityName(e.User), e.Label, a.worksUntil(e.Expires)),
+		)
 	}
 	return warnings, nil
 }

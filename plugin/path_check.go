@@ -24,7 +24,8 @@ func (b *backend) pathCheck() []*framework.Path {
 			"account": {Type: framework.TypeString, Description: "Name of the account."},
 			"now": {
 				Type: framework.TypeBool, Query: true,
-				Description: "Whether to try the engine key now, though the cloud has refused it; at most once in 15 minutes, since refusals lock the account.",
+				Description: "Whether to try the engine key now, though the cloud has refused it; at most once in 15 minutes, since " +
+					"refusals lock the account.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -37,18 +38,25 @@ func (b *backend) pathCheck() []*framework.Path {
 			},
 		},
 		HelpSynopsis: "The account's health, each finding with its remedy.",
-		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots of the roles' users are " +
-			"used. Permissions are tried without changing anything in the cloud: with OUTSCALE's DryRun all of them, on Huawei Cloud those to read alone. Each finding reads " +
-			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a third of its life is left.",
+		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots " +
+			"of the roles' users are " +
+			"used. Permissions are tried without changing anything in the cloud: with OUTSCALE's DryRun all of them, on Huawei Cloud " +
+			"those to read alone. Each finding reads " +
+			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a " +
+			"third of its life is left.",
 	}}
 }
 
 func checkAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"healthy":        {Type: framework.TypeBool, Required: true, Description: "Whether no finding is an error."},
-		"findings":       {Type: framework.TypeStringSlice, Required: true, Description: "What was found, each as \"severity: what: remedy\"."},
-		"account_id":     {Type: framework.TypeString, Required: true, Description: "Id of the cloud account; empty: it could not be asked."},
-		"identity":       {Type: framework.TypeString, Required: true, Description: "Whom the engine's key belongs to: root, user or unknown; empty: it could not be asked."},
+		"healthy":    {Type: framework.TypeBool, Required: true, Description: "Whether no finding is an error."},
+		"findings":   {Type: framework.TypeStringSlice, Required: true, Description: "What was found, each as \"severity: what: remedy\"."},
+		"account_id": {Type: framework.TypeString, Required: true, Description: "Id of the cloud account; empty: it could not be asked."},
+		"identity": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "Whom the engine's key belongs to: root, user or unknown; empty: it could not be asked.",
+		},
 		"user_name":      {Type: framework.TypeString, Required: true, Description: "Name of that user."},
 		"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the engine's own key."},
 		"key_active":     {Type: framework.TypeBool, Required: true, Description: "Whether the cloud lists it as active."},
@@ -62,11 +70,27 @@ func checkAnswer() map[string]*framework.FieldSchema {
 		"max_access_key_expiration_seconds": {
 			Type: framework.TypeInt64, Required: true, Description: "Longest life of a key under the policy, in seconds; 0: unlimited, where known.",
 		},
-		"effective_max_ttl":       {Type: framework.TypeInt64, Required: true, Description: "Longest lease of a role that sets no max_ttl, in seconds."},
-		"limited_by":              {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
-		"clock_skew":              {Type: framework.TypeInt64, Required: true, Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind."},
-		"key_counts":              {Type: framework.TypeStringSlice, Required: true, Description: "How the slots of the engine's identity and of the roles' users are used."},
-		"keys_without_expiration": {Type: framework.TypeStringSlice, Required: true, Description: "Keys of those identities without a date that this mount did not issue."},
+		"effective_max_ttl": {
+			Type:        framework.TypeInt64,
+			Required:    true,
+			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
+		},
+		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
+		"clock_skew": {
+			Type:        framework.TypeInt64,
+			Required:    true,
+			Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind.",
+		},
+		"key_counts": {
+			Type:        framework.TypeStringSlice,
+			Required:    true,
+			Description: "How the slots of the engine's identity and of the roles' users are used.",
+		},
+		"keys_without_expiration": {
+			Type:        framework.TypeStringSlice,
+			Required:    true,
+			Description: "Keys of those identities without a date that this mount did not issue.",
+		},
 	}
 }
 
@@ -103,8 +127,12 @@ const tryNowPause = 15 * time.Minute
 func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
 	now := time.Now()
 	if last, known := b.triedNow.Load(a.name); known && now.Sub(last.(time.Time)) < tryNowPause {
-		return nil, userError("now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it out, or try again at %s",
-			showTime(last.(time.Time)), tryNowPause, showTime(last.(time.Time).Add(tryNowPause)))
+		return nil, userError(
+			"now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it out, or try again at %s",
+			showTime(last.(time.Time)),
+			tryNowPause,
+			showTime(last.(time.Time).Add(tryNowPause)),
+		)
 	}
 	b.triedNow.Store(a.name, now)
 	fresh, err := b.openAccount(a.name, a.config)

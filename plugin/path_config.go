@@ -51,7 +51,12 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
-				logical.PatchOperation:  b.patches("Change some fields of an account.", b.pathConfigExists, b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
+				logical.PatchOperation: b.patches(
+					"Change some fields of an account.",
+					b.pathConfigExists,
+					b.announced(eventConfigWrite, "account", b.pathConfigWrite),
+					decisions(configAnswer(), configDecisions()),
+				),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
 					Summary:                     "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
@@ -61,7 +66,8 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Configure a cloud account and the engine's own access key in it.",
-			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login and password of the " +
+			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login " +
+				"and password of the " +
 				"cloud account make one; they are not stored. Fields that are not given keep their " +
 				"value. An account can be changed to another cloud account, or deleted, only when no lease needs it.",
 		},
@@ -181,7 +187,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return append(warnings, more...), err
 	}
 	if before == nil || !before.sameTarget(config) {
-		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud account: leave out verify=false"); err != nil {
+		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
+			"account: leave out verify=false"); err != nil {
 			return nil, err
 		}
 		config.AccountID, config.Identity = "", provider.Identity{}
@@ -235,8 +242,13 @@ func refuseLabelled(accessKey, text string) error {
 	if err != nil || label.Kind == keylabel.KindRoot {
 		return nil
 	}
-	return userError("access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and ends with that: "+
-		"give the engine a key of its own", accessKey, text)
+	return userError(
+		"access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and "+
+			"ends with that: "+
+			"give the engine a key of its own",
+		accessKey,
+		text,
+	)
 }
 
 // accountWarnings are those of the account and its limits.
@@ -248,7 +260,12 @@ func (b *backend) accountWarnings(a *account, view *policyView) []string {
 	return warnings
 }
 
-func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (warnings []string, err error) {
+func (b *backend) storeVerified(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	before, config *accountConfig,
+) (warnings []string, err error) {
 	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
 	if err != nil {
 		return nil, err
@@ -262,7 +279,12 @@ func (b *backend) storeVerified(ctx context.Context, s logical.Storage, name str
 
 // verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand
 // live keys.
-func (b *backend) verifiedChange(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) (a *account, warnings []string, err error) {
+func (b *backend) verifiedChange(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	before, config *accountConfig,
+) (a *account, warnings []string, err error) {
 	if a, err = b.verified(ctx, name, config); err != nil {
 		return nil, nil, err
 	}
@@ -302,8 +324,14 @@ func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, na
 		n = own()
 	}
 	if n > 0 {
-		return userError("account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
-			"Revoke these leases first, or write a key of the former", name, n, identityOf(before.Identity), identityOf(config.Identity))
+		return userError(
+			"account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
+				"Revoke these leases first, or write a key of the former",
+			name,
+			n,
+			identityOf(before.Identity),
+			identityOf(config.Identity),
+		)
 	}
 	return nil
 }
@@ -359,7 +387,9 @@ func (c *accountConfig) leftover() []string {
 	if len(keys) == 0 {
 		return nil
 	}
-	return []string{"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", ")}
+	return []string{
+		"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", "),
+	}
 }
 
 // replaceKey settles what a write means for the engine's own keys. A key that rotation has
@@ -371,8 +401,11 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 		return nil
 	}
 	if before.wasReplaced(c.AccessKey) {
-		warnings = append(warnings, fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
-			c.AccessKey, before.AccessKey))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
+				c.AccessKey, before.AccessKey),
+		)
 		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
 		return warnings
 	}
@@ -435,7 +468,8 @@ func configFields() map[string]*framework.FieldSchema {
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
 		"login": {
-			Type: framework.TypeString, Description: "Login (email address) of the cloud account, in place of a key (outscale): the engine makes itself one. It is not stored.",
+			Type: framework.TypeString, Description: "Login (email address) of the cloud account, in place of a key (outscale): the " +
+				"engine makes itself one. It is not stored.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
 		"password": {
@@ -448,7 +482,8 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"endpoint": {
 			Type: framework.TypeString,
-			Description: "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's that of IAM, as in https://iam.eu-de.otc.t-systems.com. " +
+			Description: "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's that of IAM, as in " +
+				"https://iam.eu-de.otc.t-systems.com. " +
 				"Default: the region's public endpoint.",
 		},
 		"domain_id": {
@@ -457,9 +492,13 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"signature": {
 			Type: framework.TypeString, AllowedValues: []any{clouds.SignatureSDK, clouds.SignatureOTC},
-			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the Open Telekom Cloud family. Default: sdk.",
+			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the " +
+				"Open Telekom Cloud family. Default: sdk.",
 		},
-		"ca_cert":     {Type: framework.TypeString, Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's."},
+		"ca_cert": {
+			Type:        framework.TypeString,
+			Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's.",
+		},
 		"client_cert": {Type: framework.TypeString, Description: "PEM client certificate, where the account's API access rules demand one."},
 		"client_key": {
 			Type: framework.TypeString, Description: "PEM key of the client certificate. It is never returned.",
@@ -482,22 +521,33 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeDurationSecond, Default: int(clouds.DefaultTimeout / time.Second),
 			Description: "Longest time that one attempt of a call may take.",
 		},
-		"max_retries": {Type: framework.TypeInt, Default: clouds.DefaultMaxRetries, Description: "How often a call is tried again that failed without having been carried out. Throttled calls do not count: they are repeated until the request's time is up."},
+		"max_retries": {
+			Type:    framework.TypeInt,
+			Default: clouds.DefaultMaxRetries,
+			Description: "How often a call is tried again that failed without having been carried out. Throttled calls do not count: " +
+				"they are repeated until the request's time is up.",
+		},
 		"rotation_period": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",
 		},
 		"allow_root_identity": {
-			Type: framework.TypeBool, Description: "Whether roles may lease keys (outscale) or sessions (huawei) of the engine's own identity. Such a lease can extend itself.",
+			Type: framework.TypeBool, Description: "Whether roles may lease keys (outscale) or sessions (huawei) of the engine's own " +
+				"identity. Such a lease can extend itself.",
 		},
 		"username_template": {
 			Type: framework.TypeString, Default: defaultUsernameTemplate,
-			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ if }}, and the " +
-				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
+			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ " +
+				"if }}, and the " +
+				"functions " + strings.Join(
+				templateFunctions,
+				", ",
+			) + ". Names must differ each time and have 64 characters at most.",
 		},
 		"force": {
 			Type: framework.TypeBool, Query: true,
-			Description: "Of a delete alone: whether to give up an account whose cloud does not take the engine key any more, with the keys that are still in it. They are listed in the answer.",
+			Description: "Of a delete alone: whether to give up an account whose cloud does not take the engine key any more, with " +
+				"the keys that are still in it. They are listed in the answer.",
 		},
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
@@ -510,11 +560,20 @@ func configAnswer() map[string]*framework.FieldSchema {
 	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify", "force"} {
 		delete(fields, hidden)
 	}
-	fields["account_id"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Id of the cloud account; empty until the key was verified."}
-	fields["identity"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Whom the engine's key belongs to: root, user or unknown."}
+	fields["account_id"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Id of the cloud account; empty until the key was verified.",
+	}
+	fields["identity"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Whom the engine's key belongs to: root, user or unknown.",
+	}
 	fields["user_name"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Name of that user."}
 	fields["key_expiration"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Date of the engine's own key; empty: never."}
-	fields["next_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the engine replaces its own key by itself; empty: never."}
+	fields["next_rotation"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "When the engine replaces its own key by itself; empty: never.",
+	}
 	fields["previous_access_keys"] = &framework.FieldSchema{
 		Type: framework.TypeStringSlice, Description: "Own keys that were replaced and are still to be deleted.",
 	}

@@ -27,9 +27,11 @@ func (b *backend) pathCreds() []*framework.Path {
 			logical.UpdateOperation: b.leasesKey("credentials-with-parameters"),
 		},
 		HelpSynopsis: "Lease a new access key.",
-		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be there to revoke it, " +
+		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be " +
+			"there to revoke it, " +
 			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. " +
-			"A session (credential_type=session_token) ends by itself, with its lease, and cannot be taken back before. The rights of a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
+			"A session (credential_type=session_token) ends by itself, with its lease, and cannot be taken back before. The rights of " +
+			"a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
 	}}
 }
 
@@ -57,12 +59,17 @@ func credsAnswer() map[string]*framework.FieldSchema {
 		},
 		"expiration": {
 			Type: framework.TypeString, Required: true,
-			Description: "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not (huawei), when the engine deletes it at the latest. " +
+			Description: "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not (huawei), when the engine " +
+				"deletes it at the latest. " +
 				"Renewing the lease moves it.",
 		},
-		"user_name": {Type: framework.TypeString, Required: true, Description: "User whose key it is, or who was made for it; empty: the engine's own identity."},
-		"account":   {Type: framework.TypeString, Required: true, Description: "Name of the account."},
-		"region":    {Type: framework.TypeString, Required: true, Description: "Region of the account."},
+		"user_name": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "User whose key it is, or who was made for it; empty: the engine's own identity.",
+		},
+		"account": {Type: framework.TypeString, Required: true, Description: "Name of the account."},
+		"region":  {Type: framework.TypeString, Required: true, Description: "Region of the account."},
 	}
 }
 
@@ -110,7 +117,15 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		p, err := lifetime.PlanIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 		return p, asUserError(err)
 	}
-	i := issuance{req: req, storage: req.Storage, account: a, roleName: roleName, maxActive: role.MaxActiveKeys, userIDs: role.UserIDs, instance: instance}
+	i := issuance{
+		req:       req,
+		storage:   req.Storage,
+		account:   a,
+		roleName:  roleName,
+		maxActive: role.MaxActiveKeys,
+		userIDs:   role.UserIDs,
+		instance:  instance,
+	}
 	key, planned, err := b.issue(ctx, i, role, plan)
 	if err != nil {
 		return nil, err
@@ -124,7 +139,14 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
-func (b *backend) credentials(ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned lifetime.IssuePlan, requested time.Duration) (*logical.Response, error) {
+func (b *backend) credentials(
+	ctx context.Context,
+	i issuance,
+	role *roleEntry,
+	key recordedKey,
+	planned lifetime.IssuePlan,
+	requested time.Duration,
+) (*logical.Response, error) {
 	ttl, maxTTL, err := planned.AtReply(time.Now())
 	if err != nil {
 		return nil, b.undo(ctx, i, key.entry, err)

@@ -39,7 +39,11 @@ func (b *backend) pathKeys() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": {Type: framework.TypeString, Description: "ID of the access key."},
-				"force":         {Type: framework.TypeBool, Query: true, Description: "Of a delete alone: whether to drop the record of a key whose account was deleted with force."},
+				"force": {
+					Type:        framework.TypeBool,
+					Query:       true,
+					Description: "Of a delete alone: whether to drop the record of a key whose account was deleted with force.",
+				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
@@ -58,7 +62,8 @@ func (b *backend) pathKeys() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Who was given a key, and until when; kill it now.",
-			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. A delete kills the key " +
+			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. A " +
+				"delete kills the key " +
 				"in the cloud at once; its lease stays until it ends or is revoked, and cannot be renewed.",
 		},
 	}
@@ -66,26 +71,46 @@ func (b *backend) pathKeys() []*framework.Path {
 
 func keysFields() map[string]*framework.FieldSchema {
 	fields := pagingFields()
-	fields["account"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this account only; empty: all."}
+	fields["account"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Query:       true,
+		Description: "Return keys of this account only; empty: all.",
+	}
 	fields["user"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this user only; empty: all."}
-	fields["own_identity"] = &framework.FieldSchema{Type: framework.TypeBool, Query: true, Description: "Return keys of the engine's own identity only, which has no user name here."}
+	fields["own_identity"] = &framework.FieldSchema{
+		Type:        framework.TypeBool,
+		Query:       true,
+		Description: "Return keys of the engine's own identity only, which has no user name here.",
+	}
 	return fields
 }
 
 func keyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"kind":         {Type: framework.TypeString, Required: true, Description: "What the key was made for: lease, user (a lease whose user goes with it) or root."},
-		"account":      {Type: framework.TypeString, Required: true, Description: "Name of the account."},
-		"account_id":   {Type: framework.TypeString, Required: true, Description: "Id of the cloud account."},
-		"user_name":    {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
-		"role":         {Type: framework.TypeString, Required: true, Description: "Role that it was leased by."},
-		"issued":       {Type: framework.TypeString, Required: true, Description: "When it was made."},
-		"expiration":   {Type: framework.TypeString, Required: true, Description: "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it is deleted at the latest."},
+		"kind": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "What the key was made for: lease, user (a lease whose user goes with it) or root.",
+		},
+		"account":    {Type: framework.TypeString, Required: true, Description: "Name of the account."},
+		"account_id": {Type: framework.TypeString, Required: true, Description: "Id of the cloud account."},
+		"user_name":  {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
+		"role":       {Type: framework.TypeString, Required: true, Description: "Role that it was leased by."},
+		"issued":     {Type: framework.TypeString, Required: true, Description: "When it was made."},
+		"expiration": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it is deleted at the latest.",
+		},
 		"accessor":     {Type: framework.TypeString, Required: true, Description: "Accessor of the token that asked for it."},
 		"entity_id":    {Type: framework.TypeString, Required: true, Description: "Entity that asked for it."},
 		"display_name": {Type: framework.TypeString, Required: true, Description: "Display name of that token."},
 		"request_id":   {Type: framework.TypeString, Required: true, Description: "Id of the request, as in Vault's audit log."},
-		"problem":      {Type: framework.TypeString, Required: true, Description: "Why it could not be removed after its date; empty: nothing is stuck."},
+		"problem": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "Why it could not be removed after its date; empty: nothing is stuck.",
+		},
 	}
 }
 
@@ -194,7 +219,11 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 		case config == nil && force:
 			return b.removeEntry(ctx, s, entry)
 		case config == nil:
-			return userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, then its record with force=true", id, entry.Account)
+			return userError(
+				"access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, then its record with force=true",
+				id,
+				entry.Account,
+			)
 		}
 	}
 	if err := refuseKept(entry); err != nil {

@@ -34,14 +34,19 @@ func (b *backend) pathPolicy() []*framework.Path {
 		},
 		HelpSynopsis: "The account's access policy, which bounds the life of every key.",
 		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses a date. " +
-			"A write asks the cloud now, for example after the policy was changed. Huawei Cloud has no such policy: there the account's max_ttl is the bound.",
+			"A write asks the cloud now, for example after the policy was changed. Huawei Cloud has no such policy: there the " +
+			"account's max_ttl is the bound.",
 	}}
 }
 
 func policyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"supported": {Type: framework.TypeBool, Required: true, Description: "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl is the bound."},
-		"known":     {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
+		"supported": {
+			Type:        framework.TypeBool,
+			Required:    true,
+			Description: "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl is the bound.",
+		},
+		"known": {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
 		"max_access_key_expiration_seconds": {
 			Type: framework.TypeInt64, Required: true,
 			Description: "Longest life of a key as last read, in seconds; 0: unlimited, where known.",
@@ -49,7 +54,8 @@ func policyAnswer() map[string]*framework.FieldSchema {
 		"require_trusted_env": {Type: framework.TypeBool, Required: true, Description: "Whether the policy demands trusted sessions."},
 		"secure_mode": {
 			Type: framework.TypeBool, Required: true,
-			Description: "Whether the account takes trusted keys alone, those made in Cockpit after a multi-factor authentication: no leased key is one.",
+			Description: "Whether the account takes trusted keys alone, those made in Cockpit after a multi-factor authentication: no " +
+				"leased key is one.",
 		},
 		"read_at": {Type: framework.TypeString, Required: true, Description: "When the policy was last read; empty: never."},
 		"problem": {Type: framework.TypeString, Required: true, Description: "Why it could not be read when last tried; empty: it could."},
@@ -62,7 +68,11 @@ func policyAnswer() map[string]*framework.FieldSchema {
 			Description: "Longest life of a key that the account's roles, static roles and rotation_period need, in seconds: " +
 				"an access policy that allows less cuts leases, or refuses rotations. 0: nothing needs a key.",
 		},
-		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides effective_max_ttl: policy, account or mount; and whether the policy is unknown, or there is none."},
+		"limited_by": {
+			Type:        framework.TypeString,
+			Required:    true,
+			Description: "What decides effective_max_ttl: policy, account or mount; and whether the policy is unknown, or there is none.",
+		},
 	}
 }
 
@@ -124,7 +134,10 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 		resp.AddWarning(secureModeNews)
 	}
 	if view.None {
-		resp.AddWarning(a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name + " bounds the leases of the account")
+		resp.AddWarning(
+			a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" +
+				a.name + " bounds the leases of the account",
+		)
 	}
 	return resp, nil
 }

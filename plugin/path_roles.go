@@ -44,7 +44,12 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
-				logical.PatchOperation:  b.patches("Change some fields of a role.", b.pathRoleExists, b.announced(eventRoleWrite, "name", b.pathRoleWrite), decisions(roleAnswer(), roleDecisions())),
+				logical.PatchOperation: b.patches(
+					"Change some fields of a role.",
+					b.pathRoleExists,
+					b.announced(eventRoleWrite, "name", b.pathRoleWrite),
+					decisions(roleAnswer(), roleDecisions()),
+				),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
 					Summary:                     "Delete a role; its leases live on.",
@@ -55,9 +60,12 @@ func (b *backend) pathRoles() []*framework.Path {
 			},
 			HelpSynopsis: "Describe whose access keys may be leased, and for how long.",
 			HelpDescription: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
-				"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and groups, and takes it " +
-				"along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, which end by themselves and " +
-				"cannot be taken back. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides it (limited_by).",
+				"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and " +
+				"groups, and takes it " +
+				"along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, which end " +
+				"by themselves and " +
+				"cannot be taken back. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides " +
+				"it (limited_by).",
 		},
 	}
 }

@@ -48,17 +48,22 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 				Callback: b.pathRotateRootWrite,
 				Summary:  "Replace the engine's own access key.",
 				Responses: answers(map[string]*framework.FieldSchema{
-					"access_key":          {Type: framework.TypeString, Required: true, Description: "ID of the new key."},
-					"key_expiration":      {Type: framework.TypeString, Required: true, Description: "Its date; empty: never."},
-					"next_rotation":       {Type: framework.TypeString, Required: true, Description: "When it is replaced by itself; empty: never."},
-					"previous_access_key": {Type: framework.TypeString, Required: true, Description: "ID of the replaced key, which is deleted within minutes."},
+					"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the new key."},
+					"key_expiration": {Type: framework.TypeString, Required: true, Description: "Its date; empty: never."},
+					"next_rotation":  {Type: framework.TypeString, Required: true, Description: "When it is replaced by itself; empty: never."},
+					"previous_access_key": {
+						Type:        framework.TypeString,
+						Required:    true,
+						Description: "ID of the replaced key, which is deleted within minutes.",
+					},
 				}),
 				ForwardPerformanceStandby:   true,
 				ForwardPerformanceSecondary: true,
 			},
 		},
 		HelpSynopsis: "Replace the engine's own access key.",
-		HelpDescription: "Makes a new key, tries it, stores it, and deletes the one it replaces some minutes later, when no request uses it any more. " +
+		HelpDescription: "Makes a new key, tries it, stores it, and deletes the one it replaces some minutes later, when no " +
+			"request uses it any more. " +
 			"The same happens by itself when rotation_period has passed, and before the key's own date.",
 	}}
 }

@@ -53,7 +53,8 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "A user whose one key is rotated on time.",
-			HelpDescription: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or by " +
+			HelpDescription: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is " +
+				"rotated, by period or by " +
 				"schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
 				"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
 		},
@@ -258,7 +259,12 @@ type defaultGraceKey struct{}
 
 // patchesStaticRole gives null its meaning for the one field whose default depends on others.
 func (b *backend) patchesStaticRole() *framework.PathOperation {
-	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite), decisions(staticRoleAnswer(), staticRoleDecisions()))
+	patch := b.patches(
+		"Change some fields of a static role.",
+		b.pathStaticRoleExists,
+		b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite),
+		decisions(staticRoleAnswer(), staticRoleDecisions()),
+	)
 	merge := patch.Callback
 	patch.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 		if grace, given := data.Raw["rotation_grace_period"]; given && grace == nil {
@@ -359,8 +365,9 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 					ForwardPerformanceSecondary: true,
 				},
 			},
-			HelpSynopsis:    "Rotate the key of a static role now.",
-			HelpDescription: "The replaced key works for the role's rotation_grace_period longer. A period counts anew from now; a schedule stays as it is.",
+			HelpSynopsis: "Rotate the key of a static role now.",
+			HelpDescription: "The replaced key works for the role's rotation_grace_period longer. A period counts anew from now; a " +
+				"schedule stays as it is.",
 		},
 	}
 }
@@ -369,11 +376,21 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 func staticCredsAnswer() map[string]*framework.FieldSchema {
 	fields := credsAnswer()
 	delete(fields, "security_token")
-	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it before; empty: never."
-	fields["ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0."}
+	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it " +
+		"before; empty: never."
+	fields["ttl"] = &framework.FieldSchema{
+		Type:        framework.TypeInt64,
+		Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0.",
+	}
 	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
-	fields["rotation_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Time between two rotations, in seconds; 0: by schedule."}
-	fields["rotation_schedule"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Schedule of the rotations; empty: by period."}
+	fields["rotation_period"] = &framework.FieldSchema{
+		Type:        framework.TypeInt64,
+		Description: "Time between two rotations, in seconds; 0: by schedule.",
+	}
+	fields["rotation_schedule"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Schedule of the rotations; empty: by period.",
+	}
 	for _, field := range fields {
 		field.Required = true
 	}

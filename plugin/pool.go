@@ -21,7 +21,12 @@ import (
 const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
-func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string, plan func() (lifetime.IssuePlan, error)) (recordedKey, lifetime.IssuePlan, error) {
+func (b *backend) issueFromPool(
+	ctx context.Context,
+	i issuance,
+	users []string,
+	plan func() (lifetime.IssuePlan, error),
+) (recordedKey, lifetime.IssuePlan, error) {
 	users, free, release, err := b.choose(ctx, i, users)
 	if err != nil {
 		return recordedKey{}, lifetime.IssuePlan{}, err
@@ -59,7 +64,10 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
 			i.account.users.expire()
-			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err))
+			refusals = append(
+				refusals,
+				fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err),
+			)
 		default:
 			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)
 		}
@@ -74,7 +82,11 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance, users []string,
 // The keys of others are known from lists that were made anyway, for whatever reason; only
 // a user that would come first and was never listed is listed for it, once. A role with
 // one user has no choice, and makes no call for it.
-func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, release func(), err error) {
+func (b *backend) choose(
+	ctx context.Context,
+	i issuance,
+	users []string,
+) (ordered []string, free map[string]int, release func(), err error) {
 	switch len(users) {
 	case 0:
 		return []string{""}, nil, func() {}, nil // see hold
@@ -99,7 +111,11 @@ func (b *backend) choose(ctx context.Context, i issuance, users []string) (order
 }
 
 // holdFirst orders a pool's users by what is known, and holds a slot of the first.
-func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (ordered []string, free map[string]int, release func(), err error) {
+func (b *backend) holdFirst(
+	ctx context.Context,
+	i issuance,
+	users []string,
+) (ordered []string, free map[string]int, release func(), err error) {
 	unlock, err := b.lock(ctx, "pool/"+i.account.name)
 	if err != nil {
 		return nil, nil, nil, err
@@ -180,8 +196,13 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 	if held {
 		return release, "", nil
 	}
-	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
-		"revoke leases, or give the role other user_names", count, free, reserved), nil
+	return release, fmt.Sprintf(
+		"the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
+			"revoke leases, or give the role other user_names",
+		count,
+		free,
+		reserved,
+	), nil
 }
 
 // explainQuota says whose keys fill a user's slots.
@@ -195,8 +216,17 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 }
 
 func fullRefusal(user string, own, others, quota int, why string) string {
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete keys that nobody uses, or name more users in user_names; "+
-		"the cloud is asked again after %s", identityName(user), own, quota, others, why, fullFor)
+	return fmt.Sprintf(
+		"%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete keys that "+
+			"nobody uses, or name more users in user_names; "+
+			"the cloud is asked again after %s",
+		identityName(user),
+		own,
+		quota,
+		others,
+		why,
+		fullFor,
+	)
 }
 
 // maxNamed is how many keys a refusal names.

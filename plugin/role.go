@@ -62,7 +62,10 @@ func roleFields() map[string]*framework.FieldSchema {
 		"name":    {Type: framework.TypeString, Description: "Name of the role."},
 		"account": {Type: framework.TypeString, Default: defaultAccount, Description: "Account whose keys it leases."},
 		"credential_type": {
-			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{credentialAccessKey, credentialIAMUser, credentialSession},
+			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{
+				credentialAccessKey, credentialIAMUser,
+				credentialSession,
+			},
 			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease; " +
 				"session_token (Huawei Cloud), a temporary key of an agency, which ends by itself and cannot be taken back.",
 		},
@@ -102,7 +105,8 @@ func roleFields() map[string]*framework.FieldSchema {
 		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
 		"own_identity": {
 			Type: framework.TypeBool,
-			Description: "Whether it may lease what belongs to the engine's own identity, where the account's allow_root_identity allows it: keys (outscale; of it alone " +
+			Description: "Whether it may lease what belongs to the engine's own identity, where the account's allow_root_identity " +
+				"allows it: keys (outscale; of it alone " +
 				"where user_names is empty), or sessions without agency_name (huawei).",
 		},
 		"max_active_keys": {
@@ -117,7 +121,10 @@ func roleAnswer() map[string]*framework.FieldSchema {
 	fields := roleFields()
 	delete(fields, "name")
 	fields["effective_max_ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Longest lease that it can give, in seconds."}
-	fields["limited_by"] = &framework.FieldSchema{Type: framework.TypeString, Description: "What decides that: role, account, mount, policy or cloud; and whether the policy is unknown, or there is none."}
+	fields["limited_by"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "What decides that: role, account, mount, policy or cloud; and whether the policy is unknown, or there is none.",
+	}
 	for _, field := range fields {
 		field.Required = true
 	}
@@ -176,7 +183,10 @@ func (r *roleEntry) validate() error {
 	}
 	switch {
 	case r.OwnIdentity && r.CredentialType == credentialIAMUser:
-		return userError("own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out", credentialIAMUser)
+		return userError(
+			"own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out",
+			credentialIAMUser,
+		)
 	case r.OwnIdentity && r.AgencyName != "":
 		return userError("own_identity and agency_name exclude each other: give one of them")
 	case r.MaxActiveKeys < 0:
@@ -214,7 +224,13 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	longest, by := b.MaxLease()
 	warnings := append(r.powerless(), r.sessionWarnings()...)
 	if shortest := cmp.Or(r.TTL, r.MaxTTL); shortest > 0 && shortest < time.Minute {
-		warnings = append(warnings, fmt.Sprintf("leases last %s, which is less than a minute: a number without a unit is seconds, as in 90s; write 10m for minutes", shortest))
+		warnings = append(
+			warnings,
+			fmt.Sprintf(
+				"leases last %s, which is less than a minute: a number without a unit is seconds, as in 90s; write 10m for minutes",
+				shortest,
+			),
+		)
 	}
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
@@ -222,9 +238,18 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	switch {
 	case by != lifetime.LimitMount:
 	case view.None:
-		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest),
+		)
 	case view.unbounded():
-		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an access policy in the cloud account", longest))
+		warnings = append(
+			warnings,
+			fmt.Sprintf(
+				"nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an access policy in the cloud account",
+				longest,
+			),
+		)
 	}
 	if !view.known() {
 		warnings = append(warnings, "the account's access policy is unknown, and may cut leases further")

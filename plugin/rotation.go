@@ -42,7 +42,10 @@ func (p previousKey) owner(signer provider.Identity) (string, error) {
 	case p.Identity.Kind == provider.IdentityUser:
 		return p.Identity.User, nil
 	default:
-		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in the cloud", p.Identity.Kind)
+		return "", fmt.Errorf(
+			"it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in the cloud",
+			p.Identity.Kind,
+		)
 	}
 }
 
@@ -92,7 +95,8 @@ func (b *backend) rotate(ctx context.Context, r rotation) error {
 		return err
 	}
 	if err := b.ledger.Finish(ctx, r.storage, e); err != nil {
-		b.Logger().Warn("the ledger's entry of a finished rotation is left to the next tick", "account", e.Account, "access_key", e.AccessKey, "error", err)
+		b.Logger().
+			Warn("the ledger's entry of a finished rotation is left to the next tick", "account", e.Account, "access_key", e.AccessKey, "error", err)
 	}
 	return nil
 }
@@ -104,7 +108,13 @@ func anyDue(keys []previousKey, now time.Time, overlap time.Duration) bool {
 
 // deleteDue deletes the replaced keys whose time has come, and returns those that are left: the
 // others, and what the cloud does not let go.
-func (b *backend) deleteDue(ctx context.Context, s logical.Storage, a *account, keys []previousKey, overlap time.Duration) (left []previousKey, err error) {
+func (b *backend) deleteDue(
+	ctx context.Context,
+	s logical.Storage,
+	a *account,
+	keys []previousKey,
+	overlap time.Duration,
+) (left []previousKey, err error) {
 	now := time.Now()
 	var problems []error
 	for _, key := range keys {

@@ -118,7 +118,8 @@ func pemBlocks(text string) (blocks []*pem.Block, rest []byte) {
 func samePEM(a, b string) bool {
 	one, _ := pemBlocks(a)
 	two, _ := pemBlocks(b)
-	return a == b || len(one) > 0 && slices.EqualFunc(one, two, func(x, y *pem.Block) bool { return x.Type == y.Type && bytes.Equal(x.Bytes, y.Bytes) })
+	return a == b ||
+		len(one) > 0 && slices.EqualFunc(one, two, func(x, y *pem.Block) bool { return x.Type == y.Type && bytes.Equal(x.Bytes, y.Bytes) })
 }
 
 // movedFrom names the fields by which a configuration's calls would go elsewhere than before, or be
@@ -179,14 +180,21 @@ func (c *accountConfig) placeSignIn(before *accountConfig, data *framework.Field
 		return nil, nil
 	}
 	if !stands(data, "region") {
-		return nil, userError("login and password go to an address of the same write alone: give the account's endpoint (%q), or its region (%q) for the public one, with them",
-			before.Endpoint, before.Region)
+		return nil, userError(
+			"login and password go to an address of the same write alone: give the account's endpoint (%q), or its region (%q) for "+
+				"the public one, with them",
+			before.Endpoint,
+			before.Region,
+		)
 	}
 	if c.Endpoint == "" {
 		return nil, nil
 	}
 	c.Endpoint = ""
-	return []string{"the account's endpoint was " + before.Endpoint + ", which was not in this write: login and password went to the public endpoint of the region, and the account is called there from now on"}, nil
+	return []string{
+		"the account's endpoint was " + before.Endpoint + ", which was not in this write: login and password went to the public " +
+			"endpoint of the region, and the account is called there from now on",
+	}, nil
 }
 
 const (
@@ -259,8 +267,14 @@ func (r *refusals) refuse(c *accountConfig) error {
 	if c.signIn != nil {
 		what = "login and password"
 	}
-	return userError("%s: the cloud has refused them at %s, and is not asked again before %s, whichever account they are written to: four refusals in a row lock the cloud account "+
-		"for all its users. Check the values meanwhile, or write another key", what, showTime(last.at), showTime(until))
+	return userError(
+		"%s: the cloud has refused them at %s, and is not asked again before %s, whichever account they are written to: four "+
+			"refusals in a row lock the cloud account "+
+			"for all its users. Check the values meanwhile, or write another key",
+		what,
+		showTime(last.at),
+		showTime(until),
+	)
 }
 
 // note remembers what became of a try.
@@ -286,8 +300,8 @@ func (r *refusals) recent(who signer, now time.Time) []pastRefusal {
 // holdPrefix is where the hold of each account stands whose key is refused. Each cluster keeps its own: it is its calls that were refused.
 const holdPrefix = "hold/"
 
-// storedHold is what a client remembers of the refusals of an account's key. It outlives the client: a change of the configuration, a restart and
-// a failover each make a new one, which would use the dead key at once.
+// storedHold is what a client remembers of the refusals of an account's key. It outlives the client: a change of the
+// configuration, a restart and a failover each make a new one, which would use the dead key at once.
 type storedHold struct {
 	Signer string `json:"signer"` // tells the key that it is of
 	provider.Hold
@@ -354,7 +368,9 @@ func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	defer cancel()
 	for name := range changed {
 		if err := b.storeHold(ctx, s, name); err != nil {
-			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at once", "account", name, "error", err)
+			b.Logger().
+				Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key "+
+					"at once", "account", name, "error", err)
 		}
 	}
 }

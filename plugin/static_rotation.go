@@ -333,7 +333,14 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 	return b.static.failed(name, now), err
 }
 
-func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time) error {
+func (b *backend) deletePreviousStatic(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	role *staticRole,
+	creds *staticCreds,
+	now time.Time,
+) error {
 	if !anyDue(creds.Previous, now, role.longestGrace()) {
 		return nil
 	}

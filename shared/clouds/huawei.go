@@ -78,7 +78,12 @@ func checkHuaweiAccount(c provider.Config) error {
 	switch c.Signature {
 	case "", SignatureSDK, SignatureOTC:
 	default:
-		return fmt.Errorf("signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family", c.Signature, SignatureSDK, SignatureOTC)
+		return fmt.Errorf(
+			"signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family",
+			c.Signature,
+			SignatureSDK,
+			SignatureOTC,
+		)
 	}
 	if c.DomainID != "" && !huaweiDomainID.MatchString(c.DomainID) {
 		return fmt.Errorf("domain_id %q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", c.DomainID)

@@ -31,7 +31,11 @@ func checkPolicyDocument(text string) error {
 		}
 	}
 	if visible > maxPolicyDocument {
-		return fmt.Errorf("it has %d characters without white space, and OUTSCALE takes %d: use a managed policy and policy_orns", visible, maxPolicyDocument)
+		return fmt.Errorf(
+			"it has %d characters without white space, and OUTSCALE takes %d: use a managed policy and policy_orns",
+			visible,
+			maxPolicyDocument,
+		)
 	}
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &document); err != nil || document == nil {

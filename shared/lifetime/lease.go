@@ -87,7 +87,12 @@ func (b Bounds) CheckUsable() error {
 			"Raise MaxAccessKeyExpirationSeconds in the cloud account or lower the account's expiry_grace",
 			b.Policy, b.Grace, ClockMargin, max(longest, 0), least)
 	}
-	return fmt.Errorf("no useful lease is possible: the %s's max_ttl allows %s at most, and %s is the least that is of use", by, longest, least)
+	return fmt.Errorf(
+		"no useful lease is possible: the %s's max_ttl allows %s at most, and %s is the least that is of use",
+		by,
+		longest,
+		least,
+	)
 }
 
 // latestExpiry is the last date that a key issued at the given time may have

@@ -167,9 +167,15 @@ func (s Static) CheckPolicy(now time.Time, policy time.Duration) error {
 	if err != nil || policy == 0 || needs+ClockMargin <= policy {
 		return err
 	}
-	return fmt.Errorf("the account's access policy lets a key live %s at most, and this rotation needs %s: the longest gap and rotation_window, "+
-		"then %s for rotation_grace_period (at least %s), and a clock margin of %s. Rotate more often, or raise MaxAccessKeyExpirationSeconds",
-		policy, needs+ClockMargin, max(s.Grace, RotationLead), RotationLead, ClockMargin)
+	return fmt.Errorf(
+		"the account's access policy lets a key live %s at most, and this rotation needs %s: the longest gap and rotation_window, "+
+			"then %s for rotation_grace_period (at least %s), and a clock margin of %s. Rotate more often, or raise MaxAccessKeyExpirationSeconds",
+		policy,
+		needs+ClockMargin,
+		max(s.Grace, RotationLead),
+		RotationLead,
+		ClockMargin,
+	)
 }
 
 // KeyExpiry is the date of a new key: twice what it needs, for a Vault that is down when it

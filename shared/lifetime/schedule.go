@@ -28,7 +28,9 @@ var scheduleField = regexp.MustCompile(`^[0-9A-Za-z*,/?-]+$`)
 // parseSchedule reads five cron fields, which are in UTC.
 func parseSchedule(text string) (cron.Schedule, error) {
 	refuse := func(format string, args ...any) error {
-		return fmt.Errorf(`rotation_schedule %.60q is not a cron expression of five fields, in UTC, such as "0 3 * * SUN": `+format, append([]any{text}, args...)...)
+		return fmt.Errorf(
+			`rotation_schedule %.60q is not a cron expression of five fields, in UTC, such as "0 3 * * SUN": `+format,
+			append([]any{text}, args...)...)
 	}
 	fields := strings.Fields(text)
 	if len(text) > maxSchedule {

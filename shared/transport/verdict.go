@@ -111,7 +111,10 @@ func (e *BreakerOpenError) Error() string {
 	until := e.Until.UTC().Format(time.RFC3339)
 	switch e.Why {
 	case Locked:
-		return fmt.Sprintf("refused keys, of whichever program, have locked the API, which says nothing of the engine's own key; one call tries at %s", until)
+		return fmt.Sprintf(
+			"refused keys, of whichever program, have locked the API, which says nothing of the engine's own key; one call tries at %s",
+			until,
+		)
 	case WrongTime:
 		return fmt.Sprintf("the cloud finds the time of the requests wrong, which says nothing of the engine's key; one call tries at %s, "+
 			"or once this machine's clock has been set", until)

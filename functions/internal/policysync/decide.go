@@ -65,7 +65,10 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 	case lowest > lifetime.MaxKeyLifetime || now > 0 && lowest >= now:
 		return ActionBlocked, now, "keys live as long as the policy allows now: the next run may lower it"
 	default:
-		return ActionRatchet, lowest, fmt.Sprintf("keys live longer than the wanted %s: the policy is lowered as far as they allow", short(wanted))
+		return ActionRatchet, lowest, fmt.Sprintf(
+			"keys live longer than the wanted %s: the policy is lowered as far as they allow",
+			short(wanted),
+		)
 	}
 }
 

@@ -86,7 +86,13 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
 	var longest []time.Duration
 	for account, share := range run.Accounts(ctx) {
-		r := AccountResult{Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region, Action: ActionNone}
+		r := AccountResult{
+			Account:   account.Name,
+			Provider:  account.Provider,
+			AccountID: account.AccountID,
+			Region:    account.Region,
+			Action:    ActionNone,
+		}
 		r.Problem = run.Failed(ctx, account, 0, job.account(ctx, account, share, &r))
 		if r.Action != ActionReport && r.After > 0 {
 			longest = append(longest, r.After-slack(account))

@@ -162,8 +162,10 @@ type gathered struct {
 func (a Account) newSum() Sum {
 	r := a.Result
 	return Sum{
-		Account: r.Account, Provider: r.Provider, AccountID: r.AccountID, Region: r.Region, Part: a.Part, Started: a.Started.UTC().Truncate(time.Second),
-		UnreadUsers: r.Counts.UnreadUsers, Tripped: r.Tripped, Partial: r.Partial, Problem: r.Problem, Reached: true, PlannedByClass: map[sweep.Class]int{},
+		Account: r.Account, Provider: r.Provider, AccountID: r.AccountID, Region: r.Region, Part: a.Part,
+		Started:     a.Started.UTC().Truncate(time.Second),
+		UnreadUsers: r.Counts.UnreadUsers, Tripped: r.Tripped, Partial: r.Partial, Problem: r.Problem, Reached: true,
+		PlannedByClass: map[sweep.Class]int{},
 	}
 }
 

@@ -59,7 +59,9 @@ func (a Account) header(m markup, g *gathered) {
 		style = "act"
 	}
 	file := FileName(a.Result.Account, a.Part)
-	m.print("<a class=\"skip\" href=\"#list\">To the keys</a>\n<p class=\"back\"><a href=\"./index.html\">← All accounts of this run</a></p>\n")
+	m.print(
+		"<a class=\"skip\" href=\"#list\">To the keys</a>\n<p class=\"back\"><a href=\"./index.html\">← All accounts of this run</a></p>\n",
+	)
 	m.print("<header class=\"top\">\n  <div>\n    <h1>Access keys of %s</h1>\n    <p class=\"soft\">%s", a.Result.Account, moment(a.Started))
 	if a.Part > 0 || a.Result.Partial {
 		m.print(" · part %d", a.Part+1)
@@ -133,7 +135,10 @@ func (a Account) notes(m markup) {
 		m.print("<p class=\"note warn\"><b>Not all was seen.</b> %s.</p>\n", r.Unseen)
 	}
 	if r.Counts.UnreadUsers > 0 {
-		m.print("<div class=\"note warn\"><b>The keys of %s could not be read,</b> and were left as they are.<ul>", plural(r.Counts.UnreadUsers, "user"))
+		m.print(
+			"<div class=\"note warn\"><b>The keys of %s could not be read,</b> and were left as they are.<ul>",
+			plural(r.Counts.UnreadUsers, "user"),
+		)
 		for _, problem := range r.Unread {
 			m.print("<li>%s</li>", problem)
 		}
@@ -206,9 +211,15 @@ func (a Account) charts(m markup, g *gathered) {
 	}
 	m.print("<div class=\"two\">\n<section class=\"card\" aria-labelledby=\"h-ages\"><h2 class=\"first\" id=\"h-ages\">Age</h2>\n")
 	m.bars("ages", g.ages)
-	m.print("<p class=\"legend\"><span><i class=\"acted\"></i>in the plan</span><span><i class=\"kept\"></i>stays as it is</span></p></section>\n")
-	m.print("<section class=\"card\" aria-labelledby=\"h-classes\"><h2 class=\"first\" id=\"h-classes\">Class</h2>\n<table id=\"classes\">\n<thead><tr><th scope=\"col\">Class</th>" +
-		"<th scope=\"col\" class=\"num\">Keys</th><th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" class=\"num\">To look at</th></tr></thead>\n<tbody>")
+	m.print(
+		"<p class=\"legend\"><span><i class=\"acted\"></i>in the plan</span><span><i class=\"kept\"></i>stays as it is</span></p></section>\n",
+	)
+	m.print(
+		"<section class=\"card\" aria-labelledby=\"h-classes\"><h2 class=\"first\" id=\"h-classes\">Class</h2>\n<table " +
+			"id=\"classes\">\n<thead><tr><th scope=\"col\">Class</th>" +
+			"<th scope=\"col\" class=\"num\">Keys</th><th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" " +
+			"class=\"num\">To look at</th></tr></thead>\n<tbody>",
+	)
 	for _, name := range sweep.Classes() {
 		if c := g.classes[name]; c != nil {
 			m.print("<tr><td><a href=\"#class=%s\">%s</a></td><td class=\"num\">%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n",
@@ -223,9 +234,16 @@ func (a Account) keys(m markup, g *gathered) {
 	m.print("\n<h2 id=\"list\">Keys</h2>\n")
 	a.tools(m, g)
 	plain := g.plain()
-	m.print("<p class=\"plain note\">Without script this page shows the first %s, those that need a person first, of %s. The CSV file beside it has all of them.</p>\n",
-		plural(len(plain), "key"), thousands(g.sum.Seen))
-	m.print("<div class=\"card list\"><table id=\"keys\" class=\"keys\" role=\"table\" aria-label=\"Keys\">\n<thead role=\"rowgroup\"><tr role=\"row\">")
+	m.print(
+		"<p class=\"plain note\">Without script this page shows the first %s, those that need a person first, of %s. The CSV file "+
+			"beside it has all of them.</p>\n",
+		plural(len(plain), "key"),
+		thousands(g.sum.Seen),
+	)
+	m.print(
+		"<div class=\"card list\"><table id=\"keys\" class=\"keys\" role=\"table\" aria-label=\"Keys\">\n<thead " +
+			"role=\"rowgroup\"><tr role=\"row\">",
+	)
 	for _, c := range [][3]string{
 		{"Access key", ""},
 		{"User", "user"},
@@ -263,7 +281,12 @@ func (k keyJSON) row(m markup, views [fateStays + 1]fateView, used bool, now tim
 	if views[k.fate].Done {
 		state = "was " + state
 	}
-	m.print("<tr class=\"row\" role=\"row\"><td class=\"first\" role=\"cell\" data-label=\"Access key\"><code>%s</code><span class=\"small state\">%s</span></td>", k.AccessKey, state)
+	m.print(
+		"<tr class=\"row\" role=\"row\"><td class=\"first\" role=\"cell\" data-label=\"Access key\"><code>%s</code><span "+
+			"class=\"small state\">%s</span></td>",
+		k.AccessKey,
+		state,
+	)
 	m.print("<td class=\"user\" role=\"cell\" data-label=\"User\">")
 	if k.User == "" {
 		m.print("<span class=\"soft\">signing identity</span></td>")
@@ -278,7 +301,8 @@ func (k keyJSON) row(m markup, views [fateStays + 1]fateView, used bool, now tim
 	if k.End.IsZero() {
 		m.print("<td class=\"when\" role=\"cell\" data-label=\"Expires\"><b>never</b></td>")
 	} else {
-		m.print("<td class=\"when\" role=\"cell\" data-label=\"Expires\">%s<span class=\"small\">%s</span></td>", day(k.End), remaining(k.End, now))
+		m.print("<td class=\"when\" role=\"cell\" data-label=\"Expires\">%s<span class=\"small\">%s</span></td>", day(k.End),
+			remaining(k.End, now))
 	}
 	switch {
 	case used && k.LastUsed.IsZero():
@@ -306,14 +330,23 @@ func remaining(end, now time.Time) string {
 // plainUsers groups by user for readers without script: a script does it for all of them.
 func (a Account) plainUsers(m markup, g *gathered) {
 	names := g.neediest()
-	m.print("<div class=\"plain\"><h2>Users</h2>\n<div class=\"card\"><table id=\"users\">\n<thead><tr><th scope=\"col\">User</th><th scope=\"col\" class=\"num\">Keys</th>" +
-		"<th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" class=\"num\">To look at</th></tr></thead>\n<tbody>")
+	m.print(
+		"<div class=\"plain\"><h2>Users</h2>\n<div class=\"card\"><table id=\"users\">\n<thead><tr><th scope=\"col\">User</th><th " +
+			"scope=\"col\" class=\"num\">Keys</th>" +
+			"<th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" class=\"num\">To look at</th></tr></thead>\n<tbody>",
+	)
 	for _, name := range names[:min(len(names), plainUsers)] {
 		u, label := g.users[name], name
 		if label == "" {
 			label = "signing identity"
 		}
-		m.print("<tr><td>%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n", label, thousands(u[0]), thousands(u[1]), thousands(u[2]))
+		m.print(
+			"<tr><td>%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n",
+			label,
+			thousands(u[0]),
+			thousands(u[1]),
+			thousands(u[2]),
+		)
 	}
 	m.print("</tbody></table>")
 	if more := len(names) - plainUsers; more > 0 {
@@ -352,7 +385,18 @@ func (a Account) tools(m markup, g *gathered) {
 		{"more", "over 1 year"},
 		{"unknown", "unknown"},
 	})
-	m.choice("expires", "Expires", [][2]string{{"", "any"}, {"never", "never"}, {"past", "in the past"}, {"1", "within 1 day"}, {"7", "within 7 days"}, {"30", "within 30 days"}})
+	m.choice(
+		"expires",
+		"Expires",
+		[][2]string{
+			{"", "any"},
+			{"never", "never"},
+			{"past", "in the past"},
+			{"1", "within 1 day"},
+			{"7", "within 7 days"},
+			{"30", "within 30 days"},
+		},
+	)
 	m.choice("active", "State", [][2]string{{"", "any"}, {"1", "active"}, {"0", "switched off"}})
 	m.choice("group", "Group by", [][2]string{{"class", "class"}, {"user", "user"}, {"fate", "what happens"}, {"", "nothing"}})
 	sorts := [][2]string{{"need", "urgency"}, {"created", "created"}, {"expires", "expires"}, {"user", "user"}, {"class", "class"}}
@@ -405,7 +449,18 @@ func (a Account) data(m markup, g *gathered) (left int, err error) {
 		}
 		written++
 		line.Reset()
-		row := [10]any{k.AccessKey, k.User, count(k.Active), unix(k.Created), unix(k.End), unix(k.LastUsed), index[k.Class], int(k.fate), k.Reason, k.Detail}
+		row := [10]any{
+			k.AccessKey,
+			k.User,
+			count(k.Active),
+			unix(k.Created),
+			unix(k.End),
+			unix(k.LastUsed),
+			index[k.Class],
+			int(k.fate),
+			k.Reason,
+			k.Detail,
+		}
 		if err := encoder.Encode(&row); err != nil {
 			return err
 		}

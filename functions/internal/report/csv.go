@@ -18,7 +18,8 @@ func (a Account) CSV(w io.Writer) error {
 	r := a.Result
 	// A csv.Writer keeps its error until Flush.
 	_ = out.Write([]string{
-		"account", "account_id", "provider", "region", "mount", "instance", "access_key", "user", "active", "created", "age_days", "expires", "last_used",
+		"account", "account_id", "provider", "region", "mount", "instance", "access_key", "user", "active", "created", "age_days",
+		"expires", "last_used",
 		"class", "action", "outcome", "what_happens", "reason", "detail", "trusted",
 	})
 	for f, err := range a.Findings {

@@ -74,8 +74,12 @@ func (m markup) begin(title, script string) {
 		scripts = " script-src " + hashOf(script) + ";"
 	}
 	m.print("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-	fmt.Fprintf(m.out, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src %s;%s base-uri 'none'; form-action 'none'\">\n",
-		hashOf(styleCSS), scripts)
+	fmt.Fprintf(
+		m.out,
+		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src %s;%s base-uri 'none'; form-action 'none'\">\n",
+		hashOf(styleCSS),
+		scripts,
+	)
 	m.print("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n" +
 		"<meta name=\"referrer\" content=\"no-referrer\">\n")
 	m.print("<title>%s</title>\n<style>", title)
@@ -85,7 +89,14 @@ func (m markup) begin(title, script string) {
 
 // end closes the page, with its script.
 func (m markup) end(about About, more, script string) error {
-	m.print("<footer>%s %s · run %s · settings %s%s</footer>\n</main>\n", about.Function, about.Version, orDash(about.RunID), about.Digest, more)
+	m.print(
+		"<footer>%s %s · run %s · settings %s%s</footer>\n</main>\n",
+		about.Function,
+		about.Version,
+		orDash(about.RunID),
+		about.Digest,
+		more,
+	)
 	if script != "" {
 		m.out.WriteString("<script>" + script + "</script>\n")
 	}
@@ -163,7 +174,8 @@ func (m markup) bars(id string, bars []bar) {
 			m.print("<span class=\"limit\">%s</span>", b.note)
 		}
 		m.print("</span><svg viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"+
-			"<rect class=\"acted\" width=\"%.1f\" height=\"10\"/><rect class=\"kept\" x=\"%.1f\" width=\"%.1f\" height=\"10\"/></svg><b>%s</b></li>\n",
+			"<rect class=\"acted\" width=\"%.1f\" height=\"10\"/><rect class=\"kept\" x=\"%.1f\" width=\"%.1f\" "+
+			"height=\"10\"/></svg><b>%s</b></li>\n",
 			marked, marked, rest, thousands(b.n))
 	}
 	m.print("</ul>\n")

@@ -80,7 +80,12 @@ func (x Index) sorted() []Sum {
 	sums := slices.Clone(x.Sums)
 	weight := func(s Sum) int { return s.Failed + s.Unsettled + s.Undeletable + s.Look + s.Planned + s.UnreadUsers }
 	slices.SortFunc(sums, func(a, b Sum) int {
-		return cmp.Or(cmp.Compare(a.need(), b.need()), cmp.Compare(weight(b), weight(a)), cmp.Compare(b.NeverExpires, a.NeverExpires), cmp.Compare(a.Account, b.Account))
+		return cmp.Or(
+			cmp.Compare(a.need(), b.need()),
+			cmp.Compare(weight(b), weight(a)),
+			cmp.Compare(b.NeverExpires, a.NeverExpires),
+			cmp.Compare(a.Account, b.Account),
+		)
 	})
 	return sums
 }
@@ -104,7 +109,10 @@ func (x Index) JSON(w io.Writer) error {
 		Approval  *Approval `json:"approval,omitempty"`
 		Unmatched []string  `json:"unmatched_patterns,omitempty"`
 		Accounts  []Sum     `json:"accounts"`
-	}{headOf(x.About, x.Mode, x.ModeWhy, x.Started, x.Took), x.Took > 0, x.OwnersTold, x.Verdict, x.Approval, x.Unmatched, append([]Sum{}, x.sorted()...)})
+	}{
+		headOf(x.About, x.Mode, x.ModeWhy, x.Started, x.Took), x.Took > 0, x.OwnersTold, x.Verdict, x.Approval, x.Unmatched,
+		append([]Sum{}, x.sorted()...),
+	})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
@@ -120,8 +128,12 @@ func (x Index) HTML(w io.Writer) error {
 	if x.Mode == settings.Enforce {
 		style = "act"
 	}
-	m.print("<a class=\"skip\" href=\"#list\">To the accounts</a>\n<header class=\"top\">\n  <div>\n    <h1>Access keys of %s</h1>\n    <p class=\"soft\">%s</p>\n  </div>\n",
-		plural(len(x.Sums), "account"), moment(x.Started))
+	m.print(
+		"<a class=\"skip\" href=\"#list\">To the accounts</a>\n<header class=\"top\">\n  <div>\n    <h1>Access keys of %s</h1>\n   "+
+			" <p class=\"soft\">%s</p>\n  </div>\n",
+		plural(len(x.Sums), "account"),
+		moment(x.Started),
+	)
 	m.print("  <p class=\"links\"><span id=\"mode\" class=\"badge mode %s\">%s</span></p>\n</header>\n", style, x.Mode)
 	x.notes(m, total)
 	n := x.accounts()
@@ -178,7 +190,10 @@ func (x Index) notes(m markup, total Sum) {
 	}
 	x.approval(m)
 	if x.Took == 0 {
-		m.print("<p class=\"note warn\"><b>This run is not over, or it ended early.</b> The rows below say what is known of each account; the page is written again when the run ends.</p>\n")
+		m.print(
+			"<p class=\"note warn\"><b>This run is not over, or it ended early.</b> The rows below say what is known of each account; " +
+				"the page is written again when the run ends.</p>\n",
+		)
 	}
 	unmatched(m, x.Unmatched)
 }
@@ -187,26 +202,36 @@ func (x Index) approval(m markup) {
 	switch {
 	case x.Approval == nil:
 	case x.Approval.Answered.IsZero():
-		m.print("<p class=\"note warn\" id=\"approval\"><b>A person was asked on %s.</b> Nothing is applied before an answer. Where this page names none, nobody has approved.</p>\n",
-			moment(x.Approval.Asked))
+		m.print(
+			"<p class=\"note warn\" id=\"approval\"><b>A person was asked on %s.</b> Nothing is applied before an answer. Where this "+
+				"page names none, nobody has approved.</p>\n",
+			moment(x.Approval.Asked),
+		)
 	case x.Approval.Answer == "":
 		m.print("<p class=\"note\" id=\"approval\"><b>Approved on %s.</b> The answer does not say by whom.</p>\n", moment(x.Approval.Answered))
 	default:
-		m.print("<p class=\"note\" id=\"approval\"><b>Approved on %s.</b> The approver’s answer says, and nobody has checked it: <q>%s</q></p>\n",
+		m.print("<p class=\"note\" id=\"approval\"><b>Approved on %s.</b> The approver’s answer says, and nobody has checked it: "+
+			"<q>%s</q></p>\n",
 			moment(x.Approval.Answered), x.Approval.Answer)
 	}
 }
 
 func (x Index) list(m markup) {
 	m.print("\n<h2 id=\"list\">Accounts, those that need a person first</h2>\n")
-	m.print("<form class=\"scripted tools\" role=\"search\" aria-label=\"Filter\" hidden>\n<label class=\"wide\">Search<input id=\"q\" type=\"search\" autocomplete=\"off\"></label>\n")
+	m.print(
+		"<form class=\"scripted tools\" role=\"search\" aria-label=\"Filter\" hidden>\n<label class=\"wide\">Search<input id=\"q\" " +
+			"type=\"search\" autocomplete=\"off\"></label>\n",
+	)
 	m.choice("which", "Accounts", [][2]string{{"", "all"}, {"need", "that need a person"}})
 	m.print("</form>\n<p class=\"scripted status\" id=\"status\" role=\"status\" hidden></p>\n")
 	if len(x.Sums) == 0 {
 		m.print("<p class=\"soft\">The run has no account.</p>\n")
 	}
-	m.print("<div class=\"card list\"><table id=\"accounts\" class=\"keys few\" role=\"table\" aria-label=\"Accounts\">\n<thead role=\"rowgroup\"><tr role=\"row\"><th scope=\"col\" role=\"columnheader\">Account</th>" +
-		"<th scope=\"col\" role=\"columnheader\">State</th>")
+	m.print(
+		"<div class=\"card list\"><table id=\"accounts\" class=\"keys few\" role=\"table\" aria-label=\"Accounts\">\n<thead " +
+			"role=\"rowgroup\"><tr role=\"row\"><th scope=\"col\" role=\"columnheader\">Account</th>" +
+			"<th scope=\"col\" role=\"columnheader\">State</th>",
+	)
 	columns := []string{"Seen", "Planned", "Switched off", "Deleted", "To look at", "Never expire", "Failed"}
 	if x.Mode != settings.Enforce {
 		columns = slices.Delete(columns, 2, 4)
@@ -243,8 +268,14 @@ func (x Index) row(m markup, s Sum) {
 		}
 	}
 	text, style := s.state()
-	m.print("<span class=\"small\">%s</span></td><td class=\"whole\" role=\"cell\" data-label=\"State\"><span class=\"badge %s\">%s</span><span class=\"small\">%s</span></td>",
-		strings.TrimPrefix(about, " · "), style, text, s.why())
+	m.print(
+		"<span class=\"small\">%s</span></td><td class=\"whole\" role=\"cell\" data-label=\"State\"><span class=\"badge "+
+			"%s\">%s</span><span class=\"small\">%s</span></td>",
+		strings.TrimPrefix(about, " · "),
+		style,
+		text,
+		s.why(),
+	)
 	to := func(name string, n int, filter string) {
 		m.print("<td class=\"num\" role=\"cell\" data-label=\"%s\">", name)
 		if n > 0 && s.Reached && filter != "" {

@@ -50,7 +50,8 @@ type keyJSON struct {
 func showKey(f sweep.Finding, now time.Time, whole bool) keyJSON {
 	became := fateOf(f)
 	k := keyJSON{
-		Account: f.Account, AccessKey: f.AccessKey, User: f.User, Active: f.Active, Trusted: f.Trusted, Created: f.Created, End: f.Key().End(), LastUsed: f.Used,
+		Account: f.Account, AccessKey: f.AccessKey, User: f.User, Active: f.Active, Trusted: f.Trusted, Created: f.Created,
+		End: f.Key().End(), LastUsed: f.Used,
 		Class: f.Class, Reason: f.Reason, Action: f.Action, Happens: fates()[became].Name, Outcome: f.Outcome, Detail: f.Detail, fate: became,
 	}
 	if !whole {
@@ -148,7 +149,8 @@ func PolicyAccounts(result policysync.Result, blockers, whole bool) []PolicyAcco
 	accounts := []PolicyAccount{}
 	for _, a := range result.Accounts {
 		account := PolicyAccount{
-			Account: a.Account, Provider: a.Provider, AccountID: a.AccountID, Region: a.Region, Before: seconds(a.Before), Wanted: seconds(a.Wanted), After: seconds(a.After),
+			Account: a.Account, Provider: a.Provider, AccountID: a.AccountID, Region: a.Region, Before: seconds(a.Before),
+			Wanted: seconds(a.Wanted), After: seconds(a.After),
 			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
 		}
 		for i, n := range a.Lives.Keys {
@@ -178,7 +180,8 @@ func (p Policy) JSON(w io.Writer) error {
 		head
 		Tuned    int64           `json:"tuned_seconds,omitempty"`
 		Accounts []PolicyAccount `json:"accounts"`
-	}{headOf(p.About, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), PolicyAccounts(result, true, p.WholeIDs)})
+	}{headOf(p.About, result.Mode, result.ModeWhy, result.Started, result.Took), seconds(result.Tuned), PolicyAccounts(result,
+		true, p.WholeIDs)})
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}

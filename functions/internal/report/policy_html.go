@@ -39,8 +39,12 @@ func (p Policy) HTML(w io.Writer) error {
 		style = "act"
 	}
 	m.begin("Access policies — "+day(r.Started), "")
-	m.print("<a class=\"skip\" href=\"#list\">To the accounts</a>\n<header class=\"top\">\n  <div>\n    <h1>Access policies of %s</h1>\n    <p class=\"soft\">%s</p>\n  </div>\n",
-		plural(len(r.Accounts), "account"), moment(r.Started))
+	m.print(
+		"<a class=\"skip\" href=\"#list\">To the accounts</a>\n<header class=\"top\">\n  <div>\n    <h1>Access policies of "+
+			"%s</h1>\n    <p class=\"soft\">%s</p>\n  </div>\n",
+		plural(len(r.Accounts), "account"),
+		moment(r.Started),
+	)
 	m.print("  <p class=\"links\"><span id=\"mode\" class=\"badge mode %s\">%s</span></p>\n</header>\n", style, r.Mode)
 	p.notes(m)
 	p.tiles(m)
@@ -64,7 +68,11 @@ func (p Policy) notes(m markup) {
 		if r.ModeWhy != "" {
 			why = " (" + r.ModeWhy + ")"
 		}
-		m.print("<p class=\"note good\" id=\"happens\"><b>Nothing was changed:</b> this run reports%s. What follows is what an enforcing run would do.</p>\n", why)
+		m.print(
+			"<p class=\"note good\" id=\"happens\"><b>Nothing was changed:</b> this run reports%s. What follows is what an enforcing "+
+				"run would do.</p>\n",
+			why,
+		)
 	}
 	if r.Tuned > 0 {
 		did := "was lowered"
@@ -89,8 +97,18 @@ func (p Policy) tiles(m markup) {
 		doing = "changed"
 	}
 	m.tiles(
-		tile{len(p.Result.Accounts), "accounts", "", true, false}, tile{inStep, "as wanted", "", true, false}, tile{changed, doing, "", true, false},
-		tile{blocked, "blocked", "", true, true}, tile{keys, "keys in the way", "", true, true}, tile{failed, "given up", "", failed > 0, true},
+		tile{
+			len(p.Result.Accounts),
+			"accounts",
+			"",
+			true,
+			false,
+		},
+		tile{inStep, "as wanted", "", true, false},
+		tile{changed, doing, "", true, false},
+		tile{blocked, "blocked", "", true, true},
+		tile{keys, "keys in the way", "", true, true},
+		tile{failed, "given up", "", failed > 0, true},
 	)
 }
 
@@ -138,7 +156,10 @@ func policyState(a policysync.AccountResult) (text, style string) {
 }
 
 func (p Policy) list(m markup, sorted []policysync.AccountResult) {
-	m.print("\n<h2 id=\"list\">Accounts, those that need a person first</h2>\n<div class=\"card list\"><table id=\"accounts\" class=\"keys\" role=\"table\" aria-label=\"Accounts\">\n<thead role=\"rowgroup\"><tr role=\"row\">")
+	m.print(
+		"\n<h2 id=\"list\">Accounts, those that need a person first</h2>\n<div class=\"card list\"><table id=\"accounts\" " +
+			"class=\"keys\" role=\"table\" aria-label=\"Accounts\">\n<thead role=\"rowgroup\"><tr role=\"row\">",
+	)
 	after := "Would become"
 	if p.Result.Mode == settings.Enforce {
 		after = "Is now"
@@ -155,14 +176,26 @@ func (p Policy) list(m markup, sorted []policysync.AccountResult) {
 		} else {
 			m.print("<b>%s</b>", a.Account)
 		}
-		m.print("<span class=\"small\">%s</span></td><td role=\"cell\" data-label=\"State\"><span class=\"badge %s\">%s</span></td>", identity(a), style, text)
+		m.print(
+			"<span class=\"small\">%s</span></td><td role=\"cell\" data-label=\"State\"><span class=\"badge %s\">%s</span></td>",
+			identity(a),
+			style,
+			text,
+		)
 		was, wanted, now := limit(a.Before), limit(a.Wanted), limit(a.After)
 		if a.Action == policysync.ActionReport || a.Problem != "" && a.Wanted == 0 {
 			was, wanted, now = "–", "–", "–"
 		}
-		m.print("<td role=\"cell\" data-label=\"Was\">%s</td><td role=\"cell\" data-label=\"Wanted\">%s</td><td role=\"cell\" data-label=\"%s\">%s</td>"+
-			"<td role=\"cell\" data-label=\"Keys in the way\">%s</td><td class=\"why\" role=\"cell\" data-label=\"Why\">%s</td></tr>\n",
-			was, wanted, after, now, thousands(a.BlockerCount), cmp.Or(a.Problem, a.Reason))
+		m.print(
+			"<td role=\"cell\" data-label=\"Was\">%s</td><td role=\"cell\" data-label=\"Wanted\">%s</td><td role=\"cell\" data-label=\"%s\">%s</td>"+
+				"<td role=\"cell\" data-label=\"Keys in the way\">%s</td><td class=\"why\" role=\"cell\" data-label=\"Why\">%s</td></tr>\n",
+			was,
+			wanted,
+			after,
+			now,
+			thousands(a.BlockerCount),
+			cmp.Or(a.Problem, a.Reason),
+		)
 	}
 	m.print("</tbody></table></div>\n")
 }
@@ -194,10 +227,17 @@ func (p Policy) section(m markup, index int, a policysync.AccountResult, room in
 	}
 	m.print("<div class=\"two\">\n<div class=\"card\"><h3>What is left of the keys' lives</h3>\n")
 	m.bars("lives-"+strconv.Itoa(index), lives(a))
-	m.print("<p class=\"legend\"><span><i class=\"acted\"></i>in the way</span><span><i class=\"kept\"></i>fit the wanted policy</span></p></div>\n")
+	m.print(
+		"<p class=\"legend\"><span><i class=\"acted\"></i>in the way</span><span><i class=\"kept\"></i>fit the wanted policy</span></p></div>\n",
+	)
 	m.print("<div class=\"card\"><h3>What comes next</h3>\n<p>%s</p>\n", p.next(a))
-	m.facts(fact{"Policy was", limit(a.Before)}, fact{"Wanted", limit(a.Wanted)}, fact{map[bool]string{true: "Policy now", false: "Would become"}[p.Result.Mode == settings.Enforce], limit(a.After)},
-		fact{"Dates brought forward", strconv.Itoa(a.Shortened)}, fact{"Account id", a.AccountID})
+	m.facts(
+		fact{"Policy was", limit(a.Before)},
+		fact{"Wanted", limit(a.Wanted)},
+		fact{map[bool]string{true: "Policy now", false: "Would become"}[p.Result.Mode == settings.Enforce], limit(a.After)},
+		fact{"Dates brought forward", strconv.Itoa(a.Shortened)},
+		fact{"Account id", a.AccountID},
+	)
 	m.print("</div>\n</div>\n")
 	named := p.blockers(m, a, room)
 	m.print("</section>\n")
@@ -236,7 +276,11 @@ func (p Policy) next(a policysync.AccountResult) string {
 	case a.Action == policysync.ActionTighten || a.Action == policysync.ActionLoosen:
 		return sentence(a.Reason)
 	case a.Action == policysync.ActionRatchet:
-		return sentence(a.Reason) + " Each run lowers it further, to just above what the longest-lived key has left, until " + limit(a.Wanted) + " is reached" + ends + "."
+		return sentence(
+			a.Reason,
+		) + " Each run lowers it further, to just above what the longest-lived key has left, until " + limit(
+			a.Wanted,
+		) + " is reached" + ends + "."
 	case a.Action == policysync.ActionBlocked:
 		return sentence(a.Reason) + " The policy stays until then" + ends + "."
 	default:
@@ -283,7 +327,11 @@ func (p Policy) blockers(m markup, a policysync.AccountResult, room int) int {
 	blockers := slices.Clone(a.Blockers)
 	slices.SortStableFunc(blockers, func(x, y policysync.Blocker) int { return cmp.Compare(x.User, y.User) })
 	blockers = blockers[:min(len(blockers), max(room, 0))]
-	m.print("<h3>Keys in the way, by user</h3>\n<div class=\"card list\"><table class=\"keys\" role=\"table\" aria-label=\"Keys in the way of %s\">\n<thead role=\"rowgroup\"><tr role=\"row\">", a.Account)
+	m.print(
+		"<h3>Keys in the way, by user</h3>\n<div class=\"card list\"><table class=\"keys\" role=\"table\" aria-label=\"Keys in the "+
+			"way of %s\">\n<thead role=\"rowgroup\"><tr role=\"row\">",
+		a.Account,
+	)
 	for _, name := range []string{"User", "Access key", "State", "Expires", "Why", "What to do"} {
 		m.print("<th scope=\"col\" role=\"columnheader\">%s</th>", name)
 	}
@@ -299,9 +347,20 @@ func (p Policy) blockers(m markup, a policysync.AccountResult, room int) int {
 		if !b.Expires.IsZero() {
 			expires = day(b.Expires)
 		}
-		m.print("<tr class=\"row\" role=\"row\"><td class=\"first user\" role=\"cell\" data-label=\"User\">%s</td><td role=\"cell\" data-label=\"Access key\"><code>%s</code></td>"+
-			"<td role=\"cell\" data-label=\"State\">%s</td><td class=\"when\" role=\"cell\" data-label=\"Expires\">%s</td>", cmp.Or(b.User, "signing identity"), id, state, expires)
-		m.print("<td class=\"why\" role=\"cell\" data-label=\"Why\">%s</td><td class=\"why\" role=\"cell\" data-label=\"What to do\">%s</td></tr>\n", b.Reason, b.Advice)
+		m.print(
+			"<tr class=\"row\" role=\"row\"><td class=\"first user\" role=\"cell\" data-label=\"User\">%s</td><td role=\"cell\" "+
+				"data-label=\"Access key\"><code>%s</code></td>"+
+				"<td role=\"cell\" data-label=\"State\">%s</td><td class=\"when\" role=\"cell\" data-label=\"Expires\">%s</td>",
+			cmp.Or(b.User, "signing identity"),
+			id,
+			state,
+			expires,
+		)
+		m.print(
+			"<td class=\"why\" role=\"cell\" data-label=\"Why\">%s</td><td class=\"why\" role=\"cell\" data-label=\"What to do\">%s</td></tr>\n",
+			b.Reason,
+			b.Advice,
+		)
 	}
 	m.print("</tbody></table>")
 	if more := a.BlockerCount - len(blockers); more > 0 {

@@ -72,7 +72,10 @@ func (p *pages) begin(ctx context.Context, accounts []fleet.Account) {
 		if len(p.config.Accounts) > 0 && !slices.Contains(p.config.Accounts, account.Name) {
 			continue
 		}
-		p.sums = append(p.sums, report.Sum{Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region})
+		p.sums = append(
+			p.sums,
+			report.Sum{Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region},
+		)
 	}
 	if time.Since(p.indexed) >= indexEvery {
 		p.index(ctx, 0, nil)

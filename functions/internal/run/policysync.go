@@ -42,12 +42,18 @@ func PolicySync(ctx context.Context, s Env, event settings.PolicySyncEvent) (ans
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "policy sync done", report.PolicySummary(about, result)...)
 	s.lost(ctx, metrics.PolicySync(s.Metrics, s.Function, result))
 	return &PolicyAnswer{
-		Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: report.PolicyAccounts(result, false, false), Tuned: int64(result.Tuned.Seconds()), Reports: places,
+		Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: report.PolicyAccounts(result, false, false),
+		Tuned: int64(result.Tuned.Seconds()), Reports: places,
 	}, cmp.Or(runErr, keepErr)
 }
 
 // keepPolicy keeps the report of a policy sync, after a cancelled run too, and returns where it stands.
-func (s Env) keepPolicy(ctx context.Context, about report.About, config settings.PolicySync, result policysync.Result) (places []string, err error) {
+func (s Env) keepPolicy(
+	ctx context.Context,
+	about report.About,
+	config settings.PolicySync,
+	result policysync.Result,
+) (places []string, err error) {
 	if s.Archive == nil {
 		return nil, nil
 	}
@@ -76,7 +82,8 @@ func (s Env) policySync(ctx context.Context, config settings.PolicySync) (policy
 		return policysync.Result{}, err
 	}
 	job := policysync.Job{
-		Settings: config, Accounts: access.Accounts, Connect: access.Connect, Store: storeOf[policysync.State](s, "state/sync-policy/"), Log: s.Log,
+		Settings: config, Accounts: access.Accounts, Connect: access.Connect, Store: storeOf[policysync.State](s,
+			"state/sync-policy/"), Log: s.Log,
 	}
 	if session := access.Vault(); session != nil {
 		job.Ledger, job.Vault = session, session

@@ -229,7 +229,14 @@ func (s Env) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, 
 }
 
 // finish reports a step's sweep, and returns why the step has failed, if it has.
-func (s Env) finish(ctx context.Context, about report.About, result sweep.Result, runErr error, p *pages, keep func(context.Context, sweep.Result) error) error {
+func (s Env) finish(
+	ctx context.Context,
+	about report.About,
+	result sweep.Result,
+	runErr error,
+	p *pages,
+	keep func(context.Context, sweep.Result) error,
+) error {
 	if result.Started.IsZero() {
 		return runErr // there was no run
 	}

@@ -234,7 +234,8 @@ func (p *pages) overall(ctx context.Context, record runRecord, answer *approvalA
 func (r runRecord) sentence() string {
 	text := map[string]string{
 		VerdictApply: "the plans are allowed together, and applied", VerdictApprove: "the plans are allowed together, if a person approves",
-		VerdictReport: "nothing is applied: the run reports", VerdictNothing: "there is nothing to change", VerdictTripped: "nothing of any account is applied",
+		VerdictReport: "nothing is applied: the run reports", VerdictNothing: "there is nothing to change",
+		VerdictTripped: "nothing of any account is applied",
 	}[r.Verdict]
 	if r.Why != "" && text != "" {
 		text += ": " + r.Why

@@ -57,7 +57,12 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 // report sweeps, or applies what was planned, and reports it: beside what p has reported before; nil:
 // it is all of the run. What else is to be done with the result is done before that.
 func (s Env) report(
-	ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], also func(sweep.Result) error, p *pages,
+	ctx context.Context,
+	config settings.Sweep,
+	resume map[string]string,
+	planned iter.Seq2[sweep.Finding, error],
+	also func(sweep.Result) error,
+	p *pages,
 ) (*SweepAnswer, error) {
 	about, err := s.about(config)
 	if err != nil {
@@ -89,7 +94,13 @@ func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) 
 // sweep takes what it needs from Vault and gives it back. After a SIGTERM that comes before the
 // report: there may be no time for both. planned is nil where the run makes its own plan; p is
 // told of each account as it is over; nil: nobody is.
-func (s Env) sweep(ctx context.Context, config settings.Sweep, resume map[string]string, planned iter.Seq2[sweep.Finding, error], p *pages) (sweep.Result, error) {
+func (s Env) sweep(
+	ctx context.Context,
+	config settings.Sweep,
+	resume map[string]string,
+	planned iter.Seq2[sweep.Finding, error],
+	p *pages,
+) (sweep.Result, error) {
 	if err := config.CheckTime(ctx); err != nil {
 		return sweep.Result{}, err
 	}
@@ -123,7 +134,8 @@ func answerSweep(result sweep.Result, places []string) *SweepAnswer {
 	answer := &SweepAnswer{Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: []SweptAccount{}, Reports: places}
 	for _, a := range result.Accounts {
 		answer.Accounts = append(answer.Accounts, SweptAccount{
-			Account: a.Account, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Flagged: a.Counts.Flagged, Deactivated: a.Counts.Deactivated, Deleted: a.Counts.Deleted,
+			Account: a.Account, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Flagged: a.Counts.Flagged,
+			Deactivated: a.Counts.Deactivated, Deleted: a.Counts.Deleted,
 			Undeletable: a.Counts.Undeletable, Failed: a.Counts.Failed, Partial: a.Partial, Tripped: a.Tripped, Problem: a.Problem,
 		})
 		if a.Partial && a.Cursor != "" {

@@ -152,7 +152,8 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	protecting := map[string]bool{}
 	for account, share := range run.Accounts(ctx) {
 		r := AccountResult{
-			Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region, Mount: account.Mount, Instance: account.Instance,
+			Account: account.Name, Provider: account.Provider, AccountID: account.AccountID, Region: account.Region,
+			Mount: account.Mount, Instance: account.Instance,
 			Counts: newCounts(), protecting: protecting,
 		}
 		err := job.account(ctx, account, share, &result, &r)

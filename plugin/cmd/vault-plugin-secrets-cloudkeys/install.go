@@ -13,7 +13,8 @@ import (
 )
 
 // installUsage is for who calls install in another way: an init container's arguments are easily quoted wrongly.
-const installUsage = "usage: vault-plugin-secrets-cloudkeys install DIR: copy this binary into the server's plugin directory and print its SHA-256"
+const installUsage = "usage: vault-plugin-secrets-cloudkeys install DIR: copy this binary into the server's plugin directory " +
+	"and print its SHA-256"
 
 // install copies this binary into dir, the plugin directory of a server, and prints its sum as sha256sum does. It is what an init
 // container of the plugin's image runs, which has no shell and no cp.
@@ -25,7 +26,12 @@ func install(dir string, out io.Writer) error {
 	target := filepath.Join(dir, filepath.Base(self))
 	sum, err := copyFile(self, dir, target)
 	if err != nil {
-		return fmt.Errorf("copying the plugin to %s: %w: the directory must exist and be writable by this user (uid %d)", target, err, os.Getuid())
+		return fmt.Errorf(
+			"copying the plugin to %s: %w: the directory must exist and be writable by this user (uid %d)",
+			target,
+			err,
+			os.Getuid(),
+		)
 	}
 	_, err = fmt.Fprintf(out, "%x  %s\n", sum, target)
 	return err

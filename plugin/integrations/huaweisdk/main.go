@@ -37,7 +37,8 @@ func show(endpoint string) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	answer, err := iam.NewIamClient(http).ShowPermanentAccessKey(&model.ShowPermanentAccessKeyRequest{AccessKey: os.Getenv("HUAWEICLOUD_SDK_AK")})
+	answer, err := iam.NewIamClient(http).
+		ShowPermanentAccessKey(&model.ShowPermanentAccessKeyRequest{AccessKey: os.Getenv("HUAWEICLOUD_SDK_AK")})
 	if err != nil {
 		return fmt.Errorf("ShowPermanentAccessKey: %w", err)
 	}

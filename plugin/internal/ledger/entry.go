@@ -153,7 +153,10 @@ func read(ctx context.Context, s logical.Storage, path string) (*Entry, error) {
 		return nil, &UnreadableError{path, "it is damaged (" + err.Error() + ")"}
 	}
 	if format.Version > version {
-		return nil, &UnreadableError{path, fmt.Sprintf("a newer version of the plugin has written it (format %d, and this one reads %d): upgrade again", format.Version, version)}
+		return nil, &UnreadableError{
+			path,
+			fmt.Sprintf("a newer version of the plugin has written it (format %d, and this one reads %d): upgrade again", format.Version, version),
+		}
 	}
 	var e Entry
 	if err := json.Unmarshal(raw.Value, &e); err != nil {

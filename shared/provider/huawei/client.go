@@ -68,7 +68,9 @@ func New(c Config) (*Client, error) {
 		return nil, errors.New("access_key and secret_key are both needed")
 	}
 	if c.DomainID != "" && !idPattern.MatchString(c.DomainID) {
-		return nil, errors.New("domain_id is not the id of an account: give the letters and digits under My Credentials, Account ID, not the account's name")
+		return nil, errors.New(
+			"domain_id is not the id of an account: give the letters and digits under My Credentials, Account ID, not the account's name",
+		)
 	}
 	endpoint, err := Endpoint(c.Region, c.Endpoint)
 	if err != nil {

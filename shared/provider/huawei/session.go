@@ -100,7 +100,13 @@ func (c *Client) CreateSession(ctx context.Context, spec provider.SessionSpec) (
 
 func (c *Client) sessionCall(ctx context.Context, spec provider.SessionSpec) (call, error) {
 	seconds := int64(spec.Lifetime / time.Second)
-	create := call{op: opSessionByToken, method: http.MethodPost, path: "/v3.0/OS-CREDENTIAL/securitytokens", want: http.StatusCreated, repeatable: true}
+	create := call{
+		op:         opSessionByToken,
+		method:     http.MethodPost,
+		path:       "/v3.0/OS-CREDENTIAL/securitytokens",
+		want:       http.StatusCreated,
+		repeatable: true,
+	}
 	identity := wireIdentity{Methods: []string{"token"}, Token: &wireToken{Seconds: seconds}}
 	if spec.Agency != "" {
 		role, err := c.role(ctx, spec, seconds)

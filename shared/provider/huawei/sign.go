@@ -68,7 +68,12 @@ func sign(c Config) (transport.Signer, error) {
 	case SignatureOTC:
 		s.write = signer.credential
 	default:
-		return nil, fmt.Errorf("signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family", c.Signature, SignatureSDK, SignatureOTC)
+		return nil, fmt.Errorf(
+			"signature %q is not known: use %s, or %s for a cloud of the Open Telekom Cloud family",
+			c.Signature,
+			SignatureSDK,
+			SignatureOTC,
+		)
 	}
 	return func(req *http.Request, body []byte) error {
 		s.sign(req, body, time.Now())

@@ -32,7 +32,11 @@ var (
 // CheckUserName refuses a name that CreateUser would.
 func CheckUserName(name string) error {
 	if !userPattern.MatchString(name) {
-		return fmt.Errorf("%.140q cannot name an IAM user: give at most 64 letters, digits, spaces, hyphens, underscores and dots, the first of which is neither a digit nor a space", name)
+		return fmt.Errorf(
+			"%.140q cannot name an IAM user: give at most 64 letters, digits, spaces, hyphens, underscores and dots, the first of "+
+				"which is neither a digit nor a space",
+			name,
+		)
 	}
 	return nil
 }
@@ -85,7 +89,8 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provider.Rights) error {
 	if len(rights.PolicyORNs) > 0 || rights.Document != "" {
 		return &provider.Error{
-			Kind: provider.KindInvalid, Op: opJoinGroup, Details: "users of Huawei Cloud are given rights by groups alone: name groups, and no policies",
+			Kind: provider.KindInvalid, Op: opJoinGroup, Details: "users of Huawei Cloud are given rights by groups alone: name " +
+				"groups, and no policies",
 		}
 	}
 	if len(rights.Groups) == 0 {
@@ -99,7 +104,10 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 	for _, group := range rights.Groups {
 		id, ok := ids[group]
 		if !ok {
-			return about("group "+group, &provider.Error{Kind: provider.KindNotFound, Op: opListGroups, Details: "the account has no group of this name"})
+			return about(
+				"group "+group,
+				&provider.Error{Kind: provider.KindNotFound, Op: opListGroups, Details: "the account has no group of this name"},
+			)
 		}
 		calls = append(calls, func() error { return about("group "+group, c.joinGroup(ctx, user.ID, id)) })
 	}
@@ -146,7 +154,11 @@ func (c *Client) listGroups(ctx context.Context, list call) ([]wireGroup, error)
 // joinGroup may come before the groups have heard of a new user.
 func (c *Client) joinGroup(ctx context.Context, user, group string) error {
 	return c.onceKnown(ctx, user, opJoinGroup, func() error {
-		return c.do(ctx, call{op: opJoinGroup, method: http.MethodPut, path: memberPath, ids: []string{group, user}, want: http.StatusNoContent}, nil)
+		return c.do(
+			ctx,
+			call{op: opJoinGroup, method: http.MethodPut, path: memberPath, ids: []string{group, user}, want: http.StatusNoContent},
+			nil,
+		)
 	})
 }
 

@@ -56,7 +56,11 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 }
 
 func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
-	err := c.do(ctx, call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent}, nil)
+	err := c.do(
+		ctx,
+		call{op: opDeleteUser, method: http.MethodDelete, path: "/v3/users/{}", ids: []string{user.ID}, want: http.StatusNoContent},
+		nil,
+	)
 	if err == nil {
 		c.names.forget(user.Name)
 		c.recent.drop(user.ID, user.Label)
@@ -135,7 +139,10 @@ func (c *Client) removeKeys(ctx context.Context, user provider.User) error {
 }
 
 func (c *Client) leaveGroups(ctx context.Context, user provider.User) error {
-	groups, err := c.listGroups(ctx, call{op: opGroupsOf, method: http.MethodGet, path: "/v3/users/{}/groups", ids: []string{user.ID}, want: http.StatusOK})
+	groups, err := c.listGroups(
+		ctx,
+		call{op: opGroupsOf, method: http.MethodGet, path: "/v3/users/{}/groups", ids: []string{user.ID}, want: http.StatusOK},
+	)
 	if err != nil {
 		return ignoreGone(err)
 	}

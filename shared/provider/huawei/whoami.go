@@ -109,7 +109,11 @@ func (c *Client) AccountID(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case own == "" && c.configuredDomain == "":
-		return "", &provider.Error{Kind: provider.KindDenied, Op: opListDomains, Details: "the cloud does not tell which account the key belongs to: set domain_id"}
+		return "", &provider.Error{
+			Kind:    provider.KindDenied,
+			Op:      opListDomains,
+			Details: "the cloud does not tell which account the key belongs to: set domain_id",
+		}
 	case own == "":
 		return c.configuredDomain, nil
 	case c.configuredDomain != "" && own != c.configuredDomain:

@@ -83,10 +83,14 @@ func callsOf(api *osc.APIClient) apiCalls {
 		addUserToUserGroup: func(ctx context.Context, req osc.AddUserToUserGroupRequest) (osc.AddUserToUserGroupResponse, *http.Response, error) {
 			return api.UserGroupApi.AddUserToUserGroup(ctx).AddUserToUserGroupRequest(req).Execute()
 		},
-		readUserGroupsPerUser: func(ctx context.Context, req osc.ReadUserGroupsPerUserRequest) (osc.ReadUserGroupsPerUserResponse, *http.Response, error) {
+		readUserGroupsPerUser: func(ctx context.Context, req osc.ReadUserGroupsPerUserRequest) (osc.ReadUserGroupsPerUserResponse,
+			*http.Response, error,
+		) {
 			return api.UserGroupApi.ReadUserGroupsPerUser(ctx).ReadUserGroupsPerUserRequest(req).Execute()
 		},
-		removeUserFromUserGroup: func(ctx context.Context, req osc.RemoveUserFromUserGroupRequest) (osc.RemoveUserFromUserGroupResponse, *http.Response, error) {
+		removeUserFromUserGroup: func(ctx context.Context,
+			req osc.RemoveUserFromUserGroupRequest,
+		) (osc.RemoveUserFromUserGroupResponse, *http.Response, error) {
 			return api.UserGroupApi.RemoveUserFromUserGroup(ctx).RemoveUserFromUserGroupRequest(req).Execute()
 		},
 	}

@@ -94,7 +94,8 @@ func key(account, mode string, i, n int) sweep.Finding {
 			}
 			switch pick(12) {
 			case 0:
-				f.Outcome, f.Detail = sweep.OutcomeFailed, "OUTSCALE answered 503 to DeleteAccessKey (request 7f3a9d0c-5b2e-4f55-9a5e-3b0a1f2c4d5e): the service is not available"
+				f.Outcome, f.Detail = sweep.OutcomeFailed, "OUTSCALE answered 503 to DeleteAccessKey (request "+
+					"7f3a9d0c-5b2e-4f55-9a5e-3b0a1f2c4d5e): the service is not available"
 			case 1:
 				f.Outcome, f.Detail = sweep.OutcomeDrifted, "it has changed since the plan"
 			}
@@ -165,10 +166,12 @@ func Policy(mode string, n int) report.Policy {
 	const day = 24 * time.Hour
 	r := policysync.Result{Mode: mode, Started: Now, Took: 9 * time.Second, Tuned: 9 * day}
 	for i, action := range []policysync.Action{
-		policysync.ActionRatchet, policysync.ActionBlocked, policysync.ActionTighten, policysync.ActionNone, policysync.ActionReport, policysync.ActionNone,
+		policysync.ActionRatchet, policysync.ActionBlocked, policysync.ActionTighten, policysync.ActionNone, policysync.ActionReport,
+		policysync.ActionNone,
 	} {
 		a := policysync.AccountResult{
-			Account: []string{"production", "legacy", "staging", "sandbox", "huawei-eu", "broken"}[i], Provider: "outscale", AccountID: "123456789012", Region: "eu-west-2",
+			Account: []string{"production", "legacy", "staging", "sandbox", "huawei-eu", "broken"}[i], Provider: "outscale",
+			AccountID: "123456789012", Region: "eu-west-2",
 			Before: 100 * day, Wanted: 10 * day, After: 100 * day, Action: action,
 		}
 		switch action {
@@ -192,7 +195,10 @@ func Policy(mode string, n int) report.Policy {
 		}
 		r.Accounts = append(r.Accounts, a)
 	}
-	return report.Policy{About: report.About{Function: "sync-policy", Version: "v1.2.3", RunID: About.RunID, Digest: "ba9876543210"}, Result: r}
+	return report.Policy{About: report.About{
+		Function: "sync-policy", Version: "v1.2.3", RunID: About.RunID,
+		Digest: "ba9876543210",
+	}, Result: r}
 }
 
 func fillPolicy(a *policysync.AccountResult, n int) {
@@ -216,7 +222,8 @@ func fillPolicy(a *policysync.AccountResult, n int) {
 		if a.BlockerCount++; len(a.Blockers) < 100 {
 			a.Blockers = append(a.Blockers, policysync.Blocker{
 				AccessKey: fmt.Sprintf("AK%018d", i), User: append(Hostile(), "backup", "ci-runner")[i%11], Active: i%4 > 0, Expires: expires,
-				Reason: "it lives until 2027-01-12T02:00:07Z, longer than the wanted 240h", Advice: "ask its owner to give it an earlier date, or to delete it",
+				Reason: "it lives until 2027-01-12T02:00:07Z, longer than the wanted 240h", Advice: "ask its owner to give it an earlier " +
+					"date, or to delete it",
 			})
 		}
 	}

@@ -91,7 +91,10 @@ func cloud() account {
 	const day = 24 * time.Hour
 	label := func(kind keylabel.Kind) string { return keylabel.New(instance, kind).String() }
 	key := func(id, user, label string, age, left time.Duration, active bool) provider.Key {
-		k := provider.Key{ID: id, User: user, Label: label, Active: active, Created: time.Now().Add(-age).UTC(), Changed: time.Now().Add(-age).UTC()}
+		k := provider.Key{
+			ID: id, User: user, Label: label, Active: active, Created: time.Now().Add(-age).UTC(),
+			Changed: time.Now().Add(-age).UTC(),
+		}
 		if left != 0 {
 			k.Expires = time.Now().Add(left).UTC()
 		}
@@ -125,12 +128,16 @@ func Result(t testing.TB, mode string) sweep.Result {
 	a := cloud()
 	result, err := sweep.Run(t.Context(), sweep.Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: mode, Workers: 2}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * 24 * time.Hour, MaxAge: 90 * 24 * time.Hour,
+			Run: settings.Run{Mode: mode, Workers: 2}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * 24 * time.Hour,
+			MaxAge:  90 * 24 * time.Hour,
 			Foreign: settings.Report, MaxKeys: 10, MaxPercent: 80,
 		},
-		Accounts: []fleet.Account{{Name: "production", Config: provider.Config{Provider: "outscale"}, Instance: instance, EngineKeys: []string{"ENGINEAAAAAAAAAAAAA1"}}},
-		Connect:  func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return a, func() {}, nil },
-		Ledger:   a, Dir: t.TempDir(),
+		Accounts: []fleet.Account{{
+			Name: "production", Config: provider.Config{Provider: "outscale"}, Instance: instance,
+			EngineKeys: []string{"ENGINEAAAAAAAAAAAAA1"},
+		}},
+		Connect: func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return a, func() {}, nil },
+		Ledger:  a, Dir: t.TempDir(),
 	})
 	if err != nil {
 		t.Fatal(err)
