@@ -41,6 +41,7 @@ type testVault struct {
 
 	system   *logical.StaticSystemView
 	storage  *testStorage
+	onTime   bool                 // static roles are rotated between ticks, too
 	overGRPC bool                 // talk to the engine as a server does, through a plugin process's protocol
 	backend  *backend             // its paths; and the engine itself, where it runs in this process
 	engine   logical.Backend      // what requests are sent to
@@ -81,10 +82,13 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 // restart is a new process of the plugin on the same storage.
 func (v *testVault) restart() {
 	v.t.Helper()
-	v.backend = newBackend(Build{}, v.openSimulated)
+	v.backend = v.newBackend()
 	v.engine = v.backend
 	if v.overGRPC {
-		v.engine = serveOverGRPC(v.t, factory(Build{}, v.openSimulated))
+		v.engine = serveOverGRPC(v.t, func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+			b := v.newBackend()
+			return b, b.Setup(ctx, conf)
+		})
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
 		Logger: v.logger, System: v.system, StorageView: v.storage, EventsSender: v.sender,
@@ -92,6 +96,16 @@ func (v *testVault) restart() {
 	if err != nil {
 		v.t.Fatal(err)
 	}
+}
+
+// newBackend rotates static roles at the test's ticks alone, unless the test is about their time: a
+// timer would run beside it, and look at what the test changes.
+func (v *testVault) newBackend() *backend {
+	b := newBackend(Build{}, v.openSimulated)
+	if !v.onTime {
+		b.static.end()
+	}
+	return b
 }
 
 // configure writes the account "default" with its root key, and the role "app".

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,11 +17,14 @@ import (
 
 // owners are who is sent messages.
 type owners struct {
+	mu   sync.Mutex // users are told side by side
 	sent []Message
 	err  error
 }
 
 func (o *owners) notify(_ context.Context, m Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.err == nil {
 		o.sent = append(o.sent, m)
 	}
