@@ -26,7 +26,7 @@ func TestCheckFinds(t *testing.T) {
 		says     []string
 	}{
 		"a clock that is wrong": {
-			"warning", func(m *mount) { m.sim.SetClockSkew(20 * time.Second) }, []string{"clock", "behind", "NTP"},
+			"warning", func(m *mount) { m.sim.SetClockSkew(90 * time.Second) }, []string{"clock", "behind", "NTP"},
 		},
 		"foreign keys without a date": {
 			"warning", func(m *mount) { fill(m, "app", 1, time.Time{}) },
@@ -100,7 +100,7 @@ func TestWarnings(t *testing.T) {
 	warns("a role that asks for more than the policy gives", "roles/long", []string{"user_names=app", "max_ttl=2h"}, "cut to 13m55s", "policy", "2h0m0s")
 	warns("the engine's own identity in leases", "config/default", []string{"allow_root_identity=true"}, "can extend itself")
 	warns("how long Vault may be down", "config/default", []string{"ttl=5m"}, "must not be down")
-	warns("a key that was not tried", "config/default", append(m.accountFields(), "verify=false"), "was not tried")
+	warns("a key that was not tried", "config/untried", append(m.accountFields(), "verify=false"), "was not tried")
 	warns("a role whose users may do nothing", "roles/empty", []string{"credential_type=iam_user"}, "may do nothing")
 	m.account.SetPolicy(cloudsim.Policy{})
 	warns("a policy of 0, when it is read", "policy/default", nil, "MaxAccessKeyExpirationSeconds is 0")

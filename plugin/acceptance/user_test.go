@@ -94,6 +94,6 @@ func TestBadRolesWithUsers(t *testing.T) {
 	refuse("users of a pool", "roles/job", "user_names=app", "user_names goes with credential_type=access_key")
 	refuse("a template that makes one name", "config/default", "username_template=ci-user", "twice", "add randomness")
 	refuse("a template that makes names of more than 64 characters", "config/default", "username_template={{ random 65 }}", "of 65 characters")
-	refuse("a template that makes characters which names cannot have", "config/default", "username_template={{ random 20 }}/ci", "username_template makes the user name")
+	refuse("a template that makes characters which names cannot have", "config/default", "username_template={{ random 20 }}/ci", "username_template makes a user name of 23 characters")
 	refuse("a template that is none", "config/default", "username_template={{ random", "username_template cannot be read")
 }
