@@ -65,8 +65,8 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
 		resp, err := r.next.RoundTrip(withBody(req, body, attempt))
 		again := r.decide(resp, err)
-		if again == AFewTimes || again == UntilTheEnd && classOf(req.Context()) == ClassBackground {
-			failures++ // nobody waits for periodic work, and the next tick asks again
+		if again == AFewTimes || again == UntilTheEnd && comesAgain(classOf(req.Context()), err) {
+			failures++
 		}
 		wait, isTime := nextTry(attempt, resp, time.Until(end))
 		switch {
@@ -82,6 +82,13 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, &NotSentError{Err: fmt.Errorf("waiting to repeat a call that was not carried out: %w", err)}
 		}
 	}
+}
+
+// comesAgain tells that nobody waits for a call, and that it is made again by itself: periodic work at
+// the next tick, and a revocation that found no connection by the server, which has six attempts. A
+// server that is to end waits for each revocation that is under way.
+func comesAgain(class Class, err error) bool {
+	return class == ClassBackground || class == ClassRevoke && err != nil
 }
 
 // decide tells whether a call may be repeated. A name that does not exist may be a resolver's mistake, and is more often a wrong endpoint.

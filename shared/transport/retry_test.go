@@ -162,6 +162,19 @@ func TestPeriodicWorkLeavesWhatIsThrottledToTheNextTick(t *testing.T) {
 	}
 }
 
+func TestARevocationWithoutAConnectionIsLeftToTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(outcome{err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}})
+		if got, err := call(t, WithClass(t.Context(), ClassRevoke), chainTo(cloud)); err == nil || cloud.count() != 4 {
+			t.Errorf("no connection: got %d and error %v after %d attempts", got, err, cloud.count())
+		}
+		throttled := plays(status(429))
+		if _, err := call(t, WithClass(t.Context(), ClassRevoke), chainTo(throttled)); err != nil || throttled.count() < 10 {
+			t.Errorf("throttled: error %v after %d attempts", err, throttled.count())
+		}
+	})
+}
+
 func TestACallThatWaitsForItsTurnAfterItWasThrottledEndsAsThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -23,9 +23,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// startTimeout bounds one Start or Restart. A raft server that was killed needs
-// a few seconds to elect itself; and one of three
-// nodes on a busy machine more than a minute.
+// startTimeout bounds one Start or Restart. A raft server that was killed needs a few seconds to
+// elect itself, and three nodes on a busy machine more than a minute until each has a vote.
 const startTimeout = 3 * time.Minute
 
 // launchAttempts bounds how often a start that finds its port in use is repeated.

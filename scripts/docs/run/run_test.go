@@ -148,6 +148,8 @@ func newBareDesk(t *testing.T, policies map[string][]string, inMemory bool) (*de
 	d := &desk{t: t, dir: t.TempDir()}
 	d.plugins = filepath.Join(d.dir, "plugins") // pages copy binaries there
 	d.copyPlugin(plugin)
+	// The clouds come first, and go last: a server that ends waits for the revocation of a lease that is under way.
+	clouds := d.clouds(policies)
 	server, err := devserver.Start(t.Context(), devserver.Options{
 		Bin: bin, PluginDir: d.plugins, Dir: filepath.Join(d.dir, "server"), Dev: inMemory, LogLevel: "info",
 	})
@@ -162,7 +164,7 @@ func newBareDesk(t *testing.T, policies map[string][]string, inMemory bool) (*de
 	if err := os.WriteFile(filepath.Join(d.dir, "password.txt"), []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.env = append(d.clouds(policies),
+	d.env = append(clouds,
 		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "NEW="+plugin, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
 		// bao reads these as well, and a BAO_TOKEN would win over the VAULT_TOKEN that a page sets for one command.
 		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(),
