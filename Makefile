@@ -149,7 +149,12 @@ bench-functions: build vault auth-aws build-functions sam #: size, start, peak m
 
 .PHONY: test-acceptance
 test-acceptance: build build-faulty $(PINNED) #: run the tests against real servers, Vault and OpenBao, and the real plugin
-	$(ON_SERVERS) go test -race -count=1 -timeout 20m $(ACCEPTANCE)
+	$(ON_SERVERS) go test -race -count=1 -timeout 20m -skip '^TestStandbys$$' $(ACCEPTANCE)
+
+# Each of its clusters takes minutes of elections, on each of the servers: it runs each night.
+.PHONY: test-standbys
+test-standbys: build build-faulty $(PINNED) #: cut nodes of a cluster off from the others, on both servers (ten minutes)
+	$(ON_SERVERS) go test -count=1 -timeout 20m -run '^TestStandbys$$' ./plugin/acceptance
 
 .PHONY: test-stranger
 test-stranger: build $(PINNED) #: follow the pages as somebody new would, from install to removal, on both servers

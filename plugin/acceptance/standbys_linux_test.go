@@ -195,6 +195,10 @@ func (c *cluster) mustLeaveToTheNext(t *testing.T, m *mount) {
 	})
 	c.Heal()
 	c.moveTo(m, leader)
+	until(t, healingDelay, "the node is reached again, and knows of the lease", func() bool {
+		_, err := leader.Client.Sys().Lookup(kept.ID)
+		return err == nil
+	})
 	kept.m = m.at(leader)
 	kept.renew(3600)
 	m.at(leader).revokeThrough(kept)
