@@ -35,7 +35,7 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 		},
 		"check": func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "check/default") },
 		"tick": func(v *testVault, _ *testLease) {
-			time.Sleep(policyRefresh)
+			<-time.After(policyRefresh)
 			_ = v.tick()
 		},
 		"tidy": func(v *testVault, _ *testLease) {
