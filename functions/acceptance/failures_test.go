@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,8 +97,11 @@ func TestSettingsThatDoNotFitAreRefusedBeforeAnyCall(t *testing.T) {
 	function.mustFail(`{"mod": "report"}`, "EventRefusedError", "mod")
 	function.mustFail(`[]`, "EventRefusedError")
 	w.start(revokeFunction, "MODE=report").mustFail(`{"mode": "enforce"}`, "SettingsRefusedError", "only MODE itself can raise it")
-	if len(w.sim.Calls()) > 0 {
-		t.Errorf("the cloud was called: %v", w.sim.Calls())
+	calls := slices.DeleteFunc(w.sim.Calls(), func(call cloudsim.Call) bool { // what the engine reads at each of its ticks
+		return call.AccessKey == w.account.RootKey().AccessKey && (call.Op == "ReadUsers" || call.Op == "ReadApiAccessPolicy")
+	})
+	if len(calls) > 0 {
+		t.Errorf("the cloud was called: %v", calls)
 	}
 }
 
