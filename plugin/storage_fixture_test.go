@@ -51,7 +51,7 @@ func TestStorageOfEarlierVersionsIsRead(t *testing.T) {
 	}
 	old := mustUnmarshal[fixture](t, text)
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(old.At))
+		<-time.After(time.Until(old.At))
 		v := newTestVaultOn(t, cloudsim.New(), nil)
 		v.base = noNetwork{}
 		for path, entry := range old.Storage {

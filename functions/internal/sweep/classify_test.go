@@ -80,6 +80,7 @@ func TestEveryKeyHasOneClass(t *testing.T) {
 		"foreign, without expiration date":                   {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, nil, ClassNoExpiration, ActionFlag},
 		"foreign, without expiration date, never to be done": {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassNoExpiration, ActionFlag},
 		"foreign, without expiration date without a policy":  {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.bounded = false }, ClassForeign, ActionKeep},
+
 		"foreign": {key(func(*provider.Key) {}), nil, nil, ClassForeign, ActionKeep},
 	}
 	for name, test := range cases {
