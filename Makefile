@@ -24,7 +24,7 @@ ACCEPTANCE := ./plugin/acceptance/... ./test/devserver ./scripts/docs/run
 
 # The clouds' own tools, which the tests of integrations run with leased keys.
 CLIENTS := .cache/clients
-HUAWEI_SDK := plugin/integrations/huaweisdk
+HUAWEI_SDK := test/huaweisdk
 
 # aws-sam-cli, cfn-lint and moto.
 SAM_VENV := .cache/sam

@@ -5,19 +5,14 @@ package cloudkeys
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -133,289 +128,6 @@ func (b *backend) configWritten(ctx context.Context, s logical.Storage, name str
 		return warn(warnings), nil // it is written all the same
 	}
 	return decided(subset(config.answer(), configDecisions()), warnings), nil
-}
-
-// writeConfig takes the fields over, asks the cloud whose key it is, refuses what
-// would strand live keys, and stores.
-func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
-	name := data.Get("account").(string)
-	unlock, err := b.lock(ctx, configPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	defer b.keep(name)
-	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	config := newAccountConfig()
-	if before != nil {
-		*config = *before
-		config.Deleting = false // a write ends a deletion that has not ended
-	}
-	if err := config.takeFields(data); err != nil {
-		return nil, err
-	}
-	config.setDefaults()
-	if err := config.validate(); err != nil {
-		return nil, err
-	}
-	if err := config.refuseStoredSecret(before, data); err != nil {
-		return nil, err
-	}
-	warnings, err := config.placeSignIn(before, data)
-	if err != nil {
-		return nil, err
-	}
-	if config.signIn != nil {
-		more, err := b.mintFirstKey(ctx, req.Storage, name, before, config)
-		return append(warnings, more...), err
-	}
-	warnings = append(warnings, config.replaceKey(before)...)
-	if before == nil || config.AccessKey != before.AccessKey {
-		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
-			return nil, err
-		}
-	}
-	if before != nil && before.AccountID != "" && !before.Deleting && config.sameCredentials(before) {
-		more, err := b.storeAsBefore(ctx, req.Storage, name, before, config)
-		return append(warnings, more...), err
-	}
-	if data.Get("verify").(bool) {
-		more, err := b.storeVerified(ctx, req.Storage, name, before, config)
-		return append(warnings, more...), err
-	}
-	if before == nil || !before.sameTarget(config) {
-		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
-			"account: leave out verify=false"); err != nil {
-			return nil, err
-		}
-		config.AccountID, config.Identity = "", provider.Identity{}
-		config.KeyCreated, config.KeyExpires = time.Time{}, time.Time{}
-	}
-	warnings = append(warnings, "the access key was not tried against the cloud")
-	return warnings, b.storeAccount(ctx, req.Storage, name, config)
-}
-
-// storeAsBefore stores a configuration that signs in as before, and calls nobody. A client certificate
-// that has changed is tried with one call.
-func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
-	if !config.sameCertificate(before) {
-		if _, err := b.ownKey(ctx, config); err != nil {
-			return nil, explain(name, err)
-		}
-	}
-	if err := b.storeAccount(ctx, s, name, config); err != nil {
-		return nil, err
-	}
-	a, err := b.account(ctx, s, name)
-	if err != nil {
-		return nil, err
-	}
-	view, err := storedPolicy(ctx, s, a)
-	if err != nil {
-		return nil, err
-	}
-	return b.accountWarnings(a, view), nil
-}
-
-// refuseIssued refuses to make a key the engine's own that this mount has made for something else: it
-// would end with its lease, and the engine with it. A key that is verified shows its label anyway, and
-// need not wait for the whole ledger.
-func (b *backend) refuseIssued(ctx context.Context, s logical.Storage, accessKey string, verified bool) error {
-	if !verified {
-		if err := b.ledger.Load(ctx, s, ""); err != nil {
-			return err
-		}
-	}
-	item, found := b.ledger.Find(accessKey)
-	if !found {
-		return nil
-	}
-	return refuseLabelled(accessKey, item.Label)
-}
-
-// refuseLabelled does so by a key's label, whichever mount has made it.
-func refuseLabelled(accessKey, text string) error {
-	label, err := keylabel.Parse(text)
-	if err != nil || label.Kind == keylabel.KindRoot {
-		return nil
-	}
-	return userError(
-		"access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and "+
-			"ends with that: "+
-			"give the engine a key of its own",
-		accessKey,
-		text,
-	)
-}
-
-// accountWarnings are those of the account and its limits.
-func (b *backend) accountWarnings(a *account, view *policyView) []string {
-	warnings := a.warnings(view)
-	if err := b.bounds(a, view, 0).CheckUsable(); err != nil {
-		warnings = append(warnings, "the account is stored, but no role of it can lease as things are: "+err.Error())
-	}
-	return warnings
-}
-
-func (b *backend) storeVerified(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	before, config *accountConfig,
-) (warnings []string, err error) {
-	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
-	if err != nil {
-		return nil, err
-	}
-	view, err := b.storeWithPolicy(ctx, s, a)
-	if err != nil {
-		return nil, err
-	}
-	return append(warnings, b.accountWarnings(a, view)...), nil
-}
-
-// verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand
-// live keys.
-func (b *backend) verifiedChange(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	before, config *accountConfig,
-) (a *account, warnings []string, err error) {
-	if a, err = b.verified(ctx, name, config); err != nil {
-		return nil, nil, err
-	}
-	if before == nil {
-		return a, nil, nil
-	}
-	if before.AccountID == config.AccountID {
-		return a, nil, b.refuseOtherIdentity(ctx, s, name, before, config)
-	}
-	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
-	if config.KeyLabel == before.KeyLabel {
-		config.KeyLabel = "" // else it is a first key's
-	}
-	if err := b.refuseIfUsed(ctx, s, name, before, config.KeyLabel, why); err != nil {
-		return nil, nil, err
-	}
-	config.Previous, config.Retired = nil, nil
-	return a, before.leftover(), b.forgetOwnKeys(ctx, s, name)
-}
-
-// refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
-// another's: that could not delete them, nor find them. Where it does not fail and the identity
-// changes, the account is given up as in refuseIfUsed.
-func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) error {
-	if before.sameIdentity(config) {
-		return nil
-	}
-	own := func() int {
-		return len(b.ledger.Select(name, func(i *ledger.Item) bool { return i.User == "" && i.Leased() && i.Unreadable == "" }))
-	}
-	if err := b.ledger.Load(ctx, s, name); err != nil {
-		return err
-	}
-	n := own()
-	if n == 0 { // and no request that has begun meanwhile makes one, nor will one
-		b.freeze(name)
-		n = own()
-	}
-	if n > 0 {
-		return userError(
-			"account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
-				"Revoke these leases first, or write a key of the former",
-			name,
-			n,
-			identityOf(before.Identity),
-			identityOf(config.Identity),
-		)
-	}
-	return nil
-}
-
-// storeWithPolicy stores a configuration and reads the access policy with it.
-func (b *backend) storeWithPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
-	if err := b.storeAccount(ctx, s, a.name, a.config); err != nil {
-		return nil, err
-	}
-	return b.refreshPolicy(ctx, s, a)
-}
-
-// refuseIfUsed fails where keys of the account are still to be revoked: they could
-// not be found, let alone deleted, through another cloud account. Where it does not fail the
-// account is given up: the caller stores it, or keeps it. made is the label of the first key
-// that the change itself has made, if any.
-func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name string, before *accountConfig, made, why string) error {
-	if before == nil {
-		return nil
-	}
-	use, err := b.accountInUse(ctx, s, name, made)
-	if err == nil && use == "" { // and no request that has begun meanwhile needs it, nor will one
-		b.freeze(name)
-		use, err = b.accountInUse(ctx, s, name, made)
-	}
-	if err != nil {
-		return err
-	}
-	if use != "" {
-		return userError("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
-	}
-	return nil
-}
-
-// forgetOwnKeys takes the engine's own keys of an account that is given up out of the
-// ledger. Nothing else can be there: an account in use is not given up. A first key that the
-// change itself has made is not settled yet, and stays.
-func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
-	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return !item.Unfinished() }) {
-		if err := b.ledger.Remove(ctx, s, account, item.Label); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// leftover names the keys that the engine made for itself and cannot delete any more.
-func (c *accountConfig) leftover() []string {
-	keys := c.ownKeys()[1:]
-	if c.KeyLabel != "" {
-		keys = append(keys, c.AccessKey)
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	return []string{
-		"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", "),
-	}
-}
-
-// replaceKey settles what a write means for the engine's own keys. A key that rotation has
-// replaced is not taken back: an old Terraform state that is applied again would end the
-// engine with it. A key that the engine made itself, and an operator replaces, is deleted
-// later like any that it has replaced.
-func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
-	if before == nil || c.AccessKey == before.AccessKey {
-		return nil
-	}
-	if before.wasReplaced(c.AccessKey) {
-		warnings = append(
-			warnings,
-			fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
-				c.AccessKey, before.AccessKey),
-		)
-		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
-		return warnings
-	}
-	if before.KeyLabel != "" {
-		previous := before.asPrevious(time.Now())
-		previous.ByOperator = true
-		c.Previous = append(slices.Clone(c.Previous), previous)
-		c.KeyLabel = ""
-	}
-	return warnings
 }
 
 // takeFields takes over the fields that were given.
@@ -610,4 +322,62 @@ func (c *accountConfig) answer() map[string]any {
 		"next_rotation":           showTime(c.nextRotation()),
 		"previous_access_keys":    c.ownKeys()[1:],
 	}
+}
+
+func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassIssue), issueBudget)
+	defer cancel()
+	warnings, err := b.deleteAccount(ctx, req.Storage, data.Get("account").(string), data.Get("force").(bool))
+	if err != nil {
+		return respond(err)
+	}
+	return warn(warnings), nil
+}
+
+func (b *backend) pathRotateRoot() []*framework.Path {
+	return []*framework.Path{{
+		Pattern:      "rotate-root/" + framework.GenericNameRegex("account"),
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "root-key"},
+		Fields: map[string]*framework.FieldSchema{
+			"account": {Type: framework.TypeString, Description: "Name of the account."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback: b.pathRotateRootWrite,
+				Summary:  "Replace the engine's own access key.",
+				Responses: answers(map[string]*framework.FieldSchema{
+					"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the new key."},
+					"key_expiration": {Type: framework.TypeString, Required: true, Description: "Its date; empty: never."},
+					"next_rotation":  {Type: framework.TypeString, Required: true, Description: "When it is replaced by itself; empty: never."},
+					"previous_access_key": {
+						Type:        framework.TypeString,
+						Required:    true,
+						Description: "ID of the replaced key, which is deleted within minutes.",
+					},
+				}),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Replace the engine's own access key.",
+		HelpDescription: "Makes a new key, tries it, stores it, and deletes the one it replaces some minutes later, when no " +
+			"request uses it any more. " +
+			"The same happens by itself when rotation_period has passed, and before the key's own date.",
+	}}
+}
+
+func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	name := data.Get("account").(string)
+	config, err := b.rotateRoot(ctx, req.Storage, name)
+	if err != nil {
+		return respond(err)
+	}
+	return &logical.Response{Data: map[string]any{
+		"access_key":          config.AccessKey,
+		"key_expiration":      showTime(config.KeyExpires),
+		"next_rotation":       showTime(config.nextRotation()),
+		"previous_access_key": config.Previous[len(config.Previous)-1].ID,
+	}}, nil
 }

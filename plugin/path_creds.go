@@ -168,3 +168,113 @@ func (b *backend) credentials(
 	}
 	return resp, nil
 }
+
+func (b *backend) pathStaticCreds() []*framework.Path {
+	name := map[string]*framework.FieldSchema{
+		"name": {Type: framework.TypeString, Description: "Name of the static role."},
+	}
+	return []*framework.Path{
+		{
+			Pattern:      staticCredsPrefix + framework.GenericNameRegex("name"),
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-credentials"},
+			Fields:       name,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:                  b.pathStaticCredsRead,
+					Summary:                   "Read the current key of a static role.",
+					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
+					Responses:                 answers(staticCredsAnswer()),
+					ForwardPerformanceStandby: true, // a standby may still know the key that a rotation has replaced
+				},
+			},
+			HelpSynopsis:    "Read the current key of a static role.",
+			HelpDescription: "The key has no lease: it works until it is rotated, and for the role's rotation_grace_period after that.",
+		},
+		{
+			Pattern:      "rotate-role/" + framework.GenericNameRegex("name"),
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "static-role"},
+			Fields:       name,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback:                    b.pathRotateRoleWrite,
+					Summary:                     "Rotate the key of a static role now.",
+					Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
+					ForwardPerformanceStandby:   true,
+					ForwardPerformanceSecondary: true,
+				},
+			},
+			HelpSynopsis: "Rotate the key of a static role now.",
+			HelpDescription: "The replaced key works for the role's rotation_grace_period longer. A period counts anew from now; a " +
+				"schedule stays as it is.",
+		},
+	}
+}
+
+// staticCredsAnswer has the names that Vault Secrets Operator and Vault Agent look for.
+func staticCredsAnswer() map[string]*framework.FieldSchema {
+	fields := credsAnswer()
+	delete(fields, "security_token")
+	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it " +
+		"before; empty: never."
+	fields["ttl"] = &framework.FieldSchema{
+		Type:        framework.TypeInt64,
+		Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0.",
+	}
+	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
+	fields["rotation_period"] = &framework.FieldSchema{
+		Type:        framework.TypeInt64,
+		Description: "Time between two rotations, in seconds; 0: by schedule.",
+	}
+	fields["rotation_schedule"] = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Schedule of the rotations; empty: by period.",
+	}
+	for _, field := range fields {
+		field.Required = true
+	}
+	return fields
+}
+
+// staticTTL is when to read a role's key again, in seconds. It is never 0: whoever waits for the next
+// key would read without a pause while its rotation is due, or fails.
+func (b *backend) staticTTL(name string, due, now time.Time) int64 {
+	next := b.static.next(name, due)
+	if !next.After(now) {
+		next = now.Add(tickPeriod)
+	}
+	return max(1, seconds(next.Sub(now)))
+}
+
+func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name := data.Get("name").(string)
+	role, creds, err := b.staticRole(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if role == nil {
+		return respond(userError("static role %q does not exist: write static-roles/%s first", name, name))
+	}
+	if creds.AccessKey == "" {
+		return respond(userError("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name))
+	}
+	a, err := b.account(ctx, req.Storage, role.Account)
+	if err != nil {
+		return respond(err)
+	}
+	next, err := role.due(creds, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"access_key":          creds.AccessKey,
+		"secret_key":          creds.SecretKey,
+		"expiration":          showTime(creds.Expires),
+		"user_name":           role.UserName,
+		"account":             role.Account,
+		"region":              a.config.Region,
+		"ttl":                 b.staticTTL(name, next, time.Now()),
+		"last_vault_rotation": creds.LastRotation.UTC().Format(time.RFC3339Nano),
+		"rotation_period":     seconds(role.RotationPeriod),
+		"rotation_schedule":   role.RotationSchedule,
+	}}, nil
+}

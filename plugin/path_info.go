@@ -5,6 +5,8 @@ package cloudkeys
 
 import (
 	"context"
+	"net/http"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -59,5 +61,47 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 		"vault_sdk":   sdk,
 		"providers":   clouds.Names(),
 		"instance_id": stored.ID,
+	}}, nil
+}
+
+const (
+	metricsPath        = "metrics"
+	metricsContentType = "text/plain; version=0.0.4; charset=utf-8"
+)
+
+func (b *backend) pathMetrics() []*framework.Path {
+	return []*framework.Path{{
+		Pattern:      metricsPath,
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "metrics"},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.pathMetricsRead,
+				Summary:  "Read what the engine has counted, as Prometheus scrapes it.",
+				// No fields: the sdk keeps the names of a raw answer's parts out of schemas.
+				Responses:                 map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}},
+				ForwardPerformanceStandby: true, // what is counted is in the active node's memory
+			},
+		},
+		HelpSynopsis: "What the engine has counted, as Prometheus scrapes it.",
+		HelpDescription: "Answers in Prometheus's text format: leased keys by role, how long issue, renewal and revocation take, " +
+			"calls to the cloud and their errors, " +
+			"clean-ups that are stuck, and how long the engine's own keys live. It asks no cloud and does not read the ledger. " +
+			"Counters are of the process that " +
+			"answers, and begin at 0 with it; a performance standby forwards to the active node, a performance secondary answers for itself. " +
+			"The command line shows it with vault read -format=raw.",
+	}}
+}
+
+func (b *backend) pathMetricsRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	accounts, err := b.accountMetrics(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	var text metricsText
+	b.writeMetrics(&text, accounts, time.Now())
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPContentType: metricsContentType,
+		logical.HTTPRawBody:     text.String(),
+		logical.HTTPStatusCode:  http.StatusOK,
 	}}, nil
 }

@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -144,22 +143,6 @@ func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, 
 	}}, nil
 }
 
-// staticRole loads a role and the state of its key; the role is nil where there is none.
-func (b *backend) staticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, *staticCreds, error) {
-	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
-	if err != nil || role == nil {
-		return nil, nil, err
-	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if creds == nil {
-		creds = &staticCreds{}
-	}
-	return role, creds, nil
-}
-
 func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
@@ -183,77 +166,6 @@ func staticRoleDecisions() []string {
 	return []string{"account", "user_name", "access_key", "rotation_grace_period", "last_vault_rotation", "next_vault_rotation"}
 }
 
-// writeStaticRole stores the role and, for a new one, makes its first key. A crash between
-// the two is made up for by the next tick.
-func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) error {
-	name := data.Get("name").(string)
-	if err := refuseField(data, "user_names", "roles/", "user_name"); err != nil {
-		return err
-	}
-	unlock, err := b.lock(ctx, staticRolePrefix+name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	before, err := load[staticRole](ctx, s, staticRolePrefix+name)
-	if err != nil {
-		return err
-	}
-	defaultGrace, _ := ctx.Value(defaultGraceKey{}).(bool)
-	role, err := newStaticRole(before, data, defaultGrace)
-	if err != nil {
-		return err
-	}
-	if err := role.validate(before); err != nil {
-		return err
-	}
-	unlockUser, err := b.lock(ctx, "static-users/"+role.Account+"/"+role.UserName) // two new roles cannot both take it
-	if err != nil {
-		return err
-	}
-	defer unlockUser()
-	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
-		return err
-	}
-	if err := b.pinStaticUser(ctx, s, role); err != nil {
-		return err
-	}
-	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
-		return err
-	}
-	if before != nil {
-		return nil
-	}
-	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
-		return errors.Join(err, b.dropUnlessMade(ctx, s, name))
-	}
-	return nil
-}
-
-// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it.
-func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) error {
-	a, err := b.account(ctx, s, role.Account)
-	if err != nil {
-		return err
-	}
-	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
-		role.UserID = ids[role.UserName]
-	}
-	return nil
-}
-
-// dropUnlessMade takes back a new role whose first key could not be made. One whose key is
-// stored all the same, or may be, is kept: the next tick completes it.
-func (b *backend) dropUnlessMade(ctx context.Context, s logical.Storage, name string) error {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
-	if err != nil || creds != nil {
-		return err
-	}
-	return remove(ctx, s, staticRolePrefix+name)
-}
-
 // defaultGraceKey marks the context of a patch that sets the grace to null.
 type defaultGraceKey struct{}
 
@@ -275,168 +187,38 @@ func (b *backend) patchesStaticRole() *framework.PathOperation {
 	return patch
 }
 
-func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace bool) (*staticRole, error) {
-	role := &staticRole{Account: defaultAccount}
-	if before != nil {
-		*role = *before
-	}
-	take(data, "account", &role.Account)
-	take(data, "user_name", &role.UserName)
-	takeSeconds(data, "rotation_period", &role.RotationPeriod)
-	take(data, "rotation_schedule", &role.RotationSchedule)
-	takeSeconds(data, "rotation_window", &role.RotationWindow)
-	takeSeconds(data, "rotation_grace_period", &role.Grace)
-	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given {
-		defaultGrace = true
-	}
-	if defaultGrace && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
-		var err error
-		if role.Grace, err = role.times().DefaultGrace(time.Now()); err != nil {
-			return nil, asUserError(err)
-		}
-	}
-	return role, nil
-}
-
-// checkStaticUser keeps a user in one static role, away from the engine's own identity, and
-// the rotation within the access policy.
-func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name string, role *staticRole) error {
-	a, err := b.identified(ctx, s, role.Account)
-	if err != nil {
-		return err
-	}
-	if err := a.kind.CheckUserName("user_name", role.UserName); err != nil {
-		return asUserError(err)
-	}
-	own, err := b.owns(ctx, a, role.UserName)
-	if err != nil {
-		return err
-	}
-	if own {
-		return userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
-	}
-	others, err := staticRolesOf(ctx, s, role.Account)
-	if err != nil {
-		return err
-	}
-	for other, entry := range others {
-		if other != name && entry.UserName == role.UserName {
-			return userError("user %q belongs to static role %q already", role.UserName, other)
-		}
-	}
-	view, err := b.currentPolicy(ctx, s, a)
-	if err != nil {
-		return err
-	}
-	return asUserError(role.times().CheckPolicy(time.Now(), view.Policy.MaxKeyLifetime))
-}
-
-func (b *backend) pathStaticCreds() []*framework.Path {
-	name := map[string]*framework.FieldSchema{
-		"name": {Type: framework.TypeString, Description: "Name of the static role."},
-	}
-	return []*framework.Path{
-		{
-			Pattern:      staticCredsPrefix + framework.GenericNameRegex("name"),
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-credentials"},
-			Fields:       name,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:                  b.pathStaticCredsRead,
-					Summary:                   "Read the current key of a static role.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:                 answers(staticCredsAnswer()),
-					ForwardPerformanceStandby: true, // a standby may still know the key that a rotation has replaced
-				},
-			},
-			HelpSynopsis:    "Read the current key of a static role.",
-			HelpDescription: "The key has no lease: it works until it is rotated, and for the role's rotation_grace_period after that.",
-		},
-		{
-			Pattern:      "rotate-role/" + framework.GenericNameRegex("name"),
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "static-role"},
-			Fields:       name,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.pathRotateRoleWrite,
-					Summary:                     "Rotate the key of a static role now.",
-					Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Rotate the key of a static role now.",
-			HelpDescription: "The replaced key works for the role's rotation_grace_period longer. A period counts anew from now; a " +
-				"schedule stays as it is.",
-		},
-	}
-}
-
-// staticCredsAnswer has the names that Vault Secrets Operator and Vault Agent look for.
-func staticCredsAnswer() map[string]*framework.FieldSchema {
-	fields := credsAnswer()
-	delete(fields, "security_token")
-	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it " +
-		"before; empty: never."
-	fields["ttl"] = &framework.FieldSchema{
-		Type:        framework.TypeInt64,
-		Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0.",
-	}
-	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
-	fields["rotation_period"] = &framework.FieldSchema{
-		Type:        framework.TypeInt64,
-		Description: "Time between two rotations, in seconds; 0: by schedule.",
-	}
-	fields["rotation_schedule"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "Schedule of the rotations; empty: by period.",
-	}
-	for _, field := range fields {
-		field.Required = true
-	}
-	return fields
-}
-
-// staticTTL is when to read a role's key again, in seconds. It is never 0: whoever waits for the next
-// key would read without a pause while its rotation is due, or fails.
-func (b *backend) staticTTL(name string, due, now time.Time) int64 {
-	next := b.static.next(name, due)
-	if !next.After(now) {
-		next = now.Add(tickPeriod)
-	}
-	return max(1, seconds(next.Sub(now)))
-}
-
-func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name := data.Get("name").(string)
-	role, creds, err := b.staticRole(ctx, req.Storage, name)
-	if err != nil {
-		return nil, err
-	}
-	if role == nil {
-		return respond(userError("static role %q does not exist: write static-roles/%s first", name, name))
-	}
-	if creds.AccessKey == "" {
-		return respond(userError("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name))
-	}
-	a, err := b.account(ctx, req.Storage, role.Account)
+func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool))
 	if err != nil {
 		return respond(err)
 	}
-	next, err := role.due(creds, time.Now())
-	if err != nil {
-		return nil, err
+	return warn(warnings), nil
+}
+
+func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget)
+	defer cancel()
+	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
+		return respond(err)
 	}
-	return &logical.Response{Data: map[string]any{
-		"access_key":          creds.AccessKey,
-		"secret_key":          creds.SecretKey,
-		"expiration":          showTime(creds.Expires),
-		"user_name":           role.UserName,
-		"account":             role.Account,
-		"region":              a.config.Region,
-		"ttl":                 b.staticTTL(name, next, time.Now()),
-		"last_vault_rotation": creds.LastRotation.UTC().Format(time.RFC3339Nano),
-		"rotation_period":     seconds(role.RotationPeriod),
-		"rotation_schedule":   role.RotationSchedule,
-	}}, nil
+	return b.staticRoleWritten(ctx, req, data)
+}
+
+func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	if role == nil {
+		return userError("static role %q does not exist: write static-roles/%s first", name, name)
+	}
+	_, err = b.rotateStatic(ctx, s, name, role)
+	return err
 }

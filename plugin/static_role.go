@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -127,16 +128,6 @@ func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *st
 	return a, a.mustBe(creds.AccountID, creds.AccessKey)
 }
 
-func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
-	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool))
-	if err != nil {
-		return respond(err)
-	}
-	return warn(warnings), nil
-}
-
 // deleteStaticRole ends a static role:
 //
 //	(1) cloud: delete the keys, or write on each that it is handed over
@@ -246,4 +237,147 @@ func ends(key provider.Key) string {
 		return "you delete it"
 	}
 	return showTime(key.End())
+}
+
+// staticRole loads a role and the state of its key; the role is nil where there is none.
+func (b *backend) staticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, *staticCreds, error) {
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil || role == nil {
+		return nil, nil, err
+	}
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if creds == nil {
+		creds = &staticCreds{}
+	}
+	return role, creds, nil
+}
+
+// writeStaticRole stores the role and, for a new one, makes its first key. A crash between
+// the two is made up for by the next tick.
+func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) error {
+	name := data.Get("name").(string)
+	if err := refuseField(data, "user_names", "roles/", "user_name"); err != nil {
+		return err
+	}
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defaultGrace, _ := ctx.Value(defaultGraceKey{}).(bool)
+	role, err := newStaticRole(before, data, defaultGrace)
+	if err != nil {
+		return err
+	}
+	if err := role.validate(before); err != nil {
+		return err
+	}
+	unlockUser, err := b.lock(ctx, "static-users/"+role.Account+"/"+role.UserName) // two new roles cannot both take it
+	if err != nil {
+		return err
+	}
+	defer unlockUser()
+	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
+		return err
+	}
+	if err := b.pinStaticUser(ctx, s, role); err != nil {
+		return err
+	}
+	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
+		return err
+	}
+	if before != nil {
+		return nil
+	}
+	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
+		return errors.Join(err, b.dropUnlessMade(ctx, s, name))
+	}
+	return nil
+}
+
+// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it.
+func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) error {
+	a, err := b.account(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
+		role.UserID = ids[role.UserName]
+	}
+	return nil
+}
+
+// dropUnlessMade takes back a new role whose first key could not be made. One whose key is
+// stored all the same, or may be, is kept: the next tick completes it.
+func (b *backend) dropUnlessMade(ctx context.Context, s logical.Storage, name string) error {
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	if err != nil || creds != nil {
+		return err
+	}
+	return remove(ctx, s, staticRolePrefix+name)
+}
+
+func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace bool) (*staticRole, error) {
+	role := &staticRole{Account: defaultAccount}
+	if before != nil {
+		*role = *before
+	}
+	take(data, "account", &role.Account)
+	take(data, "user_name", &role.UserName)
+	takeSeconds(data, "rotation_period", &role.RotationPeriod)
+	take(data, "rotation_schedule", &role.RotationSchedule)
+	takeSeconds(data, "rotation_window", &role.RotationWindow)
+	takeSeconds(data, "rotation_grace_period", &role.Grace)
+	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given {
+		defaultGrace = true
+	}
+	if defaultGrace && (role.RotationPeriod > 0) != (role.RotationSchedule != "") {
+		var err error
+		if role.Grace, err = role.times().DefaultGrace(time.Now()); err != nil {
+			return nil, asUserError(err)
+		}
+	}
+	return role, nil
+}
+
+// checkStaticUser keeps a user in one static role, away from the engine's own identity, and
+// the rotation within the access policy.
+func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name string, role *staticRole) error {
+	a, err := b.identified(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	if err := a.kind.CheckUserName("user_name", role.UserName); err != nil {
+		return asUserError(err)
+	}
+	own, err := b.owns(ctx, a, role.UserName)
+	if err != nil {
+		return err
+	}
+	if own {
+		return userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
+	}
+	others, err := staticRolesOf(ctx, s, role.Account)
+	if err != nil {
+		return err
+	}
+	for other, entry := range others {
+		if other != name && entry.UserName == role.UserName {
+			return userError("user %q belongs to static role %q already", role.UserName, other)
+		}
+	}
+	view, err := b.currentPolicy(ctx, s, a)
+	if err != nil {
+		return err
+	}
+	return asUserError(role.times().CheckPolicy(time.Now(), view.Policy.MaxKeyLifetime))
 }

@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -117,4 +120,179 @@ func Known(ctx context.Context, s logical.Storage, labels []string) (map[string]
 		}
 	}
 	return known, nil
+}
+
+// Forget drops all but the requests under way: another node has changed the entries of an account,
+// or, where it is empty, this node is not the active one.
+func (l *Ledger) Forget(account string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listed = l.listed && account != ""
+	for name, b := range l.books {
+		if account == "" || name == account {
+			maps.DeleteFunc(b.items, func(_ string, item *Item) bool { return !item.running })
+			b.listed, b.unread, b.removed = false, nil, map[string]bool{}
+		}
+	}
+}
+
+// accountsIn lists the accounts that storage has entries of.
+func accountsIn(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := s.List(ctx, Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the ledger: %w", err)
+	}
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(name, "/")
+	}
+	return names, nil
+}
+
+// Accounts are those that storage has entries of, and those that keys were begun for since.
+func (l *Ledger) Accounts(ctx context.Context, s logical.Storage) (names []string, err error) {
+	l.mu.Lock()
+	listed := l.listed
+	l.mu.Unlock()
+	if !listed {
+		if names, err = accountsIn(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range names {
+		l.book(name)
+	}
+	l.listed = true
+	return slices.Sorted(maps.Keys(l.books)), nil
+}
+
+// Load makes the index of an account whole, or of every account of the mount where it is empty,
+// for a request that needs it.
+func (l *Ledger) Load(ctx context.Context, s logical.Storage, account string) error {
+	return l.fill(ctx, s, account, true)
+}
+
+// LoadLabels makes sure that the label of every entry of the mount is known: one that storage does
+// not give is known by its label alone.
+func (l *Ledger) LoadLabels(ctx context.Context, s logical.Storage) error {
+	return l.fill(ctx, s, "", false)
+}
+
+func (l *Ledger) fill(ctx context.Context, s logical.Storage, account string, need bool) error {
+	names, err := l.Accounts(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		for more := account == "" || account == name; more; {
+			if more, err = l.step(ctx, s, name, need); err != nil && !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// LoadSome fills the index of an account as far as the context lets it: the next tick goes on
+// where this one ends. An entry that cannot be read keeps no other from being seen.
+func (l *Ledger) LoadSome(ctx context.Context, s logical.Storage, account string) error {
+	var problems []error
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		if more, err = l.step(ctx, s, account, false); err != nil && ctx.Err() == nil {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Whole tells whether every entry of an account was looked at.
+func (l *Ledger) Whole(account string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book(account).whole()
+}
+
+// step reads one entry of an account, or lists them. need is a request's: it wants every entry,
+// and those that storage did not give before are read once more.
+func (l *Ledger) step(ctx context.Context, s logical.Storage, account string, need bool) (more bool, err error) {
+	l.mu.Lock()
+	b := l.book(account)
+	l.mu.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	label, list := l.next(b, need)
+	switch {
+	case list:
+		labels, err := s.List(ctx, accountPrefix(account))
+		if err != nil {
+			return false, fmt.Errorf("listing the ledger of account %q: %w", account, err)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		b.listed, b.unread = true, labels
+		return true, nil
+	case label == "":
+		return false, nil
+	}
+	e, err := read(ctx, s, Path(account, label))
+	var unreadable *UnreadableError
+	if err != nil && !errors.As(err, &unreadable) && (need || ctx.Err() != nil) {
+		return false, err // the request cannot do without it, or nothing was learned of it
+	}
+	return true, l.learn(b, account, label, e, err)
+}
+
+// next is the entry to read next: those that were listed, then those that storage did not give
+// before; empty: none is left.
+func (l *Ledger) next(b *book, need bool) (label string, list bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !b.listed:
+		return "", true
+	case len(b.unread) > 0:
+		return b.unread[0], false
+	}
+	now := time.Now()
+	for label, item := range b.items {
+		if item.unread && (need || !now.Before(item.Due)) {
+			return label, false
+		}
+	}
+	return "", false
+}
+
+// learn takes over what a read of an entry has given. What this process has written or removed
+// since is newer.
+func (l *Ledger) learn(b *book, account, label string, e *Entry, problem error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(b.unread) > 0 && b.unread[0] == label {
+		b.unread = b.unread[1:]
+	}
+	known := b.items[label]
+	var unreadable *UnreadableError
+	switch {
+	case b.removed[label] || known != nil && !known.unread:
+	case errors.As(problem, &unreadable):
+		b.items[label], problem = l.blank(account, label, problem.Error()), nil
+	case problem != nil:
+		item := l.blank(account, label, "")
+		item.unread, item.Due = true, time.Now().Add(RereadAfter)
+		b.items[label] = item
+	case e == nil:
+		delete(b.items, label) // removed since it was listed
+	default:
+		b.items[label] = l.itemOf(e)
+	}
+	if b.whole() {
+		b.removed = map[string]bool{}
+	}
+	return problem
 }

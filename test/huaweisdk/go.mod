@@ -1,4 +1,4 @@
-module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/integrations/huaweisdk
+module github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/huaweisdk
 
 go 1.26
 

@@ -1,0 +1,512 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// writeConfig takes the fields over, asks the cloud whose key it is, refuses what
+// would strand live keys, and stores.
+func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
+	name := data.Get("account").(string)
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	defer b.keep(name)
+	before, err := load[accountConfig](ctx, req.Storage, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	config := newAccountConfig()
+	if before != nil {
+		*config = *before
+		config.Deleting = false // a write ends a deletion that has not ended
+	}
+	if err := config.takeFields(data); err != nil {
+		return nil, err
+	}
+	config.setDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	if err := config.refuseStoredSecret(before, data); err != nil {
+		return nil, err
+	}
+	warnings, err := config.placeSignIn(before, data)
+	if err != nil {
+		return nil, err
+	}
+	if config.signIn != nil {
+		more, err := b.mintFirstKey(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
+	}
+	warnings = append(warnings, config.replaceKey(before)...)
+	if before == nil || config.AccessKey != before.AccessKey {
+		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
+			return nil, err
+		}
+	}
+	if before != nil && before.AccountID != "" && !before.Deleting && config.sameCredentials(before) {
+		more, err := b.storeAsBefore(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
+	}
+	if data.Get("verify").(bool) {
+		more, err := b.storeVerified(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
+	}
+	if before == nil || !before.sameTarget(config) {
+		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
+			"account: leave out verify=false"); err != nil {
+			return nil, err
+		}
+		config.AccountID, config.Identity = "", provider.Identity{}
+		config.KeyCreated, config.KeyExpires = time.Time{}, time.Time{}
+	}
+	warnings = append(warnings, "the access key was not tried against the cloud")
+	return warnings, b.storeAccount(ctx, req.Storage, name, config)
+}
+
+// storeAsBefore stores a configuration that signs in as before, and calls nobody. A client certificate
+// that has changed is tried with one call.
+func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
+	if !config.sameCertificate(before) {
+		if _, err := b.ownKey(ctx, config); err != nil {
+			return nil, explain(name, err)
+		}
+	}
+	if err := b.storeAccount(ctx, s, name, config); err != nil {
+		return nil, err
+	}
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	view, err := storedPolicy(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	return b.accountWarnings(a, view), nil
+}
+
+// refuseIssued refuses to make a key the engine's own that this mount has made for something else: it
+// would end with its lease, and the engine with it. A key that is verified shows its label anyway, and
+// need not wait for the whole ledger.
+func (b *backend) refuseIssued(ctx context.Context, s logical.Storage, accessKey string, verified bool) error {
+	if !verified {
+		if err := b.ledger.Load(ctx, s, ""); err != nil {
+			return err
+		}
+	}
+	item, found := b.ledger.Find(accessKey)
+	if !found {
+		return nil
+	}
+	return refuseLabelled(accessKey, item.Label)
+}
+
+// refuseLabelled does so by a key's label, whichever mount has made it.
+func refuseLabelled(accessKey, text string) error {
+	label, err := keylabel.Parse(text)
+	if err != nil || label.Kind == keylabel.KindRoot {
+		return nil
+	}
+	return userError(
+		"access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and "+
+			"ends with that: "+
+			"give the engine a key of its own",
+		accessKey,
+		text,
+	)
+}
+
+// accountWarnings are those of the account and its limits.
+func (b *backend) accountWarnings(a *account, view *policyView) []string {
+	warnings := a.warnings(view)
+	if err := b.bounds(a, view, 0).CheckUsable(); err != nil {
+		warnings = append(warnings, "the account is stored, but no role of it can lease as things are: "+err.Error())
+	}
+	return warnings
+}
+
+func (b *backend) storeVerified(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	before, config *accountConfig,
+) (warnings []string, err error) {
+	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
+	if err != nil {
+		return nil, err
+	}
+	view, err := b.storeWithPolicy(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	return append(warnings, b.accountWarnings(a, view)...), nil
+}
+
+// verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand
+// live keys.
+func (b *backend) verifiedChange(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	before, config *accountConfig,
+) (a *account, warnings []string, err error) {
+	if a, err = b.verified(ctx, name, config); err != nil {
+		return nil, nil, err
+	}
+	if before == nil {
+		return a, nil, nil
+	}
+	if before.AccountID == config.AccountID {
+		return a, nil, b.refuseOtherIdentity(ctx, s, name, before, config)
+	}
+	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
+	if config.KeyLabel == before.KeyLabel {
+		config.KeyLabel = "" // else it is a first key's
+	}
+	if err := b.refuseIfUsed(ctx, s, name, before, config.KeyLabel, why); err != nil {
+		return nil, nil, err
+	}
+	config.Previous, config.Retired = nil, nil
+	return a, before.leftover(), b.forgetOwnKeys(ctx, s, name)
+}
+
+// refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
+// another's: that could not delete them, nor find them. Where it does not fail and the identity
+// changes, the account is given up as in refuseIfUsed.
+func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) error {
+	if before.sameIdentity(config) {
+		return nil
+	}
+	own := func() int {
+		return len(b.ledger.Select(name, func(i *ledger.Item) bool { return i.User == "" && i.Leased() && i.Unreadable == "" }))
+	}
+	if err := b.ledger.Load(ctx, s, name); err != nil {
+		return err
+	}
+	n := own()
+	if n == 0 { // and no request that has begun meanwhile makes one, nor will one
+		b.freeze(name)
+		n = own()
+	}
+	if n > 0 {
+		return userError(
+			"account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
+				"Revoke these leases first, or write a key of the former",
+			name,
+			n,
+			identityOf(before.Identity),
+			identityOf(config.Identity),
+		)
+	}
+	return nil
+}
+
+// storeWithPolicy stores a configuration and reads the access policy with it.
+func (b *backend) storeWithPolicy(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	if err := b.storeAccount(ctx, s, a.name, a.config); err != nil {
+		return nil, err
+	}
+	return b.refreshPolicy(ctx, s, a)
+}
+
+// refuseIfUsed fails where keys of the account are still to be revoked: they could
+// not be found, let alone deleted, through another cloud account. Where it does not fail the
+// account is given up: the caller stores it, or keeps it. made is the label of the first key
+// that the change itself has made, if any.
+func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name string, before *accountConfig, made, why string) error {
+	if before == nil {
+		return nil
+	}
+	use, err := b.accountInUse(ctx, s, name, made)
+	if err == nil && use == "" { // and no request that has begun meanwhile needs it, nor will one
+		b.freeze(name)
+		use, err = b.accountInUse(ctx, s, name, made)
+	}
+	if err != nil {
+		return err
+	}
+	if use != "" {
+		return userError("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
+	}
+	return nil
+}
+
+// forgetOwnKeys takes the engine's own keys of an account that is given up out of the
+// ledger. Nothing else can be there: an account in use is not given up. A first key that the
+// change itself has made is not settled yet, and stays.
+func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
+	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return !item.Unfinished() }) {
+		if err := b.ledger.Remove(ctx, s, account, item.Label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftover names the keys that the engine made for itself and cannot delete any more.
+func (c *accountConfig) leftover() []string {
+	keys := c.ownKeys()[1:]
+	if c.KeyLabel != "" {
+		keys = append(keys, c.AccessKey)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return []string{
+		"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", "),
+	}
+}
+
+// replaceKey settles what a write means for the engine's own keys. A key that rotation has
+// replaced is not taken back: an old Terraform state that is applied again would end the
+// engine with it. A key that the engine made itself, and an operator replaces, is deleted
+// later like any that it has replaced.
+func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
+	if before == nil || c.AccessKey == before.AccessKey {
+		return nil
+	}
+	if before.wasReplaced(c.AccessKey) {
+		warnings = append(
+			warnings,
+			fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
+				c.AccessKey, before.AccessKey),
+		)
+		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
+		return warnings
+	}
+	if before.KeyLabel != "" {
+		previous := before.asPrevious(time.Now())
+		previous.ByOperator = true
+		c.Previous = append(slices.Clone(c.Previous), previous)
+		c.KeyLabel = ""
+	}
+	return warnings
+}
+
+// deleteAccount takes the engine's own keys along, as far as the engine has made them:
+//
+//	(1) store the configuration, marked deleting: no key is made for the account from now on
+//	    → crash: delete again goes on, or a write of the account ends the deletion
+//	(2) previous keys
+//	    → crash: the same; what is gone is deleted
+//	(3) the current key, with itself; one that must be switched off before is, with a near date
+//	    → crash: delete again finds the key refused. In a configuration that is marked that is a deleted one
+//	(4) remove the configuration, and then what was kept of the account
+//	    → crash: what is left belongs to no account, and is overwritten by the next of the name
+//
+// Keys that operators gave are never touched.
+func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	defer b.keep(name)
+	config, err := load[accountConfig](ctx, s, configPrefix+name)
+	if err != nil || config == nil {
+		return nil, err
+	}
+	if force {
+		if warnings, err = b.abandon(ctx, s, name); err != nil {
+			return nil, err
+		}
+	} else if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
+		return nil, err
+	}
+	marked := *config
+	marked.Deleting = true
+	if err := b.storeAccount(ctx, s, name, &marked); err != nil {
+		return nil, err
+	}
+	b.freeze(name)
+	left, err := b.deleteOwnKeys(ctx, s, name, &marked, config.Deleting)
+	switch {
+	case err != nil && !force:
+		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
+			"if it never will, delete with force=true, which leaves them to you", name, err)
+	case len(left) > 0:
+		warnings = append(
+			warnings,
+			"access keys that the engine had are still in the cloud: delete there those that nobody uses: "+strings.Join(left, ", "),
+		)
+	}
+	return warnings, b.removeAccount(ctx, s, name, force)
+}
+
+// deleteOwnKeys is steps (2) and (3), again: after an attempt that has not ended. It returns the keys
+// that are left; err is why.
+func (b *backend) deleteOwnKeys(
+	ctx context.Context,
+	s logical.Storage,
+	name string,
+	marked *accountConfig,
+	again bool,
+) (left []string, err error) {
+	a, err := b.openAccount(name, marked)
+	if err != nil {
+		return nil, err
+	}
+	if again {
+		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it
+			for _, previous := range a.config.Previous {
+				left = append(left, previous.ID)
+			}
+			return left, nil
+		}
+	}
+	var problems []error
+	config := *a.config
+	config.Previous = nil
+	for _, previous := range a.config.Previous {
+		if previous.Label == "" { // an operator gave it, and it was to be deleted by now
+			left = append(left, previous.ID)
+			continue
+		}
+		if problem := b.deletePrevious(ctx, s, a, previous); problem != nil {
+			left = append(left, previous.ID)
+			config.Previous = append(config.Previous, previous)
+			problems = append(problems, problem)
+		}
+	}
+	if err := errors.Join(append(problems, b.storeAccount(ctx, s, name, &config))...); err != nil || config.KeyLabel == "" {
+		return left, err
+	}
+	if err := b.refuseSharedKey(ctx, s, a); err != nil {
+		return append(left, a.config.AccessKey), nil // the other account takes it along, or an operator does
+	}
+	switch off, problem := a.deleteItself(ctx); {
+	case isRefused(problem):
+		return left, nil
+	case off:
+		return append(left, a.config.AccessKey+" (switched off, and ends within minutes)"), nil
+	case problem != nil:
+		return append(left, a.config.AccessKey), problem
+	default:
+		return left, nil
+	}
+}
+
+func isRefused(err error) bool {
+	kind := provider.KindOf(err)
+	return err != nil && (kind == provider.KindKeyRefused || kind == provider.KindKeyUnclear)
+}
+
+// deleteItself deletes the current key with a call that it signs. A cloud that wants it switched off
+// before gets no second call of it: off, it ends at the near date that goes along.
+func (a *account) deleteItself(ctx context.Context) (off bool, err error) {
+	ref := provider.KeyRef{AccountID: a.config.AccountID, ID: a.config.AccessKey, Label: a.config.KeyLabel, Expires: time.Now()}
+	stages, ok := a.cloud.(provider.Stages)
+	if !ok {
+		return false, a.cloud.RevokeKey(ctx, ref)
+	}
+	err = stages.DeleteKey(ctx, ref)
+	if kind := provider.KindOf(err); kind != provider.KindConflict && kind != provider.KindInvalid {
+		return false, err
+	}
+	err = stages.DeactivateKey(ctx, ref)
+	return err == nil, err
+}
+
+// removeAccount is step (4). The records of keys that were abandoned stay.
+func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) error {
+	if err := b.storeAccount(ctx, s, name, nil); err != nil {
+		return err
+	}
+	if !force {
+		if err := b.forgetOwnKeys(ctx, s, name); err != nil {
+			return err
+		}
+	}
+	defer b.policies.drop(policyPrefix + name)
+	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
+		if err := remove(ctx, s, prefix+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon marks the records of an account whose cloud will not answer any more, and says what is left
+// there. Where the cloud answers and takes the engine key, there is nothing to force.
+func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (warnings []string, err error) {
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.cloud.OwnKey(ctx); err == nil {
+		return nil, userError(
+			"the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the account's leases, delete "+
+				"its static roles, "+
+				"and then the account without force=true",
+			name,
+		)
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := b.ledger.Load(ctx, s, name); err != nil {
+		return nil, err
+	}
+	for _, item := range b.ledger.Select(name, func(*ledger.Item) bool { return true }) {
+		e, err := ledger.Read(ctx, s, name, item.Label)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			continue
+		}
+		e.Abandoned, e.EndsByDate = true, a.endsKeys() && !e.Expires.IsZero()
+		if err := b.ledger.Save(ctx, s, e); err != nil {
+			return nil, err
+		}
+		b.Logger().
+			Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey, "user",
+				e.User, "label", e.Label,
+				"expiration", showTime(e.Expires))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey, identityName(e.User), e.Label, a.worksUntil(e.Expires)),
+		)
+	}
+	return warnings, nil
+}
+
+// dropAbandoned drops the abandoned records of a name that nobody has configured, once the cloud has
+// ended their keys. Those of a cloud that ends none stay until keys/<id> is deleted with force.
+func (b *backend) dropAbandoned(ctx context.Context, s logical.Storage, name string) error {
+	now := time.Now()
+	past := func(i *ledger.Item) bool {
+		return !i.Expires.IsZero() && now.After(i.Expires.Add(lifetime.ClockMargin)) && i.Unreadable == ""
+	}
+	for _, item := range b.ledger.Select(name, past) {
+		e, err := ledger.Read(ctx, s, name, item.Label)
+		if err != nil {
+			return err
+		}
+		if e == nil || !e.Abandoned || !e.EndsByDate {
+			continue
+		}
+		if err := b.ledger.Remove(ctx, s, name, item.Label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
