@@ -243,11 +243,12 @@ FUZZTIME := 1m
 # One after the other: go test fuzzes one target at a time. Inputs that it keeps only for
 # their coverage are not made smaller, which would take longer than finding them.
 .PHONY: fuzz
-fuzz: #: fuzz each target for FUZZTIME (1m)
+fuzz: #: fuzz each target for FUZZTIME (1m), then send ten thousands of odd writes
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' . | sed 's/_test.go:func /_test.go /' | sort | while read -r file target; do \
 		echo "$$target ($$(dirname "$$file"))"; \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x "$$(dirname "$$file")" || exit 1; \
 	done
+	go test ./plugin -run TestOddWrites -timeout 30m -rapid.checks=10000
 
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt, actionlint, and the words to avoid

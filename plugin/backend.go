@@ -169,11 +169,8 @@ func (b *backend) Cleanup(ctx context.Context) {
 // the operation, which refuses it: the server answers an error of this check with a 500.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
 	defer b.recovered("the existence check of "+req.Path, &err)
-	if path := b.Route(req.Path); path != nil {
-		given := framework.FieldData{Raw: req.Data, Schema: path.Fields}
-		if given.Validate() != nil {
-			return path.ExistenceCheck != nil, false, nil
-		}
+	if b.refuseTypes(req) != nil {
+		return b.Route(req.Path).ExistenceCheck != nil, false, nil
 	}
 	return b.Backend.HandleExistenceCheck(ctx, req)
 }
@@ -257,8 +254,12 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			return nil, logical.ErrReadOnly // which has the server send the request to the active node
 		}
 	}
+	if err := b.refuseTypes(req); err != nil {
+		return respond(err)
+	}
 	defer b.storeHolds(ctx, req.Storage)
-	return b.Backend.HandleRequest(ctx, req)
+	resp, err = b.Backend.HandleRequest(ctx, req)
+	return inLines(resp), err
 }
 
 // tendsLocalStorage tells whether this node looks after leases, ledger and policies: the active one of each cluster, performance

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -51,13 +53,15 @@ func checkSeconds(field string, raw any) error {
 		return userError("%s is %.60s seconds, which is more than 292 years: give less", field, text)
 	case d%time.Second != 0:
 		return userError("%s is %.60s: give whole seconds", field, text)
+	case d < 0:
+		return userError("%s is %.60s: give 0 or more", field, text)
 	default:
 		return nil
 	}
 }
 
-// checked has every operation look at names and durations as they were sent before it does
-// anything: the framework would round, fold or fail with an internal error.
+// checked has every operation look at names as they were sent before it does anything: the framework would fold them, or storage fail
+// with an internal error.
 func checked(paths []*framework.Path) []*framework.Path {
 	for _, path := range paths {
 		for _, handler := range path.Operations {
@@ -86,9 +90,6 @@ func checked(paths []*framework.Path) []*framework.Path {
 	return paths
 }
 
-// longestRefusal bounds what a refusal repeats of what was sent.
-const longestRefusal = 1000
-
 // pointOut adds to a refusal the fields that nobody knows: Vault names them where a request succeeds
 // alone, and a misspelt access_key is read as none.
 func pointOut(resp *logical.Response, data *framework.FieldData) *logical.Response {
@@ -105,33 +106,80 @@ func pointOut(resp *logical.Response, data *framework.FieldData) *logical.Respon
 	if len(unknown) > 0 {
 		text += ". Fields that are unknown here: " + strings.Join(unknown, ", ")
 	}
-	if len(text) > longestRefusal {
-		text = strings.ToValidUTF8(text[:longestRefusal], "") + "…"
-	}
 	resp.Data["error"] = text
 	return resp
 }
 
 func checkInput(data *framework.FieldData) error {
-	for _, field := range slices.Sorted(maps.Keys(data.Raw)) {
-		schema, known := data.Schema[field]
-		if !known || data.Raw[field] == nil {
+	for _, field := range []string{"account", "name", "role"} {
+		if data.Raw[field] == nil || data.Schema[field] == nil {
 			continue
 		}
-		switch {
-		case schema.Type == framework.TypeDurationSecond || schema.Type == framework.TypeSignedDurationSecond:
-			if err := checkSeconds(field, data.Raw[field]); err != nil {
+		if name, _ := data.Get(field).(string); name != "" {
+			if err := checkName(field, name); err != nil {
 				return err
-			}
-		case field == "name" || field == "role" || field == "account":
-			if name, ok := data.Get(field).(string); ok && name != "" {
-				if err := checkName(field, name); err != nil {
-					return err
-				}
 			}
 		}
 	}
 	return nil
+}
+
+// refuseTypes refuses what is not of its field's type. The framework would repeat the value, which may be a secret, and of any size.
+func (b *backend) refuseTypes(req *logical.Request) error {
+	path := b.Route(req.Path)
+	if path == nil {
+		return nil
+	}
+	for _, field := range slices.Sorted(maps.Keys(req.Data)) {
+		schema, raw := path.Fields[field], req.Data[field]
+		if schema == nil || raw == nil {
+			continue
+		}
+		if schema.Type == framework.TypeDurationSecond {
+			if err := checkSeconds(field, raw); err != nil {
+				return err
+			}
+		}
+		one := framework.FieldData{Raw: map[string]any{field: raw}, Schema: path.Fields}
+		if one.Validate() != nil {
+			wanted := map[framework.FieldType]string{
+				framework.TypeBool: "true or false", framework.TypeInt: "a whole number", framework.TypeFloat: "a number",
+				framework.TypeCommaStringSlice: "texts, with commas between them",
+			}
+			return userError("%s is of another type than the field: give %s", field, cmp.Or(wanted[schema.Type], "a text"))
+		}
+	}
+	return nil
+}
+
+// longestText bounds an answer's sentences: what they repeat may be of any size.
+const longestText = 1000
+
+// oneLine is a sentence as an answer says it, whatever was sent or the cloud has said: on one line, without what would lead a terminal astray.
+func oneLine(text string) string {
+	if len(text) > longestText {
+		text = text[:longestText] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+}
+
+// inLines does so with all that an answer says.
+func inLines(resp *logical.Response) *logical.Response {
+	if resp == nil {
+		return nil
+	}
+	for i, warning := range resp.Warnings {
+		resp.Warnings[i] = oneLine(warning)
+	}
+	if resp.IsError() {
+		resp.Data["error"] = oneLine(resp.Error().Error())
+	}
+	return resp
 }
 
 // refuseField refuses a field of the other kind of role. The framework ignores what it does not know:
