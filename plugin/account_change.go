@@ -438,6 +438,7 @@ func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name str
 		}
 	}
 	defer b.policies.drop(policyPrefix + name)
+	b.compared.Delete(name)
 	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
 		if err := remove(ctx, s, prefix+name); err != nil {
 			return err

@@ -81,6 +81,7 @@ type backend struct {
 
 	triedNow      sync.Map // when check/ tried the engine key before its time, by account
 	revokedBefore sync.Map // access keys whose revocation has failed
+	compared      sync.Map // outcome of the last comparison, by account
 
 	tidying tidying
 	static  *staticTries

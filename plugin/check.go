@@ -91,6 +91,9 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c.checkClock()
+	if withheld := b.lastFound(a.name).withheld(a.name); withheld != "" {
+		c.add("warning: " + withheld)
+	}
 	if len(c.withoutExpiration) > 0 {
 		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.withoutExpiration, ", ")),
 			"give each a date or delete it, or the account cannot get an access policy greater than 0")

@@ -28,6 +28,8 @@ const (
 	eventStaticWrite  = "static-role-write"
 	eventStaticDelete = "static-role-delete"
 	eventTidy         = "tidy"
+	eventStaticOff    = "static-key-switched-off"
+	eventSetRight     = "key-set-right"
 
 	eventFailed = "-fail" // after the name of what failed
 )

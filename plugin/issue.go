@@ -229,6 +229,9 @@ func (b *backend) removeEntry(ctx context.Context, s logical.Storage, e *ledger.
 		}
 	}
 	b.revokedBefore.Delete(e.AccessKey)
+	if e.Kind == keylabel.KindUser { // a comparison may have listed its keys
+		b.full.unlearn(e.Account, e.User)
+	}
 	b.full.forget(e.Account, e.User)
 	return nil
 }

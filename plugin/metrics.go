@@ -41,12 +41,13 @@ type metrics struct {
 	mu         sync.Mutex
 	operations map[operationResult]*histogram
 	calls      map[string]map[provider.Kind]uint64 // by account
+	right      map[string]uint64                   // keys set right, by account
 }
 
 type operationResult struct{ operation, result string }
 
 func newMetrics() *metrics {
-	m := &metrics{operations: map[operationResult]*histogram{}, calls: map[string]map[provider.Kind]uint64{}}
+	m := &metrics{operations: map[operationResult]*histogram{}, calls: map[string]map[provider.Kind]uint64{}, right: map[string]uint64{}}
 	// All that can be is there from the start: a rate over a series that begins at 1 misses the first one.
 	for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
 		for _, result := range []string{resultOK, resultRefused, resultFailed} {
@@ -66,6 +67,13 @@ func (m *metrics) observer(account string) func(provider.Kind) {
 		}
 		m.calls[account][kind]++
 	}
+}
+
+// setRight counts a key whose label or date somebody had changed.
+func (m *metrics) setRight(account string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.right[account]++
 }
 
 func (m *metrics) took(operation, result string, d time.Duration) {
@@ -185,6 +193,7 @@ type accountMetric struct {
 	keyExpires time.Time // of the engine's own key; zero: it has no date
 	stuck      int       // clean-ups that have failed so far
 	since      time.Time // that the oldest of them is stuck
+	found      outcome   // of the last comparison
 }
 
 // accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
@@ -204,6 +213,7 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 		}
 		metric := accountMetric{name: name, keyExpires: config.KeyExpires}
 		metric.stuck, metric.since = b.ledger.Overdue(name)
+		metric.found = b.lastFound(name)
 		accounts = append(accounts, metric)
 	}
 	return accounts, nil
@@ -277,6 +287,26 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 	}
 	m.writeCalls(t, accounts)
 	m.writeStuck(t, accounts, now)
+	m.writeCompared(t, accounts)
+}
+
+// writeCompared tells what the last comparison of each account with its cloud has left to people.
+func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
+	gauge := func(name, help string, value func(accountMetric) int) {
+		t.family(metricPrefix+name, metricGauge, help)
+		for _, a := range accounts {
+			t.sample(metricPrefix+name, float64(value(a)), label{"account", a.name})
+		}
+	}
+	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; tidy-status tells them.",
+		func(a accountMetric) int { return a.found.Rotate + a.found.Delete })
+	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off by somebody.",
+		func(a accountMetric) int { return len(a.found.Off.Lines) + a.found.Off.More })
+	name := metricPrefix + "keys_set_right_total"
+	t.family(name, metricCounter, "Keys whose label or date was not what the ledger has, and which were set right, since this process began.")
+	for _, a := range accounts {
+		t.sample(name, float64(m.right[a.name]), label{"account", a.name})
+	}
 }
 
 // writeCalls leaves out accounts that are gone: their series end with them.

@@ -5,10 +5,8 @@ package cloudkeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -16,90 +14,11 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-const (
-	// reconcilePrefix is where each account's next reconciliation stands, in local
-	// storage.
-	reconcilePrefix = "reconcile/"
-
-	// reconcilePeriod is how often the cloud is compared with the ledger. What it finds
-	// should not exist: it is the net below the rollback and the reaper.
-	reconcilePeriod = 24 * time.Hour
-)
-
-// reconcileState is an account's progress. A round that does not fit into a tick is
-// taken up by the next.
-type reconcileState struct {
-	Next time.Time `json:"next"`           // when the next round begins, or goes on
-	Left []string  `json:"left,omitempty"` // identities of this round still to be looked at
-}
-
-// reconcileIfDue looks for orphans once a day. The first round is put at a random time
-// of the day, so that the mounts of a fleet do not call the cloud together.
-func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *account) error {
-	if lifetime.Waits(a.next.reconcile, time.Now(), reconcilePeriod) {
-		return nil
-	}
-	state, err := load[reconcileState](ctx, s, reconcilePrefix+a.name)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	if state == nil {
-		return save(ctx, s, reconcilePrefix+a.name, &reconcileState{Next: now.Add(rand.N(reconcilePeriod))})
-	}
-	if a.next.reconcile = state.Next; lifetime.Waits(state.Next, now, reconcilePeriod) {
-		return nil
-	}
-	if len(state.Left) == 0 {
-		if state.Left, err = b.identities(ctx, s, a.name); err != nil {
-			return err
-		}
-	}
-	var problems []error
-	for len(state.Left) > 0 && ctx.Err() == nil {
-		if err := b.reconcileIdentity(ctx, s, a, state.Left[0]); err != nil && ctx.Err() == nil {
-			problems = append(problems, err)
-		} else if err != nil {
-			break // the tick is over in the middle of this identity
-		}
-		state.Left = state.Left[1:]
-	}
-	if len(state.Left) == 0 {
-		state.Next = now.Add(reconcilePeriod)
-	}
-	return errors.Join(append(problems, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))...)
-}
-
-func (b *backend) reconcileIdentity(ctx context.Context, s logical.Storage, a *account, identity string) (err error) {
-	if identity == usersIdentity {
-		_, err = b.reconcileUsers(ctx, s, a)
-		return err
-	}
-	_, err = b.reconcile(ctx, s, a, identity)
-	return err
-}
-
-// reconcile deletes the orphans of an identity and returns what it has deleted.
-func (b *backend) reconcile(ctx context.Context, s logical.Storage, a *account, user string) (removed []string, err error) {
-	orphans, _, err := b.findOrphans(ctx, s, a, user)
-	if err != nil {
-		return nil, err
-	}
-	for _, orphan := range orphans {
-		if err := b.removeOrphan(ctx, a, orphan); err != nil {
-			return removed, err
-		}
-		removed = append(removed, orphan.ID)
-	}
-	return removed, nil
-}
-
-// findOrphans returns the keys of an identity that carry this instance's label and that
-// the ledger does not know, and how many keys it looked at. The order of looking decides:
+// findOrphans returns the keys of an identity, nil where there is no such user, and those of them that
+// carry this instance's label and that the ledger does not know. The order of looking decides:
 //
 //	cloud → ledger → cloud
 //
@@ -112,17 +31,17 @@ func (b *backend) findOrphans(
 	s logical.Storage,
 	a *account,
 	user string,
-) (orphans []provider.Key, looked int, err error) {
+) (keys, orphans []provider.Key, err error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	keys, err := a.cloud.ListKeys(ctx, user)
+	keys, err = a.cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
-		return nil, 0, nil // a user that is gone has no keys
+		return nil, nil, nil // a user that is gone has no keys
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
+		return nil, nil, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
 	}
 	b.countListed(a.name, user, keys, instance)
 	for _, key := range keys {
@@ -131,20 +50,21 @@ func (b *backend) findOrphans(
 		}
 	}
 	if orphans, err = b.unknownKeys(ctx, s, orphans); err != nil || len(orphans) == 0 {
-		return nil, len(keys), err
+		return keys, nil, err
 	}
 	still, err := a.cloud.ListKeys(ctx, user)
 	if err != nil {
-		return nil, len(keys), fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
+		return keys, nil, fmt.Errorf("account %q: looking again for orphans of user %q: %w", a.name, user, err)
 	}
 	orphans = slices.DeleteFunc(orphans, func(orphan provider.Key) bool {
 		return !slices.ContainsFunc(still, func(key provider.Key) bool { return key.ID == orphan.ID && key.Label == orphan.Label })
 	})
-	return orphans, len(keys), nil
+	return keys, orphans, nil
 }
 
 // unknownKeys are the keys that stand nowhere in the ledger, under whichever account, and in no
-// configuration: several accounts can be configured for one cloud account.
+// configuration: several accounts can be configured for one cloud account. A label that the ledger has of
+// another key was copied. So is a key unknown that was given up with its static role: nothing names it.
 func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
 	labels := make([]string, len(keys))
 	for i, key := range keys {
@@ -154,10 +74,7 @@ func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []pro
 	if err != nil {
 		return nil, err
 	}
-	keys = slices.DeleteFunc(keys, func(key provider.Key) bool {
-		_, byID := b.ledger.Find(key.ID) // its holder may have written another label on it
-		return known[key.Label] || byID
-	})
+	keys = slices.DeleteFunc(keys, func(key provider.Key) bool { return b.isKnown(ctx, s, key, known[key.Label]) })
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -166,6 +83,30 @@ func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []pro
 		return nil, err
 	}
 	return slices.DeleteFunc(keys, func(key provider.Key) bool { return configured[key.ID] }), nil
+}
+
+// isKnown tells whether the ledger has a key: by its id, since its holder may have written another label on
+// it, or by its label, unless that is another key's.
+func (b *backend) isKnown(ctx context.Context, s logical.Storage, key provider.Key, labelled bool) bool {
+	if item, byID := b.ledger.Find(key.ID); byID {
+		return !item.Abandoned() || item.Kind != keylabel.KindStatic || b.isNamed(ctx, s, item)
+	}
+	another := false
+	for _, item := range b.ledger.Select("", func(item *ledger.Item) bool { return item.Label == key.Label && !item.Unfinished() }) {
+		e, err := ledger.Read(ctx, s, item.Account, item.Label)
+		another = another || err == nil && e != nil && e.State == ledger.Made && e.AccessKey != "" && e.AccessKey != key.ID
+	}
+	return labelled && !another
+}
+
+// isNamed tells whether storage names the key of an item, or does not say.
+func (b *backend) isNamed(ctx context.Context, s logical.Storage, item ledger.Item) bool {
+	e, err := ledger.Read(ctx, s, item.Account, item.Label)
+	if err != nil || e == nil {
+		return true
+	}
+	id, err := namedKey(ctx, s, e)
+	return id != "" || err != nil
 }
 
 // knownLabels tells which labels are in the ledger. What is to be called an orphan must be missing
@@ -191,9 +132,14 @@ func (b *backend) knownLabels(ctx context.Context, s logical.Storage, labels []s
 	return known, nil
 }
 
-func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.Key) error {
+func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *account, orphan provider.Key) error {
 	if err := a.cloud.RevokeKey(ctx, orphan.Ref(a.config.AccountID)); err != nil {
 		return fmt.Errorf("account %q: removing the orphan %s: %w", a.name, orphan.ID, err)
+	}
+	if item, abandoned := b.ledger.Find(orphan.ID); abandoned {
+		if err := b.ledger.Remove(ctx, s, item.Account, item.Label); err != nil {
+			return err
+		}
 	}
 	b.full.forget(a.name, orphan.User)
 	b.Logger().Warn("removed an access key of this mount that neither lease nor ledger knew",
@@ -203,7 +149,7 @@ func (b *backend) removeOrphan(ctx context.Context, a *account, orphan provider.
 
 // identities are those that keys of this engine can stand on: the users of the
 // account's roles, those in the ledger, the engine's own, and for usersIdentity all users
-// made for a lease.
+// made for a lease. Of these the keys of those that last longest are looked at as well.
 func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
 	users := []string{"", usersIdentity}
 	names, err := s.List(ctx, rolePrefix)
@@ -232,45 +178,38 @@ func (b *backend) identities(ctx context.Context, s logical.Storage, account str
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Kind != keylabel.KindUser }) {
 		users = append(users, item.User)
 	}
+	soon := time.Now().Add(time.Hour)
+	leased := b.ledger.Select(account, func(item *ledger.Item) bool { return item.Kind == keylabel.KindUser && item.Expires.After(soon) })
+	slices.SortFunc(leased, func(x, y ledger.Item) int { return y.Expires.Compare(x.Expires) })
+	for _, item := range leased[:min(len(leased), maxLeasedUsers)] {
+		users = append(users, item.User)
+	}
 	slices.Sort(users)
 	return slices.Compact(users), nil
 }
 
+// maxLeasedUsers bounds how many users that were made for leases a comparison looks at: each takes a call.
+const maxLeasedUsers = 1000
+
 // usersIdentity stands for all users that were made for one lease each; no user has this name.
 const usersIdentity = "%users"
 
-// reconcileUsers removes the orphaned users of an account and returns their names.
-func (b *backend) reconcileUsers(ctx context.Context, s logical.Storage, a *account) (removed []string, err error) {
-	orphans, _, err := b.findOrphanUsers(ctx, s, a)
+// findOrphanUsers returns the users that carry this instance's label and that the ledger does
+// not know. The order of looking is that of findOrphans. A user that is just being removed is found gone by the removal.
+func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *account) (orphans []provider.User, err error) {
+	instance, err := b.instanceID(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for _, orphan := range orphans {
-		if err := b.removeOrphanUser(ctx, a, orphan); err != nil {
-			return removed, err
-		}
-		removed = append(removed, orphan.Name)
-	}
-	return removed, nil
-}
-
-// findOrphanUsers returns the users that carry this instance's label and that the ledger does
-// not know, and how many of ours it looked at. The order of looking is that of
-// findOrphans. A user that is just being removed is found gone by the removal.
-func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *account) (orphans []provider.User, looked int, err error) {
-	instance, err := b.instanceID(ctx, s)
-	if err != nil {
-		return nil, 0, err
-	}
 	ours, err := labelledUsers(ctx, a, func(label keylabel.Label) bool { return label.Instance == instance })
 	if provider.KindOf(err) == provider.KindDenied {
-		return nil, 0, nil // a key that may not list users can make no leases of users either
+		return nil, nil // a key that may not list users can make no leases of users either
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("account %q: looking for orphaned users: %w", a.name, err)
+		return nil, fmt.Errorf("account %q: looking for orphaned users: %w", a.name, err)
 	}
 	if len(ours) == 0 {
-		return nil, 0, nil
+		return nil, nil
 	}
 	labels := make([]string, len(ours))
 	for i, user := range ours {
@@ -278,14 +217,14 @@ func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *acc
 	}
 	known, err := b.knownLabels(ctx, s, labels)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	for _, user := range ours {
 		if !known[user.Label] {
 			orphans = append(orphans, user)
 		}
 	}
-	return orphans, len(ours), nil
+	return orphans, nil
 }
 
 func (b *backend) removeOrphanUser(ctx context.Context, a *account, user provider.User) error {

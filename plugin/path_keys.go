@@ -265,7 +265,12 @@ func (b *backend) pathTidy() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy"},
 			Fields: map[string]*framework.FieldSchema{
 				"account": {Type: framework.TypeString, Description: "Account to look at; empty: all."},
-				"dry_run": {Type: framework.TypeBool, Description: "Only tell what would be removed."},
+				"dry_run": {Type: framework.TypeBool, Description: "Only tell what would be done."},
+				"confirm": {
+					Type: framework.TypeInt,
+					Description: "Do as many changes as the last comparison of the account has withheld; the number is in tidy-status. More " +
+						"than that is withheld again.",
+				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
@@ -277,8 +282,9 @@ func (b *backend) pathTidy() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Remove keys of this mount that nothing knows.",
-			HelpDescription: "Compares the cloud with the ledger, and removes the keys that carry this mount's label and that it does not know. " +
-				"It runs in the background, one at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
+			HelpDescription: "Compares the cloud with the ledger: removes the keys that carry this mount's label and that it does not know, " +
+				"rotates static roles whose key is gone, and sets right what the holder of a key has changed of its date and label. Changes of " +
+				"more than five keys and a tenth of the account's are withheld, until confirm gives their number. It runs in the background, one at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
 		},
 		{
 			Pattern:      "tidy-status",
@@ -299,13 +305,16 @@ func (b *backend) pathTidy() []*framework.Path {
 }
 
 func (b *backend) pathTidyWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name := data.Get("account").(string)
+	name, confirm := data.Get("account").(string), data.Get("confirm").(int)
+	if name == "" && confirm != 0 {
+		return respond(userError("confirm goes with one account: give account as well"))
+	}
 	if name != "" {
 		if _, err := b.account(ctx, req.Storage, name); err != nil {
 			return respond(err)
 		}
 	}
-	report, err := b.startTidy(ctx, req.Storage, name, data.Get("dry_run").(bool))
+	report, err := b.startTidy(ctx, req.Storage, name, data.Get("dry_run").(bool), confirm)
 	if err != nil {
 		return respond(err)
 	}
@@ -313,15 +322,23 @@ func (b *backend) pathTidyWrite(ctx context.Context, req *logical.Request, data 
 }
 
 func (b *backend) pathTidyStatusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	if running := b.tidying.current(); running != nil {
-		return &logical.Response{Data: running.answer()}, nil
+	report := b.tidying.current()
+	if report == nil {
+		last, err := load[tidyReport](ctx, req.Storage, tidyPath)
+		if err != nil {
+			return nil, err
+		}
+		if last == nil {
+			last = &tidyReport{State: tidyIdle}
+		}
+		report = last.interrupted()
 	}
-	last, err := load[tidyReport](ctx, req.Storage, tidyPath)
-	if err != nil {
-		return nil, err
-	}
-	if last == nil {
-		last = &tidyReport{State: tidyIdle}
-	}
-	return &logical.Response{Data: last.interrupted().answer()}, nil
+	b.compared.Range(func(account, _ any) bool { // of the daily comparisons since
+		name, _ := account.(string)
+		if line := b.lastFound(name).withheld(name); line != "" && !slices.Contains(report.Withheld.Lines, line) {
+			report.Withheld.add(line)
+		}
+		return true
+	})
+	return &logical.Response{Data: report.answer()}, nil
 }

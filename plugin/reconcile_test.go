@@ -129,7 +129,7 @@ func TestReconcile(t *testing.T) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
-			removed := v.reconcileIn(time.Second)
+			removed := v.compareIn(time.Second, "app")
 			v.lease("app")
 			if ids := <-removed; len(ids) != 0 {
 				t.Errorf("removed %v", ids)
@@ -141,7 +141,7 @@ func TestReconcile(t *testing.T) {
 			v.mustRevoke(v.lease("app"))
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
 			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})
-			removed := v.reconcileIn(time.Second)
+			removed := v.compareIn(time.Second, "app")
 			v.lease("app")
 			if ids := <-removed; len(ids) != 0 {
 				t.Errorf("removed %v", ids)

@@ -105,12 +105,18 @@ func keyOperations() []operation {
 	return []operation{
 		{name: "delete a key", prepare: leasedFrom("app"), run: kills},
 		{name: "delete the key of a user", prepare: leaseOfUser, run: kills},
-		{name: "tidy", prepare: orphans, run: func(ctx context.Context, s *scene) {
-			s.ask(ctx, logical.UpdateOperation, "tidy")
-			for s.backend.tidying.current() != nil {
-				<-time.After(time.Second)
-			}
-		}},
+		{name: "tidy", prepare: orphans, run: tidies},
+		{name: "replace the key of a static role that is gone", prepare: func(s *scene) {
+			staticRoleDB(s)
+			s.ended["static-creds/db"] = true
+			<-time.After(staticKeyAge)
+			s.deleteKey(stored[staticCreds](s.testVault, "static-creds/db").AccessKey)
+		}, run: tidies},
+		{name: "set a key right that its holder has changed", prepare: func(s *scene) {
+			leasedFrom("app")(s)
+			key, _ := s.key(s.leases[len(s.leases)-1].AccessKey())
+			s.rewriteKey(key.ID, "", key.Expires)
+		}, run: tidies},
 		{name: "find orphans once a day", prepare: func(s *scene) {
 			orphans(s)
 			s.storeReconciliation(time.Now())
@@ -287,6 +293,13 @@ func asks(op logical.Operation, path string, fields ...string) func(context.Cont
 func renews(ctx context.Context, s *scene)  { _ = s.renewIn(ctx, s.leases[len(s.leases)-1], 0) }
 func revokes(ctx context.Context, s *scene) { s.end(ctx, s.leases[len(s.leases)-1]) }
 func ticks(ctx context.Context, s *scene)   { _ = s.tickIn(ctx) }
+
+func tidies(ctx context.Context, s *scene) {
+	s.ask(ctx, logical.UpdateOperation, "tidy")
+	for s.backend.tidying.current() != nil {
+		<-time.After(time.Second)
+	}
+}
 
 func kills(ctx context.Context, s *scene) {
 	id := s.leases[len(s.leases)-1].AccessKey()

@@ -44,6 +44,7 @@ type staticCreds struct {
 	Expires      time.Time     `json:"expires"` // zero: the cloud ends it at no date
 	Previous     []previousKey `json:"previous,omitempty"`
 	LastRotation time.Time     `json:"last_rotation"`
+	Compared     time.Time     `json:"compared,omitzero"` // when a comparison has last replaced a key that was gone
 }
 
 // ids are the keys that the entry names.

@@ -115,6 +115,7 @@ func (c *staticCreds) followedBy(a *account, role *staticRole, key recordedKey) 
 	next := &staticCreds{
 		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
 		Created: byThisClock(key.Created, skew), Expires: byThisClock(key.Expires, skew), Previous: slices.Clone(c.Previous), LastRotation: now,
+		Compared: c.Compared,
 	}
 	if c.AccessKey != "" {
 		next.Previous = append(next.Previous, c.asPrevious(role, now))

@@ -40,8 +40,8 @@ type tidying struct {
 }
 
 // startTidy begins a tidy in the background, which outlives its request.
-func (b *backend) startTidy(ctx context.Context, s logical.Storage, account string, dryRun bool) (*tidyReport, error) {
-	report := &tidyReport{State: tidyRunning, Account: account, DryRun: dryRun, Started: time.Now()}
+func (b *backend) startTidy(ctx context.Context, s logical.Storage, account string, dryRun bool, confirm int) (*tidyReport, error) {
+	report := &tidyReport{State: tidyRunning, Account: account, DryRun: dryRun, Confirm: confirm, Started: time.Now()}
 	ctx, stop := context.WithTimeout(transport.WithClass(context.WithoutCancel(ctx), transport.ClassBackground), tidyBudget)
 	ended := make(chan struct{})
 	if running := b.tidying.begin(report, stop, ended); running != nil {
@@ -155,7 +155,7 @@ func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage) error {
 		}
 	}
 	for _, name := range names {
-		if err := b.tidyAccount(ctx, s, name, report.DryRun); err != nil && ctx.Err() == nil {
+		if err := b.tidyAccount(ctx, s, name, report); err != nil && ctx.Err() == nil {
 			b.tidying.note(func(r *tidyReport) { r.failed(err) })
 		}
 		if ctx.Err() != nil {
@@ -187,70 +187,27 @@ func (b *backend) tidyNames(ctx context.Context, s logical.Storage) ([]string, e
 	return slices.Compact(names), nil
 }
 
-// tidyAccount looks for orphans of every identity, and removes them unless it is a dry
-// run.
-func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name string, dryRun bool) error {
-	a, err := b.identified(ctx, s, name)
-	if err != nil {
-		return err
-	}
+// tidyAccount compares an account with its cloud in one go, in place of the day's comparison.
+func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name string, report *tidyReport) error {
 	users, err := b.identities(ctx, s, name)
 	if err != nil {
 		return err
 	}
-	var problems []error
-	for _, user := range users {
-		if user == usersIdentity {
-			problems = append(problems, b.tidyUsers(ctx, s, a, dryRun))
-			continue
-		}
-		if a, err = b.identified(ctx, s, name); err != nil { // its key may have been rotated meanwhile
-			return err
-		}
-		orphans, looked, err := b.findOrphans(ctx, s, a, user)
-		b.tidying.note(func(r *tidyReport) {
-			r.Keys += looked
-			for _, orphan := range orphans {
-				r.Found.add(orphan.ID)
-			}
-		})
-		problems = append(problems, err)
-		for _, orphan := range orphans {
-			if dryRun || ctx.Err() != nil {
-				break
-			}
-			if err := b.removeOrphan(ctx, a, orphan); err != nil {
-				problems = append(problems, err)
-				continue
-			}
-			b.tidying.note(func(r *tidyReport) { r.Removed.add(orphan.ID) })
-		}
-		if ctx.Err() != nil {
-			break
+	at := &comparison{Left: users}
+	c := &comparer{backend: b, storage: s, name: name, note: b.tidying.note, dryRun: report.DryRun, confirm: report.Confirm}
+	problem := c.advance(ctx, at)
+	if at.waits() {
+		select {
+		case <-time.After(time.Until(at.Judged.Add(tickPeriod))):
+			problem = errors.Join(problem, c.advance(ctx, at))
+		case <-ctx.Done():
 		}
 	}
-	return errors.Join(problems...)
-}
-
-// tidyUsers does so for the users that were made for leases.
-func (b *backend) tidyUsers(ctx context.Context, s logical.Storage, a *account, dryRun bool) error {
-	orphans, _, err := b.findOrphanUsers(ctx, s, a)
-	if err != nil {
-		return err
+	if report.DryRun || !at.over() {
+		return problem
 	}
-	var problems []error
-	for _, orphan := range orphans {
-		b.tidying.note(func(r *tidyReport) { r.Found.add("user " + orphan.Name) })
-		if dryRun || ctx.Err() != nil {
-			continue
-		}
-		if err := b.removeOrphanUser(ctx, a, orphan); err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		b.tidying.note(func(r *tidyReport) { r.Removed.add("user " + orphan.Name) })
-	}
-	return errors.Join(problems...)
+	b.compared.Store(name, at.Found)
+	return errors.Join(problem, save(ctx, s, reconcilePrefix+name, &reconcileState{Next: time.Now().Add(reconcilePeriod), Last: at.Found}))
 }
 
 // reportStuck tells of the keys that the reaper could not remove, of entries that cannot be
@@ -318,6 +275,7 @@ type tidyReport struct {
 	State    string    `json:"state"`
 	Account  string    `json:"account"`
 	DryRun   bool      `json:"dry_run"`
+	Confirm  int       `json:"confirm,omitempty"`
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
 	Keys     int       `json:"keys"`
@@ -327,6 +285,16 @@ type tidyReport struct {
 	Stuck   tidyLines `json:"stuck"`
 	Waiting tidyLines `json:"waiting"`
 	Errors  tidyLines `json:"errors"`
+
+	Gone     tidyLines `json:"gone,omitzero"`
+	Rotated  tidyLines `json:"rotated,omitzero"`
+	Off      tidyLines `json:"off,omitzero"`
+	Right    tidyLines `json:"right,omitzero"`
+	Withheld tidyLines `json:"withheld,omitzero"`
+}
+
+func (r *tidyReport) lists() []*tidyLines {
+	return []*tidyLines{&r.Found, &r.Removed, &r.Stuck, &r.Waiting, &r.Errors, &r.Gone, &r.Rotated, &r.Off, &r.Right, &r.Withheld}
 }
 
 // tidyLinesMax bounds each list: a report has to fit into one storage entry (1 MiB in
@@ -356,7 +324,7 @@ func (l *tidyLines) show() []string {
 
 func (r *tidyReport) clone() *tidyReport {
 	c := *r
-	for _, lines := range []*tidyLines{&c.Found, &c.Removed, &c.Stuck, &c.Waiting, &c.Errors} {
+	for _, lines := range c.lists() {
 		lines.Lines = slices.Clone(lines.Lines)
 	}
 	return &c
@@ -403,8 +371,15 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		"stuck": list(
 			"Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, with the reason.",
 		),
-		"waiting": list("Keys of unfinished requests that the next ticks clean up, with the reason where that has failed."),
-		"errors":  list("Why it failed, where it did."),
+		"waiting": list("Keys of unfinished requests that the next ticks clean up, with the reason where that has failed, and orphans " +
+			"that may be in use."),
+		"static_keys_gone":         list("Keys of static roles that the cloud does not have."),
+		"static_roles_rotated":     list("Static roles that have got another key for that."),
+		"static_keys_switched_off": list("Keys of static roles that somebody has switched off, which are left so, and what to do."),
+		"keys_set_right":           list("Keys whose date or label somebody had changed, and which have those of the ledger again."),
+		"withheld": list("What it has not done, since it was more than five keys and a tenth of the account's; of the daily " +
+			"comparisons as well."),
+		"errors": list("Why it failed, where it did."),
 	}
 }
 
@@ -421,5 +396,11 @@ func (r *tidyReport) answer() map[string]any {
 		"stuck":           r.Stuck.show(),
 		"waiting":         r.Waiting.show(),
 		"errors":          r.Errors.show(),
+
+		"static_keys_gone":         r.Gone.show(),
+		"static_roles_rotated":     r.Rotated.show(),
+		"static_keys_switched_off": r.Off.show(),
+		"keys_set_right":           r.Right.show(),
+		"withheld":                 r.Withheld.show(),
 	}
 }

@@ -102,7 +102,7 @@ func TestTidy(t *testing.T) {
 			v.configure("ttl=10m")
 			v.lease("app")
 			stays, goes := v.orphan("app"), v.orphan("app")
-			v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6003", Times: 1})
+			v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6003", Times: 2})
 			v.tidy()
 			v.mustTidied(tidyFailed, nil, "orphans_found", stays, "orphans_removed", goes, "errors", stays, "errors", "6003")
 		},

@@ -229,22 +229,19 @@ func (v *testVault) settleBy(step, d time.Duration) {
 	}
 }
 
-// reconcileIn looks for orphans of the user "app" after a while, beside what the test
-// does meanwhile.
-func (v *testVault) reconcileIn(d time.Duration) <-chan []string {
+// compareIn compares an identity with the ledger after a while, beside what the test does meanwhile, and
+// returns what that has removed.
+func (v *testVault) compareIn(d time.Duration, identity string) <-chan []string {
 	v.t.Helper()
-	a, err := v.backend.account(v.t.Context(), v.storage, "default")
-	if err != nil {
-		v.t.Fatal(err)
-	}
 	removed := make(chan []string, 1)
 	go func() {
 		<-time.After(d)
-		ids, err := v.backend.reconcile(v.t.Context(), v.storage, a, "app")
-		if err != nil {
+		var report tidyReport
+		c := &comparer{backend: v.backend, storage: v.storage, name: "default", note: func(change func(*tidyReport)) { change(&report) }}
+		if err := c.advance(v.t.Context(), &comparison{Left: []string{identity}}); err != nil {
 			v.t.Error(err)
 		}
-		removed <- ids
+		removed <- report.Removed.Lines
 	}()
 	return removed
 }

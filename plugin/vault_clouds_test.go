@@ -133,6 +133,26 @@ func (v *testVault) live(key cloudsim.Key) bool {
 	return key.Live(time.Now())
 }
 
+// rewriteKey writes a label and a date on a key, as its holder does. Empty and zero clear them.
+func (v *testVault) rewriteKey(id, label string, expires time.Time) {
+	if v.domain == nil {
+		v.account.RewriteKey(id, label, expires)
+		return
+	}
+	if !expires.IsZero() {
+		label += "/until/" + expires.UTC().Format(time.RFC3339)
+	}
+	v.domain.DescribeKey(id, label)
+}
+
+func (v *testVault) switchKey(id string, active bool) {
+	if v.domain == nil {
+		v.account.SwitchKey(id, active)
+		return
+	}
+	v.domain.SetKeyState(id, map[bool]string{true: cloudsim.IAMActive, false: cloudsim.IAMInactive}[active])
+}
+
 func (v *testVault) deleteKey(id string) {
 	if v.domain == nil {
 		v.account.DeleteKey(id)

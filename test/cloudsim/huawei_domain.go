@@ -237,6 +237,16 @@ func (d *Domain) SetKeyState(id, state string) {
 	}
 }
 
+// DescribeKey writes another description on a key, as its user does. An unknown id is ignored.
+func (d *Domain) DescribeKey(id, description string) {
+	d.cloud.mu.Lock()
+	defer d.cloud.mu.Unlock()
+
+	if k := d.key(id); k != nil {
+		k.Description = description
+	}
+}
+
 // hexID is an id as Huawei gives users, groups and domains.
 func hexID() string {
 	b := make([]byte, 16)

@@ -325,6 +325,15 @@ func (a *Account) SwitchKey(id string, active bool) {
 	}
 }
 
+// RewriteKey writes another tag and date on a key, as its holder does whose rights allow it. A zero date: none.
+func (a *Account) RewriteKey(id, tag string, expires time.Time) {
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	if k, ok := a.cloud.keys[id]; ok && k.account == a {
+		k.Tag, k.Expires = tag, expires
+	}
+}
+
 // DeleteUser deletes an EIM user and its keys. The root user and unknown names are ignored.
 func (a *Account) DeleteUser(name string) {
 	a.cloud.mu.Lock()

@@ -67,6 +67,8 @@ type Item struct {
 	failed  bool // its request has failed: the key is to go
 	unread  bool // storage did not give it: all else here is what the label tells
 	first   bool // a first key, whose cloud account is not known yet
+
+	abandoned bool // nobody could delete it when what named it was deleted with force
 }
 
 // Trouble is what is known of a key that is not settled, or cannot be removed.
@@ -98,6 +100,9 @@ func (i *Item) Running() bool { return i.running }
 // Failed tells that the key's request has failed: the key is to go, whatever is stored of it.
 func (i *Item) Failed() bool { return i.failed }
 
+// Abandoned tells that what named the key was deleted with force.
+func (i *Item) Abandoned() bool { return i.abandoned }
+
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 
@@ -118,7 +123,7 @@ func (l *Ledger) itemOf(e *Entry) *Item {
 	item := &Item{
 		Label: e.Label, AccessKey: e.AccessKey, Account: l.text(e.Account), User: e.User, Role: l.text(e.Role), Kind: e.Kind,
 		Expires: e.Expires, Due: e.Due(), Trouble: l.none,
-		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "",
+		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "", abandoned: e.Abandoned,
 	}
 	if e.Kind != keylabel.KindUser {
 		item.User = l.text(e.User)

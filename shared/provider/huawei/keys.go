@@ -227,7 +227,11 @@ func listed(k wireKey, user string) (provider.Key, error) {
 // RelabelKey implements provider.Relabeler. A date is written only beside a label of the engine:
 // on a key that is handed over it would ask for the key's removal.
 func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
+	description, err := describe(ref.Label, ref.Expires)
+	if err != nil {
+		description = ref.Label
+	}
 	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
-		return c.updateKey(ctx, ref.ID, wireKey{Description: ref.Label})
+		return c.updateKey(ctx, ref.ID, wireKey{Description: description})
 	})
 }

@@ -50,10 +50,15 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 			return err
 		}
 	}
-	if err := c.deactivate(ctx, ref); err != nil {
-		return err
+	for again := false; ; again = true {
+		if err := c.deactivate(ctx, ref); err != nil {
+			return err
+		}
+		err := c.deleteKey(transport.WithNext(ctx), ref)
+		if again || provider.KindOf(err) != provider.KindConflict { // else its holder may have switched it on in between
+			return err
+		}
 	}
-	return c.deleteKey(transport.WithNext(ctx), ref)
 }
 
 // deactivate sends the key's date along, or the API would clear it; a date that

@@ -1,0 +1,537 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
+)
+
+const (
+	// reconcilePrefix is where each account's next comparison stands, in local storage.
+	reconcilePrefix = "reconcile/"
+
+	// reconcilePeriod is how often the cloud is compared with the ledger. What it finds
+	// should not exist: it is the net below the rollback and the reaper.
+	reconcilePeriod = 24 * time.Hour
+
+	// staticKeyAge is how old a static role's key must be before its absence is believed.
+	staticKeyAge = 10 * time.Minute
+
+	// maxChanges is how many keys a comparison may delete or replace, and a tenth of the account's: a
+	// storage that is not the mount's own, or a list that is not whole, must not end them all.
+	maxChanges = 5
+)
+
+// reconcileState is an account's progress. A round that does not fit into a tick is taken up by the next.
+type reconcileState struct {
+	Next time.Time `json:"next"` // when the next round begins, or goes on
+	comparison
+	Last outcome `json:"last"` // of the round before
+}
+
+// comparison is how far an account's ledger has been held against its cloud.
+type comparison struct {
+	Left    []string          `json:"left,omitempty"`    // identities still to be looked at, or, where it is judged, to be acted on
+	Users   []string          `json:"users,omitempty"`   // identities with something to be done
+	Gone    map[string]string `json:"gone,omitempty"`    // static roles whose key the cloud does not have, and that key
+	Orphans int               `json:"orphans,omitempty"` // still to be deleted
+	Judged  time.Time         `json:"judged,omitzero"`   // when all were looked at; zero: not yet
+	Found   outcome           `json:"found,omitzero"`
+}
+
+// outcome is what a comparison has left to people.
+type outcome struct {
+	Rotate int       `json:"rotate,omitempty"` // static roles, and
+	Delete int       `json:"delete,omitempty"` // orphans that it has not touched, since they were too many
+	Off    tidyLines `json:"off,omitzero"`     // static keys that somebody has switched off
+}
+
+// over tells that nothing is left to be done.
+func (c *comparison) over() bool { return len(c.Left) == 0 && !c.Judged.IsZero() }
+
+// waits tells that it is too soon to prove once more that keys are gone.
+func (c *comparison) waits() bool {
+	return !c.over() && len(c.Gone) > 0 && lifetime.Waits(c.Judged.Add(tickPeriod), time.Now(), tickPeriod)
+}
+
+// withheld says what was not done; empty: all was.
+func (o outcome) withheld(account string) string {
+	if o.Rotate+o.Delete == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the comparison of account %q with its cloud would rotate %d static roles, whose key is gone, and delete %d orphans: "+
+		"more than %d keys and a tenth of the account's, so that it has changed nothing. Look at them (vault write tidy account=%s dry_run=true), "+
+		"and if that is right: vault write tidy account=%s confirm=%d",
+		account, o.Rotate, o.Delete, maxChanges, account, account, o.Rotate+o.Delete)
+}
+
+// reconcileIfDue compares an account once a day. The first round is put at a random time
+// of the day, so that the mounts of a fleet do not call the cloud together.
+func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *account) error {
+	if lifetime.Waits(a.next.reconcile, time.Now(), reconcilePeriod) {
+		return nil
+	}
+	state, err := load[reconcileState](ctx, s, reconcilePrefix+a.name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if state == nil {
+		return save(ctx, s, reconcilePrefix+a.name, &reconcileState{Next: now.Add(rand.N(reconcilePeriod))})
+	}
+	b.compared.LoadOrStore(a.name, state.Last)
+	if a.next.reconcile = state.Next; lifetime.Waits(state.Next, now, reconcilePeriod) {
+		return nil
+	}
+	if len(state.Left) == 0 {
+		if state.Left, err = b.identities(ctx, s, a.name); err != nil {
+			return err
+		}
+	}
+	c := &comparer{backend: b, storage: s, name: a.name, note: func(func(*tidyReport)) {}}
+	problem := c.advance(ctx, &state.comparison)
+	if state.over() {
+		b.compared.Store(a.name, state.Found)
+		*state = reconcileState{Next: now.Add(reconcilePeriod), Last: state.Found}
+	}
+	return errors.Join(problem, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))
+}
+
+// lastFound is the outcome of an account's last comparison, as far as this process has heard of it.
+func (b *backend) lastFound(account string) outcome {
+	known, _ := b.compared.Load(account)
+	found, _ := known.(outcome)
+	return found
+}
+
+// comparer holds an account's ledger against its cloud, in both directions.
+type comparer struct {
+	*backend
+	storage logical.Storage
+	name    string // of the account
+
+	statics map[string]*staticRole
+	note    func(func(*tidyReport))
+	dryRun  bool
+	confirm int // as many changes may be made, however many that is
+}
+
+// advance goes on with a comparison as far as ctx lets it:
+//
+//	(1) look at each identity: what is there that no record knows, static keys that are not, and leased
+//	    keys that their holder has changed, which are set right at once
+//	    → crash: the round goes on with what was left when it was last stored
+//	(2) judge all of it: too much changes nothing
+//	    → crash: the same is judged again
+//	(3) a tick later, rotate each static role whose key is proven gone once more
+//	    → crash: its key is there now, and nothing is to be done
+//	(4) look again, and delete what still is an orphan; of a static role's user, not before it has a key
+//	    → crash: the next round finds it
+func (c *comparer) advance(ctx context.Context, at *comparison) (err error) {
+	if c.statics, err = staticRolesOf(ctx, c.storage, c.name); err != nil {
+		return err
+	}
+	var problems []error
+	if at.Judged.IsZero() {
+		if problems = c.each(ctx, at, c.look); len(at.Left) > 0 {
+			return errors.Join(problems...)
+		}
+		c.judge(at)
+	}
+	if !at.waits() {
+		problems = append(problems, c.each(ctx, at, c.act)...)
+	}
+	return errors.Join(problems...)
+}
+
+// each does the work on the identities that are left. What ctx has no time for stays left.
+func (c *comparer) each(
+	ctx context.Context, at *comparison, work func(context.Context, *account, *comparison, string) error,
+) (problems []error) {
+	for len(at.Left) > 0 && ctx.Err() == nil {
+		a, err := c.identified(ctx, c.storage, c.name) // its key may have been rotated meanwhile
+		if err == nil {
+			err = work(ctx, a, at, at.Left[0])
+		}
+		if err != nil && (ctx.Err() != nil || errors.Is(err, transport.ErrNoTurn)) {
+			return problems // in the middle of this identity
+		}
+		problems = append(problems, err)
+		at.Left = at.Left[1:]
+	}
+	return problems
+}
+
+// judge decides what of the findings is acted on.
+func (c *comparer) judge(at *comparison) {
+	at.Judged = time.Now()
+	records := len(c.ledger.Select(c.name, func(*ledger.Item) bool { return true }))
+	switch changes := len(at.Gone) + at.Orphans; {
+	case changes > max(maxChanges, records/10, c.confirm):
+		at.Found.Rotate, at.Found.Delete = len(at.Gone), at.Orphans
+		c.Logger().Warn(at.Found.withheld(c.name))
+		c.note(func(r *tidyReport) { r.Withheld.add(at.Found.withheld(c.name)) })
+	case !c.dryRun:
+		at.Left = at.Users
+	}
+}
+
+// look is step (1) for one identity. It notes nothing before all of it is known: it may begin anew.
+func (c *comparer) look(ctx context.Context, a *account, at *comparison, user string) error {
+	if user == usersIdentity {
+		orphans, err := c.findOrphanUsers(ctx, c.storage, a)
+		for _, orphan := range orphans {
+			c.note(func(r *tidyReport) { r.Found.add("user " + orphan.Name) })
+		}
+		at.plan(user, len(orphans), nil)
+		return err
+	}
+	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
+	if err != nil {
+		return err
+	}
+	gone, off, problem := c.lookAtStatic(ctx, a, user, keys)
+	problem = errors.Join(problem, c.setRight(ctx, a, keys))
+	if problem != nil && (ctx.Err() != nil || errors.Is(problem, transport.ErrNoTurn)) {
+		return problem
+	}
+	free, kept, err := c.deletable(ctx, user, keys, orphans)
+	at.plan(user, len(free), gone)
+	for _, line := range off {
+		at.Found.Off.add(line)
+	}
+	c.note(func(r *tidyReport) {
+		r.Keys += len(keys)
+		for _, orphan := range orphans {
+			r.Found.add(orphan.ID)
+		}
+		for _, line := range off {
+			r.Off.add(line)
+		}
+		for _, line := range kept {
+			r.Waiting.add(line)
+		}
+	})
+	return errors.Join(problem, err)
+}
+
+// plan takes over what is to be done for an identity.
+func (at *comparison) plan(user string, orphans int, gone map[string]string) {
+	if orphans+len(gone) == 0 {
+		return
+	}
+	at.Users = append(at.Users, user)
+	at.Orphans += orphans
+	if at.Gone == nil {
+		at.Gone = map[string]string{}
+	}
+	maps.Copy(at.Gone, gone)
+}
+
+// rolesOf are the static roles of a user: one, but for a race of two writes.
+func (c *comparer) rolesOf(user string) []string {
+	names := slices.Sorted(maps.Keys(c.statics))
+	return slices.DeleteFunc(names, func(name string) bool { return c.statics[name].UserName != user })
+}
+
+// lookAtStatic looks for the keys of a user's static roles in the list of its keys, which is nil where the
+// cloud has no such user: then the next rotation says so. off are those that somebody has switched off, which
+// are left as they are: somebody meant it.
+func (c *comparer) lookAtStatic(
+	ctx context.Context, a *account, user string, keys []provider.Key,
+) (gone map[string]string, off []string, err error) {
+	if keys == nil || !c.WriteSafeReplicationState() {
+		return nil, nil, nil
+	}
+	gone = map[string]string{}
+	for _, name := range c.rolesOf(user) {
+		role, creds, err := c.staticRole(ctx, c.storage, name)
+		if err != nil || role == nil || creds.AccessKey == "" {
+			return nil, nil, err
+		}
+		at := slices.IndexFunc(keys, func(key provider.Key) bool { return key.ID == creds.AccessKey })
+		switch {
+		case at >= 0 && !keys[at].Active:
+			line := fmt.Sprintf("access key %s of static role %q was switched off by somebody: replace it "+
+				"(vault write -f rotate-role/%s), or switch it on again in the cloud", creds.AccessKey, name, name)
+			off = append(off, line)
+			c.Logger().Warn(line, "account", a.name)
+			c.send(ctx, event{operation: eventStaticOff, name: name, path: staticCredsPrefix + name})
+		case at < 0 && !lifetime.Waits(creds.LastRotation.Add(staticKeyAge), time.Now(), staticKeyAge):
+			is, err := c.isGone(ctx, a, role, creds)
+			if err != nil {
+				return nil, nil, err
+			}
+			if is && c.mayReplace(name, creds) {
+				gone[name] = creds.AccessKey
+			}
+		}
+	}
+	return gone, off, nil
+}
+
+// isGone tells whether a static role's key is proven to be gone.
+func (c *comparer) isGone(ctx context.Context, a *account, role *staticRole, creds *staticCreds) (bool, error) {
+	if err := a.mustBe(creds.AccountID, creds.AccessKey); err != nil {
+		return false, err
+	}
+	ref, err := c.refOf(ctx, c.storage, a, creds.asPrevious(role, time.Time{}), role.UserName)
+	if err != nil {
+		return false, err
+	}
+	_, found, err := a.cloud.FindKey(ctx, ref)
+	return !found && err == nil, err
+}
+
+// mayReplace tells that no comparison has replaced the role's key within a day: what takes it each time is
+// not met by ever more keys.
+func (c *comparer) mayReplace(name string, creds *staticCreds) bool {
+	again := creds.Compared.Add(reconcilePeriod)
+	waits := lifetime.Waits(again, time.Now(), reconcilePeriod)
+	c.note(func(r *tidyReport) {
+		line := fmt.Sprintf("access key %s of static role %q", creds.AccessKey, name)
+		if waits {
+			line += fmt.Sprintf(": a comparison has replaced one already, and does not again before %s: vault write -f rotate-role/%s",
+				showTime(again), name)
+		}
+		r.Gone.add(line)
+	})
+	return !waits
+}
+
+// deletable are the orphans that may be deleted. While a static role of their user has no key in the cloud, one of
+// them may be in use, after a snapshot was restored; and until its grace is over, where it has a new one.
+func (c *comparer) deletable(
+	ctx context.Context, user string, keys, orphans []provider.Key,
+) (free []provider.Key, kept []string, err error) {
+	free = orphans
+	for _, name := range c.rolesOf(user) {
+		role, creds, err := c.staticRole(ctx, c.storage, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if role == nil {
+			continue
+		}
+		has := slices.ContainsFunc(keys, func(key provider.Key) bool { return key.ID == creds.AccessKey })
+		until := creds.LastRotation.Add(role.Grace)
+		inGrace := lifetime.Waits(until, time.Now(), role.longestGrace())
+		free = slices.DeleteFunc(slices.Clone(free), func(orphan provider.Key) bool {
+			label, _ := keylabel.Parse(orphan.Label)
+			switch {
+			case !has:
+				kept = append(kept, fmt.Sprintf("access key %s: it may be in use as long as static role %q has no key in the cloud", orphan.ID, name))
+			case inGrace && label.Kind == keylabel.KindStatic:
+				kept = append(kept, fmt.Sprintf("access key %s: it may be in use until %s, when the grace of static role %q is over",
+					orphan.ID, showTime(until), name))
+			}
+			return !has || inGrace && label.Kind == keylabel.KindStatic
+		})
+	}
+	return free, kept, nil
+}
+
+// act is steps (3) and (4) for one identity. It deletes no more than was judged.
+func (c *comparer) act(ctx context.Context, a *account, at *comparison, user string) error {
+	if user == usersIdentity {
+		return c.removeUsers(ctx, a, at)
+	}
+	var problems []error
+	for _, name := range c.rolesOf(user) {
+		if at.Gone[name] != "" {
+			problems = append(problems, c.replaceGone(ctx, a, name, at.Gone[name]))
+		}
+	}
+	if at.Orphans == 0 {
+		return errors.Join(problems...)
+	}
+	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
+	if err == nil {
+		orphans, _, err = c.deletable(ctx, user, keys, orphans)
+	}
+	problems = append(problems, err)
+	for _, orphan := range orphans {
+		if at.Orphans == 0 || ctx.Err() != nil {
+			break
+		}
+		problems = append(problems, c.removeFound(ctx, a, orphan, at))
+	}
+	return errors.Join(problems...)
+}
+
+func (c *comparer) removeFound(ctx context.Context, a *account, orphan provider.Key, at *comparison) error {
+	if err := c.removeOrphan(ctx, c.storage, a, orphan); err != nil {
+		return err
+	}
+	at.Orphans--
+	c.note(func(r *tidyReport) { r.Removed.add(orphan.ID) })
+	return nil
+}
+
+func (c *comparer) removeUsers(ctx context.Context, a *account, at *comparison) error {
+	orphans, err := c.findOrphanUsers(ctx, c.storage, a)
+	problems := []error{err}
+	for _, orphan := range orphans {
+		if at.Orphans == 0 || ctx.Err() != nil {
+			break
+		}
+		if err := c.removeOrphanUser(ctx, a, orphan); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		at.Orphans--
+		c.note(func(r *tidyReport) { r.Removed.add("user " + orphan.Name) })
+	}
+	return errors.Join(problems...)
+}
+
+// replaceGone is step (3) for one role. What is in the way of a new key is an orphan of the role's own, of a
+// storage that was restored since: the oldest makes room.
+func (c *comparer) replaceGone(ctx context.Context, a *account, name, lost string) error {
+	unlock, err := c.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, creds, err := c.staticRole(ctx, c.storage, name)
+	if err != nil || role == nil || creds.AccessKey != lost {
+		return err
+	}
+	if gone, err := c.isGone(ctx, a, role, creds); err != nil || !gone {
+		return err
+	}
+	if err := c.makeRoom(ctx, a, role.UserName); err != nil {
+		return err
+	}
+	if creds, err = c.rotateStatic(ctx, c.storage, name, role); err != nil {
+		return fmt.Errorf("static role %q, whose access key %s is gone: %w", name, lost, err)
+	}
+	c.note(func(r *tidyReport) {
+		r.Rotated.add(fmt.Sprintf("static role %q: access key %s in place of %s", name, creds.AccessKey, lost))
+	})
+	for _, previous := range creds.Previous {
+		if previous.ID == lost {
+			err = c.forgetKey(ctx, c.storage, a.name, role.UserName, previous)
+		}
+	}
+	if err == nil {
+		creds.Previous = slices.DeleteFunc(creds.Previous, func(previous previousKey) bool { return previous.ID == lost })
+	}
+	creds.Compared = time.Now()
+	return errors.Join(err, save(ctx, c.storage, staticCredsPrefix+name, creds))
+}
+
+func (c *comparer) makeRoom(ctx context.Context, a *account, user string) error {
+	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
+	if err != nil || len(keys) < a.cloud.KeyQuota() {
+		return err
+	}
+	slices.SortFunc(orphans, func(x, y provider.Key) int { return x.Created.Compare(y.Created) })
+	for _, orphan := range orphans {
+		if label, err := keylabel.Parse(orphan.Label); err == nil && label.Kind == keylabel.KindStatic {
+			return c.removeFound(ctx, a, orphan, &comparison{})
+		}
+	}
+	return nil // the rotation says whose keys are in the way
+}
+
+// setRight writes label and date on the keys that somebody has written others on: their holder, whose rights may
+// allow it. A date that is later than its record's, or cleared, would let a key live on that the engine has lost.
+func (c *comparer) setRight(ctx context.Context, a *account, keys []provider.Key) error {
+	listed := map[string]provider.Key{}
+	for _, key := range keys {
+		listed[key.ID] = key
+	}
+	changed := c.ledger.Select(a.name, func(item *ledger.Item) bool {
+		key, there := listed[item.AccessKey]
+		return there && !item.Unfinished() && item.Kind != keylabel.KindRoot && changedBy(key, item.Label, item.Expires) != ""
+	})
+	var problems []error
+	for _, item := range changed {
+		problems = append(problems, c.setRightKey(ctx, a, item, listed[item.AccessKey]))
+	}
+	return errors.Join(problems...)
+}
+
+// changedBy says what of a key is not as its record has it; empty: nothing that matters. One that is just being
+// handed over has its label for that.
+func changedBy(key provider.Key, label string, expires time.Time) string {
+	switch {
+	case key.Label == keylabel.HandedOver(label):
+		return ""
+	case key.Label != label:
+		return fmt.Sprintf("label is %q", key.Label)
+	case expires.IsZero() || !key.End().IsZero() && !key.End().After(expires.Add(lifetime.ClockMargin)):
+		return ""
+	case key.End().IsZero():
+		return "expiration date was cleared"
+	default:
+		return "expiration date is " + showTime(key.End())
+	}
+}
+
+// setRightKey sets one key right. The list came first, and the record is read after it: a renewal writes the record
+// before the key. One that comes between is seen by the record, and its date is sent again. What ends within the minute
+// is left to its end.
+func (c *comparer) setRightKey(ctx context.Context, a *account, item ledger.Item, key provider.Key) error {
+	cloud, ok := a.cloud.(provider.Relabeler)
+	if !ok {
+		return nil
+	}
+	unlock, err := c.lockNamer(ctx, item)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var sent *time.Time
+	for what := ""; ; {
+		e, err := ledger.Read(ctx, c.storage, item.Account, item.Label)
+		if err != nil || e == nil || e.State != ledger.Made || e.AccessKey != key.ID {
+			return err
+		}
+		if sent == nil {
+			what = changedBy(key, e.Label, e.Expires)
+		}
+		switch {
+		case sent != nil && sent.Equal(e.Expires), c.dryRun && what != "":
+			c.saySetRight(ctx, a, key, item.Role, what)
+			return nil
+		case what == "", !e.Expires.IsZero() && e.Expires.Before(a.cloudNow().Add(time.Minute)):
+			return nil
+		}
+		ref, err := a.ref(e)
+		if ref.User = key.User; err == nil {
+			err = cloud.RelabelKey(ctx, ref)
+		}
+		if err != nil {
+			return fmt.Errorf("access key %s of %s: its %s, and cannot be set right: %w", key.ID, identityName(key.User), what, explain(a.name, err))
+		}
+		sent = &e.Expires
+	}
+}
+
+func (c *comparer) saySetRight(ctx context.Context, a *account, key provider.Key, role, what string) {
+	line := fmt.Sprintf("access key %s of %s (role %q): its %s, which is not what the ledger has", key.ID, identityName(key.User), role, what)
+	c.note(func(r *tidyReport) { r.Right.add(line) })
+	if c.dryRun {
+		return
+	}
+	c.Logger().Warn("set an access key right: "+line, "account", a.name)
+	c.metrics.setRight(a.name)
+	c.send(ctx, event{operation: eventSetRight, name: key.ID, path: "keys/" + key.ID, modified: true})
+}
