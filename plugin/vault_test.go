@@ -65,7 +65,7 @@ func newTestVault(t *testing.T) *testVault {
 func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account) *testVault {
 	t.Helper()
 	v := &testVault{
-		t: t, sim: sim, account: account, base: contract.New(t).Wrap(sim.Transport()),
+		t: t, sim: sim, account: account, base: &readsPolicies{t, contract.New(t).Wrap(sim.Transport())},
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
 		events:  logical.NewMockEventSender(),
@@ -77,6 +77,20 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 	}
 	v.restart()
 	return v
+}
+
+// readsPolicies is the way to a cloud on which no access policy is written: whatever an engine does, each of its fields stays as it was.
+type readsPolicies struct {
+	t    *testing.T
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *readsPolicies) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(req.URL.Path, "UpdateApiAccessPolicy") {
+		r.t.Error("the engine has written the account's access policy")
+	}
+	return r.next.RoundTrip(req)
 }
 
 // restart is a new process of the plugin on the same storage.

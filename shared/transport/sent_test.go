@@ -17,7 +17,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // tlsServer is a cloud behind TLS, and a base that trusts it.
@@ -176,96 +179,110 @@ func TestAConnectionThatIsCutWithinACallMayHaveSentIt(t *testing.T) {
 	}
 }
 
-// wire carries a connection until it is cut: then it is silent, as a network is that has died.
+// wire carries connections until it is cut: those that there are then are silent, as a network is that has died. New ones work.
 type wire struct {
-	address string
-	mu      sync.Mutex
-	dead    []*atomic.Bool // one a connection, cut where it is true
+	to *bufconn.Listener
+	mu sync.Mutex
+	on []*carried
 }
 
-func newWire(t *testing.T, to string) *wire {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// dial implements http.Transport.DialContext.
+func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := w.to.DialContext(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { _ = listener.Close() })
-	w := &wire{address: listener.Addr().String()}
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return // the test is over
-			}
-			far, err := net.Dial("tcp", to)
-			if err != nil {
-				_ = near.Close()
-				continue
-			}
-			cut := new(atomic.Bool)
-			w.mu.Lock()
-			w.dead = append(w.dead, cut)
-			w.mu.Unlock()
-			go carry(far, near, cut)
-			go carry(near, far, cut)
-		}
-	}()
-	return w
-}
-
-// carry passes bytes on, and swallows them once the wire is cut.
-func carry(to, from net.Conn, cut *atomic.Bool) {
-	defer to.Close()
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if !cut.Load() {
-			_, _ = to.Write(buffer[:n])
-		}
-	}
+	c := &carried{Conn: conn}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on = append(w.on, c)
+	return c, nil
 }
 
 func (w *wire) cut() (connections int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, cut := range w.dead {
-		cut.Store(true)
+	for _, c := range w.on {
+		c.dead.Store(true)
 	}
-	return len(w.dead)
+	return len(w.on)
 }
 
-func TestAnHTTP2ConnectionWhoseNetworkHasDiedIsDropped(t *testing.T) {
-	var protocol atomic.Int64
-	server, b := tlsServer(t, func(_ http.ResponseWriter, r *http.Request) { protocol.Store(int64(r.ProtoMajor)) })
-	if b.HTTP2.SendPingTimeout != 5*time.Second || b.HTTP2.PingTimeout != 5*time.Second {
-		t.Errorf("pings after %s and %s", b.HTTP2.SendPingTimeout, b.HTTP2.PingTimeout)
+// carried is one connection on the wire.
+type carried struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+// Write implements net.Conn. What is written to a dead network waits in the system's buffer, and is no error.
+func (c *carried) Write(b []byte) (int, error) {
+	if c.dead.Load() {
+		return len(b), nil
 	}
-	b.HTTP2.SendPingTimeout, b.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
-	w := newWire(t, server.Listener.Addr().String())
-	b.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, w.address)
+	return c.Conn.Write(b)
+}
+
+// Read implements net.Conn. Nothing comes out of a dead network.
+func (c *carried) Read(b []byte) (n int, err error) {
+	for {
+		if n, err = c.Conn.Read(b); err != nil || !c.dead.Load() {
+			return n, err
+		}
 	}
-	rt := chainTo(b, func(o *Options) { o.Timeout = 20 * time.Second })
-	send := func() error {
-		_, err := rt.RoundTrip(newRequest(t, t.Context(), server.URL))
-		return err
-	}
-	if err := send(); err != nil || protocol.Load() != 2 {
-		t.Fatalf("got %v over HTTP/%d", err, protocol.Load())
-	}
-	if n := w.cut(); n != 1 {
-		t.Fatalf("%d connections", n)
-	}
-	// The first call may still be given the dead connection. It ends when that is dropped, long before its own limit.
-	if err := send(); errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("a call waited for its own limit: %v", err)
-	}
-	if err := send(); err != nil {
-		t.Errorf("the next one got no new connection: %v", err)
-	}
+}
+
+// Calls come every five seconds, so that the connection is never idle: only a sign of life that does not come tells that it is dead.
+func TestAnHTTP2ConnectionWhoseNetworkHasDiedIsDroppedWithinTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var protocol atomic.Int64
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { protocol.Store(int64(r.ProtoMajor)) }))
+		_ = server.Listener.Close() // a goroutine that waits at a socket would keep the time from passing
+		w := &wire{to: bufconn.Listen(64 << 10)}
+		server.Listener, server.EnableHTTP2 = w.to, true
+		server.StartTLS()
+		defer server.Close()
+		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		b := base(t, TLS{CACert: string(authority)})
+		defer b.CloseIdleConnections()
+		b.DialContext = w.dial
+		rt := chainTo(b)
+		send := func() error {
+			_, err := rt.RoundTrip(newRequest(t, t.Context(), "https://127.0.0.1"))
+			return err
+		}
+		for range 3 {
+			if err := send(); err != nil || protocol.Load() != 2 {
+				t.Fatalf("got %v over HTTP/%d", err, protocol.Load())
+			}
+			pass(5 * time.Second)
+		}
+		if n := w.cut(); n != 1 {
+			t.Fatalf("%d connections", n)
+		}
+		died := time.Now()
+		calls := time.NewTicker(5 * time.Second)
+		defer calls.Stop()
+		through := make(chan time.Duration, 100)
+		var group sync.WaitGroup
+		for range 20 {
+			group.Go(func() {
+				if send() == nil {
+					through <- time.Since(died)
+				}
+			})
+			<-calls.C
+		}
+		group.Wait()
+		if len(through) == 0 {
+			t.Fatal("no call came through within 100 s")
+		}
+		if first := <-through; first > 10*time.Second+time.Millisecond {
+			t.Errorf("the first call came through after %s", first)
+		}
+		if n := len(through) + 1; n < 18 {
+			t.Errorf("%d of 20 calls came through", n)
+		}
+	})
 }
 
 func TestARetryAfterDateIsReadByTheClockThatWroteIt(t *testing.T) {

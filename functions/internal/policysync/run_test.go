@@ -186,22 +186,44 @@ func TestASyncDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 // API 1.43 brought a third field, which a client of 1.42 would have dropped; the next version will
 // bring a fourth.
 func TestEveryFieldOfThePolicyOutlivesEverySync(t *testing.T) {
-	w := newWorld(t)
-	w.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 9 * 86400, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true})
-	w.account.SetPolicyField("Fourth", `"as it was"`)
-	own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
-	network := &http.Transport{}
-	t.Cleanup(network.CloseIdleConnections)
-	w.connect(t, own, network) // the description of today knows no such field
-	for _, wanted := range []time.Duration{7 * day, 2 * day, day} {
-		w.job.Settings.Wanted = wanted
-		if r := w.mustRun(t); r.Action != ActionTighten || r.After != wanted || r.Drift() {
-			t.Errorf("got %+v", r)
-		}
-		want := cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(wanted / time.Second), RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true}
-		if w.account.Policy() != want || w.account.PolicyField("Fourth") != `"as it was"` {
-			t.Errorf("got %+v and %s, want %+v", w.account.Policy(), w.account.PolicyField("Fourth"), want)
-		}
+	for want, test := range map[Action]struct {
+		mode   string
+		now    time.Duration
+		change func(w *world)
+	}{
+		ActionTighten: {settings.Enforce, 9 * day, func(*world) {}},
+		ActionRatchet: {settings.Enforce, 9 * day, func(w *world) { w.account.AddKey(cloudsim.KeySpec{User: "ci", Expires: ahead(3 * day)}) }},
+		ActionLoosen:  {settings.Enforce, time.Hour, func(w *world) { w.job.Settings.AllowLoosen = true }},
+		ActionNone:    {settings.Enforce, day, func(*world) {}},
+		ActionBlocked: {settings.Enforce, 9 * day, func(w *world) {
+			w.job.Settings.Ratchet, w.job.Settings.Shorten = false, true
+			w.account.AddKey(cloudsim.KeySpec{User: "ci", Expires: ahead(3 * day)})
+			w.account.AddKey(cloudsim.KeySpec{User: "ci", Tag: keylabel.New(testInstance, keylabel.KindLease).String(), Expires: ahead(9 * day)})
+		}},
+		ActionReport: {settings.Report, 9 * day, func(w *world) { w.job.Settings.Wanted, w.job.Ledger, w.job.Vault = 0, nil, nil }},
+	} {
+		t.Run(string(want), func(t *testing.T) {
+			w := newWorld(t)
+			policy := cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(test.now / time.Second), RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true}
+			w.account.SetPolicy(policy)
+			w.account.SetPolicyField("Fourth", `"as it was"`)
+			own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
+			network := &http.Transport{}
+			t.Cleanup(network.CloseIdleConnections)
+			w.connect(t, own, network) // the description of today knows no such field
+			w.job.Settings.Mode = test.mode
+			test.change(w)
+			r := w.mustRun(t)
+			if r.Action != want || w.cloud.CountCalls("UpdateApiAccessPolicy") != map[bool]int{true: 1}[want.Changes()] {
+				t.Errorf("got %+v, and %d updates", r, w.cloud.CountCalls("UpdateApiAccessPolicy"))
+			}
+			if want.Changes() {
+				policy.MaxAccessKeyExpirationSeconds = int64(r.After / time.Second)
+			}
+			if w.account.Policy() != policy || w.account.PolicyField("Fourth") != `"as it was"` {
+				t.Errorf("the cloud has %+v and %s, want %+v", w.account.Policy(), w.account.PolicyField("Fourth"), policy)
+			}
+		})
 	}
 }
 
