@@ -107,7 +107,7 @@ func TestTheStateMachineStopsAtErrorsThatNoRetryHelps(t *testing.T) {
 			t.Errorf("%s: %+v", name, s.Retry)
 		}
 	}
-	if tasks != 5 {
+	if tasks != 6 {
 		t.Errorf("%d steps call the function", tasks)
 	}
 }

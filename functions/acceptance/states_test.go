@@ -209,7 +209,10 @@ func TestAPersonDecides(t *testing.T) {
 			if approved := strings.Contains(page, "nobody has checked it: <q>Jane Doe</q>"); approved != (test.status == "SUCCEEDED") {
 				t.Errorf("the run's page is %s", page)
 			}
-			if over := strings.Contains(page, "This run is not over, or it ended early"); over != (test.status == "FAILED") || !strings.Contains(page, `href="./account-00000.html"`) {
+			if refused := strings.Contains(page, "nobody has checked it: <q>Rejected: too many</q>"); refused != (test.status == "FAILED") {
+				t.Errorf("the run's page is %s", page)
+			}
+			if strings.Contains(page, "This run is not over, or it ended early") || strings.Contains(page, "A person was asked on") || !strings.Contains(page, `href="./account-00000.html"`) {
 				t.Errorf("the run's page is %s", page)
 			}
 			if asked.Verdict.Planned != 5 || asked.Verdict.Changing != 5 || asked.Verdict.Accounts != 5 {

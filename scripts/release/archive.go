@@ -59,6 +59,9 @@ func packTar(files []file, date time.Time) ([]byte, error) {
 	archive := tar.NewWriter(&packed)
 	for _, f := range sorted(files) {
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.content)), Mode: int64(f.mode()), ModTime: date, Format: tar.FormatUSTAR}
+		if strings.HasSuffix(f.name, "/") { // a directory for everybody's files, as /tmp is
+			header.Typeflag, header.Mode = tar.TypeDir, 0o1777
+		}
 		if err := archive.WriteHeader(header); err != nil {
 			return nil, fmt.Errorf("packing %s: %w", f.name, err)
 		}

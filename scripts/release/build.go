@@ -4,11 +4,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // product is one binary for one platform.
@@ -61,20 +63,36 @@ func (p product) binary() string {
 
 // build compiles a product. What would depend on the machine, the directory or the user's settings is switched off.
 func (s source) build(ctx context.Context, p product, to string) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", to}
 	stamp := "-s -w -buildid="
-	if p.lambda {
-		args = append(args, "-tags", "lambda.norpc")
-	} else {
+	if !p.lambda {
 		stamp += " -X main.version=" + s.version + " -X main.commit=" + s.commit
 	}
-	args = append(args, "-ldflags", stamp, p.pkg)
-	cmd := exec.CommandContext(ctx, "go", args...)
+	if _, err := s.goFor(ctx, p, "build", "-trimpath", "-buildvcs=false", "-o", to, "-ldflags", stamp); err != nil {
+		return err
+	}
+	return os.Chmod(filepath.Clean(to), 0o755)
+}
+
+// packages are the directories of all packages that a product links.
+func (s source) packages(ctx context.Context, p product) ([]string, error) {
+	out, err := s.goFor(ctx, p, "list", "-deps", "-f", "{{.Dir}}")
+	return strings.Fields(string(out)), err
+}
+
+// goFor runs a command of the Go toolchain for a product, for its platform and with its tags alone.
+func (s source) goFor(ctx context.Context, p product, args ...string) ([]byte, error) {
+	if p.lambda {
+		args = append(args, "-tags", "lambda.norpc")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, p.pkg)...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.os, "GOARCH="+p.arch, "GOAMD64=v1", "GOARM64=v8.0",
 		"GOFLAGS=-mod=readonly", "GOEXPERIMENT=", "GOWORK=off", "GOTOOLCHAIN=local")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", p.pkg, err, said)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go %s %s: %w\n%s", args[0], p.pkg, err, said.Bytes())
 	}
-	return os.Chmod(filepath.Clean(to), 0o755)
+	return out, nil
 }

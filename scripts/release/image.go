@@ -84,9 +84,10 @@ func (s source) packImage(products []built) ([]byte, error) {
 	return packTar(files, s.date)
 }
 
-// image is one product as an image: its files in the root directory, and nothing else.
+// image is one product as an image: its files in the root directory, and /tmp, where the command keeps plans and reports while it
+// works. There is nothing else.
 func (s source) image(p built) (v1.Image, error) {
-	content, err := packTar(p.files, s.date)
+	content, err := packTar(append(slices.Clone(p.files), file{name: "tmp/"}), s.date)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func TestAnImageHasTheFilesOfTheArchiveAndNothingElse(t *testing.T) {
 		t.Run(arch+" has one layer, owned by root", func(t *testing.T) {
 			want := []string{
 				"-rw-r--r-- 0/0 LICENSE", "-rw-r--r-- 0/0 SBOM.cdx.json", "-rw-r--r-- 0/0 THIRD-PARTY-LICENSES.txt",
-				"-rwxr-xr-x 0/0 " + pluginName,
+				"dtrwxrwxrwx 0/0 tmp/", "-rwxr-xr-x 0/0 " + pluginName,
 			}
 			if got := layersOf(t, image); len(got) != 1 || !slices.Equal(got[0], want) {
 				t.Errorf("got %q, want one layer of %q", got, want)

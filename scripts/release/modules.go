@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,11 +34,15 @@ type text struct {
 }
 
 // licenceFile are the names of files that hold a licence or a notice.
-var licenceFile = regexp.MustCompile(`(?i)^(un)?(licen[sc]e|copying|copyright|notice|patents)([.-].*)?$`)
+var licenceFile = regexp.MustCompile(`(?i)^(un)?(licen[sc]e|copying|copyright|notice|patents)([._-].*)?$`)
 
-// linked reads from a binary which modules are in it, which is less than go.mod has, and their licences from the module cache.
-// The standard library comes first.
-func (s source) linked(ctx context.Context, binary string) ([]module, error) {
+// linked reads from a binary which modules are in it, which is less than go.mod has, and their licences from the module cache, those
+// of single packages among them. The standard library comes first.
+func (s source) linked(ctx context.Context, p product, binary string) ([]module, error) {
+	packages, err := s.packages(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is linked: %w", err)
@@ -48,7 +51,7 @@ func (s source) linked(ctx context.Context, binary string) ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	standard, err := readModule("std", info.GoVersion, strings.TrimSpace(string(goroot)))
+	standard, err := readModule("std", info.GoVersion, strings.TrimSpace(string(goroot)), packages)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (s source) linked(ctx context.Context, binary string) ([]module, error) {
 		return nil, err
 	}
 	for _, found := range cached {
-		m, err := readModule(found.Path, found.Version, found.Dir)
+		m, err := readModule(found.Path, found.Version, found.Dir, packages)
 		if err != nil {
 			return nil, err
 		}
@@ -110,23 +113,35 @@ func (s source) goTool(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// readModule reads the licence of a module. One without may not be published, and ends the release.
-func readModule(path, version, dir string) (module, error) {
+// readModule reads the licence of a module, and those that stand beside packages of it which are linked: they were taken from
+// somebody else. A module without a licence may not be published, and ends the release.
+func readModule(path, version, dir string, packages []string) (module, error) {
 	m := module{path: path, version: version}
-	entries, err := fs.ReadDir(os.DirFS(dir), ".") // sorted
-	if err != nil {
-		return module{}, err
-	}
-	for _, entry := range entries {
-		if entry.IsDir() || !licenceFile.MatchString(entry.Name()) {
-			continue
+	folders := []string{"."}
+	for _, in := range packages {
+		below, err := filepath.Rel(dir, in)
+		for err == nil && filepath.IsLocal(below) && below != "." {
+			folders = append(folders, below)
+			below = filepath.Dir(below)
 		}
-		content, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+	}
+	slices.Sort(folders) // the module's own comes first
+	for _, folder := range slices.Compact(folders) {
+		entries, err := os.ReadDir(filepath.Join(dir, folder)) // sorted
 		if err != nil {
 			return module{}, err
 		}
-		m.texts = append(m.texts, text{entry.Name(), content})
-		m.licence = cmp.Or(m.licence, spdx(string(content)))
+		for _, entry := range entries {
+			if entry.IsDir() || !licenceFile.MatchString(entry.Name()) || filepath.Ext(entry.Name()) == ".go" {
+				continue
+			}
+			content, err := os.ReadFile(filepath.Join(dir, folder, entry.Name()))
+			if err != nil {
+				return module{}, err
+			}
+			m.texts = append(m.texts, text{filepath.ToSlash(filepath.Join(folder, entry.Name())), content})
+			m.licence = cmp.Or(m.licence, spdx(string(content)))
+		}
 	}
 	if len(m.texts) == 0 {
 		return module{}, fmt.Errorf("module %s@%s has no licence file in %s: find out under which terms it may be passed on", path, version, dir)

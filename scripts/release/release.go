@@ -80,7 +80,7 @@ func (s source) publish(ctx context.Context, p product, out string) ([]file, err
 	if err != nil {
 		return nil, err
 	}
-	modules, err := s.linked(ctx, binary)
+	modules, err := s.linked(ctx, p, binary)
 	if err != nil {
 		return nil, err
 	}

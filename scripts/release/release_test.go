@@ -78,6 +78,11 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 				t.Errorf("the licences lack %s", module)
 			}
 		}
+		for _, own := range []string{"golang-lru/v2 v", "simplelru/LICENSE_list", "go-jose/go-jose/v4 v", "json/LICENSE", "src/vendor/golang.org/x/crypto/LICENSE"} {
+			if !strings.Contains(files["THIRD-PARTY-LICENSES.txt"], own) {
+				t.Errorf("the licences lack %s", own)
+			}
+		}
 		var bill document
 		if err := json.Unmarshal([]byte(files["SBOM.cdx.json"]), &bill); err != nil {
 			t.Fatal(err)
@@ -165,8 +170,33 @@ func TestVersionsThatVaultRefusesAreRefused(t *testing.T) {
 	}
 }
 
+// Packages that a module has taken from elsewhere keep the licence that they came with.
+func TestALicenceOfALinkedPackageIsPassedOn(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"LICENSE": "Apache License, Version 2.0", "json/LICENSE": "of json", "third/LICENSE_list": "of list", "third/party/a.go": "package party",
+		"unlinked/LICENSE": "of nobody", "json/license.go": "package json",
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := readModule("example.com/m", "v1.0.0", dir, []string{dir, filepath.Join(dir, "json"), filepath.Join(dir, "third/party"), "/elsewhere/unlinked"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, text := range m.texts {
+		names = append(names, text.name)
+	}
+	if want := []string{"LICENSE", "json/LICENSE", "third/LICENSE_list"}; !slices.Equal(names, want) || m.licence != "Apache-2.0" {
+		t.Errorf("got %q and %s, want %q", names, m.licence, want)
+	}
+}
+
 func TestAModuleWithoutLicenceEndsTheRelease(t *testing.T) {
-	if _, err := readModule("example.com/m", "v1.0.0", t.TempDir()); err == nil || !strings.Contains(err.Error(), "example.com/m") {
+	if _, err := readModule("example.com/m", "v1.0.0", t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "example.com/m") {
 		t.Errorf("%v", err)
 	}
 }

@@ -33,8 +33,9 @@ var dateForms = []string{
 // would pass for no date at all, is not ok: a key without a date would pass for one that never expires.
 func ParseDate(text string) (date time.Time, ok bool) {
 	for _, form := range dateForms {
-		if date, err := time.Parse(form, text); err == nil && !date.IsZero() {
-			return date.UTC(), true
+		date, err := time.Parse(form, text)
+		if date = date.UTC(); err == nil && !date.IsZero() && date.Year() >= 0 && date.Year() <= 9999 { // JSON holds no other years
+			return date, true
 		}
 	}
 	return time.Time{}, false

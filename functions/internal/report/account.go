@@ -31,6 +31,12 @@ type Account struct {
 	Result  sweep.AccountResult
 	Part    int // of an account that takes more than one invocation, from 0 on
 
+	// Undecided tells that the plan is decided on later, with those of other accounts. Whether it was applied
+	// stands on the run's page; where it was, the account's page is written again.
+	Undecided bool
+	// PlanAlone tells that the keys are those of a plan that is applied, and not all of the account's.
+	PlanAlone bool
+
 	// OwnersTold tells whether owners are told before their keys are switched off.
 	OwnersTold bool
 	// Unmatched are patterns of the run that protect nothing.
@@ -103,7 +109,7 @@ func (s *Sum) key(f sweep.Finding, became fate) {
 	case fateDrifted, fateNotReached:
 		s.Unsettled++
 	}
-	if view := fates()[became]; view.Plan && became != fateLater {
+	if fates()[became].Plan {
 		s.Planned++
 		s.PlannedByClass[f.Class]++
 	}

@@ -29,7 +29,7 @@ func (a Account) HTML(w io.Writer) (Sum, error) {
 	}
 	m.begin("Access keys of "+a.Result.Account+" — "+day(a.Started), script)
 	a.header(m, g)
-	a.notes(m)
+	a.notes(m, g)
 	a.tiles(m, g)
 	a.about(m)
 	a.charts(m, g)
@@ -54,9 +54,12 @@ func (a Account) HTML(w io.Writer) (Sum, error) {
 }
 
 func (a Account) header(m markup, g *gathered) {
-	style := "good"
+	style, mode := "good", a.Mode
 	if a.Mode == settings.Enforce {
 		style = "act"
+	}
+	if a.Undecided {
+		mode = "plan"
 	}
 	file := FileName(a.Result.Account, a.Part)
 	m.print(
@@ -66,7 +69,7 @@ func (a Account) header(m markup, g *gathered) {
 	if a.Part > 0 || a.Result.Partial {
 		m.print(" · part %d", a.Part+1)
 	}
-	m.print("</p>\n  </div>\n  <p class=\"links\"><span id=\"mode\" class=\"badge mode %s\">%s</span></p>\n</header>\n", style, a.Mode)
+	m.print("</p>\n  </div>\n  <p class=\"links\"><span id=\"mode\" class=\"badge mode %s\">%s</span></p>\n</header>\n", style, mode)
 	notifies(m, a.OwnersTold)
 	m.print("<p class=\"note %s\" id=\"happens\"><b>%s</b></p>\n", style, strings.TrimSpace(a.happens(g)))
 	m.print("<p class=\"links noprint\"><a href=\"%s\" download>All keys as CSV</a><a href=\"%s\" download>All keys as JSON</a></p>\n",
@@ -90,18 +93,21 @@ func (a Account) happens(g *gathered) string {
 	}
 	if a.Mode != settings.Enforce && n[fateOff]+n[fateDeleted]+n[fateGone] == 0 {
 		text := "Nothing was changed: this run reports"
-		if a.ModeWhy != "" {
+		applied := "Enforced"
+		if a.Undecided {
+			applied, text = "Applied", "Nothing had been changed when this page was written"
+		} else if a.ModeWhy != "" {
 			text += " (" + a.ModeWhy + ")"
 		}
 		switch would := became(n[fatePlannedOff], n[fatePlannedDelete], "would be "); {
 		case n[fateRefused] > 0:
 			return text + ". An enforcing run would change nothing either: the plan is over a cap."
 		case n[fatePlannedTell] > 0:
-			return text + ". Enforced: the owners of " + plural(n[fatePlannedTell], "key") + " would be told. " + would
+			return text + ". " + applied + ": the owners of " + plural(n[fatePlannedTell], "key") + " would be told. " + would
 		case would != "":
-			return text + ". Enforced: " + would
+			return text + ". " + applied + ": " + would
 		default:
-			return text + ". Enforced, it would change nothing."
+			return text + ". " + applied + ", it would change nothing."
 		}
 	}
 	text := became(n[fateOff], n[fateDeleted]+n[fateGone], "")
@@ -123,16 +129,23 @@ func (a Account) happens(g *gathered) string {
 	return text
 }
 
-func (a Account) notes(m markup) {
+func (a Account) notes(m markup, g *gathered) {
 	r := a.Result
+	if a.Undecided && g.sum.Planned > 0 && r.Tripped == "" {
+		m.print("<p class=\"note act\" id=\"undecided\"><b>This is a plan.</b> It is decided on with those of all accounts: <a href=\"./index.html\">" +
+			"the page of the run</a> says what was decided. Where it was applied, this page was written again.</p>\n")
+	}
+	if a.PlanAlone {
+		m.print("<p class=\"note\" id=\"alone\"><b>Only the keys of the plan are here:</b> the run that made it has a page of all.</p>\n")
+	}
 	if r.Problem != "" {
-		m.print("<p class=\"note bad\"><b>Given up.</b> %s</p>\n", r.Problem)
+		m.print("<p class=\"note bad\"><b>Given up.</b> %s</p>\n", sentence(r.Problem))
 	}
 	if r.Tripped != "" {
-		m.print("<p class=\"note warn\"><b>Over a cap: nothing is applied.</b> %s.</p>\n", r.Tripped)
+		m.print("<p class=\"note warn\"><b>Over a cap: nothing is applied.</b> %s</p>\n", sentence(r.Tripped))
 	}
 	if r.Unseen != "" {
-		m.print("<p class=\"note warn\"><b>Not all was seen.</b> %s.</p>\n", r.Unseen)
+		m.print("<p class=\"note warn\"><b>Not all was seen.</b> %s</p>\n", sentence(r.Unseen))
 	}
 	if r.Counts.UnreadUsers > 0 {
 		m.print(
@@ -169,14 +182,14 @@ func unmatched(m markup, patterns []string) {
 
 func (a Account) tiles(m markup, g *gathered) {
 	n, enforced := g.fates, a.Mode == settings.Enforce
-	to := func(f fate) string { return "#fate=" + strconv.Itoa(int(f)) }
+	to := func(fates ...fate) string { return "#" + withFates(fates...) }
 	m.tiles(
 		tile{g.sum.Seen, "keys seen", "", true, false},
-		tile{n[fatePlannedOff], "to be switched off", to(fatePlannedOff), !enforced || n[fatePlannedOff] > 0, true},
-		tile{n[fatePlannedDelete], "to be deleted", to(fatePlannedDelete), !enforced || n[fatePlannedDelete] > 0, true},
+		tile{n[fatePlannedOff], "planned: switch off", to(fatePlannedOff), !enforced || n[fatePlannedOff] > 0, true},
+		tile{n[fatePlannedDelete], "planned: delete", to(fatePlannedDelete), !enforced || n[fatePlannedDelete] > 0, true},
 		tile{n[fateOff], "switched off", to(fateOff), enforced, false},
-		tile{n[fateDeleted] + n[fateGone], "deleted", to(fateDeleted), enforced, false},
-		tile{n[fatePlannedTell], "owners to be told", to(fatePlannedTell), n[fatePlannedTell] > 0, true},
+		tile{n[fateDeleted] + n[fateGone], "deleted", to(fateDeleted, fateGone), enforced, false},
+		tile{n[fatePlannedTell], "planned: tell owners", to(fatePlannedTell), n[fatePlannedTell] > 0, true},
 		tile{n[fateTold], "owners told", to(fateTold), n[fateTold] > 0, false},
 		tile{n[fateNotTold], "owners not told", to(fateNotTold), n[fateNotTold] > 0, true},
 		tile{n[fateLook], "to look at", to(fateLook), true, true},
@@ -188,7 +201,7 @@ func (a Account) tiles(m markup, g *gathered) {
 		tile{n[fateDeleteRefused], "delete refused", to(fateDeleteRefused), n[fateDeleteRefused] > 0, true},
 		tile{n[fateDrifted], "changed meanwhile", to(fateDrifted), n[fateDrifted] > 0, true},
 		tile{n[fateNotReached], "not reached", to(fateNotReached), n[fateNotReached] > 0, true},
-		tile{n[fateFailed] + n[fateOther], "failed", to(fateFailed), n[fateFailed]+n[fateOther] > 0, true},
+		tile{n[fateFailed] + n[fateOther], "failed", to(fateFailed, fateOther), n[fateFailed]+n[fateOther] > 0, true},
 	)
 }
 
@@ -450,16 +463,16 @@ func (a Account) data(m markup, g *gathered) (left int, err error) {
 		written++
 		line.Reset()
 		row := [10]any{
-			k.AccessKey,
-			k.User,
+			visible(k.AccessKey),
+			visible(k.User),
 			count(k.Active),
 			unix(k.Created),
 			unix(k.End),
 			unix(k.LastUsed),
 			index[k.Class],
 			int(k.fate),
-			k.Reason,
-			k.Detail,
+			visible(k.Reason),
+			visible(k.Detail),
 		}
 		if err := encoder.Encode(&row); err != nil {
 			return err

@@ -50,12 +50,20 @@ func (a Account) CSV(w io.Writer) error {
 	return nil
 }
 
-// inert keeps a spreadsheet from taking a name for a formula.
+// inert keeps a spreadsheet from taking a name for a formula: by an apostrophe before each sign that begins one, in its full-width
+// form as well, where a cell begins. One begins within a name, too, where the spreadsheet's language parts cells by semicolons or tabs.
 func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
+	var out strings.Builder
+	begins := true
+	for _, r := range cell {
+		parts := strings.ContainsRune(";|\t\r\n", r)
+		if begins && (strings.ContainsRune("=+-@＝＋－＠", r) || parts && out.Len() == 0) {
+			out.WriteByte('\'')
+		}
+		out.WriteRune(r)
+		begins = parts || begins && strings.ContainsRune(" \"", r)
 	}
-	return cell
+	return out.String()
 }
 
 func instant(t time.Time) string {

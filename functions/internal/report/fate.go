@@ -3,7 +3,12 @@
 
 package report
 
-import "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+import (
+	"strconv"
+	"strings"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+)
 
 // fate is what really happens to a key, or has happened: its action, with the caps and the
 // outcome taken into account. A report of the actions alone would promise what a cap refuses.
@@ -32,12 +37,12 @@ const (
 	fateStays
 )
 
-// fateView is how a fate is shown.
+// fateView is how a fate is shown. The names of what is planned say no more than that: a page is read when all is decided, too.
 type fateView struct {
 	Name  string `json:"name"`
 	Style string `json:"style"`
 	Need  bool   `json:"need"` // a person should look
-	Plan  bool   `json:"plan"` // of the plan, whatever became of it
+	Plan  bool   `json:"plan"` // of this run's plan, whatever became of it
 	Open  bool   `json:"open"` // it is still to be done
 	Done  bool   `json:"done"` // the key is no longer as it was seen
 }
@@ -54,10 +59,10 @@ func fates() [fateStays + 1]fateView {
 		fateNotReached:    {Name: "not reached", Style: "warn", Need: true, Plan: true},
 		fateOther:         {Name: "not done", Style: "warn", Need: true, Plan: true},
 		fateLook:          {Name: "to look at", Style: "warn", Need: true},
-		fatePlannedDelete: {Name: "to be deleted", Style: "act", Plan: true, Open: true},
-		fatePlannedOff:    {Name: "to be switched off", Style: "act", Plan: true, Open: true},
-		fatePlannedTell:   {Name: "owner to be told", Style: "act", Plan: true, Open: true},
-		fateLater:         {Name: "left to a later run", Plan: true, Open: true},
+		fatePlannedDelete: {Name: "planned: delete", Style: "act", Plan: true, Open: true},
+		fatePlannedOff:    {Name: "planned: switch off", Style: "act", Plan: true, Open: true},
+		fatePlannedTell:   {Name: "planned: tell the owner", Style: "act", Plan: true, Open: true},
+		fateLater:         {Name: "left to a later run", Open: true},
 		fateQuarantine:    {Name: "in quarantine"},
 		fateDeleted:       {Name: "deleted", Style: "good", Plan: true, Done: true},
 		fateOff:           {Name: "switched off", Style: "good", Plan: true, Done: true},
@@ -116,6 +121,15 @@ func fateOf(f sweep.Finding) fate {
 	default:
 		return fateOther
 	}
+}
+
+// withFates is the part of an address after # that shows the keys of some fates.
+func withFates(fates ...fate) string {
+	names := make([]string, len(fates))
+	for i, f := range fates {
+		names[i] = strconv.Itoa(int(f))
+	}
+	return "fate=" + strings.Join(names, ",")
 }
 
 // Happens says what really happens to a key, or has happened, as the reports do.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // The pages' one style and their scripts. They stand in every page: it needs nothing else, not even a network.
@@ -54,16 +55,43 @@ func (c counter) Write(p []byte) (int, error) {
 }
 
 // print writes the format, which is our own, and the arguments, which are not: whatever is no
-// number is escaped, for text and for quoted attributes alike.
+// number is made visible and escaped, for text and for quoted attributes alike.
 func (m markup) print(format string, args ...any) {
 	for i, arg := range args {
 		switch arg.(type) {
 		case int, float64:
 		default:
-			args[i] = html.EscapeString(fmt.Sprint(arg))
+			args[i] = html.EscapeString(visible(fmt.Sprint(arg)))
 		}
 	}
 	fmt.Fprintf(m.out, format, args...)
+}
+
+// visible spells letters out that nobody sees, or that turn their neighbours around: with one of them, a name looks like
+// another's. Ends of lines stay.
+func visible(text string) string {
+	if !strings.ContainsFunc(text, unseen) {
+		return text
+	}
+	var out strings.Builder
+	for _, r := range text {
+		if unseen(r) {
+			fmt.Fprintf(&out, "\\u{%X}", r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
+
+func unseen(r rune) bool {
+	switch {
+	case r >= ' ' && r <= '~' || r == '\n' || r == '\t':
+		return false
+	case r == '\u2800': // an empty pattern of Braille, which is a symbol to Unicode
+		return true
+	}
+	return unicode.In(r, unicode.C, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // begin opens a page. Its policy lets nothing in but this style and this script, by their hashes:

@@ -42,3 +42,15 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 		}
 	}
 }
+
+func TestNoCellBecomesAFormulaWhateverPartsCells(t *testing.T) {
+	for cell, want := range map[string]string{
+		"deploy": "deploy", "a=b": "a=b", "x-y; z": "x-y; z", "2026-11-29T02:00:07Z": "2026-11-29T02:00:07Z",
+		"=1+1": "'=1+1", "-2": "'-2", "@SUM(A1)": "'@SUM(A1)", " =1": " '=1", "＝1": "'＝1", "\t=1": "'\t'=1", "\n=1": "'\n'=1",
+		"a;=HYPERLINK(1)": "a;'=HYPERLINK(1)", `a; "+1"`: `a; "'+1"`, "a\t-1": "a\t'-1", "a|=1": "a|'=1", "+-1": "'+-1",
+	} {
+		if got := inert(cell); got != want {
+			t.Errorf("%q becomes %q, want %q", cell, got, want)
+		}
+	}
+}

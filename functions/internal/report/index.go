@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +30,15 @@ type Index struct {
 	Unmatched  []string
 	Verdict    string // what was decided of all accounts together; empty: each was decided on by itself
 	Approval   *Approval
+	Plan       *Plan  // written or applied by the run; nil: it has none in a file
+	Problem    string // why the run ended before it came to an account; empty: it did come to one
+}
+
+// Plan is a plan in a file of its own, which one run writes and another applies.
+type Plan struct {
+	Made    time.Time `json:"made"`
+	SHA256  string    `json:"sha256"` // of the file
+	Applied bool      `json:"applied"`
 }
 
 // Approval is what is known of a run that a person was asked about.
@@ -40,7 +48,13 @@ type Approval struct {
 	// answer at all is decided by rights.
 	Answer   string    `json:"answer,omitempty"`
 	Answered time.Time `json:"answered,omitzero"`
+	// Refused tells that the answer is no; Late, that none came in time. Nothing was applied then.
+	Refused bool `json:"refused,omitempty"`
+	Late    bool `json:"late,omitempty"`
 }
+
+// Given tells whether somebody was asked, and said yes.
+func (a *Approval) Given() bool { return a != nil && !a.Answered.IsZero() && !a.Refused && !a.Late }
 
 // need sorts accounts: what a person must look at first.
 func (s Sum) need() int {
@@ -107,10 +121,12 @@ func (x Index) JSON(w io.Writer) error {
 		Told      bool      `json:"owners_told"`
 		Verdict   string    `json:"verdict,omitempty"`
 		Approval  *Approval `json:"approval,omitempty"`
+		Plan      *Plan     `json:"plan,omitempty"`
+		Problem   string    `json:"problem,omitempty"`
 		Unmatched []string  `json:"unmatched_patterns,omitempty"`
 		Accounts  []Sum     `json:"accounts"`
 	}{
-		headOf(x.About, x.Mode, x.ModeWhy, x.Started, x.Took), x.Took > 0, x.OwnersTold, x.Verdict, x.Approval, x.Unmatched,
+		headOf(x.About, x.Mode, x.ModeWhy, x.Started, x.Took), x.Took > 0, x.OwnersTold, x.Verdict, x.Approval, x.Plan, x.Problem, x.Unmatched,
 		append([]Sum{}, x.sorted()...),
 	})
 	if err != nil {
@@ -139,19 +155,19 @@ func (x Index) HTML(w io.Writer) error {
 	n := x.accounts()
 	m.tiles(
 		tile{total.Seen, "keys seen", "", true, false},
-		tile{total.Planned, "planned", "", true, true},
-		tile{total.SwitchedOff, "switched off", "", x.Mode == settings.Enforce || total.SwitchedOff > 0, false},
-		tile{total.Deleted, "deleted", "", x.Mode == settings.Enforce || total.Deleted > 0, false},
+		tile{total.Planned, "planned", "#which=planned", true, true},
+		tile{total.SwitchedOff, "switched off", "#which=changed", x.Mode == settings.Enforce || total.SwitchedOff > 0, false},
+		tile{total.Deleted, "deleted", "#which=changed", x.Mode == settings.Enforce || total.Deleted > 0, false},
 		tile{total.Told, "owners told", "", total.Told > 0, false},
-		tile{total.Look, "to look at", "", true, true},
-		tile{total.NeverExpires, "never expire", "", true, true},
+		tile{total.Look, "to look at", "#which=look", true, true},
+		tile{total.NeverExpires, "never expire", "#which=never", true, true},
 		tile{total.Waiting, "in quarantine", "", true, false},
 		tile{total.Later, "left to later runs", "", total.Later > 0, false},
 		tile{total.Undeletable, "undeletable", "", total.Undeletable > 0, true},
-		tile{total.Failed, "keys failed", "", total.Failed > 0, true},
-		tile{n.tripped, "accounts over a cap", "", n.tripped > 0, true},
-		tile{n.stopped, "accounts given up", "", n.stopped > 0, true},
-		tile{n.notReached, "accounts not reached", "", n.notReached > 0, true},
+		tile{total.Failed, "keys failed", "#which=failed", total.Failed > 0, true},
+		tile{n.tripped, "accounts over a cap", "#which=need", n.tripped > 0, true},
+		tile{n.stopped, "accounts given up", "#which=need", n.stopped > 0, true},
+		tile{n.notReached, "accounts not reached", "#which=need", n.notReached > 0, true},
 	)
 	if len(total.PlannedByClass) > 0 {
 		m.print("<p class=\"note\" id=\"classes\"><b>Planned, by class:</b> %s</p>\n", byClass(total.PlannedByClass))
@@ -174,6 +190,9 @@ func (x Index) accounts() (n accountCounts) {
 
 func (x Index) notes(m markup, total Sum) {
 	notifies(m, x.OwnersTold)
+	if x.Problem != "" {
+		m.print("<p class=\"note bad\" id=\"problem\"><b>The run ended before it came to an account.</b> %s</p>\n", sentence(x.Problem))
+	}
 	switch {
 	case x.Mode != settings.Enforce:
 		why := ""
@@ -188,7 +207,8 @@ func (x Index) notes(m markup, total Sum) {
 	if x.Verdict != "" {
 		m.print("<p class=\"note\" id=\"verdict\"><b>Decided of all accounts together:</b> %s</p>\n", x.Verdict)
 	}
-	x.approval(m)
+	x.plan(m)
+	x.approval(m, total)
 	if x.Took == 0 {
 		m.print(
 			"<p class=\"note warn\"><b>This run is not over, or it ended early.</b> The rows below say what is known of each account; " +
@@ -198,9 +218,32 @@ func (x Index) notes(m markup, total Sum) {
 	unmatched(m, x.Unmatched)
 }
 
-func (x Index) approval(m markup) {
+// plan tells which plan was applied. It names nobody, and so does this page.
+func (x Index) plan(m markup) {
+	switch {
+	case x.Plan == nil:
+	case x.Plan.Applied:
+		m.print("<p class=\"note\" id=\"plan\"><b>Applied was a plan of %s.</b> Whoever ran the command with it has approved it: neither names anybody. "+
+			"Its file’s SHA-256 is <code class=\"sum\">%s</code>.</p>\n", moment(x.Plan.Made), x.Plan.SHA256)
+	default:
+		m.print("<p class=\"note\" id=\"plan\"><b>The run wrote a plan.</b> Its file’s SHA-256 is <code class=\"sum\">%s</code>: the page of a run that "+
+			"applies it names the same.</p>\n", x.Plan.SHA256)
+	}
+}
+
+// approval says who approved. Where nobody was asked, that is the answer.
+func (x Index) approval(m markup, total Sum) {
 	switch {
 	case x.Approval == nil:
+		if x.Plan == nil && total.SwitchedOff+total.Deleted+total.Told > 0 {
+			m.print("<p class=\"note\" id=\"approval\"><b>Nobody was asked to approve.</b> The run applies what its settings and caps allow.</p>\n")
+		}
+	case x.Approval.Late:
+		m.print("<p class=\"note warn\" id=\"approval\"><b>Nobody approved:</b> a person was asked on %s, and had not answered by %s. Nothing is applied.</p>\n",
+			moment(x.Approval.Asked), moment(x.Approval.Answered))
+	case x.Approval.Refused:
+		m.print("<p class=\"note warn\" id=\"approval\"><b>Not approved on %s.</b> Nothing is applied. The answer says, and nobody has checked it: <q>%s</q></p>\n",
+			moment(x.Approval.Answered), x.Approval.Answer)
 	case x.Approval.Answered.IsZero():
 		m.print(
 			"<p class=\"note warn\" id=\"approval\"><b>A person was asked on %s.</b> Nothing is applied before an answer. Where this "+
@@ -222,7 +265,15 @@ func (x Index) list(m markup) {
 		"<form class=\"scripted tools\" role=\"search\" aria-label=\"Filter\" hidden>\n<label class=\"wide\">Search<input id=\"q\" " +
 			"type=\"search\" autocomplete=\"off\"></label>\n",
 	)
-	m.choice("which", "Accounts", [][2]string{{"", "all"}, {"need", "that need a person"}})
+	m.choice("which", "Accounts", [][2]string{
+		{"", "all"},
+		{"need", "that need a person"},
+		{"never", "with keys that never expire"},
+		{"changed", "with changed keys"},
+		{"planned", "with planned keys"},
+		{"look", "with keys to look at"},
+		{"failed", "with keys that failed"},
+	})
 	m.print("</form>\n<p class=\"scripted status\" id=\"status\" role=\"status\" hidden></p>\n")
 	if len(x.Sums) == 0 {
 		m.print("<p class=\"soft\">The run has no account.</p>\n")
@@ -246,19 +297,35 @@ func (x Index) list(m markup) {
 	m.print("</tbody></table></div>\n")
 }
 
-func (x Index) row(m markup, s Sum) {
-	need := ""
-	if s.need() < 7 {
-		need = " data-need=\"1\""
+// is names the choices of the page that an account belongs to.
+func (s Sum) is() (names []string) {
+	for _, one := range []struct {
+		name string
+		is   bool
+	}{
+		{"need", s.need() < 7},
+		{"never", s.NeverExpires > 0},
+		{"changed", s.SwitchedOff+s.Deleted > 0},
+		{"planned", s.Planned > 0},
+		{"look", s.Look > 0},
+		{"failed", s.Failed > 0},
+	} {
+		if one.is {
+			names = append(names, one.name)
+		}
 	}
-	fmt.Fprintf(m.out, "<tr class=\"row\" role=\"row\"%s>", need)
+	return names
+}
+
+func (x Index) row(m markup, s Sum) {
+	m.print("<tr class=\"row\" role=\"row\" data-is=\"%s\">", strings.Join(s.is(), " "))
 	m.print("<td class=\"first\" role=\"cell\" data-label=\"Account\">")
 	if s.Reached {
 		m.print("<a href=\"%s\"><b>%s</b></a>", linkTo(FileName(s.Account, 0)+".html"), s.Account)
 	} else {
 		m.print("<b>%s</b>", s.Account)
 	}
-	for part := 1; part <= s.Part; part++ {
+	for part := 1; part <= s.Part; part++ { // the name leads to the first
 		m.print(" <a href=\"%s\">part %d</a>", linkTo(FileName(s.Account, part)+".html"), part+1)
 	}
 	about := s.Provider
@@ -276,24 +343,23 @@ func (x Index) row(m markup, s Sum) {
 		text,
 		s.why(),
 	)
-	to := func(name string, n int, filter string) {
+	to := func(name string, n int, filter string) { // of an account in parts, no one page has the keys of a number
 		m.print("<td class=\"num\" role=\"cell\" data-label=\"%s\">", name)
-		if n > 0 && s.Reached && filter != "" {
+		if n > 0 && s.Reached && s.Part == 0 && filter != "" {
 			m.print("<a href=\"%s#%s\">%s</a></td>", linkTo(FileName(s.Account, 0)+".html"), filter, thousands(n))
 		} else {
 			m.print("%s</td>", thousands(n))
 		}
 	}
-	at := func(f fate) string { return "fate=" + strconv.Itoa(int(f)) }
 	to("Seen", s.Seen, "")
 	to("Planned", s.Planned, "fate=plan")
 	if x.Mode == settings.Enforce {
-		to("Switched off", s.SwitchedOff, at(fateOff))
-		to("Deleted", s.Deleted, at(fateDeleted))
+		to("Switched off", s.SwitchedOff, withFates(fateOff))
+		to("Deleted", s.Deleted, withFates(fateDeleted, fateGone))
 	}
-	to("To look at", s.Look, at(fateLook))
+	to("To look at", s.Look, withFates(fateLook))
 	to("Never expire", s.NeverExpires, "expires=never")
-	to("Failed", s.Failed, "fate=need")
+	to("Failed", s.Failed, withFates(fateFailed, fateNotTold, fateDeleteRefused, fateOther))
 	m.print("<td class=\"when\" role=\"cell\" data-label=\"Last good run\">")
 	switch {
 	case s.Good():

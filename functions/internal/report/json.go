@@ -58,7 +58,7 @@ func showKey(f sweep.Finding, now time.Time, whole bool) keyJSON {
 		k.AccessKey = fleet.Mask(f.AccessKey)
 	}
 	if !f.Created.IsZero() {
-		k.AgeDays = int(now.Sub(f.Created) / (24 * time.Hour))
+		k.AgeDays = max(0, int(now.Sub(f.Created)/(24*time.Hour))) // clocks differ
 	}
 	return k
 }

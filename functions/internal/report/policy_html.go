@@ -310,7 +310,7 @@ func sentence(reason string) string {
 		return ""
 	}
 	first := []rune(reason)
-	return string(append([]rune{toUpper(first[0])}, first[1:]...)) + "."
+	return strings.TrimSuffix(string(append([]rune{toUpper(first[0])}, first[1:]...)), ".") + "."
 }
 
 func toUpper(r rune) rune {

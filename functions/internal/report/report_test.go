@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,11 +182,11 @@ func TestWhatHappensTakesTheCapsIntoAccount(t *testing.T) {
 	a := reporttest.Account("production", settings.Report, 0)
 	a.Result.Tripped, a.Findings = "the plan changes 31 keys, and MAX_KEYS is 20", reporttest.Refused("production", 53)
 	page := html(t, a)
-	if !strings.Contains(page, "An enforcing run would change nothing either: the plan is over a cap.") || strings.Contains(page, "to be switched off</span></td>") {
+	if !strings.Contains(page, "An enforcing run would change nothing either: the plan is over a cap.") || strings.Contains(page, "planned: switch off</span></td>") {
 		t.Error("the page promises what the cap refuses")
 	}
 	for outcome, want := range map[sweep.Outcome]string{
-		sweep.OutcomePlanned: "to be switched off", sweep.OutcomeRefused: "stays: over a cap", sweep.OutcomeLeftOut: "left to a later run",
+		sweep.OutcomePlanned: "planned: switch off", sweep.OutcomeRefused: "stays: over a cap", sweep.OutcomeLeftOut: "left to a later run",
 		sweep.OutcomeDeactivated: "switched off", sweep.OutcomeFailed: "failed", sweep.OutcomeNotReached: "not reached", "one that nobody knows": "not done",
 	} {
 		if got := Happens(sweep.Finding{Action: sweep.ActionDeactivate, Outcome: outcome}); got != want {
@@ -214,6 +215,142 @@ func TestTheCSVHasEveryKeyAndNoFormula(t *testing.T) {
 	}
 	if formulas == 0 {
 		t.Error("no user is called like a formula")
+	}
+}
+
+// With letters that nobody sees, or that turn others around, a name passes for another.
+func TestALetterThatNobodySeesIsSpeltOut(t *testing.T) {
+	for name, want := range map[string]string{
+		"\u202egnp.exe": `\u{202E}gnp.exe`, "dep\u200bloy": `dep\u{200B}loy`, "a\u2066b": `a\u{2066}b`, "a\u00adb": `a\u{AD}b`, "\x1b[2J": `\u{1B}[2J`,
+		"\u3164": `\u{3164}`, "a\u2028b": `a\u{2028}b`, "\ufeffa": `\u{FEFF}a`, "a\ufe0fb": `a\u{FE0F}b`, "\u2800": `\u{2800}`,
+		"déploiement 部署 נפרס": "déploiement 部署 נפרס", "two\nlines": "two\nlines",
+	} {
+		t.Run(want, func(t *testing.T) {
+			a := reporttest.Account("production", settings.Report, 0)
+			a.Result.Account, a.Result.Problem = name, name
+			a.Findings = func(yield func(sweep.Finding, error) bool) {
+				yield(sweep.Finding{AccessKey: "AKIAAAAAAAAAAAAAAAAA", User: name, Reason: name, Class: sweep.ClassForeign, Action: sweep.ActionFlag}, nil)
+			}
+			page := html(t, a)
+			if name != want && strings.Contains(page, name) {
+				t.Error("it stands in the page as it is")
+			}
+			inText, inData := strings.Count(page, want), strings.Count(page, strings.ReplaceAll(strings.ReplaceAll(want, `\`, `\\`), "\n", `\n`))
+			if name != want && (inText < 5 || inData != 2) {
+				t.Errorf("%d times in the page's text, %d times in its data", inText, inData)
+			}
+		})
+	}
+}
+
+// What a number of the index leads to has as many keys as it says.
+func TestANumberOfTheIndexLeadsToItsKeys(t *testing.T) {
+	a := reporttest.Account("production", settings.Enforce, 500)
+	outcomes := []sweep.Outcome{
+		sweep.OutcomeLeftOut, sweep.OutcomeGone, sweep.OutcomeNotNotified, sweep.OutcomeDeleteRefused, "one that nobody knows", sweep.OutcomeDeleted, sweep.OutcomeFailed,
+	}
+	fateCounts, i := map[string]int{}, 0
+	all := a.Findings
+	a.Findings = func(yield func(sweep.Finding, error) bool) {
+		i = 0
+		for f, err := range all {
+			if f.Action.Changes() {
+				f.Outcome, i = outcomes[i%len(outcomes)], i+1
+			}
+			if !yield(f, err) {
+				return
+			}
+		}
+	}
+	_, data, _ := strings.Cut(html(t, a), `id="data">`)
+	data, _, _ = strings.Cut(data, "</script>")
+	var shown struct {
+		Fates []struct{ Plan bool }
+		Rows  [][]any
+	}
+	if err := json.Unmarshal([]byte(data), &shown); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range shown.Rows {
+		fate := int(row[7].(float64))
+		fateCounts[strconv.Itoa(fate)]++
+		if shown.Fates[fate].Plan {
+			fateCounts["plan"]++
+		}
+	}
+	sum, err := a.Sum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`data-label="([^"]+)"><a href="./production.html#fate=([^"]+)">([\d,]+)</a>`)
+	found := link.FindAllStringSubmatch(text(t, Index{Mode: settings.Enforce, Sums: []Sum{sum}}.HTML), -1)
+	if len(found) != 4 {
+		t.Fatalf("got %q", found)
+	}
+	for _, cell := range found {
+		want := 0
+		for _, one := range strings.Split(cell[2], ",") {
+			want += fateCounts[one]
+		}
+		if cell[3] != strconv.Itoa(want) {
+			t.Errorf("%s says %s, and leads to %d keys", cell[1], cell[3], want)
+		}
+	}
+	t.Run("an account in parts has no one page for a number", func(t *testing.T) {
+		sum.Part = 1
+		if page := text(t, Index{Mode: settings.Enforce, Sums: []Sum{sum}}.HTML); link.MatchString(page) || !strings.Contains(page, `href="./production~2.html"`) {
+			t.Errorf("got %s", page)
+		}
+	})
+}
+
+func TestTheIndexSaysWhoApproved(t *testing.T) {
+	asked, answered := reporttest.Now, reporttest.Now.Add(time.Hour)
+	for name, test := range map[string]struct {
+		change func(x *Index)
+		want   []string
+	}{
+		"somebody, by the answer": {func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Answer: "Jane"} }, []string{"Approved on", "<q>Jane</q>", "nobody has checked it"}},
+		"nobody yet":              {func(x *Index) { x.Approval = &Approval{Asked: asked} }, []string{"A person was asked on"}},
+		"nobody: it was refused": {func(x *Index) {
+			x.Approval = &Approval{Asked: asked, Answered: answered, Answer: "Rejected: <b>", Refused: true}
+		}, []string{"Not approved on", "<q>Rejected: &lt;b&gt;</q>", "Nothing is applied"}},
+		"nobody in time":         {func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Late: true} }, []string{"Nobody approved:", "had not answered by", "Nothing is applied"}},
+		"nobody was asked":       {func(x *Index) { x.Approval = nil }, []string{"Nobody was asked to approve."}},
+		"who ran the command":    {func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc", Applied: true} }, []string{"Whoever ran the command with it has approved it", "0123abc"}},
+		"a plan that is written": {func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc"} }, []string{"The run wrote a plan.", "0123abc"}},
+		"no one: it never began": {func(x *Index) { *x = Index{Problem: "Vault is sealed"} }, []string{"ended before it came to an account", "Vault is sealed."}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := reporttest.Index(settings.Enforce, 9)
+			test.change(&x)
+			page := text(t, x.HTML)
+			for _, want := range test.want {
+				if !strings.Contains(page, want) {
+					t.Errorf("the page lacks %q: %s", want, page)
+				}
+			}
+			if n := strings.Count(page, `id="approval"`); n > 1 {
+				t.Errorf("%d answers", n)
+			}
+		})
+	}
+}
+
+// A plan's page is read before and after it is decided on: it promises nothing.
+func TestThePageOfAPlanIsTrueWhateverIsDecided(t *testing.T) {
+	a := reporttest.Account("production", settings.Report, 500)
+	a.Undecided = true
+	page := html(t, a)
+	for _, want := range []string{`id="undecided"`, "the page of the run</a> says what was decided", ">plan</span>", "Nothing had been changed when this page was written. Applied: "} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, promise := range []string{"to be switched off", "to be deleted"} {
+		if strings.Contains(page, promise) {
+			t.Errorf("the page says %q", promise)
+		}
 	}
 }
 

@@ -34,12 +34,14 @@ type pages struct {
 	part   int    // of the one account that a step of a state machine plans or applies
 	left   int    // accounts that the run goes on with
 
-	provisional bool // the run goes on with what was planned: it is not a good one yet
+	provisional bool         // the run goes on with what was planned: it is not a good one yet
+	plan        *report.Plan // that it writes or applies
 
 	started time.Time
 	sums    []report.Sum // of all accounts of the run, in their order
 	places  []string     // of accounts' files: the first of them
 	indexed time.Time    // when the index was written last
+	problem string       // why the run ended before it came to an account
 	err     error
 }
 
@@ -139,6 +141,7 @@ func (p *pages) write(ctx context.Context, r sweep.AccountResult, keys iter.Seq2
 	a := report.Account{
 		About: p.about, Mode: p.config.Mode, ModeWhy: p.config.ModeWhy, Started: p.started, Took: time.Since(p.started), Result: r, Part: p.part,
 		OwnersTold: p.config.Notify != "", Unmatched: unmatched, WholeIDs: p.config.ReportIDs == settings.WholeIDs, Findings: keys,
+		Undecided: p.provisional, PlanAlone: p.plan != nil && p.plan.Applied,
 	}
 	var sum report.Sum
 	name := p.folder + report.FileName(r.Account, p.part)
@@ -176,8 +179,21 @@ func (p *pages) put(ctx context.Context, name string, f file, named bool) string
 func (p *pages) index(ctx context.Context, took time.Duration, unmatched []string) (places []string) {
 	return p.writeIndex(ctx, report.Index{
 		About: p.about, Mode: p.config.Mode, ModeWhy: p.config.ModeWhy, Started: p.started, Took: took, Sums: p.sums,
-		OwnersTold: p.config.Notify != "", Unmatched: unmatched,
+		OwnersTold: p.config.Notify != "", Unmatched: unmatched, Plan: p.plan, Problem: p.problem,
 	})
+}
+
+// failed keeps why nothing came of a run, or of one account of a plan that is applied: also a run that
+// Vault does not let in has a page.
+func (p *pages) failed(ctx context.Context, accounts []string, problem error) {
+	if len(p.sums) == 0 {
+		p.problem = problem.Error()
+	} else if len(accounts) == 1 {
+		p.sumOf(accounts[0]).Problem = problem.Error()
+	}
+	if p.left == 0 {
+		p.index(ctx, max(time.Since(p.started), 1), nil)
+	}
 }
 
 func (p *pages) writeIndex(ctx context.Context, x report.Index) (places []string) {

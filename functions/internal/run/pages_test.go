@@ -190,6 +190,92 @@ func TestWhatWasAppliedStandsBesideAllThatWasSeen(t *testing.T) {
 	})
 }
 
+// A person who says no, or nothing in time, ends the run: its page says so, and the pages of the plans promise nothing.
+func TestARunThatNobodyApprovedSaysSo(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer string
+		want   string
+	}{
+		"refused":             {`{"Error": "Rejected", "Cause": "too many, says Jane"}`, "<q>Rejected: too many, says Jane</q>"},
+		"refused, no cause":   {`{"Error": "Rejected"}`, "<q>Rejected</q>"},
+		"nobody answered":     {`{"Error": "States.Timeout", "Cause": ""}`, "had not answered by"},
+		"an endless cause":    {`{"Error": "Rejected", "Cause": "` + strings.Repeat("w", 5000) + `"}`, strings.Repeat("w", 400)},
+		"no answer, by close": {"", "Where this page names none, nobody has approved."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": "true"})
+			plans(t, s, map[string][]partPlan{"a": {{Planned: 3, Seen: 50}}, "b": {{Seen: 1}}, "c": {{Seen: 1}}})
+			if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide}); err != nil {
+				t.Fatal(err)
+			}
+			if test.answer != "" {
+				if err := s.putJSON(t.Context(), s.inRun("refused-by.json"), approvalAnswer{time.Now(), json.RawMessage(test.answer)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			closed, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(closed.(*CloseAnswer).Page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			page := string(text)
+			if !strings.Contains(page, test.want) || len(page) > 40_000 || strings.Contains(page, "were not dealt with") {
+				t.Errorf("the page lacks %s: %s", test.want, page)
+			}
+			if asked := strings.Contains(page, "A person was asked on"); asked != (test.answer == "") {
+				t.Errorf("the page is %s", page)
+			}
+		})
+	}
+}
+
+func TestAnAccountWhosePlanWasNotAppliedSaysSo(t *testing.T) {
+	s := around(t, map[string]string{"MODE": "enforce", "ACCOUNTS": "production"})
+	if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseList}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.putJSON(t.Context(), s.inRun("run.json"), runRecord{Mode: "enforce", Started: time.Now(), Verdict: VerdictApply}); err != nil {
+		t.Fatal(err)
+	}
+	config, err := settings.ReadSweep(s.Getenv, settings.SweepEvent{Phase: settings.PhaseList})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.statePages(report.About{}, config, 0)
+	if err := p.keepFound(t.Context(), reporttest.Result(t, settings.Report)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		said bool
+	}{{"an invocation that died", true}, {"one that has done its work", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			if !test.said {
+				if err := s.statePages(report.About{}, config, 0).keepApplied(t.Context(), reporttest.Result(t, settings.Enforce)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose}); err != nil {
+				t.Fatal(err)
+			}
+			if page := p.read(t, "index.html"); strings.Contains(page, "planned keys were not dealt with") != test.said {
+				t.Errorf("the index is %s", page)
+			}
+		})
+	}
+}
+
+func TestARunThatComesToNoAccountHasAPage(t *testing.T) {
+	p := reportsOf(t, around(t, nil), settings.Report)
+	p.failed(t.Context(), nil, errors.New("Vault is sealed"))
+	if page := p.read(t, "index.html"); !strings.Contains(page, "Vault is sealed.") || strings.Contains(page, "This run is not over") {
+		t.Errorf("the index is %s", page)
+	}
+}
+
 func TestARunOfPolicySyncHasAPage(t *testing.T) {
 	s := around(t, nil)
 	s.Function = "sync-policy"

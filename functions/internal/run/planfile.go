@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
 )
@@ -29,6 +30,8 @@ type planFile struct {
 	Made     time.Time  `json:"made"`
 	Digest   string     `json:"settings_digest"` // of the settings that it was made with, but for mode and accounts
 	Accounts []partPlan `json:"accounts"`
+
+	sum string // SHA-256 of the file that it was read from
 }
 
 // planDigest names the settings that a plan follows from.
@@ -50,6 +53,11 @@ func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 		return nil, err
 	}
 	config.ModeWhy = "it writes a plan"
+	about, err := s.about(config)
+	if err != nil {
+		return nil, err
+	}
+	p := s.newPages(about, config)
 	return s.report(ctx, config, nil, nil, func(result sweep.Result) error {
 		for _, a := range result.Accounts {
 			part := partPlan{Account: a.Account, Partial: a.Partial, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Tripped: a.Tripped}
@@ -65,11 +73,17 @@ func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 				plan.Accounts[i].Findings = append(plan.Accounts[i].Findings, f)
 			}
 		}
-		_, err := archive.Directory(filepath.Dir(path)).Put(ctx, filepath.Base(path), "application/json", func(w io.Writer) error {
-			return json.NewEncoder(w).Encode(plan)
+		text, err := json.Marshal(plan)
+		if err != nil {
+			return fmt.Errorf("writing the plan: %w", err)
+		}
+		p.plan = &report.Plan{Made: plan.Made, SHA256: checksum(text)}
+		_, err = archive.Directory(filepath.Dir(path)).Put(ctx, filepath.Base(path), "application/json", func(w io.Writer) error {
+			_, err := w.Write(text)
+			return err
 		})
 		return err
-	}, nil)
+	}, p)
 }
 
 // ApplyPlan changes exactly what a plan names. It is refused where it is older than 72 hours or was
@@ -98,6 +112,7 @@ func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 		return nil, err
 	}
 	p := s.newPages(about, config)
+	p.plan = &report.Plan{Made: plan.Made, SHA256: plan.sum, Applied: true}
 	for _, part := range parts {
 		p.sumOf(part.Account)
 	}
@@ -110,6 +125,10 @@ func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 			answer.Accounts, answer.Reports = append(answer.Accounts, one.Accounts...), one.Reports
 		}
 		failures = append(failures, err)
+	}
+	if len(parts) == 0 {
+		p.index(ctx, 1, nil)
+		failures = append(failures, p.lost())
 	}
 	return answer, cmp.Or(failures...)
 }
@@ -139,6 +158,7 @@ func readPlanFile(path string, config settings.Sweep) (plan planFile, err error)
 	if err := json.Unmarshal(text, &plan); err != nil || plan.Version != 1 {
 		return refuse("it is no plan of this version of the command (%v)", err)
 	}
+	plan.sum = checksum(text)
 	digest, err := planDigest(config)
 	if err != nil {
 		return plan, err

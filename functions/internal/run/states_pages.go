@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ import (
 //	plan    found/<account>/<part>.json, sums/<account>/<part>.json, the account's page
 //	decide  the index, with the sums and what was decided
 //	apply   the same as plan, with what became of each key
-//	close   the index, with what was done, and who approved it
+//	close   the index, with what was done, and who approved or refused it
 //
 // A run that ends early leaves the index of its last step.
 
@@ -208,24 +207,22 @@ func (p *pages) decided(ctx context.Context, v *Verdict, orders []order, plans [
 	if err := p.env.putJSON(ctx, p.env.inRun("run.json"), record); err != nil {
 		return "", err
 	}
+	var approval *report.Approval
+	if !record.Asked.IsZero() {
+		approval = &report.Approval{Asked: record.Asked}
+	}
 	over := v.Verdict != VerdictApply && v.Verdict != VerdictApprove
-	return p.overall(ctx, record, nil, over)
+	return p.overall(ctx, record, approval, over)
 }
 
 // overall writes the index of a run of which more is known than of one account.
-func (p *pages) overall(ctx context.Context, record runRecord, answer *approvalAnswer, over bool) (string, error) {
+func (p *pages) overall(ctx context.Context, record runRecord, approval *report.Approval, over bool) (string, error) {
 	x := report.Index{
 		About: p.about, Mode: record.Mode, ModeWhy: record.ModeWhy, Started: record.Started, Sums: p.sums,
-		OwnersTold: p.config.Notify != "", Verdict: record.sentence(),
+		OwnersTold: p.config.Notify != "", Verdict: record.sentence(), Approval: approval,
 	}
 	if over {
 		x.Took = max(time.Since(record.Started), 1)
-	}
-	if !record.Asked.IsZero() {
-		x.Approval = &report.Approval{Asked: record.Asked}
-		if answer != nil {
-			x.Approval.Answered, x.Approval.Answer = answer.At, answer.says()
-		}
 	}
 	return p.writeIndex(ctx, x)[0], p.lost()
 }
@@ -248,7 +245,7 @@ type CloseAnswer struct {
 	Page string `json:"page"` // the run's index
 }
 
-// closeRun writes the index of a run whose changes are over.
+// closeRun writes the index of a run whose changes are over, or whose plans a person has refused.
 func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAnswer, error) {
 	config, err := s.inStates(event)
 	if err != nil {
@@ -270,23 +267,68 @@ func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAns
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.approvalAnswer(ctx)
+	approval, err := s.approval(ctx, record)
 	if err != nil {
 		return nil, err
 	}
-	place, err := p.overall(ctx, record, answer, true)
+	if record.Verdict == VerdictApply || approval.Given() {
+		p.unapplied()
+	}
+	place, err := p.overall(ctx, record, approval, true)
 	return &CloseAnswer{place}, err
 }
 
-// approvalAnswer is what the state machine writes down of an approver's answer.
+// unapplied marks the accounts of which planned keys were left alone: their invocation ended before it could say so itself.
+func (p *pages) unapplied() {
+	for i := range p.sums {
+		s := &p.sums[i]
+		left := s.Planned - s.SwitchedOff - s.Deleted - s.Told - s.Failed - s.Unsettled
+		if left > 0 && s.Tripped == "" {
+			s.Problem = cmp.Or(s.Problem, fmt.Sprintf("%d planned keys were not dealt with: the execution of the state machine says why", left))
+		}
+	}
+}
+
+// approval is what the state machine has written down of a person's answer; nil: nobody was asked.
+func (s Env) approval(ctx context.Context, record runRecord) (*report.Approval, error) {
+	if record.Asked.IsZero() {
+		return nil, nil
+	}
+	a := &report.Approval{Asked: record.Asked}
+	approved, err := s.approvalAnswer(ctx, "approved-by.json")
+	if err != nil {
+		return nil, err
+	}
+	if approved != nil {
+		a.Answered, a.Answer = approved.At, approved.says()
+		return a, nil
+	}
+	refused, err := s.approvalAnswer(ctx, "refused-by.json")
+	if err != nil || refused == nil {
+		return a, err
+	}
+	a.Answered = refused.At
+	var failure struct{ Error, Cause string }
+	switch err := json.Unmarshal(refused.Answer, &failure); {
+	case err != nil:
+		return nil, fmt.Errorf("reading %s: %w", s.inRun("refused-by.json"), err)
+	case failure.Error == "States.Timeout":
+		a.Late = true
+	default:
+		a.Refused, a.Answer = true, shortened(strings.TrimSuffix(failure.Error+": "+failure.Cause, ": "))
+	}
+	return a, nil
+}
+
+// approvalAnswer is an answer as the state machine writes it down.
 type approvalAnswer struct {
 	At     time.Time       `json:"at"`
 	Answer json.RawMessage `json:"answer"`
 }
 
 // approvalAnswer is nil where there is none.
-func (s Env) approvalAnswer(ctx context.Context) (*approvalAnswer, error) {
-	text, err := s.Archive.Get(ctx, s.inRun("approved-by.json"))
+func (s Env) approvalAnswer(ctx context.Context, name string) (*approvalAnswer, error) {
+	text, err := s.Archive.Get(ctx, s.inRun(name))
 	if err != nil || text == nil {
 		return nil, err
 	}
@@ -296,7 +338,7 @@ func (s Env) approvalAnswer(ctx context.Context) (*approvalAnswer, error) {
 	}
 	var answer approvalAnswer
 	if err := json.Unmarshal(text, &answer); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", s.inRun("approved-by.json"), err)
+		return nil, fmt.Errorf("reading %s: %w", s.inRun(name), err)
 	}
 	return &answer, nil
 }
@@ -317,8 +359,12 @@ func (a approvalAnswer) says() string {
 			text = name
 		}
 	}
+	return shortened(text)
+}
+
+func shortened(text string) string {
 	if letters := []rune(text); len(letters) > longestAnswer {
-		text = string(slices.Concat(letters[:longestAnswer], []rune("…")))
+		return string(letters[:longestAnswer]) + "…"
 	}
 	return text
 }

@@ -73,8 +73,9 @@ func (s Env) report(
 	}
 	result, runErr := s.sweep(ctx, config, resume, planned, p)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
-	if result.Started.IsZero() {
-		return nil, runErr // there was no run
+	if result.Started.IsZero() {          // there was no run
+		p.failed(ctx, config.Accounts, runErr)
+		return nil, runErr
 	}
 	var alsoErr error
 	if also != nil {

@@ -34,10 +34,10 @@
     if (v.class) { const c = +v.class; list.push(i => rows[i][CLASS] === c); }
     if (v.fate === 'need') list.push(i => data.fates[rows[i][FATE]].need);
     else if (v.fate === 'plan') list.push(i => data.fates[rows[i][FATE]].plan);
-    else if (v.fate) { const f = +v.fate; list.push(i => rows[i][FATE] === f); }
+    else if (v.fate) { const some = v.fate.split(',').map(Number); list.push(i => some.includes(rows[i][FATE])); }
     if (v.active) { const a = +v.active; list.push(i => rows[i][ACTIVE] === a); }
     if (v.age === 'unknown') list.push(i => !rows[i][CREATED]);
-    else if (v.age) { const [from, to] = ages[v.age]; list.push(i => { const a = (now - rows[i][CREATED]) / day; return rows[i][CREATED] && a >= from && a < to; }); }
+    else if (v.age) { const [from, to] = ages[v.age]; list.push(i => { const a = Math.max(0, now - rows[i][CREATED]) / day; return rows[i][CREATED] && a >= from && a < to; }); }
     if (v.expires === 'never') list.push(i => !rows[i][END]);
     else if (v.expires === 'past') list.push(i => rows[i][END] && rows[i][END] <= now);
     else if (v.expires) { const d = +v.expires * day; list.push(i => rows[i][END] > now && rows[i][END] - now <= d); }
@@ -186,7 +186,7 @@
     };
     cell('Access key', 'first', make('code', '', data.whole && !$('whole').checked ? masked(r[ID]) : r[ID]), make('span', 'small state', (fate.done ? 'was ' : '') + (r[ACTIVE] ? 'active' : 'switched off')));
     cell('User', 'user', r[USER] ? r[USER] : make('span', 'soft', 'signing identity'));
-    cell('Created', 'when', r[CREATED] ? date(r[CREATED]) : 'unknown', make('span', 'small', r[CREATED] ? `${Math.floor((now - r[CREATED]) / day)} days` : ''));
+    cell('Created', 'when', r[CREATED] ? date(r[CREATED]) : 'unknown', make('span', 'small', r[CREATED] ? `${days(now - r[CREATED])}` : ''));
     cell('Expires', 'when', r[END] ? date(r[END]) : make('b', '', 'never'), make('span', 'small', r[END] ? remaining(r[END]) : ''));
     if (data.used) cell('Last used', 'when', r[USED] ? date(r[USED]) : make('span', 'soft', '–'));
     cell('Class', '', make('span', 'badge', data.classes[r[CLASS]]));
@@ -194,8 +194,9 @@
     cell('Why', 'why', r[WHY], make('span', 'small', r[MORE]));
     return row;
   }
+  const days = seconds => { const d = Math.max(0, Math.floor(seconds / day)); return d === 1 ? '1 day' : `${d.toLocaleString('en')} days`; };
   function remaining(end) {
-    const left = Math.abs(end - now), text = left < day ? `${Math.max(1, Math.round(left / 3600))} h` : `${Math.floor(left / day)} days`;
+    const left = Math.abs(end - now), text = left < day ? `${Math.max(1, Math.round(left / 3600))} h` : days(left);
     return end > now ? `in ${text}` : `${text} ago`;
   }
 
@@ -206,10 +207,16 @@
     for (const id of controls) {
       const value = wanted.get(id), control = $(id);
       if (value === null && (id === 'group' || id === 'sort')) continue;
+      if (id === 'fate' && /^\d+(,\d+)+$/.test(value ?? '') && value.split(',').every(f => data.fates[f])) offer(control, value);
       const option = control.options && [...control.options].find(o => o.value === value || o.textContent === value);
       control.value = control.options ? (option ? option.value : '') : value ?? '';
     }
     return true;
+  }
+  // offer adds several fates as one choice, as a link of the index wants them.
+  function offer(control, value) {
+    if ([...control.options].some(o => o.value === value)) return;
+    control.append(new Option(value.split(',').map(f => data.fates[f].name).join(', '), value));
   }
   function fromHash() {
     if (!readHash()) return;
@@ -239,6 +246,7 @@
   $('turn').addEventListener('click', () => { descending = !descending; show(); });
   $('clear').addEventListener('click', () => { for (const id of controls.slice(0, -2)) $(id).value = ''; history.replaceState(null, '', '#list'); show(); });
   if ($('whole')) $('whole').addEventListener('change', layOut);
+  document.querySelector('form.tools').addEventListener('submit', event => event.preventDefault());
   addEventListener('hashchange', fromHash);
   addEventListener('beforeprint', () => { printing = true; show(); $('cut').hidden = items.length <= PRINTED; });
   addEventListener('afterprint', () => { printing = false; $('cut').hidden = true; show(); });

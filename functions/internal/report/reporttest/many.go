@@ -26,6 +26,8 @@ func Hostile() []string {
 	return []string{
 		Script, `"><img src=x onerror="document.title='hacked'">`, "</script><script>document.title='hacked'</script>", "<!--<script>",
 		"=HYPERLINK(\"http://evil\")", "\u202egnp.exe", strings.Repeat("w", 64), "a&amp;b", "${alert(1)}",
+		strings.Repeat("300 letters ", 25), strings.Repeat("W", 300), "dep\u200bloy", "a\u2028b\u2029c", `{"a":"]}","__proto__":[1]}`, "נפרס דפלוי (א) ;=1+1",
+		"../../etc/passwd", "déploiement 部署",
 	}
 }
 
@@ -51,6 +53,9 @@ func key(account, mode string, i, n int) sweep.Finding {
 	user := fmt.Sprintf("%s-%05d", []string{"deploy", "backup", "ci-runner", "terraform", "monitoring"}[pick(5)], pick(uint64(n/4+3)))
 	if i%11 == 3 {
 		user = hostile[(i/11)%len(hostile)]
+	}
+	if n < 1000 && i%5 == 2 { // so that a page of few keys has them all
+		user = hostile[(i/5)%len(hostile)]
 	}
 	f := sweep.Finding{
 		Account: account, AccessKey: fmt.Sprintf("AK%018d", i), User: user, Active: pick(5) > 0,
@@ -84,6 +89,14 @@ func key(account, mode string, i, n int) sweep.Finding {
 		if pick(3) == 0 {
 			f.Expires = time.Time{}
 		}
+	}
+	switch i % 1009 { // dates that no clock of ours would give
+	case 5:
+		f.Created = time.Time{}
+	case 6:
+		f.Created, f.Expires = Now.Add(90*day), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	case 7:
+		f.Created = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
 	}
 	if f.Action.Changes() {
 		f.Outcome = sweep.OutcomePlanned
@@ -129,6 +142,10 @@ func Index(mode string, accounts int) report.Index {
 			name = "production"
 		case 1:
 			name = Script
+		default:
+			if hostile := Hostile(); i >= 9 && i < 9+len(hostile) {
+				name = hostile[i-9]
+			}
 		}
 		s := report.Sum{
 			Account: name, Provider: "outscale", AccountID: fmt.Sprintf("%012d", 123456789012+i), Region: "eu-west-2", Started: Now, Reached: true,
