@@ -35,6 +35,7 @@ type job struct {
 type step struct {
 	Run, Uses string
 	Env       map[string]string
+	With      map[string]any
 }
 
 // workflows are those of the repository, by file.

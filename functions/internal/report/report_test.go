@@ -264,17 +264,17 @@ func TestANumberOfTheIndexLeadsToItsKeys(t *testing.T) {
 	}
 	_, data, _ := strings.Cut(html(t, a), `id="data">`)
 	data, _, _ = strings.Cut(data, "</script>")
-	var shown struct {
+	var drawn struct {
 		Fates []struct{ Plan bool }
 		Rows  [][]any
 	}
-	if err := json.Unmarshal([]byte(data), &shown); err != nil {
+	if err := json.Unmarshal([]byte(data), &drawn); err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range shown.Rows {
+	for _, row := range drawn.Rows {
 		fate := int(row[7].(float64))
 		fateCounts[strconv.Itoa(fate)]++
-		if shown.Fates[fate].Plan {
+		if drawn.Fates[fate].Plan {
 			fateCounts["plan"]++
 		}
 	}
