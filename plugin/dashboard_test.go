@@ -5,12 +5,17 @@ package cloudkeys
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // TestTheDashboardShowsWhatTheEngineCounts holds docs/examples/grafana against the engine, both ways: a panel of a metric that
@@ -34,12 +39,7 @@ func TestTheDashboardShowsWhatTheEngineCounts(t *testing.T) {
 			expressions.WriteString(target.Expr + "\n")
 		}
 	}
-	used := regexp.MustCompile(metricPrefix+`[a-z_]+`).FindAllString(expressions.String(), -1)
-	for i := range used {
-		for _, part := range []string{"_bucket", "_sum", "_count"} {
-			used[i] = strings.TrimSuffix(used[i], part)
-		}
-	}
+	used := metricsIn(expressions.String())
 	emitted := emittedMetrics(t)
 	for _, name := range used {
 		if !slices.Contains(emitted, name) {
@@ -84,11 +84,79 @@ func TestTheDashboardsNumbersAreOfNow(t *testing.T) {
 	}
 }
 
+// TestTheAlertsAreOfWhatTheEngineCounts holds the rules against the engine, and the page against the rules: a rule of a metric, or of a
+// kind of error, that does not exist never fires.
+func TestTheAlertsAreOfWhatTheEngineCounts(t *testing.T) {
+	raw, err := os.ReadFile("../docs/examples/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert, Expr         string
+				For                 time.Duration
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	if err := yaml.Unmarshal(raw, &rules); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, kind := range provider.Kinds() {
+		kinds = append(kinds, strings.ReplaceAll(string(kind), " ", "_"))
+	}
+	emitted, absent := emittedMetrics(t), false
+	for _, rule := range rules.Groups[0].Rules {
+		t.Run(rule.Alert, func(t *testing.T) {
+			absent = absent || strings.HasPrefix(rule.Expr, "absent(")
+			if rule.For < time.Minute || rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" {
+				t.Error("it has no for, summary or description")
+			}
+			row := fmt.Sprintf("\n| `%s` | %s | ", rule.Alert, rule.Labels["severity"])
+			if !slices.Contains([]string{"critical", "warning"}, rule.Labels["severity"]) || !strings.Contains(string(page), row) {
+				t.Errorf("the page has no row %q", row)
+			}
+			for _, name := range metricsIn(rule.Expr) {
+				if !slices.Contains(emitted, name) {
+					t.Errorf("the engine does not answer %s", name)
+				}
+			}
+			if named := regexp.MustCompile(`kind=~"([^"]+)"`).FindStringSubmatch(rule.Expr); named != nil {
+				for kind := range strings.SplitSeq(named[1], "|") {
+					if !slices.Contains(kinds, kind) {
+						t.Errorf("no error is of the kind %s", kind)
+					}
+				}
+			}
+		})
+	}
+	if !absent {
+		t.Error("nothing fires where nothing is scraped")
+	}
+}
+
+// metricsIn are the names of the families in expressions.
+func metricsIn(expressions string) []string {
+	used := regexp.MustCompile(metricPrefix+`[a-z_]+`).FindAllString(expressions, -1)
+	for i := range used {
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
+			used[i] = strings.TrimSuffix(used[i], part)
+		}
+	}
+	return used
+}
+
 // emittedMetrics are the names of the families that metrics answers.
 func emittedMetrics(t *testing.T) []string {
 	t.Helper()
 	var text metricsText
-	newBackend(Build{}, nil).writeMetrics(&text, nil, time.Now())
+	newBackend(Build{}, nil).writeMetrics(&text, nil, nil, time.Now())
 	var names []string
 	for line := range strings.Lines(text.String()) {
 		if comment := commentLine.FindStringSubmatch(strings.TrimSpace(line)); comment != nil && comment[1] == "TYPE" {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,6 +138,16 @@ func (t *metricsText) family(name, kind, help string) {
 	fmt.Fprintf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
+// gauge writes a metric that each of the things has; NaN: this one has none.
+func gauge[T any](t *metricsText, name, help string, things []T, sample func(T) (float64, []label)) {
+	t.family(metricPrefix+name, metricGauge, help)
+	for _, thing := range things {
+		if value, labels := sample(thing); !math.IsNaN(value) {
+			t.sample(metricPrefix+name, value, labels...)
+		}
+	}
+}
+
 // label is one pair of a sample.
 type label struct{ name, value string }
 
@@ -191,6 +202,7 @@ func topRoles(counts map[string]int) (roles []string, rest int) {
 type accountMetric struct {
 	name       string
 	keyExpires time.Time // of the engine's own key; zero: it has no date
+	rotation   time.Time // when it is replaced by itself; zero: never
 	stuck      int       // clean-ups that have failed so far
 	since      time.Time // that the oldest of them is stuck
 	found      outcome   // of the last comparison
@@ -211,7 +223,7 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 		if config == nil {
 			continue // deleted since it was listed
 		}
-		metric := accountMetric{name: name, keyExpires: config.KeyExpires}
+		metric := accountMetric{name: name, keyExpires: config.KeyExpires, rotation: config.nextRotation()}
 		metric.stuck, metric.since = b.ledger.Overdue(name)
 		metric.found = b.lastFound(name)
 		accounts = append(accounts, metric)
@@ -222,7 +234,7 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 // metricPrefix begins the name of every metric.
 const metricPrefix = "cloudkeys_"
 
-func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now time.Time) {
+func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots []roleSlots, now time.Time) {
 	commit, goVersion, _ := b.build.facts()
 	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
 	t.sample(metricPrefix+"info", 1, label{"version", b.build.Version}, label{"commit", commit}, label{"go_version", goVersion})
@@ -233,13 +245,27 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, now tim
 	t.family(name, metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's log.")
 	t.sample(name, float64(b.metrics.panics.Load()))
 
-	name = metricPrefix + "engine_key_days_left"
-	t.family(name, metricGauge, "Days until the engine's own key ends, as stored; an account whose key has no date is missing.")
-	for _, a := range accounts {
-		if !a.keyExpires.IsZero() {
-			t.sample(name, a.keyExpires.Sub(now).Hours()/24, label{"account", a.name})
-		}
+	gauge(t, "slots_used", "Slots of the users in a role's user_names that access keys take: this mount's, and those of others as last listed.",
+		slots, func(s roleSlots) (float64, []label) { return float64(s.used), s.labels() })
+	gauge(t, "slots_free", "Slots of these users that are left; 0: the role's pool is full.",
+		slots, func(s roleSlots) (float64, []label) { return float64(s.free), s.labels() })
+	gauge(t, "engine_key_expiration_timestamp_seconds", "When the engine's own key expires, as stored; missing where it never does.",
+		accounts, func(a accountMetric) (float64, []label) { return date(a.keyExpires), []label{{"account", a.name}} })
+	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; missing: never.",
+		accounts, func(a accountMetric) (float64, []label) { return date(a.rotation), []label{{"account", a.name}} })
+	static := b.static.schedule()
+	gauge(t, "static_role_rotated_timestamp_seconds", "When the key of a static role was rotated, as the last tick has seen it.",
+		static, func(r staticDates) (float64, []label) { return date(r.rotated), r.labels() })
+	gauge(t, "static_role_due_timestamp_seconds", "When the key of a static role is to be rotated next, in the past while that fails.",
+		static, func(r staticDates) (float64, []label) { return date(r.due), r.labels() })
+}
+
+// date is a time as Prometheus has it, NaN for none.
+func date(at time.Time) float64 {
+	if at.IsZero() {
+		return math.NaN()
 	}
+	return float64(at.Unix())
 }
 
 // writeLeases tells how many keys are out, as far as the ledger's index is filled.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -38,7 +39,7 @@ func TestMetrics(t *testing.T) {
 			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 3, `cloudkeys_leases_complete`, 1)
 			v.mustRevoke(l)
 			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 2)
-			v.advance(31 * time.Minute) // a further look at the ledger counts none twice, though their leases end here // a further look at the ledger counts none twice, though their leases end here
+			v.advance(31 * time.Minute) // a further look at the ledger counts none twice, though their leases end here
 			v.lease("app")
 			mustMeasure(t, v.scrape(), `cloudkeys_leases{role="app"}`, 1)
 		},
@@ -105,13 +106,65 @@ func TestMetrics(t *testing.T) {
 			v.advance(3 * rollbackPeriod)
 			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0)
 		},
-		"the engine's own key has its days left, where it has a date": func(t *testing.T, v *testVault) {
-			if _, there := v.scrape()[`cloudkeys_engine_key_days_left{account="default"}`]; there {
-				t.Error("a key without date has days left")
+		"the engine's own key has its dates, where it has any": func(t *testing.T, v *testVault) {
+			expires, rotation := `cloudkeys_engine_key_expiration_timestamp_seconds{account="default"}`, `cloudkeys_engine_key_rotation_timestamp_seconds{account="default"}`
+			if got := v.scrape(); got[expires] != 0 || got[rotation] != 0 {
+				t.Errorf("a key without a date expires at %v and is replaced at %v", got[expires], got[rotation])
 			}
-			v.rootKeyWithDate(30 * 24 * time.Hour)
+			v.rootKeyWithDate(30 * day)
 			v.configure()
-			mustMeasure(t, v.scrape(), `cloudkeys_engine_key_days_left{account="default"}`, 30)
+			mustMeasure(t, v.scrape(), expires, float64(time.Now().Add(30*day).Unix()), rotation, float64(time.Now().Add(20*day).Unix()))
+		},
+		"slots are told by role, those that others' keys take as last listed": func(t *testing.T, v *testVault) {
+			v.write("roles/pool", "user_names=app,"+strings.TrimPrefix(v.pool(1), "user_names="), "ttl=10m")
+			v.lease("app")
+			v.lease("app")
+			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 2, `cloudkeys_slots_free{account="default",role="app"}`, 8,
+				`cloudkeys_slots_used{account="default",role="pool"}`, 2, `cloudkeys_slots_free{account="default",role="pool"}`, 18)
+			for range 8 {
+				v.account.AddKey(cloudsim.KeySpec{User: "app"})
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "2 of 10 issued by this mount, 8 others")
+			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 10, `cloudkeys_slots_free{account="default",role="app"}`, 0,
+				`cloudkeys_slots_free{account="default",role="pool"}`, 10)
+		},
+		"a static role has its dates, and is overdue while its rotation fails": func(t *testing.T, v *testVault) {
+			v.account.AddUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+			made := time.Now()
+			v.mustTick()
+			rotated, due := `cloudkeys_static_role_rotated_timestamp_seconds{account="default",static_role="db"}`, `cloudkeys_static_role_due_timestamp_seconds{account="default",static_role="db"}`
+			mustMeasure(t, v.scrape(), rotated, float64(made.Unix()), due, float64(made.Add(time.Hour).Unix()))
+			stop := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Refuse, Status: 403})
+			v.settle(2 * time.Hour)
+			mustMeasure(t, v.scrape(), rotated, float64(made.Unix()), due, float64(made.Add(time.Hour).Unix()))
+			stop()
+			v.settle(2 * time.Hour)
+			if got := v.scrape()[due]; got <= float64(time.Now().Unix()) {
+				t.Errorf("rotated, and still due at %v", got)
+			}
+			v.write("static-roles/other", "user_name=app", "rotation_period=1h")
+			if _, err := v.try(logical.DeleteOperation, "static-roles/db"); err != nil {
+				t.Fatal(err)
+			}
+			v.mustTick()
+			if _, there := v.scrape()[due]; there {
+				t.Error("a deleted static role is still told of")
+			}
+		},
+		"promtool's lint finds nothing": func(t *testing.T, v *testVault) {
+			v.account.AddUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=1h")
+			v.lease("app")
+			v.mustTick()
+			resp, err := v.rawRequest(logical.ReadOperation, "metrics", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			problems, err := promlint.New(strings.NewReader(resp.Data[logical.HTTPRawBody].(string))).Lint()
+			if err != nil || len(problems) > 0 {
+				t.Errorf("%v, %v", problems, err)
+			}
 		},
 		"a scrape asks no cloud and reads no ledger": func(t *testing.T, v *testVault) {
 			v.lease("app")

@@ -97,8 +97,12 @@ func (b *backend) pathMetricsRead(ctx context.Context, req *logical.Request, _ *
 	if err != nil {
 		return nil, err
 	}
+	slots, err := b.slotsByRole(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
 	var text metricsText
-	b.writeMetrics(&text, accounts, time.Now())
+	b.writeMetrics(&text, accounts, slots, time.Now())
 	return &logical.Response{Data: map[string]any{
 		logical.HTTPContentType: metricsContentType,
 		logical.HTTPRawBody:     text.String(),

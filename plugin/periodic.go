@@ -101,7 +101,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	rotate := func(ctx context.Context) error {
 		roles, err := static()
 		if err == nil {
-			*next, err = b.tendStaticRoles(ctx, s, roles[name])
+			*next, err = b.tendStaticRoles(ctx, s, name, roles[name])
 		}
 		return err
 	}

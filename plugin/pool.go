@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -330,4 +332,58 @@ func (f *fullUsers) unlearn(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.foreign, owner{account, user})
+}
+
+// roleSlots is how the slots for keys of the users that a role leases keys of are used.
+type roleSlots struct {
+	account, role string
+	used, free    int
+}
+
+func (s roleSlots) labels() []label { return []label{{"account", s.account}, {"role", s.role}} }
+
+// slotsByRole tells of the roles that lease keys of users that exist, the fullest first. It knows what the ledger's index has, and of
+// the keys of others what was listed last, for whatever reason.
+func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlots, error) {
+	names, err := s.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing roles: %w", err)
+	}
+	used := map[string]map[string]int{} // by account and user
+	var all []roleSlots
+	for _, name := range names {
+		role, err := b.roles.load(ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		// Users that are made have slots of their own, and the engine's own identity keeps two for the engine.
+		if role == nil || role.CredentialType != credentialAccessKey || len(role.UserNames) == 0 {
+			continue
+		}
+		quota := b.quotaOf(role.Account)
+		if used[role.Account] == nil {
+			used[role.Account] = b.ledger.Used(role.Account)
+		}
+		slots := roleSlots{account: role.Account, role: name}
+		for _, user := range role.UserNames {
+			foreign, _ := b.full.foreignKeys(role.Account, user)
+			taken := min(quota, used[role.Account][user]+foreign)
+			slots.used, slots.free = slots.used+taken, slots.free+quota-taken
+		}
+		if quota > 0 {
+			all = append(all, slots)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y roleSlots) int { return cmp.Compare(x.free, y.free) })
+	return all[:min(len(all), roleSeriesMax)], nil
+}
+
+// quotaOf is how many keys an identity of an account can have; 0 where its client is not open, as before the first tick.
+func (b *backend) quotaOf(account string) int {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if a, open := b.accounts.Peek(account); open {
+		return a.cloud.KeyQuota()
+	}
+	return 0
 }

@@ -144,7 +144,18 @@ type staticTries struct {
 	mu    sync.Mutex // never held across a storage or cloud call
 	roles map[string]staticTry
 	timer *time.Timer
-	ended bool // the mount is unmounted, or the process ends: nothing is armed any more
+	ended bool                     // the mount is unmounted, or the process ends: nothing is armed any more
+	seen  map[string][]staticDates // by account, at its last tick
+}
+
+// staticDates are those of one role, for the metrics: a scrape reads no key.
+type staticDates struct {
+	account, name string
+	rotated, due  time.Time
+}
+
+func (d staticDates) labels() []label {
+	return []label{{"account", d.account}, {"static_role", d.name}}
 }
 
 // staticTry is the next try of one role.
@@ -153,7 +164,26 @@ type staticTry struct {
 	failures int // in a row
 }
 
-func newStaticTries() *staticTries { return &staticTries{roles: map[string]staticTry{}} }
+func newStaticTries() *staticTries {
+	return &staticTries{roles: map[string]staticTry{}, seen: map[string][]staticDates{}}
+}
+
+// saw keeps the dates of an account's roles.
+func (t *staticTries) saw(account string, dates []staticDates) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen[account] = dates
+}
+
+// schedule are the dates of all roles that this node looks after.
+func (t *staticTries) schedule() (all []staticDates) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, account := range slices.Sorted(maps.Keys(t.seen)) {
+		all = append(all, t.seen[account]...)
+	}
+	return all
+}
 
 // next is when a role that is due at a time is tried.
 func (t *staticTries) next(name string, due time.Time) time.Time {
@@ -233,7 +263,7 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 	var problems []error
 	var next time.Time
 	for _, account := range slices.Sorted(maps.Keys(roles)) {
-		first, err := b.tendStaticRoles(ctx, s, roles[account])
+		first, err := b.tendStaticRoles(ctx, s, account, roles[account])
 		problems = append(problems, err)
 		next = earlier(next, first)
 	}
@@ -243,7 +273,12 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 
 // tendStaticRoles rotates what is due of an account's roles, the longest overdue first, and deletes what
 // is past its grace. It returns when the next of them is to be tried; zero: never.
-func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, roles map[string]*staticRole) (next time.Time, err error) {
+func (b *backend) tendStaticRoles(
+	ctx context.Context,
+	s logical.Storage,
+	account string,
+	roles map[string]*staticRole,
+) (next time.Time, err error) {
 	if !b.WriteSafeReplicationState() {
 		return time.Time{}, nil
 	}
@@ -253,16 +288,23 @@ func (b *backend) tendStaticRoles(ctx context.Context, s logical.Storage, roles 
 	}
 	var tries []try
 	var problems []error
-	for name, role := range roles {
+	var dates []staticDates
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		role := roles[name]
 		creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
+		if creds != nil {
+			due, _ := role.due(creds, time.Now())
+			dates = append(dates, staticDates{account: account, name: name, rotated: creds.LastRotation, due: due})
+		}
 		due, err := role.nextWork(creds, time.Now())
 		problems = append(problems, err)
 		tries = append(tries, try{name, b.static.next(name, due)})
 	}
+	b.static.saw(account, dates)
 	slices.SortFunc(tries, func(x, y try) int { return cmp.Or(x.at.Compare(y.at), strings.Compare(x.name, y.name)) })
 	for _, try := range tries {
 		if time.Now().Before(try.at) || ctx.Err() != nil {
