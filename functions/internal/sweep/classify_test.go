@@ -97,6 +97,16 @@ func TestEveryKeyHasOneClass(t *testing.T) {
 	}
 }
 
+func TestAFindingHasTheKeyAsItWasListed(t *testing.T) {
+	key := provider.Key{
+		ID: "AK", User: "u", Label: "l", Active: true, Trusted: true,
+		Created: noon, Changed: noon.Add(time.Second), Expires: noon.Add(2 * time.Second), Due: noon.Add(3 * time.Second),
+	}
+	if got := testRules().finding(key, decision{}).Key(); got != key {
+		t.Errorf("got %+v, want %+v", got, key)
+	}
+}
+
 func TestAKeyIsDeletedWhenItsQuarantineIsOver(t *testing.T) {
 	week := 7 * dayLong
 	cases := map[string]struct {

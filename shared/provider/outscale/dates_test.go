@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
 
 func TestDatesOfAnswers(t *testing.T) {
@@ -33,6 +35,7 @@ func TestDatesOfAnswers(t *testing.T) {
 		"with a comma before the fraction":             {"2028-02-20T10:04:05,000+0000", second},
 		"with the hours of a zone alone":               {"2028-02-20T12:04:05+02", second},
 		"with a space":                                 {"2028-02-20 10:04:05", second},
+		"as in the description's examples":             {"2028-02-20 12:04:05.000000000 +02:00", second},
 		"to the minute":                                {"2028-02-20T10:04Z", second.Add(-5 * time.Second)},
 		"empty":                                        {"", time.Time{}},
 	}
@@ -49,6 +52,18 @@ func TestDatesOfAnswers(t *testing.T) {
 			t.Errorf("got %v and error %v", got, err)
 		}
 	})
+}
+
+func TestEveryDateInTheExamplesOfTheAPIsDescriptionIsRead(t *testing.T) {
+	dates := contract.ExampleDates(t)
+	if len(dates) < 5 {
+		t.Errorf("the description has the dates %q: this test looks for others", dates)
+	}
+	for _, text := range dates {
+		if got, err := parseDate(&text); err != nil || got.IsZero() {
+			t.Errorf("%q: got %v and error %v", text, got, err)
+		}
+	}
 }
 
 func TestADateThatCannotBeReadIsAnErrorAndNotNever(t *testing.T) {

@@ -100,6 +100,7 @@ func everyFault(w *world) map[string]cloudsim.Fault {
 		"a page":                       {Kind: cloudsim.RefuseAfter, Status: 502, Body: "<html>" + string(secrets)},
 		"the secret where JSON breaks": {Kind: cloudsim.RubbishAnswer, Body: string(secrets) + "}"},
 		"the secret beside a number":   {Kind: cloudsim.RubbishAnswer, Body: `{"AccessKey":{"AccessKeyId":1,"SecretKey":` + string(secrets) + `}}`},
+		"the secret in a date":         {Kind: cloudsim.RubbishAnswer, Body: `{"AccessKey":{"AccessKeyId":"x","SecretKey":"x","ExpirationDate":` + string(secrets) + `}}`},
 		"the client's secret in the error": {
 			Kind: cloudsim.Refuse, Status: 400,
 			Body: strings.ReplaceAll(echo, string(secrets), `"`+w.config.SecretKey.Reveal()+`"`),

@@ -4,8 +4,13 @@
 package outscale
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"strings"
+	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -34,8 +39,8 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 		AccessKeyId: k.AccessKeyId, State: k.State, Tag: k.Tag,
 		CreationDate: k.CreationDate, LastModificationDate: k.LastModificationDate, ExpirationDate: k.ExpirationDate,
 	}, spec.User)
-	if err != nil {
-		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, err.Error())
+	if err != nil || !isAsked(key.Expires, spec.Expires) { // the date is not repeated: nobody knows what else stands in its place
+		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, "the answer does not hold the access key, or the expiration date, that was asked for")
 	}
 	return provider.IssuedKey{Key: key, Secret: provider.Secret(k.GetSecretKey())}, nil
 }
@@ -79,11 +84,23 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 			ExpirationDate: formatDate(ref.Expires),
 			UserName:       optional(ref.User),
 		})
-		if err == nil && key.GetState() == stateInactive {
+		if err != nil {
+			return err
+		}
+		if date, err := parseDate(key.ExpirationDate); err != nil || !isAsked(date, ref.Expires) {
+			return unreadable("UpdateAccessKey", http.StatusOK, "the answer has another expiration date than was asked for")
+		}
+		if strings.EqualFold(key.GetState(), stateInactive) {
 			return provider.ErrSwitchedOff
 		}
-		return err
+		return nil
 	})
+}
+
+// isAsked tells whether a key has the expiration date that was asked for. One that has none would outlive a lost Vault, and one that
+// ends earlier its lease: expiry_grace is ten seconds at least. Rounding to the minute does no harm.
+func isAsked(date, asked time.Time) bool {
+	return asked.IsZero() || !date.Before(asked.Add(-10*time.Second)) && !date.After(asked.Add(time.Minute))
 }
 
 // RelabelKey implements provider.Relabeler. It sends the date as it is: an update without
@@ -111,10 +128,14 @@ func (c *Client) update(ctx context.Context, req osc.UpdateAccessKeyRequest) (*o
 	if err := c.fault(op, resp, err); err != nil {
 		return nil, err
 	}
-	if answer.AccessKey == nil {
-		return nil, unreadable(op, resp.StatusCode, "the answer holds no access key")
+	key := answer.AccessKey
+	if key == nil || key.GetAccessKeyId() != req.AccessKeyId {
+		return nil, unreadable(op, resp.StatusCode, "the answer does not hold the access key that was changed")
 	}
-	return answer.AccessKey, nil
+	if req.State != nil && !strings.EqualFold(key.GetState(), *req.State) {
+		return nil, unreadable(op, resp.StatusCode, "the answer has the access key in another state than was asked for")
+	}
+	return key, nil
 }
 
 func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
@@ -127,20 +148,17 @@ func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
 
 // listed translates a key of the API; it names no owner, so the caller does.
 func listed(k osc.AccessKey, user string) (provider.Key, error) {
-	created, err := parseDate(k.CreationDate)
-	if err != nil {
-		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
+	if k.GetAccessKeyId() == "" {
+		return provider.Key{}, errors.New("the answer holds an access key without an id")
 	}
-	expires, err := parseDate(k.ExpirationDate)
-	if err != nil {
-		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
-	}
-	changed, err := parseDate(k.LastModificationDate)
-	if err != nil {
-		return provider.Key{}, fmt.Errorf("access key %s: %w", k.GetAccessKeyId(), err)
+	created, createdErr := parseDate(k.CreationDate)
+	expires, expiresErr := parseDate(k.ExpirationDate)
+	changed, changedErr := parseDate(k.LastModificationDate)
+	if err := cmp.Or(createdErr, expiresErr, changedErr); err != nil {
+		return provider.Key{}, fmt.Errorf("access key %.40q: %w", k.GetAccessKeyId(), err)
 	}
 	return provider.Key{
-		ID: k.GetAccessKeyId(), User: user, Label: k.GetTag(), Active: k.GetState() == stateActive,
+		ID: k.GetAccessKeyId(), User: user, Label: k.GetTag(), Active: strings.EqualFold(k.GetState(), stateActive),
 		Created: created, Changed: changed, Expires: expires, Trusted: k.GetTrusted(),
 	}, nil
 }

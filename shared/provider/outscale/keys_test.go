@@ -5,6 +5,7 @@ package outscale
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,8 +101,11 @@ func TestAListThatCannotBeReadIsAnErrorAndNotEmpty(t *testing.T) {
 		"nothing":            {` `, "could not be read"},
 		"null":               {`null`, "the answer holds no list"},
 		"a page":             {`<html>`, "could not be read"},
-		"a date of creation": {`{"AccessKeys":[{"AccessKeyId":"AK1","CreationDate":"x"}]}`, `access key AK1: "x" is not a date`},
-		"a date of expiry":   {`{"AccessKeys":[{"AccessKeyId":"AK1","ExpirationDate":"x"}]}`, `access key AK1: "x" is not a date`},
+		"a date of creation": {`{"AccessKeys":[{"AccessKeyId":"AK1","CreationDate":"x"}]}`, `access key "AK1": "x" is not a date`},
+		"a date of expiry":   {`{"AccessKeys":[{"AccessKeyId":"AK1","ExpirationDate":"x"}]}`, `access key "AK1": "x" is not a date`},
+		"a date of change":   {`{"AccessKeys":[{"AccessKeyId":"AK1","LastModificationDate":"x"}]}`, `access key "AK1": "x" is not a date`},
+		"a key without id":   {`{"AccessKeys":[{"AccessKeyId":"AK1"},{"State":"ACTIVE"}]}`, "an access key without an id"},
+		"null for a key":     {`{"AccessKeys":[null]}`, "an access key without an id"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +117,52 @@ func TestAListThatCannotBeReadIsAnErrorAndNotEmpty(t *testing.T) {
 				t.Errorf("got %v and error %v, want %q", keys, err, test.want)
 			}
 		})
+	}
+}
+
+// An answer about another key is no success, whatever its status, and nor is one that says that something else was done.
+func TestAnAnswerToAChangeIsHeldAgainstTheRequest(t *testing.T) {
+	asked := later(time.Hour)
+	answer := func(id, state string, expires time.Time) string {
+		date := ""
+		if !expires.IsZero() {
+			date = `,"ExpirationDate":"` + expires.Format("2006-01-02T15:04:05.000-0700") + `"`
+		}
+		return `{"AccessKey":{"AccessKeyId":"` + id + `","SecretKey":"secret","State":"` + state + `"` + date + `},"ResponseContext":{"RequestId":"1"}}`
+	}
+	ref := provider.KeyRef{AccountID: testAccount, User: testUser, ID: "AK1", Expires: asked}
+	calls := map[string]func(c *Client) error{
+		"CreateKey": func(c *Client) error {
+			_, err := c.CreateKey(t.Context(), provider.KeySpec{User: testUser, Expires: asked})
+			return err
+		},
+		"MoveExpiry":    func(c *Client) error { return c.MoveExpiry(t.Context(), ref) },
+		"RelabelKey":    func(c *Client) error { return c.RelabelKey(t.Context(), ref) },
+		"DeactivateKey": func(c *Client) error { return c.DeactivateKey(t.Context(), ref) },
+	}
+	const noDate, early, late, minutes, otherKey, otherState = "no date", "a date too early", "a date too late", "a date to the minute", "another key", "ACTIVE"
+	bodies := map[string]string{
+		noDate: answer("AK1", "ACTIVE", time.Time{}), early: answer("AK1", "ACTIVE", asked.Add(-11*time.Second)),
+		late: answer("AK1", "ACTIVE", asked.Add(61*time.Second)), minutes: answer("AK1", "ACTIVE", asked.Add(59*time.Second)),
+		otherKey: answer("AK2", "INACTIVE", asked), otherState: answer("AK1", "ACTIVE", asked),
+	}
+	refused := map[string][]string{
+		"CreateKey": {noDate, early, late}, "MoveExpiry": {noDate, early, late, otherKey}, "RelabelKey": {otherKey},
+		"DeactivateKey": {noDate, early, late, minutes, otherKey, otherState}, // none of which says INACTIVE
+	}
+	for name, call := range calls {
+		for what, body := range bodies {
+			t.Run(name+", "+what, func(t *testing.T) {
+				w := newWorld(t)
+				w.cloud.Order(cloudsim.Fault{Kind: cloudsim.RubbishAnswer, Body: body})
+				err := call(w.client)
+				if !slices.Contains(refused[name], what) {
+					mustDo(t, err)
+					return
+				}
+				mustBeKind(t, err, provider.KindAmbiguous)
+			})
+		}
 	}
 }
 

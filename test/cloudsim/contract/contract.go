@@ -12,9 +12,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,15 +32,42 @@ const (
 	faultHeader = "X-Cloudsim-Fault"
 )
 
-// description is loaded once a process: the file has 37,000 lines. It is not validated as a document, since some of its
-// examples (dates without quotes) are not valid themselves; its schemas are what counts.
-var description = sync.OnceValues(func() (*openapi3.T, error) {
+// text is the description as it is written, read once a process.
+var text = sync.OnceValues(func() ([]byte, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", sdkModule).Output()
 	if err != nil {
 		return nil, fmt.Errorf("finding the module %s: %w", sdkModule, err)
 	}
-	return openapi3.NewLoader().LoadFromFile(filepath.Join(strings.TrimSpace(string(out)), "api", "openapi.yaml"))
+	return os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "api", "openapi.yaml"))
 })
+
+// description is loaded once a process: the file has 37,000 lines. It is not validated as a document, since some of its
+// examples (dates without quotes) are not valid themselves; its schemas are what counts.
+var description = sync.OnceValues(func() (*openapi3.T, error) {
+	written, err := text()
+	if err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(written)
+})
+
+// exampleDate is a date in an example. They stand there without quotes: a YAML parser would make other texts of them.
+var exampleDate = regexp.MustCompile(`(?m)^ +(?:Creation|Expiration|LastModification)Date: ([0-9].*)$`)
+
+// ExampleDates are the dates in the description's examples, each once.
+func ExampleDates(tb testing.TB) []string {
+	tb.Helper()
+	written, err := text()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var dates []string
+	for _, match := range exampleDate.FindAllSubmatch(written, -1) {
+		dates = append(dates, string(match[1]))
+	}
+	slices.Sort(dates)
+	return slices.Compact(dates)
+}
 
 // Judge reports what breaks the API's description to its test.
 type Judge struct {
