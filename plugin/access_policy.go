@@ -208,10 +208,7 @@ func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *accoun
 }
 
 func (b *backend) readLongestKeys(
-	ctx context.Context,
-	s logical.Storage,
-	mount time.Duration,
-	now time.Time,
+	ctx context.Context, s logical.Storage, mount time.Duration, now time.Time,
 ) (map[string]time.Duration, error) {
 	lives := map[string]time.Duration{}
 	names, err := s.List(ctx, rolePrefix)

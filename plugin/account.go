@@ -98,19 +98,11 @@ func (c *accountConfig) validate() error {
 		return userError("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
 	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod) ||
 		c.RotationPeriod > lifetime.MaxRotationPeriod:
-		return userError(
-			"rotation_period is %s: give 0 for none, or from %s to %s (ten years)",
-			c.RotationPeriod,
-			minRotationPeriod,
-			lifetime.MaxRotationPeriod,
-		)
+		return userError("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod,
+			minRotationPeriod, lifetime.MaxRotationPeriod)
 	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
-		return userError(
-			"max_requests_per_second is %v: give a value from %v to %v",
-			c.MaxRequestsPerSecond,
-			minRequestsPerSecond,
-			maxRequestsPerSecond,
-		)
+		return userError("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond,
+			maxRequestsPerSecond)
 	case c.RequestTimeout < time.Second || c.RequestTimeout > issueBudget:
 		return userError("request_timeout is %s: give a value from 1s to %s, the time that a whole request has", c.RequestTimeout, issueBudget)
 	case c.MaxRetries < 0 || c.MaxRetries > 10:
@@ -233,16 +225,9 @@ func (a *account) ref(e *ledger.Entry) (provider.KeyRef, error) {
 	case own.Kind == provider.IdentityUser:
 		ref.User, ref.UserID, ref.UserIDCertain = own.User, own.UserID, own.UserID != ""
 	default:
-		return ref, fmt.Errorf(
-			"access key %s is of the engine's own identity at its create (%s), and the key of account %q belongs to another now (%s), "+
-				"which cannot delete it: "+
-				"write a key of the former to config/%s",
-			cmp.Or(e.AccessKey, e.Label),
-			identityOf(own),
-			a.name,
-			identityOf(a.config.Identity),
-			a.name,
-		)
+		return ref, fmt.Errorf("access key %s is of the engine's own identity at its create (%s), and the key of account %q belongs "+
+			"to another now (%s), which cannot delete it: write a key of the former to config/%s", cmp.Or(e.AccessKey, e.Label),
+			identityOf(own), a.name, identityOf(a.config.Identity), a.name)
 	}
 	return ref, nil
 }
@@ -273,13 +258,8 @@ func (a *account) warnings(view *policyView) []string {
 	config := a.config
 	var warnings []string
 	if view.None && config.MaxTTL == 0 {
-		warnings = append(
-			warnings,
-			fmt.Sprintf(
-				"%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, which bounds every lease of the account",
-				a.kind.Title,
-			),
-		)
+		warnings = append(warnings, fmt.Sprintf("%s sets no limit to the life of access keys, and ends none by itself: set max_ttl, "+
+			"which bounds every lease of the account", a.kind.Title))
 	}
 	if !config.KeyExpires.IsZero() {
 		next := config.nextRotation()
@@ -413,9 +393,8 @@ func (a *account) clockWarning() string {
 	if !known || skew.Abs() <= tellSkew {
 		return ""
 	}
-	return sayClock(
-		skew,
-	) + ": the dates of keys allow for it, and signatures are refused from " + transport.MaxSkew.String() + " on. Set it by NTP"
+	return sayClock(skew) + ": the dates of keys allow for it, and signatures are refused from " + transport.MaxSkew.String() +
+		" on. Set it by NTP"
 }
 
 // sayClock says on which side of the cloud's this machine's clock is.

@@ -127,13 +127,8 @@ func refuseLabelled(accessKey, text string) error {
 	if err != nil || label.Kind == keylabel.KindRoot {
 		return nil
 	}
-	return userError(
-		"access key %s was made by this software for something else, as its label %s says (a lease, a user or a static role), and "+
-			"ends with that: "+
-			"give the engine a key of its own",
-		accessKey,
-		text,
-	)
+	return userError("access key %s was made by this software for something else, as its label %s says (a lease, a user or a static "+
+		"role), and ends with that: give the engine a key of its own", accessKey, text)
 }
 
 // accountWarnings are those of the account and its limits.
@@ -146,10 +141,7 @@ func (b *backend) accountWarnings(a *account, view *policyView) []string {
 }
 
 func (b *backend) storeVerified(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	before, config *accountConfig,
+	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
 ) (warnings []string, err error) {
 	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
 	if err != nil {
@@ -165,10 +157,7 @@ func (b *backend) storeVerified(
 // verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand
 // live keys.
 func (b *backend) verifiedChange(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	before, config *accountConfig,
+	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
 ) (a *account, warnings []string, err error) {
 	if a, err = b.verified(ctx, name, config); err != nil {
 		return nil, nil, err
@@ -209,14 +198,9 @@ func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, na
 		n = own()
 	}
 	if n > 0 {
-		return userError(
-			"account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, which cannot delete them. "+
-				"Revoke these leases first, or write a key of the former",
-			name,
-			n,
-			identityOf(before.Identity),
-			identityOf(config.Identity),
-		)
+		return userError("account %q is in use (%d leased access keys of the engine's own identity, %s): the new key belongs to %s, "+
+			"which cannot delete them. Revoke these leases first, or write a key of the former", name, n,
+			identityOf(before.Identity), identityOf(config.Identity))
 	}
 	return nil
 }
@@ -272,9 +256,8 @@ func (c *accountConfig) leftover() []string {
 	if len(keys) == 0 {
 		return nil
 	}
-	return []string{
-		"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " + strings.Join(keys, ", "),
-	}
+	return []string{"the engine made access keys for itself that it cannot delete without the account: delete them in the cloud: " +
+		strings.Join(keys, ", ")}
 }
 
 // replaceKey settles what a write means for the engine's own keys. A key that rotation has
@@ -286,11 +269,8 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 		return nil
 	}
 	if before.wasReplaced(c.AccessKey) {
-		warnings = append(
-			warnings,
-			fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, the other fields are stored",
-				c.AccessKey, before.AccessKey),
-		)
+		warnings = append(warnings, fmt.Sprintf("access key %s was replaced by rotation and is not used again: the account keeps %s, "+
+			"the other fields are stored", c.AccessKey, before.AccessKey))
 		c.AccessKey, c.SecretKey = before.AccessKey, before.SecretKey
 		return warnings
 	}
@@ -345,10 +325,8 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
 			"if it never will, delete with force=true, which leaves them to you", name, err)
 	case len(left) > 0:
-		warnings = append(
-			warnings,
-			"access keys that the engine had are still in the cloud: delete there those that nobody uses: "+strings.Join(left, ", "),
-		)
+		warnings = append(warnings, "access keys that the engine had are still in the cloud: delete there those that nobody "+
+			"uses: "+strings.Join(left, ", "))
 	}
 	return warnings, b.removeAccount(ctx, s, name, force)
 }
@@ -356,11 +334,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 // deleteOwnKeys is steps (2) and (3), again: after an attempt that has not ended. It returns the keys
 // that are left; err is why.
 func (b *backend) deleteOwnKeys(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	marked *accountConfig,
-	again bool,
+	ctx context.Context, s logical.Storage, name string, marked *accountConfig, again bool,
 ) (left []string, err error) {
 	a, err := b.openAccount(name, marked)
 	if err != nil {
@@ -455,12 +429,8 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		return nil, err
 	}
 	if _, err := a.cloud.OwnKey(ctx); err == nil {
-		return nil, userError(
-			"the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the account's leases, delete "+
-				"its static roles, "+
-				"and then the account without force=true",
-			name,
-		)
+		return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
+			"account's leases, delete its static roles, and then the account without force=true", name)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := b.ledger.Load(ctx, s, name); err != nil {
@@ -478,14 +448,10 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		if err := b.ledger.Save(ctx, s, e); err != nil {
 			return nil, err
 		}
-		b.Logger().
-			Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey, "user",
-				e.User, "label", e.Label,
-				"expiration", showTime(e.Expires))
-		warnings = append(
-			warnings,
-			fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey, identityName(e.User), e.Label, a.worksUntil(e.Expires)),
-		)
+		b.Logger().Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey,
+			"user", e.User, "label", e.Label, "expiration", showTime(e.Expires))
+		warnings = append(warnings, fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey,
+			identityName(e.User), e.Label, a.worksUntil(e.Expires)))
 	}
 	return warnings, nil
 }

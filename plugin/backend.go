@@ -41,12 +41,8 @@ type Build struct {
 // String tells version, commit and toolchain on one line.
 func (b Build) String() string {
 	commit, goVersion, _ := b.facts()
-	return fmt.Sprintf(
-		"vault-plugin-secrets-cloudkeys %s (commit %s, %s)",
-		cmp.Or(b.Version, "development build"),
-		cmp.Or(commit, "unknown"),
-		goVersion,
-	)
+	return fmt.Sprintf("vault-plugin-secrets-cloudkeys %s (commit %s, %s)", cmp.Or(b.Version, "development build"),
+		cmp.Or(commit, "unknown"), goVersion)
 }
 
 // backend is the secrets engine of one mount.

@@ -133,11 +133,9 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	}
 	c.bounds = b.bounds(c.account, c.policy, 0)
 	if c.policy.secureMode() {
-		c.failure(
-			secureModeNews,
-			fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was made in Cockpit to config/%s; "+
-				"leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(), c.account.name),
-		)
+		c.failure(secureModeNews, fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was "+
+			"made in Cockpit to config/%s; leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(),
+			c.account.name))
 	}
 	switch longest, by := c.bounds.MaxLease(); {
 	case c.lost:
@@ -198,10 +196,8 @@ func (c *checkup) failed(ctx context.Context, err error) {
 			"find what uses a deleted or expired key; the engine tries again by itself when the lock is over")
 	case kind == provider.KindClockWrong:
 		c.lost = true
-		c.failure(
-			"the cloud finds the time of the requests wrong ("+err.Error()+")",
-			"set the clock of Vault's machine by NTP; the engine then goes on by itself",
-		)
+		c.failure("the cloud finds the time of the requests wrong ("+err.Error()+")", "set the clock of Vault's machine by NTP; the "+
+			"engine then goes on by itself")
 	case kind == provider.KindUnreachable && refused.Status == 0: // with one, it answers
 		c.lost = true
 		c.failure("the cloud cannot be reached ("+err.Error()+")", "check endpoint and certificates in config/"+name+", and the network")
@@ -224,14 +220,9 @@ func (c *checkup) checkDenied() {
 		calls = append(calls, refused.Op)
 		rights = append(rights, c.account.kind.Permission(refused.Op))
 	}
-	c.failure(
-		fmt.Sprintf("permission missing: the engine key may not call %s (%s)", strings.Join(calls, ", "), c.denied[0]),
-		fmt.Sprintf(
-			"permit %s to its user (%s has all that is needed), or check the account's API access rules",
-			strings.Join(rights, ", "),
-			c.account.kind.PolicyFiles,
-		),
-	)
+	c.failure(fmt.Sprintf("permission missing: the engine key may not call %s (%s)", strings.Join(calls, ", "), c.denied[0]),
+		fmt.Sprintf("permit %s to its user (%s has all that is needed), or check the account's API access rules",
+			strings.Join(rights, ", "), c.account.kind.PolicyFiles))
 }
 
 // checkLimits finds the limits under which no lease is possible: the account's and the mount's, and each role's.
@@ -355,9 +346,7 @@ func (c *checkup) checkClock() {
 	case skew.Abs() > transport.MaxSkew:
 		c.failure(sayClock(skew), "set it by NTP: the cloud takes no signature that is more than "+transport.MaxSkew.String()+" off")
 	case skew.Abs() > tellSkew:
-		c.warning(
-			sayClock(skew)+", for which the dates of keys allow",
-			"set it by NTP: signatures are refused from "+transport.MaxSkew.String()+" on",
-		)
+		c.warning(sayClock(skew)+", for which the dates of keys allow", "set it by NTP: signatures are refused "+
+			"from "+transport.MaxSkew.String()+" on")
 	}
 }

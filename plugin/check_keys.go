@@ -51,10 +51,8 @@ func (c *checkup) checkOwnKey(ctx context.Context) {
 	case c.own.ID == "": // not listed; checkCaller has said why
 	case c.own.Expires.IsZero() && !c.account.endsKeys():
 		if c.account.config.RotationPeriod == 0 {
-			c.warning(
-				fmt.Sprintf("the engine key %s has no end, and is never replaced by itself", c.own.ID),
-				"set rotation_period in config/"+c.account.name,
-			)
+			c.warning(fmt.Sprintf("the engine key %s has no end, and is never replaced by itself", c.own.ID), "set rotation_period "+
+				"in config/"+c.account.name)
 		}
 	case c.own.Expires.IsZero():
 		c.warning(fmt.Sprintf("the engine key %s has no date", c.own.ID),
@@ -157,15 +155,8 @@ func (c *checkup) checkSlots(user string, count keyCount) {
 				"delete keys that nobody uses, revoke leases, or spread them over more user_names; an identity can have "+fmt.Sprint(count.quota))
 		}
 	case user != "" && len(foreign) > 0:
-		c.warning(
-			fmt.Sprintf(
-				"%s has %s access keys, and those that this mount did not issue%s take slots from its leases",
-				identityName(user),
-				count,
-				inBrackets(foreign),
-			),
-			"delete keys that nobody uses, or name other users in user_names",
-		)
+		c.warning(fmt.Sprintf("%s has %s access keys, and those that this mount did not issue%s take slots from its leases",
+			identityName(user), count, inBrackets(foreign)), "delete keys that nobody uses, or name other users in user_names")
 	}
 }
 
@@ -198,15 +189,8 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, lease
 			return err
 		}
 		if also := leased[roles[name].UserName]; len(also) > 0 {
-			c.warning(
-				fmt.Sprintf(
-					"%s belongs to static role %q, and role %s leases keys of it",
-					identityName(roles[name].UserName),
-					name,
-					strings.Join(also, ", "),
-				),
-				"give each a user of its own: they take each other's slots",
-			)
+			c.warning(fmt.Sprintf("%s belongs to static role %q, and role %s leases keys of it", identityName(roles[name].UserName),
+				name, strings.Join(also, ", ")), "give each a user of its own: they take each other's slots")
 		}
 		if creds == nil || c.lost || c.outOfTime(ctx) {
 			continue
@@ -221,10 +205,8 @@ func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, lease
 func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds *staticCreds) error {
 	keys, err := c.account.cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
-		c.failure(
-			fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role),
-			"create it, or delete the static role",
-		)
+		c.failure(fmt.Sprintf("%s of static role %q does not exist in the cloud account", identityName(user), role), "create it, or "+
+			"delete the static role")
 		return nil
 	}
 	if err != nil {
@@ -243,10 +225,8 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 	switch {
 	case creds.AccessKey == "" || !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
 	case !there:
-		c.failure(
-			fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey, identityName(user)),
-			"vault write -f rotate-role/"+role,
-		)
+		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey,
+			identityName(user)), "vault write -f rotate-role/"+role)
 	case !active:
 		c.failure(fmt.Sprintf("somebody has switched off access key %s, which static role %q gives out", creds.AccessKey, role),
 			"replace it (vault write -f rotate-role/"+role+"), or switch it on again in the cloud")

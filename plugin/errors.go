@@ -77,62 +77,37 @@ func explain(account string, err error) error {
 		return err
 	}
 	if refused.Kind == provider.KindUnknown && refused.Status == http.StatusNotFound && refused.Code == "" {
-		return userError(
-			"what answers at the endpoint of account %q is not the cloud's API: check endpoint and region in config/%s (%s)",
-			account,
-			account,
-			err,
-		)
+		return userError("what answers at the endpoint of account %q is not the cloud's API: check endpoint and region in config/%s "+
+			"(%s)", account, account, err)
 	}
 	switch refused.Kind {
 	case provider.KindKeyRefused:
-		return userError(
-			"the cloud refuses the access key of account %q: check that secret_key is right, and that the key exists, is active and "+
-				"has not expired, "+
-				"then write a working one to config/%s, which tries it at once; this one is tried again by itself, ever more rarely (%s)",
-			account,
-			account,
-			err,
-		)
+		return userError("the cloud refuses the access key of account %q: check that secret_key is right, and that the key exists, "+
+			"is active and has not expired, then write a working one to config/%s, which tries it at once; this one is tried again "+
+			"by itself, ever more rarely (%s)", account, account, err)
 	case provider.KindKeyUnclear:
 		return userError("the cloud does not know the access key of account %q, or the key belongs to another region than the configured one: "+
 			"check access_key and region in config/%s (%s)", account, account, err)
 	case provider.KindLockedOut:
-		return userError(
-			"the API of account %q is locked, since some program signs with a key that the cloud refuses; it need not be the engine's. "+
-				"The engine tries again by itself when the lock is over: find that program meanwhile (%s)",
-			account,
-			err,
-		)
+		return userError("the API of account %q is locked, since some program signs with a key that the cloud refuses; it need not "+
+			"be the engine's. The engine tries again by itself when the lock is over: find that program meanwhile (%s)", account, err)
 	case provider.KindClockWrong:
-		return userError(
-			"the cloud finds the time of the requests of account %q wrong, and nothing else is known to be: set the clock of Vault's "+
-				"machine by NTP "+
-				"(15 minutes are the most that it may be off); the engine then goes on by itself (%s)",
-			account,
-			err,
-		)
+		return userError("the cloud finds the time of the requests of account %q wrong, and nothing else is known to be: set the "+
+			"clock of Vault's machine by NTP (15 minutes are the most that it may be off); the engine then goes on by itself (%s)",
+			account, err)
 	case provider.KindDenied:
 		return userError("the cloud does not permit this to the engine's key of account %q: "+
 			"give its user the permission for the named call, or check the account's API access rules (%s)", account, err)
 	case provider.KindInvalid:
 		return userError("the cloud refuses the request for account %q (%s)", account, err)
 	case provider.KindThrottled:
-		return fmt.Errorf(
-			"account %q: the cloud throttles the account, for as long as the request could wait; nothing was done, and asking again is harmless. "+
-				"All programs of the cloud account share its rate: whoever runs them may lower the load, who may write config/%s its "+
-				"max_requests_per_second: %w",
-			account,
-			account,
-			err,
-		)
+		return fmt.Errorf("account %q: the cloud throttles the account, for as long as the request could wait; nothing was done, and "+
+			"asking again is harmless. All programs of the cloud account share its rate: whoever runs them may lower the load, who "+
+			"may write config/%s its max_requests_per_second: %w", account, account, err)
 	case provider.KindUnreachable:
 		if refused.Status != 0 {
-			return fmt.Errorf(
-				"account %q: what answers is not in a state to serve, or not the cloud's API; check the endpoint if this lasts: %w",
-				account,
-				err,
-			)
+			return fmt.Errorf("account %q: what answers is not in a state to serve, or not the cloud's API; check the endpoint if "+
+				"this lasts: %w", account, err)
 		}
 		var dns *net.DNSError
 		if errors.As(err, &dns) && dns.IsNotFound {

@@ -92,10 +92,7 @@ func (c *accountConfig) endpoint() (string, error) {
 // A failure up to (3) deletes the key at once, with login and password. One at (4) does
 // not: the write may have been stored all the same.
 func (b *backend) mintFirstKey(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	before, config *accountConfig,
+	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
 ) (warnings []string, err error) {
 	byLogin, err := b.open(config.access())
 	if err != nil {
@@ -147,10 +144,7 @@ func (b *backend) mintFirstKey(
 // firstKeyExpiry is the date of a first key, if the identity has room for it and for its
 // successor.
 func (b *backend) firstKeyExpiry(
-	ctx context.Context,
-	byLogin provider.Cloud,
-	name string,
-	before, config *accountConfig,
+	ctx context.Context, byLogin provider.Cloud, name string, before, config *accountConfig,
 ) (time.Time, error) {
 	policy, err := byLogin.AccessPolicy(ctx)
 	b.refusals.note(config, err)
@@ -158,11 +152,8 @@ func (b *backend) firstKeyExpiry(
 		return time.Time{}, explainSignIn(name, err)
 	}
 	if policy.SecureMode {
-		return time.Time{}, userError(
-			"no key can be made for account %q by its login: %s. Write a key that was made in Cockpit",
-			name,
-			secureModeNews,
-		)
+		return time.Time{}, userError("no key can be made for account %q by its login: %s. Write a key that was made in Cockpit",
+			name, secureModeNews)
 	}
 	keys, err := byLogin.ListKeys(ctx, "")
 	if err != nil {
@@ -178,16 +169,9 @@ func (b *backend) firstKeyExpiry(
 		}
 	}
 	if quota := byLogin.KeyQuota(); len(keys)+reservedSlots > quota {
-		return time.Time{}, userError(
-			"no key can be made for account %q: its root user has %d of %d access keys (%d of this account's configuration, %d others), "+
-				"and the engine needs %d free slots, for its key and for the next one when that is rotated. Delete keys that are not used",
-			name,
-			len(keys),
-			quota,
-			own,
-			len(keys)-own,
-			reservedSlots,
-		)
+		return time.Time{}, userError("no key can be made for account %q: its root user has %d of %d access keys (%d of this "+
+			"account's configuration, %d others), and the engine needs %d free slots, for its key and for the next one when that is "+
+			"rotated. Delete keys that are not used", name, len(keys), quota, own, len(keys)-own, reservedSlots)
 	}
 	life := firstKeyLife
 	if policy.MaxKeyLifetime > 0 {
@@ -200,12 +184,8 @@ func (b *backend) firstKeyExpiry(
 func explainSignIn(account string, err error) error {
 	switch provider.KindOf(err) {
 	case provider.KindKeyRefused, provider.KindKeyUnclear:
-		return userError(
-			"the cloud refuses login and password of account %q: check both, and the region. Four refusals in a row lock the account's API "+
-				"for a minute, and further ones for longer (%s)",
-			account,
-			err,
-		)
+		return userError("the cloud refuses login and password of account %q: check both, and the region. Four refusals in a row "+
+			"lock the account's API for a minute, and further ones for longer (%s)", account, err)
 	case provider.KindQuota:
 		return userError("the root user of account %q has no free slot for an access key: delete one that is not used (%s)", account, err)
 	default:
@@ -217,10 +197,8 @@ func explainSignIn(account string, err error) error {
 func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name string) ([]string, error) {
 	var warnings []string
 	if _, err := b.rotateRoot(ctx, s, name); err != nil {
-		warnings = append(
-			warnings,
-			fmt.Sprintf("the engine's first key could not be replaced yet, which is tried again by itself before it ends: %s", err),
-		)
+		warnings = append(warnings, fmt.Sprintf("the engine's first key could not be replaced yet, which is tried again by itself "+
+			"before it ends: %s", err))
 	}
 	a, err := b.account(ctx, s, name)
 	if err != nil {

@@ -25,10 +25,7 @@ var errNameTaken = errors.New("the cloud account has a user of that name already
 
 // issueWithUser makes a user for this lease alone, and its key.
 func (b *backend) issueWithUser(
-	ctx context.Context,
-	i issuance,
-	role *roleEntry,
-	plan func() (lifetime.IssuePlan, error),
+	ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
 	key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) {
 		return b.makeUserKey(ctx, i, role, p)
@@ -58,11 +55,10 @@ func (b *backend) issueWithUser(
 // (OUTSCALE may take 15 seconds more to apply them). A failure after (1) removes the user
 // at once; if that fails too, the next tick tries again.
 func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan lifetime.IssuePlan) (recordedKey, error) {
-	name, err := makeUsername(
-		i.account.kind,
-		i.account.config.usernameTemplate(),
-		usernameData{RoleName: i.roleName, DisplayName: i.req.DisplayName},
-	)
+	name, err := makeUsername(i.account.kind, i.account.config.usernameTemplate(), usernameData{
+		RoleName:    i.roleName,
+		DisplayName: i.req.DisplayName,
+	})
 	if err != nil {
 		return recordedKey{}, err
 	}
@@ -96,26 +92,16 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 // explainUser says what can be done about an issue that failed.
 func explainUser(i issuance, err error) error {
 	if errors.Is(err, errNameTaken) {
-		return userError(
-			"role %q cannot get a user: both names that the account's username_template made are taken. Give it more randomness (%s)",
-			i.roleName,
-			err,
-		)
+		return userError("role %q cannot get a user: both names that the account's username_template made are taken. Give it more "+
+			"randomness (%s)", i.roleName, err)
 	}
 	switch provider.KindOf(err) {
 	case provider.KindNotFound:
-		return userError(
-			"role %q cannot get a user: something that the role names does not exist. Create it in the cloud account, or take it out "+
-				"of the role (%s)",
-			i.roleName,
-			err,
-		)
+		return userError("role %q cannot get a user: something that the role names does not exist. Create it in the cloud account, "+
+			"or take it out of the role (%s)", i.roleName, err)
 	case provider.KindQuota:
-		return userError(
-			"role %q cannot get a user: the cloud account has no room for one more user, or the user none for what the role gives it (%s)",
-			i.roleName,
-			err,
-		)
+		return userError("role %q cannot get a user: the cloud account has no room for one more user, or the user none for what the "+
+			"role gives it (%s)", i.roleName, err)
 	case provider.KindConflict:
 		return userError("role %q cannot get a user: the cloud refuses what the role gives it (%s)", i.roleName, err)
 	default:

@@ -94,14 +94,8 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
 	var full *ledger.FullError
 	if errors.As(err, &full) {
-		return recordedKey{}, userError(
-			"role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and max_active_keys is %d: "+
-				"revoke leases, or raise it in roles/%s",
-			i.roleName,
-			full.Count,
-			i.maxActive,
-			i.roleName,
-		)
+		return recordedKey{}, userError("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and "+
+			"max_active_keys is %d: revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.maxActive, i.roleName)
 	}
 	if err != nil {
 		return recordedKey{}, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
@@ -267,10 +261,7 @@ func (a *account) destroy(ctx context.Context, e *ledger.Entry) error {
 // date because the access policy was changed, it lost the answer and what it had made is
 // removed again, or the name of a new user is taken.
 func (b *backend) tryTwice(
-	ctx context.Context,
-	i issuance,
-	plan func() (lifetime.IssuePlan, error),
-	attempt func(lifetime.IssuePlan) (recordedKey, error),
+	ctx context.Context, i issuance, plan func() (lifetime.IssuePlan, error), attempt func(lifetime.IssuePlan) (recordedKey, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
 	p, err := plan()
 	if err != nil {
@@ -306,10 +297,7 @@ func (b *backend) tryTwice(
 }
 
 func (b *backend) issue(
-	ctx context.Context,
-	i issuance,
-	role *roleEntry,
-	plan func() (lifetime.IssuePlan, error),
+	ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
 	if role.CredentialType == credentialIAMUser {
 		return b.issueWithUser(ctx, i, role, plan)

@@ -281,11 +281,8 @@ func (b *backend) writeLeases(t *metricsText) {
 	if rest > 0 {
 		t.sample(name, float64(rest), label{"role", otherRoles})
 	}
-	t.family(
-		metricPrefix+"leases_complete",
-		metricGauge,
-		"1 once the keys from before the last restart are counted among the leases, 0 before.",
-	)
+	t.family(metricPrefix+"leases_complete", metricGauge, "1 once the keys from before the last restart are counted among the "+
+		"leases, 0 before.")
 	t.sample(metricPrefix+"leases_complete", oneIf(whole))
 }
 
@@ -301,11 +298,8 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name := metricPrefix + "operation_duration_seconds"
-	t.family(
-		name,
-		metricHistogram,
-		"How long issues, renewals and revocations of keys have taken, by result, since this process began: ok, refused (HTTP 400), failed.",
-	)
+	t.family(name, metricHistogram, "How long issues, renewals and revocations of keys have taken, by result, since this process "+
+		"began: ok, refused (HTTP 400), failed.")
 	for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
 		for _, result := range []string{resultOK, resultRefused, resultFailed} {
 			t.histogram(name, *m.operations[operationResult{operation, result}], label{"operation", operation}, label{"result", result})
@@ -358,11 +352,8 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 // writeStuck tells of keys past their date that cannot be removed, and of unfinished requests that cannot be cleaned up.
 func (m *metrics) writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
 	name := metricPrefix + "stuck_cleanups"
-	t.family(
-		name,
-		metricGauge,
-		"Clean-ups that have failed so far: keys past their date, and unfinished requests since this process began. tidy-status tells why.",
-	)
+	t.family(name, metricGauge, "Clean-ups that have failed so far: keys past their date, and unfinished requests since this process "+
+		"began. tidy-status tells why.")
 	for _, a := range accounts {
 		t.sample(name, float64(a.stuck), label{"account", a.name})
 	}

@@ -26,12 +26,7 @@ import (
 // found there. One that is just being revoked is gone from the cloud before it leaves the
 // ledger, and one that is just being handed over has lost its label before: the second look
 // at the cloud shows both.
-func (b *backend) findOrphans(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	user string,
-) (keys, orphans []provider.Key, err error) {
+func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account, user string) (keys, orphans []provider.Key, err error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
 		return nil, nil, err

@@ -127,12 +127,8 @@ const tryNowPause = 15 * time.Minute
 func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
 	now := time.Now()
 	if last, known := b.triedNow.Load(a.name); known && now.Sub(last.(time.Time)) < tryNowPause {
-		return nil, userError(
-			"now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it out, or try again at %s",
-			showTime(last.(time.Time)),
-			tryNowPause,
-			showTime(last.(time.Time).Add(tryNowPause)),
-		)
+		return nil, userError("now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it "+
+			"out, or try again at %s", showTime(last.(time.Time)), tryNowPause, showTime(last.(time.Time).Add(tryNowPause)))
 	}
 	b.triedNow.Store(a.name, now)
 	fresh, err := b.openAccount(a.name, a.config)
@@ -296,10 +292,8 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 		resp.AddWarning(secureModeNews)
 	}
 	if view.None {
-		resp.AddWarning(
-			a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" +
-				a.name + " bounds the leases of the account",
-		)
+		resp.AddWarning(a.kind.Title + " has no such policy, and ends no access key by itself: max_ttl in config/" + a.name +
+			" bounds the leases of the account")
 	}
 	return resp, nil
 }

@@ -46,12 +46,8 @@ func (b *backend) pathConfig() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesConfig(),
 				logical.UpdateOperation: b.writesConfig(),
-				logical.PatchOperation: b.patches(
-					"Change some fields of an account.",
-					b.pathConfigExists,
-					b.announced(eventConfigWrite, "account", b.pathConfigWrite),
-					decisions(configAnswer(), configDecisions()),
-				),
+				logical.PatchOperation: b.patches("Change some fields of an account.", b.pathConfigExists,
+					b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
 					Summary:                     "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
@@ -251,10 +247,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Type: framework.TypeString, Default: defaultUsernameTemplate,
 			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ " +
 				"if }}, and the " +
-				"functions " + strings.Join(
-				templateFunctions,
-				", ",
-			) + ". Names must differ each time and have 64 characters at most.",
+				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
 		},
 		"force": {
 			Type: framework.TypeBool, Query: true,

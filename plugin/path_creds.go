@@ -140,12 +140,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
 func (b *backend) credentials(
-	ctx context.Context,
-	i issuance,
-	role *roleEntry,
-	key recordedKey,
-	planned lifetime.IssuePlan,
-	requested time.Duration,
+	ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned lifetime.IssuePlan, requested time.Duration,
 ) (*logical.Response, error) {
 	ttl, maxTTL, err := planned.AtReply(time.Now())
 	if err != nil {

@@ -219,11 +219,8 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 		case config == nil && force:
 			return b.removeEntry(ctx, s, entry)
 		case config == nil:
-			return userError(
-				"access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, then its record with force=true",
-				id,
-				entry.Account,
-			)
+			return userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
+				"then its record with force=true", id, entry.Account)
 		}
 	}
 	if err := refuseKept(entry); err != nil {

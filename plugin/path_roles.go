@@ -44,12 +44,8 @@ func (b *backend) pathRoles() []*framework.Path {
 				},
 				logical.CreateOperation: b.writesRole(),
 				logical.UpdateOperation: b.writesRole(),
-				logical.PatchOperation: b.patches(
-					"Change some fields of a role.",
-					b.pathRoleExists,
-					b.announced(eventRoleWrite, "name", b.pathRoleWrite),
-					decisions(roleAnswer(), roleDecisions()),
-				),
+				logical.PatchOperation: b.patches("Change some fields of a role.", b.pathRoleExists,
+					b.announced(eventRoleWrite, "name", b.pathRoleWrite), decisions(roleAnswer(), roleDecisions())),
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
 					Summary:                     "Delete a role; its leases live on.",

@@ -171,12 +171,8 @@ type defaultGraceKey struct{}
 
 // patchesStaticRole gives null its meaning for the one field whose default depends on others.
 func (b *backend) patchesStaticRole() *framework.PathOperation {
-	patch := b.patches(
-		"Change some fields of a static role.",
-		b.pathStaticRoleExists,
-		b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite),
-		decisions(staticRoleAnswer(), staticRoleDecisions()),
-	)
+	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name",
+		b.pathStaticRoleWrite), decisions(staticRoleAnswer(), staticRoleDecisions()))
 	merge := patch.Callback
 	patch.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 		if grace, given := data.Raw["rotation_grace_period"]; given && grace == nil {

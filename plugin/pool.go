@@ -24,10 +24,7 @@ const reservedSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
 func (b *backend) issueFromPool(
-	ctx context.Context,
-	i issuance,
-	users []string,
-	plan func() (lifetime.IssuePlan, error),
+	ctx context.Context, i issuance, users []string, plan func() (lifetime.IssuePlan, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
 	users, free, release, err := b.choose(ctx, i, users)
 	if err != nil {
@@ -66,10 +63,8 @@ func (b *backend) issueFromPool(
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
 			i.account.users.expire()
-			refusals = append(
-				refusals,
-				fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of user_names (%s)", user, err),
-			)
+			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of "+
+				"user_names (%s)", user, err))
 		default:
 			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)
 		}
@@ -85,9 +80,7 @@ func (b *backend) issueFromPool(
 // a user that would come first and was never listed is listed for it, once. A role with
 // one user has no choice, and makes no call for it.
 func (b *backend) choose(
-	ctx context.Context,
-	i issuance,
-	users []string,
+	ctx context.Context, i issuance, users []string,
 ) (ordered []string, free map[string]int, release func(), err error) {
 	switch len(users) {
 	case 0:
@@ -114,9 +107,7 @@ func (b *backend) choose(
 
 // holdFirst orders a pool's users by what is known, and holds a slot of the first.
 func (b *backend) holdFirst(
-	ctx context.Context,
-	i issuance,
-	users []string,
+	ctx context.Context, i issuance, users []string,
 ) (ordered []string, free map[string]int, release func(), err error) {
 	unlock, err := b.lock(ctx, "pool/"+i.account.name)
 	if err != nil {
@@ -198,13 +189,8 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 	if held {
 		return release, "", nil
 	}
-	return release, fmt.Sprintf(
-		"the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the engine's own key and its rotation: "+
-			"revoke leases, or give the role other user_names",
-		count,
-		free,
-		reserved,
-	), nil
+	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the "+
+		"engine's own key and its rotation: revoke leases, or give the role other user_names", count, free, reserved), nil
 }
 
 // explainQuota says whose keys fill a user's slots.
@@ -218,17 +204,9 @@ func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cau
 }
 
 func fullRefusal(user string, own, others, quota int, why string) string {
-	return fmt.Sprintf(
-		"%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete keys that "+
-			"nobody uses, or name more users in user_names; "+
-			"the cloud is asked again after %s",
-		identityName(user),
-		own,
-		quota,
-		others,
-		why,
-		fullFor,
-	)
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete "+
+		"keys that nobody uses, or name more users in user_names; the cloud is asked again after %s", identityName(user), own,
+		quota, others, why, fullFor)
 }
 
 // maxNamed is how many keys a refusal names.

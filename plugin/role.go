@@ -183,10 +183,8 @@ func (r *roleEntry) validate() error {
 	}
 	switch {
 	case r.OwnIdentity && r.CredentialType == credentialIAMUser:
-		return userError(
-			"own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out",
-			credentialIAMUser,
-		)
+		return userError("own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out",
+			credentialIAMUser)
 	case r.OwnIdentity && r.AgencyName != "":
 		return userError("own_identity and agency_name exclude each other: give one of them")
 	case r.MaxActiveKeys < 0:
@@ -224,13 +222,8 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	longest, by := b.MaxLease()
 	warnings := append(r.powerless(), r.sessionWarnings()...)
 	if shortest := cmp.Or(r.TTL, r.MaxTTL); shortest > 0 && shortest < time.Minute {
-		warnings = append(
-			warnings,
-			fmt.Sprintf(
-				"leases last %s, which is less than a minute: a number without a unit is seconds, as in 90s; write 10m for minutes",
-				shortest,
-			),
-		)
+		warnings = append(warnings, fmt.Sprintf("leases last %s, which is less than a minute: a number without a unit is seconds, as "+
+			"in 90s; write 10m for minutes", shortest))
 	}
 	if wanted := cmp.Or(r.MaxTTL, r.TTL); wanted > longest {
 		warnings = append(warnings, fmt.Sprintf("leases are cut to %s by the %s (the role asks for up to %s)", longest, limitSource(by), wanted))
@@ -238,18 +231,11 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	switch {
 	case by != lifetime.LimitMount:
 	case view.None:
-		warnings = append(
-			warnings,
-			fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or in the account", longest),
-		)
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl here, or "+
+			"in the account", longest))
 	case view.unbounded():
-		warnings = append(
-			warnings,
-			fmt.Sprintf(
-				"nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an access policy in the cloud account",
-				longest,
-			),
-		)
+		warnings = append(warnings, fmt.Sprintf("nothing bounds its leases but the mount's max lease TTL (%s): set max_ttl, or an "+
+			"access policy in the cloud account", longest))
 	}
 	if !view.known() {
 		warnings = append(warnings, "the account's access policy is unknown, and may cut leases further")

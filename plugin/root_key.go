@@ -65,14 +65,8 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	if view.secureMode() {
-		return nil, userError(
-			"the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one that was made in "+
-				"Cockpit to config/%s",
-			name,
-			secureModeNews,
-			a.config.keyEnds(),
-			name,
-		)
+		return nil, userError("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one "+
+			"that was made in Cockpit to config/%s", name, secureModeNews, a.config.keyEnds(), name)
 	}
 	if a, err = b.makeRoom(ctx, s, a); err != nil {
 		return nil, err
@@ -119,12 +113,8 @@ func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *acc
 			return err
 		}
 		if name != a.name && other != nil && other.AccessKey == a.config.AccessKey {
-			return userError(
-				"the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of its own",
-				a.name,
-				name,
-				name,
-			)
+			return userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
+				"its own", a.name, name, name)
 		}
 	}
 	return nil
@@ -194,20 +184,12 @@ func (b *backend) makeRoom(ctx context.Context, s logical.Storage, a *account) (
 	case len(previous)+1 < a.cloud.KeyQuota():
 		return a, nil
 	case problem != nil:
-		return nil, fmt.Errorf(
-			"the engine's own key of account %q cannot be rotated before the one that it replaced is deleted: %w",
-			a.name,
-			problem,
-		)
+		return nil, fmt.Errorf("the engine's own key of account %q cannot be rotated before the one that it replaced is deleted: "+
+			"%w", a.name, problem)
 	default:
-		return nil, userError(
-			"the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and %s, which was replaced, "+
-				"works until %s, so that requests under way can end. Try again then",
-			a.name,
-			a.cloud.KeyQuota(),
-			previous[0].ID,
-			showTime(previous[0].DeleteAfter),
-		)
+		return nil, userError("the engine's own key of account %q cannot be rotated yet: an identity can have %d access keys, and "+
+			"%s, which was replaced, works until %s, so that requests under way can end. Try again then", a.name,
+			a.cloud.KeyQuota(), previous[0].ID, showTime(previous[0].DeleteAfter))
 	}
 }
 

@@ -42,10 +42,8 @@ func (p previousKey) owner(signer provider.Identity) (string, error) {
 	case p.Identity.Kind == provider.IdentityUser:
 		return p.Identity.User, nil
 	default:
-		return "", fmt.Errorf(
-			"it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in the cloud",
-			p.Identity.Kind,
-		)
+		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in "+
+			"the cloud", p.Identity.Kind)
 	}
 }
 
@@ -109,11 +107,7 @@ func anyDue(keys []previousKey, now time.Time, overlap time.Duration) bool {
 // deleteDue deletes the replaced keys whose time has come, and returns those that are left: the
 // others, and what the cloud does not let go.
 func (b *backend) deleteDue(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	keys []previousKey,
-	overlap time.Duration,
+	ctx context.Context, s logical.Storage, a *account, keys []previousKey, overlap time.Duration,
 ) (left []previousKey, err error) {
 	now := time.Now()
 	var problems []error

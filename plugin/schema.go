@@ -32,12 +32,8 @@ func checkName(field, name string) error {
 	if namePattern.MatchString(name) && !strings.Contains(name, "..") {
 		return nil
 	}
-	return userError(
-		"%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d characters at most",
-		field,
-		name,
-		128,
-	)
+	return userError("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d "+
+		"characters at most", field, name, 128)
 }
 
 // checkSeconds refuses a duration that whole seconds cannot say: 500ms would be read as 0, which
@@ -310,10 +306,7 @@ func page(names []string, data *framework.FieldData) []string {
 // framework.HandlePatchOperation is not used: it wants the whole entry, secrets
 // included, as a map, and reads null as the field type's zero, or not at all.
 func (b *backend) patches(
-	summary string,
-	exists framework.ExistenceFunc,
-	write framework.OperationFunc,
-	answer map[string]*framework.FieldSchema,
+	summary string, exists framework.ExistenceFunc, write framework.OperationFunc, answer map[string]*framework.FieldSchema,
 ) *framework.PathOperation {
 	return &framework.PathOperation{
 		Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

@@ -120,11 +120,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 // moveExpiry is steps (1) to (3) of a renewal, done a second time where the cloud
 // refuses the date because the access policy was changed meanwhile.
 func (b *backend) moveExpiry(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	entry *ledger.Entry,
-	plan func() (lifetime.RenewalPlan, error),
+	ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error),
 ) (lifetime.RenewalPlan, error) {
 	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
 	if err == nil && a.skewMoved(entry.Skew) { // the answer was a process's first, and shows it
@@ -144,11 +140,8 @@ func (b *backend) moveExpiry(
 	case err == nil:
 		return renewed, nil
 	case errors.Is(err, provider.ErrSwitchedOff):
-		return lifetime.RenewalPlan{}, fmt.Errorf(
-			"access key %s was switched off in the cloud, and its lease is not renewed: somebody meant it. "+
-				"Revoke this lease and ask for a new one, or have the key switched on again",
-			entry.AccessKey,
-		)
+		return lifetime.RenewalPlan{}, fmt.Errorf("access key %s was switched off in the cloud, and its lease is not renewed: "+
+			"somebody meant it. Revoke this lease and ask for a new one, or have the key switched on again", entry.AccessKey)
 	case provider.KindOf(err) == provider.KindNotFound:
 		return lifetime.RenewalPlan{}, keyVanished(entry, err)
 	case errors.As(err, &refused):
@@ -164,11 +157,7 @@ func keyVanished(entry *ledger.Entry, cause error) error {
 }
 
 func (b *backend) moveExpiryOnce(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	entry *ledger.Entry,
-	plan func() (lifetime.RenewalPlan, error),
+	ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error),
 ) (lifetime.RenewalPlan, error) {
 	renewed, err := plan()
 	if err != nil {
@@ -212,11 +201,7 @@ func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *accou
 
 // planRenewal decides a renewal. increment is what the client asks for (0: the role's TTL).
 func planRenewal(
-	sys logical.SystemView,
-	now time.Time,
-	life lifetime.Life,
-	b lifetime.Bounds,
-	increment, roleTTL time.Duration,
+	sys logical.SystemView, now time.Time, life lifetime.Life, b lifetime.Bounds, increment, roleTTL time.Duration,
 ) (lifetime.RenewalPlan, error) {
 	maxTTL, err := b.RenewalMaxTTL(life)
 	if err != nil {
@@ -316,10 +301,8 @@ func (b *backend) entryToRenew(ctx context.Context, s logical.Storage, lease *ac
 		return nil, err
 	}
 	if damaged != nil || other != nil {
-		return nil, fmt.Errorf(
-			"the lease's label is not that of access key %s: the lease is damaged. Revoke it and ask for a new one",
-			lease.AccessKey,
-		)
+		return nil, fmt.Errorf("the lease's label is not that of access key %s: the lease is damaged. Revoke it and ask for a new "+
+			"one", lease.AccessKey)
 	}
 	return e, nil
 }

@@ -59,12 +59,8 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 	}
 	cloud, ok := o.account.cloud.(provider.Sessions)
 	if !ok {
-		return nil, userError(
-			"account %q is of %s, which has no sessions: change the credential_type of roles/%s",
-			o.account.name,
-			o.account.kind.Title,
-			o.roleName,
-		)
+		return nil, userError("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name,
+			o.account.kind.Title, o.roleName)
 	}
 	return cloud, nil
 }
@@ -74,11 +70,8 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 // asks for is not: they would get a longer one than they want, which nobody can take back.
 func (b *backend) planSession(o sessionOrder) (lifetime.IssuePlan, error) {
 	if o.requested > 0 && o.requested < minSession {
-		return lifetime.IssuePlan{}, userError(
-			"a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no shorter one",
-			o.requested,
-			minSession,
-		)
+		return lifetime.IssuePlan{}, userError("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no "+
+			"shorter one", o.requested, minSession)
 	}
 	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), minSession)
 	plan, err := lifetime.PlanIssue(time.Now(), b.boundsOf(o.account, &policyView{None: true}, o.role), wanted)
@@ -98,11 +91,8 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 	left := min(time.Until(session.Expires), time.Until(plan.Issued.Add(plan.Lease)))
 	ttl := left.Truncate(time.Second)
 	if ttl < time.Second {
-		return nil, fmt.Errorf(
-			"account %q: the session that the cloud gave ends at %s, and nothing is left of it: check the clocks",
-			o.account.name,
-			showTime(session.Expires),
-		)
+		return nil, fmt.Errorf("account %q: the session that the cloud gave ends at %s, and nothing is left of it: check the "+
+			"clocks", o.account.name, showTime(session.Expires))
 	}
 	resp := b.Secret(secretSessionType).Response(map[string]any{
 		"access_key":     session.AccessKey,
@@ -114,9 +104,8 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 		"region":         o.account.config.Region,
 	}, sessionData(o.account.name, session.AccessKey, session.Expires))
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, ttl
-	resp.AddWarning(
-		fmt.Sprintf("the cloud cannot take this session back: it works until %s, also when its lease is revoked", showTime(session.Expires)),
-	)
+	resp.AddWarning(fmt.Sprintf("the cloud cannot take this session back: it works until %s, also when its lease is revoked",
+		showTime(session.Expires)))
 	if o.requested > plan.Lease {
 		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + o.roleName + " for what limits it")
 	}
@@ -126,21 +115,11 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 func explainSession(o sessionOrder, err error) error {
 	switch provider.KindOf(err) {
 	case provider.KindNotFound:
-		return userError(
-			"role %q cannot get a session: agency %q does not exist, or does not trust the engine's account (%s)",
-			o.roleName,
-			o.role.AgencyName,
-			err,
-		)
+		return userError("role %q cannot get a session: agency %q does not exist, or does not trust the engine's account (%s)",
+			o.roleName, o.role.AgencyName, err)
 	case provider.KindDenied:
-		return userError(
-			"role %q cannot get a session: the engine's key may not assume agency %q. Give its user the role Agent Operator, or the "+
-				"permission %s (%s)",
-			o.roleName,
-			o.role.AgencyName,
-			"iam:tokens:assume",
-			err,
-		)
+		return userError("role %q cannot get a session: the engine's key may not assume agency %q. Give its user the role Agent "+
+			"Operator, or the permission %s (%s)", o.roleName, o.role.AgencyName, "iam:tokens:assume", err)
 	default:
 		return explain(o.account.name, err)
 	}
@@ -163,11 +142,8 @@ func (r *roleEntry) validateSession() error {
 	case r.CredentialType != credentialSession:
 		return nil
 	case r.MaxActiveKeys > 0:
-		return userError(
-			"max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make room for the "+
-				"next. Set it to 0",
-			credentialSession,
-		)
+		return userError("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make "+
+			"room for the next. Set it to 0", credentialSession)
 	case r.TTL > 0 && r.TTL < minSession:
 		return userError("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
 	case r.MaxTTL > 0 && r.MaxTTL < minSession:

@@ -180,21 +180,15 @@ func (c *accountConfig) placeSignIn(before *accountConfig, data *framework.Field
 		return nil, nil
 	}
 	if !stands(data, "region") {
-		return nil, userError(
-			"login and password go to an address of the same write alone: give the account's endpoint (%q), or its region (%q) for "+
-				"the public one, with them",
-			before.Endpoint,
-			before.Region,
-		)
+		return nil, userError("login and password go to an address of the same write alone: give the account's endpoint (%q), or its "+
+			"region (%q) for the public one, with them", before.Endpoint, before.Region)
 	}
 	if c.Endpoint == "" {
 		return nil, nil
 	}
 	c.Endpoint = ""
-	return []string{
-		"the account's endpoint was " + before.Endpoint + ", which was not in this write: login and password went to the public " +
-			"endpoint of the region, and the account is called there from now on",
-	}, nil
+	return []string{"the account's endpoint was " + before.Endpoint + ", which was not in this write: login and password went to the " +
+		"public endpoint of the region, and the account is called there from now on"}, nil
 }
 
 const (
@@ -267,14 +261,9 @@ func (r *refusals) refuse(c *accountConfig) error {
 	if c.signIn != nil {
 		what = "login and password"
 	}
-	return userError(
-		"%s: the cloud has refused them at %s, and is not asked again before %s, whichever account they are written to: four "+
-			"refusals in a row lock the cloud account "+
-			"for all its users. Check the values meanwhile, or write another key",
-		what,
-		showTime(last.at),
-		showTime(until),
-	)
+	return userError("%s: the cloud has refused them at %s, and is not asked again before %s, whichever account they are written to: "+
+		"four refusals in a row lock the cloud account for all its users. Check the values meanwhile, or write another key", what,
+		showTime(last.at), showTime(until))
 }
 
 // note remembers what became of a try.
@@ -368,9 +357,8 @@ func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	defer cancel()
 	for name := range changed {
 		if err := b.storeHold(ctx, s, name); err != nil {
-			b.Logger().
-				Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key "+
-					"at once", "account", name, "error", err)
+			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
+				"once", "account", name, "error", err)
 		}
 	}
 }

@@ -177,19 +177,12 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 
 // handOver gives up those of a role's keys that work, and deletes the others.
 func (b *backend) handOver(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	role *staticRole,
-	keys []previousKey,
+	ctx context.Context, s logical.Storage, a *account, role *staticRole, keys []previousKey,
 ) (warnings []string, err error) {
 	cloud, ok := a.cloud.(provider.Relabeler)
 	if !ok {
-		return nil, userError(
-			"the cloud of account %q cannot change what is written on a key, without which its clean-up would take it for its own: "+
-				"leave out keep_key",
-			a.name,
-		)
+		return nil, userError("the cloud of account %q cannot change what is written on a key, without which its clean-up would take "+
+			"it for its own: leave out keep_key", a.name)
 	}
 	for _, kept := range keys {
 		warning, err := b.handOverKey(ctx, s, a, cloud, role, kept)
@@ -204,12 +197,7 @@ func (b *backend) handOver(
 // handOverKey finds the key by whatever name its user goes now: what is to be kept is not deleted
 // on one word.
 func (b *backend) handOverKey(
-	ctx context.Context,
-	s logical.Storage,
-	a *account,
-	cloud provider.Relabeler,
-	role *staticRole,
-	kept previousKey,
+	ctx context.Context, s logical.Storage, a *account, cloud provider.Relabeler, role *staticRole, kept previousKey,
 ) (warning string, err error) {
 	ref, err := b.refOf(ctx, s, a, kept, role.UserName)
 	if err != nil {

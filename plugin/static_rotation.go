@@ -377,12 +377,7 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 }
 
 func (b *backend) deletePreviousStatic(
-	ctx context.Context,
-	s logical.Storage,
-	name string,
-	role *staticRole,
-	creds *staticCreds,
-	now time.Time,
+	ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time,
 ) error {
 	if !anyDue(creds.Previous, now, role.longestGrace()) {
 		return nil

@@ -130,9 +130,8 @@ func (b *backend) tidy(ctx context.Context, s logical.Storage) {
 
 	report := b.tidying.current()
 	b.storeTidy(ctx, s)
-	b.Logger().
-		Info("tidy ended", "state", report.State, "keys", report.Keys, "orphans_found", len(report.Found.Lines), "orphans_removed",
-			len(report.Removed.Lines))
+	b.Logger().Info("tidy ended", "state", report.State, "keys", report.Keys, "orphans_found", len(report.Found.Lines),
+		"orphans_removed", len(report.Removed.Lines))
 }
 
 // storeTidy keeps the report for those who read it later.
@@ -227,16 +226,8 @@ func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account st
 			case item.Unfinished():
 				r.Waiting.add(waiting(item))
 			default:
-				r.Stuck.add(
-					fmt.Sprintf(
-						"%s of account %q, tried %d times, again at %s: %s",
-						item.AccessKey,
-						account,
-						item.Tries,
-						showTime(item.Due),
-						item.Problem,
-					),
-				)
+				r.Stuck.add(fmt.Sprintf("%s of account %q, tried %d times, again at %s: %s", item.AccessKey, account, item.Tries,
+					showTime(item.Due), item.Problem))
 			}
 		})
 	}
@@ -246,13 +237,8 @@ func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account st
 // waiting tells of a request that did not end well.
 func waiting(item ledger.Item) string {
 	if item.First() {
-		return fmt.Sprintf(
-			"first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and ends by itself at %s",
-			item.Label,
-			item.Account,
-			showTime(item.Issued),
-			showTime(item.Expires),
-		)
+		return fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and " +
+			"ends by itself at %s", item.Label, item.Account, showTime(item.Issued), showTime(item.Expires))
 	}
 	line := fmt.Sprintf("key labelled %s of user %q in account %q, since %s", item.Label, item.User, item.Account, showTime(item.Issued))
 	if item.Problem != "" {
@@ -368,9 +354,8 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		"keys":            {Type: framework.TypeInt, Required: true, Description: "How many keys in the cloud it has looked at."},
 		"orphans_found":   list("Keys with this mount's label that the ledger does not know."),
 		"orphans_removed": list("Those of them that it has removed from the cloud."),
-		"stuck": list(
-			"Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, with the reason.",
-		),
+		"stuck": list("Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, " +
+			"with the reason."),
 		"waiting": list("Keys of unfinished requests that the next ticks clean up, with the reason where that has failed, and orphans " +
 			"that may be in use."),
 		"static_keys_gone":         list("Keys of static roles that the cloud does not have."),

@@ -112,9 +112,8 @@ func (b *backend) pinUsers(ctx context.Context, a *account, users []string) (ids
 	}
 	listed, err := b.listUsers(ctx, a)
 	if err != nil {
-		return nil, []string{
-			fmt.Sprintf("the account's users cannot be listed, so that a user who takes one of these names later is not noticed: %s", err),
-		}
+		return nil, []string{fmt.Sprintf("the account's users cannot be listed, so that a user who takes one of these names later is "+
+			"not noticed: %s", err)}
 	}
 	ids = map[string]string{}
 	for _, user := range users {
@@ -140,13 +139,8 @@ func (b *backend) refuseAnother(ctx context.Context, a *account, user, id, path 
 		}
 	}
 	if now := ids[user]; now != "" && now != id {
-		return userError(
-			"user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that is meant",
-			user,
-			id,
-			now,
-			path,
-		)
+		return userError("user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that "+
+			"is meant", user, id, now, path)
 	}
 	return nil
 }
@@ -190,9 +184,8 @@ func (b *backend) owns(ctx context.Context, a *account, user string) (bool, erro
 	own := a.config.Identity
 	if own.UserID != "" && user != "" {
 		if _, err := b.listUsers(ctx, a); err != nil {
-			b.Logger().
-				Warn("whether a user is the engine's own is judged by the name: the users cannot be listed", "account", a.name, "user",
-					user, "error", err)
+			b.Logger().Warn("whether a user is the engine's own is judged by the name: the users cannot be listed", "account",
+				a.name, "user", user, "error", err)
 		}
 	}
 	if a.isOwnIdentity(user, "") || own.Kind != provider.IdentityUnknown {
@@ -241,28 +234,17 @@ func (b *backend) checkOwnIdentity(ctx context.Context, a *account, name string,
 func (a *account) refuseOwnIdentity(name string, r *roleEntry) error {
 	switch {
 	case r.OwnIdentity && r.CredentialType == credentialAccessKey && !a.kind.LeasesOwnIdentity:
-		return userError(
-			"own_identity leases no access keys on %s, whose users have two slots, both the engine's: leave it out, and name users in user_names",
-			a.kind.Title,
-		)
+		return userError("own_identity leases no access keys on %s, whose users have two slots, both the engine's: leave it out, and "+
+			"name users in user_names", a.kind.Title)
 	case r.OwnIdentity && !a.config.AllowRootIdentity:
-		return userError(
-			"role %q asks for the engine's own identity (own_identity), which account %q does not allow: name other users in user_names, "+
-				"or set allow_root_identity=true in config/%s",
-			name,
-			a.name,
-			a.name,
-		)
+		return userError("role %q asks for the engine's own identity (own_identity), which account %q does not allow: name other "+
+			"users in user_names, or set allow_root_identity=true in config/%s", name, a.name, a.name)
 	case a.leasesOwn(r):
 		return nil
 	case len(r.UserNames) == 0:
-		return userError(
-			"role %q has no user_names: name the users whose keys it leases. A role without user_names leases keys of the engine's own identity, "+
-				"and must ask for that: own_identity=true in roles/%s, and allow_root_identity=true in config/%s",
-			name,
-			name,
-			a.name,
-		)
+		return userError("role %q has no user_names: name the users whose keys it leases. A role without user_names leases keys of "+
+			"the engine's own identity, and must ask for that: own_identity=true in roles/%s, and allow_root_identity=true in "+
+			"config/%s", name, name, a.name)
 	}
 	for _, user := range r.UserNames {
 		if a.isOwnIdentity(user, r.UserIDs[user]) {

@@ -98,12 +98,8 @@ func install(dir string, out io.Writer) error {
 	target := filepath.Join(dir, filepath.Base(self))
 	sum, err := copyFile(self, dir, target)
 	if err != nil {
-		return fmt.Errorf(
-			"copying the plugin to %s: %w: the directory must exist and be writable by this user (uid %d)",
-			target,
-			err,
-			os.Getuid(),
-		)
+		return fmt.Errorf("copying the plugin to %s: %w: the directory must exist and be writable by this user (uid %d)", target,
+			err, os.Getuid())
 	}
 	_, err = fmt.Fprintf(out, "%x  %s\n", sum, target)
 	return err
