@@ -211,9 +211,9 @@ func (b *backend) readLongestKeys(
 	ctx context.Context, s logical.Storage, mount time.Duration, now time.Time,
 ) (map[string]time.Duration, error) {
 	lives := map[string]time.Duration{}
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
+		return nil, err
 	}
 	for _, name := range names {
 		role, err := b.roles.load(ctx, s, rolePrefix+name)

@@ -6,8 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -146,20 +144,11 @@ func (b *backend) forgetAccount(name string) {
 	b.accounts.Remove(name)
 }
 
-// accountNames lists the configured accounts.
-func accountNames(ctx context.Context, s logical.Storage) ([]string, error) {
-	names, err := s.List(ctx, configPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing accounts: %w", err)
-	}
-	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
-}
-
 // configuredKeys are the ids of the own keys of all accounts, as stored. Several accounts of
 // a mount can be configured for one cloud account: none of them may take another's key for
 // what an unfinished request has left.
 func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[string]bool, error) {
-	names, err := accountNames(ctx, s)
+	names, err := storedNames(ctx, s, configPrefix)
 	if err != nil {
 		return nil, err
 	}

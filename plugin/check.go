@@ -237,9 +237,9 @@ func (b *backend) checkLimits(ctx context.Context, s logical.Storage, c *checkup
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return fmt.Errorf("listing roles: %w", err)
+		return err
 	}
 	for _, name := range names {
 		role, err := b.roles.load(ctx, s, rolePrefix+name)
@@ -267,9 +267,9 @@ func identityName(user string) string {
 // roleUsers maps the users whose keys the account's roles lease to the roles; the engine's
 // own identity is the empty user. Roles that make users, or sessions, take no slot of one.
 func roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
+		return nil, err
 	}
 	users := map[string][]string{}
 	for _, name := range names {
@@ -309,9 +309,9 @@ func (c *checkup) checkPermissions(ctx context.Context, s logical.Storage) error
 
 // usesOf is what the roles of an account need its key for.
 func usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.Use, error) {
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
+		return nil, err
 	}
 	needed := map[provider.Use]bool{provider.UseKeys: true}
 	for _, name := range names {

@@ -210,7 +210,7 @@ type accountMetric struct {
 
 // accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
 func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]accountMetric, error) {
-	names, err := accountNames(ctx, s)
+	names, err := storedNames(ctx, s, configPrefix)
 	if err != nil {
 		return nil, err
 	}

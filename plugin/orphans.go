@@ -147,9 +147,9 @@ func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *accoun
 // made for a lease. Of these the keys of those that last longest are looked at as well.
 func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
 	users := []string{"", usersIdentity}
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
+		return nil, err
 	}
 	for _, name := range names {
 		role, err := load[roleEntry](ctx, s, rolePrefix+name)

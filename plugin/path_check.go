@@ -21,12 +21,9 @@ func (b *backend) pathCheck() []*framework.Path {
 		Pattern:      "check/" + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account-health"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeString, Description: "Name of the account."},
-			"now": {
-				Type: framework.TypeBool, Query: true,
-				Description: "Whether to try the engine key now, though the cloud has refused it; at most once in 15 minutes, since " +
-					"refusals lock the account.",
-			},
+			"account": field(framework.TypeString, "Name of the account."),
+			"now": query(field(framework.TypeBool, "Whether to try the engine key now, though the cloud has refused it; at most "+
+				"once in 15 minutes, since refusals lock the account.")),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
@@ -49,48 +46,28 @@ func (b *backend) pathCheck() []*framework.Path {
 
 func checkAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"healthy":    {Type: framework.TypeBool, Required: true, Description: "Whether no finding is an error."},
-		"findings":   {Type: framework.TypeStringSlice, Required: true, Description: "What was found, each as \"severity: what: remedy\"."},
-		"account_id": {Type: framework.TypeString, Required: true, Description: "Id of the cloud account; empty: it could not be asked."},
-		"identity": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "Whom the engine's key belongs to: root, user or unknown; empty: it could not be asked.",
-		},
-		"user_name":      {Type: framework.TypeString, Required: true, Description: "Name of that user."},
-		"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the engine's own key."},
-		"key_active":     {Type: framework.TypeBool, Required: true, Description: "Whether the cloud lists it as active."},
-		"key_created":    {Type: framework.TypeString, Required: true, Description: "When it was made."},
-		"key_expiration": {Type: framework.TypeString, Required: true, Description: "When it ends; empty: never, or not known."},
-		"key_trusted": {
-			Type: framework.TypeBool, Required: true,
-			Description: "Whether it was made in Cockpit after a multi-factor authentication: what an account in secure mode asks for (OUTSCALE).",
-		},
-		"policy_known": {Type: framework.TypeBool, Required: true, Description: "Whether the access policy could be read."},
-		"max_access_key_expiration_seconds": {
-			Type: framework.TypeInt64, Required: true, Description: "Longest life of a key under the policy, in seconds; 0: unlimited, where known.",
-		},
-		"effective_max_ttl": {
-			Type:        framework.TypeInt64,
-			Required:    true,
-			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
-		},
-		"limited_by": {Type: framework.TypeString, Required: true, Description: "What decides that: policy, account or mount."},
-		"clock_skew": {
-			Type:        framework.TypeInt64,
-			Required:    true,
-			Description: "How far the cloud's clock is ahead of this machine's, in seconds; below zero: behind.",
-		},
-		"key_counts": {
-			Type:        framework.TypeStringSlice,
-			Required:    true,
-			Description: "How the slots of the engine's identity and of the roles' users are used.",
-		},
-		"keys_without_expiration": {
-			Type:        framework.TypeStringSlice,
-			Required:    true,
-			Description: "Keys of those identities without a date that this mount did not issue.",
-		},
+		"healthy":    field(framework.TypeBool, "Whether no finding is an error."),
+		"findings":   field(framework.TypeStringSlice, "What was found, each as \"severity: what: remedy\"."),
+		"account_id": field(framework.TypeString, "Id of the cloud account; empty: it could not be asked."),
+		"identity": field(framework.TypeString, "Whom the engine's key belongs to: root, user or unknown; empty: it could not be "+
+			"asked."),
+		"user_name":      field(framework.TypeString, "Name of that user."),
+		"access_key":     field(framework.TypeString, "ID of the engine's own key."),
+		"key_active":     field(framework.TypeBool, "Whether the cloud lists it as active."),
+		"key_created":    field(framework.TypeString, "When it was made."),
+		"key_expiration": field(framework.TypeString, "When it ends; empty: never, or not known."),
+		"key_trusted": field(framework.TypeBool, "Whether it was made in Cockpit after a multi-factor authentication: what an "+
+			"account in secure mode asks for (OUTSCALE)."),
+		"policy_known": field(framework.TypeBool, "Whether the access policy could be read."),
+		"max_access_key_expiration_seconds": field(framework.TypeInt64, "Longest life of a key under the policy, in seconds; 0: "+
+			"unlimited, where known."),
+		"effective_max_ttl": field(framework.TypeInt64, "Longest lease of a role that sets no max_ttl, in seconds."),
+		"limited_by":        field(framework.TypeString, "What decides that: policy, account or mount."),
+		"clock_skew": field(framework.TypeInt64, "How far the cloud's clock is ahead of this machine's, in seconds; below zero: "+
+			"behind."),
+		"key_counts": field(framework.TypeStringSlice, "How the slots of the engine's identity and of the roles' users are used."),
+		"keys_without_expiration": field(framework.TypeStringSlice, "Keys of those identities without a date that this mount did "+
+			"not issue."),
 	}
 }
 
@@ -173,7 +150,7 @@ func (b *backend) pathPolicy() []*framework.Path {
 		Pattern:      policyPrefix + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "access-policy"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeString, Description: "Name of the account."},
+			"account": field(framework.TypeString, "Name of the account."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
@@ -199,38 +176,22 @@ func (b *backend) pathPolicy() []*framework.Path {
 
 func policyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"supported": {
-			Type:        framework.TypeBool,
-			Required:    true,
-			Description: "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl is the bound.",
-		},
-		"known": {Type: framework.TypeBool, Required: true, Description: "Whether the policy could be read when last tried."},
-		"max_access_key_expiration_seconds": {
-			Type: framework.TypeInt64, Required: true,
-			Description: "Longest life of a key as last read, in seconds; 0: unlimited, where known.",
-		},
-		"require_trusted_env": {Type: framework.TypeBool, Required: true, Description: "Whether the policy demands trusted sessions."},
-		"secure_mode": {
-			Type: framework.TypeBool, Required: true,
-			Description: "Whether the account takes trusted keys alone, those made in Cockpit after a multi-factor authentication: no " +
-				"leased key is one.",
-		},
-		"read_at": {Type: framework.TypeString, Required: true, Description: "When the policy was last read; empty: never."},
-		"problem": {Type: framework.TypeString, Required: true, Description: "Why it could not be read when last tried; empty: it could."},
-		"effective_max_ttl": {
-			Type: framework.TypeInt64, Required: true,
-			Description: "Longest lease of a role that sets no max_ttl, in seconds.",
-		},
-		"longest_key_lifetime": {
-			Type: framework.TypeInt64, Required: true,
-			Description: "Longest life of a key that the account's roles, static roles and rotation_period need, in seconds: " +
-				"an access policy that allows less cuts leases, or refuses rotations. 0: nothing needs a key.",
-		},
-		"limited_by": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "What decides effective_max_ttl: policy, account or mount; and whether the policy is unknown, or there is none.",
-		},
+		"supported": field(framework.TypeBool, "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl "+
+			"is the bound."),
+		"known": field(framework.TypeBool, "Whether the policy could be read when last tried."),
+		"max_access_key_expiration_seconds": field(framework.TypeInt64, "Longest life of a key as last read, in seconds; 0: "+
+			"unlimited, where known."),
+		"require_trusted_env": field(framework.TypeBool, "Whether the policy demands trusted sessions."),
+		"secure_mode": field(framework.TypeBool, "Whether the account takes trusted keys alone, those made in Cockpit after a "+
+			"multi-factor authentication: no leased key is one."),
+		"read_at":           field(framework.TypeString, "When the policy was last read; empty: never."),
+		"problem":           field(framework.TypeString, "Why it could not be read when last tried; empty: it could."),
+		"effective_max_ttl": field(framework.TypeInt64, "Longest lease of a role that sets no max_ttl, in seconds."),
+		"longest_key_lifetime": field(framework.TypeInt64, "Longest life of a key that the account's roles, static roles and "+
+			"rotation_period need, in seconds: an access policy that allows less cuts leases, or refuses rotations. 0: nothing "+
+			"needs a key."),
+		"limited_by": field(framework.TypeString, "What decides effective_max_ttl: policy, account or mount; and whether the policy "+
+			"is unknown, or there is none."),
 	}
 }
 

@@ -17,75 +17,23 @@ import (
 )
 
 func (b *backend) pathConfig() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern:      "config/?$",
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "accounts"},
-			Fields:       pagingFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.pathConfigList,
-					Summary:      "List the accounts.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:    answersList(),
-				},
-			},
-			HelpSynopsis:    "List the configured cloud accounts.",
-			HelpDescription: "Lists the names under which cloud accounts are configured; after and limit page through them.",
-		},
-		{
-			Pattern:        configPrefix + framework.GenericNameRegex("account"),
-			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account"},
-			Fields:         configFields(),
-			ExistenceCheck: b.pathConfigExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathConfigRead,
-					Summary:   "Read an account; its secrets are never returned.",
-					Responses: answers(configAnswer()),
-				},
-				logical.CreateOperation: b.writesConfig(),
-				logical.UpdateOperation: b.writesConfig(),
-				logical.PatchOperation: b.patches("Change some fields of an account.", b.pathConfigExists,
-					b.announced(eventConfigWrite, "account", b.pathConfigWrite), decisions(configAnswer(), configDecisions())),
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.announced(eventConfigDelete, "account", b.pathConfigDelete),
-					Summary:                     "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
-					Responses:                   answersNothing(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Configure a cloud account and the engine's own access key in it.",
-			HelpDescription: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login " +
-				"and password of the " +
-				"cloud account make one; they are not stored. Fields that are not given keep their " +
-				"value. An account can be changed to another cloud account, or deleted, only when no lease needs it.",
-		},
-	}
-}
+	return b.entryPaths(entries{
+		prefix: configPrefix, name: "account", one: "account", many: "accounts",
+		fields: configFields(), answer: configAnswer, decisions: configDecisions(),
+		read: b.pathConfigRead, write: b.pathConfigWrite, drop: b.pathConfigDelete,
+		written: eventConfigWrite, dropped: eventConfigDelete,
 
-func (b *backend) writesConfig() *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback:                    b.announced(eventConfigWrite, "account", b.pathConfigWrite),
-		Summary:                     "Write an account.",
-		Responses:                   answers(decisions(configAnswer(), configDecisions())),
-		ForwardPerformanceStandby:   true,
-		ForwardPerformanceSecondary: true,
-	}
-}
-
-func (b *backend) pathConfigList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	names, err := accountNames(ctx, req.Storage)
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(page(names, data)), nil
-}
-
-func (b *backend) pathConfigExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
-	config, err := load[accountConfig](ctx, req.Storage, configPrefix+data.Get("account").(string))
-	return config != nil, err
+		listSummary:  "List the accounts.",
+		readSummary:  "Read an account; its secrets are never returned.",
+		writeSummary: "Write an account.",
+		patchSummary: "Change some fields of an account.",
+		dropSummary:  "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
+		listHelp:     "Lists the names under which cloud accounts are configured; after and limit page through them.",
+		synopsis:     "Configure a cloud account and the engine's own access key in it.",
+		help: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login and password of the " +
+			"cloud account make one; they are not stored. Fields that are not given keep their value. An account can be changed to " +
+			"another cloud account, or deleted, only when no lease needs it.",
+	})
 }
 
 func (b *backend) pathConfigRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -165,58 +113,34 @@ func configFields() map[string]*framework.FieldSchema {
 		providers = append(providers, name)
 	}
 	return map[string]*framework.FieldSchema{
-		"account": {Type: framework.TypeString, Description: "Name of the account, for example \"default\"."},
+		"account": field(framework.TypeString, "Name of the account, for example \"default\"."),
 		"provider": {
 			Type: framework.TypeString, AllowedValues: providers,
 			Description: "Cloud of the account. It cannot be changed later.",
 		},
-		"access_key": {Type: framework.TypeString, Description: "ID of the engine's own access key in the account."},
-		"secret_key": {
-			Type: framework.TypeString, Description: "Secret of that key. It is never returned.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"login": {
-			Type: framework.TypeString, Description: "Login (email address) of the cloud account, in place of a key (outscale): the " +
-				"engine makes itself one. It is not stored.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"password": {
-			Type: framework.TypeString, Description: "Password that goes with login. It is not stored.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"region": {
-			Type:        framework.TypeString,
-			Description: "Region of the account, which OUTSCALE's calls are signed for. Default: eu-west-2 (outscale), ap-southeast-1 (huawei).",
-		},
-		"endpoint": {
-			Type: framework.TypeString,
-			Description: "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's that of IAM, as in " +
-				"https://iam.eu-de.otc.t-systems.com. " +
-				"Default: the region's public endpoint.",
-		},
-		"domain_id": {
-			Type:        framework.TypeString,
-			Description: "Id of the account (huawei), for a key that may not look it up. Default: what the cloud says.",
-		},
+		"access_key": field(framework.TypeString, "ID of the engine's own access key in the account."),
+		"secret_key": sensitive(field(framework.TypeString, "Secret of that key. It is never returned.")),
+		"login": sensitive(field(framework.TypeString, "Login (email address) of the cloud account, in place of a key (outscale): "+
+			"the engine makes itself one. It is not stored.")),
+		"password": sensitive(field(framework.TypeString, "Password that goes with login. It is not stored.")),
+		"region": field(framework.TypeString, "Region of the account, which OUTSCALE's calls are signed for. Default: eu-west-2 "+
+			"(outscale), ap-southeast-1 (huawei)."),
+		"endpoint": field(framework.TypeString, "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's "+
+			"that of IAM, as in https://iam.eu-de.otc.t-systems.com. Default: the region's public endpoint."),
+		"domain_id": field(framework.TypeString, "Id of the account (huawei), for a key that may not look it up. Default: what the "+
+			"cloud says."),
 		"signature": {
 			Type: framework.TypeString, AllowedValues: []any{clouds.SignatureSDK, clouds.SignatureOTC},
 			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the " +
 				"Open Telekom Cloud family. Default: sdk.",
 		},
-		"ca_cert": {
-			Type:        framework.TypeString,
-			Description: "PEM certificates of the authorities to trust for the endpoint, in place of the system's.",
-		},
-		"client_cert": {Type: framework.TypeString, Description: "PEM client certificate, where the account's API access rules demand one."},
-		"client_key": {
-			Type: framework.TypeString, Description: "PEM key of the client certificate. It is never returned.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"ttl": {Type: framework.TypeDurationSecond, Description: "Default TTL of leases whose role sets none."},
-		"max_ttl": {
-			Type:        framework.TypeDurationSecond,
-			Description: "Longest life of any lease of the account. Where the cloud has no policy for it (huawei), this is the bound.",
-		},
+		"ca_cert": field(framework.TypeString, "PEM certificates of the authorities to trust for the endpoint, in place of the "+
+			"system's."),
+		"client_cert": field(framework.TypeString, "PEM client certificate, where the account's API access rules demand one."),
+		"client_key":  sensitive(field(framework.TypeString, "PEM key of the client certificate. It is never returned.")),
+		"ttl":         field(framework.TypeDurationSecond, "Default TTL of leases whose role sets none."),
+		"max_ttl": field(framework.TypeDurationSecond, "Longest life of any lease of the account. Where the cloud has no policy for "+
+			"it (huawei), this is the bound."),
 		"expiry_grace": {
 			Type: framework.TypeDurationSecond, Default: int(lifetime.DefaultExpiryGrace / time.Second),
 			Description: "How long a key may outlive its lease in the cloud, as room for the revocation.",
@@ -235,25 +159,18 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "How often a call is tried again that failed without having been carried out. Throttled calls do not count: " +
 				"they are repeated until the request's time is up.",
 		},
-		"rotation_period": {
-			Type:        framework.TypeDurationSecond,
-			Description: "How often the engine replaces its own key. 0: only when the key's own date makes it, as under an access policy.",
-		},
-		"allow_root_identity": {
-			Type: framework.TypeBool, Description: "Whether roles may lease keys (outscale) or sessions (huawei) of the engine's own " +
-				"identity. Such a lease can extend itself.",
-		},
+		"rotation_period": field(framework.TypeDurationSecond, "How often the engine replaces its own key. 0: only when the key's "+
+			"own date makes it, as under an access policy."),
+		"allow_root_identity": field(framework.TypeBool, "Whether roles may lease keys (outscale) or sessions (huawei) of the "+
+			"engine's own identity. Such a lease can extend itself."),
 		"username_template": {
 			Type: framework.TypeString, Default: defaultUsernameTemplate,
 			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ " +
 				"if }}, and the " +
 				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
 		},
-		"force": {
-			Type: framework.TypeBool, Query: true,
-			Description: "Of a delete alone: whether to give up an account whose cloud does not take the engine key any more, with " +
-				"the keys that are still in it. They are listed in the answer.",
-		},
+		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up an account whose cloud does not take the "+
+			"engine key any more, with the keys that are still in it. They are listed in the answer.")),
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
 }
@@ -265,26 +182,12 @@ func configAnswer() map[string]*framework.FieldSchema {
 	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify", "force"} {
 		delete(fields, hidden)
 	}
-	fields["account_id"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "Id of the cloud account; empty until the key was verified.",
-	}
-	fields["identity"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "Whom the engine's key belongs to: root, user or unknown.",
-	}
-	fields["user_name"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Name of that user."}
-	fields["key_expiration"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Date of the engine's own key; empty: never."}
-	fields["next_rotation"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "When the engine replaces its own key by itself; empty: never.",
-	}
-	fields["previous_access_keys"] = &framework.FieldSchema{
-		Type: framework.TypeStringSlice, Description: "Own keys that were replaced and are still to be deleted.",
-	}
-	for _, field := range fields {
-		field.Required = true
-	}
+	fields["account_id"] = field(framework.TypeString, "Id of the cloud account; empty until the key was verified.")
+	fields["identity"] = field(framework.TypeString, "Whom the engine's key belongs to: root, user or unknown.")
+	fields["user_name"] = field(framework.TypeString, "Name of that user.")
+	fields["key_expiration"] = field(framework.TypeString, "Date of the engine's own key; empty: never.")
+	fields["next_rotation"] = field(framework.TypeString, "When the engine replaces its own key by itself; empty: never.")
+	fields["previous_access_keys"] = field(framework.TypeStringSlice, "Own keys that were replaced and are still to be deleted.")
 	return fields
 }
 
@@ -332,21 +235,17 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 		Pattern:      "rotate-root/" + framework.GenericNameRegex("account"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "root-key"},
 		Fields: map[string]*framework.FieldSchema{
-			"account": {Type: framework.TypeString, Description: "Name of the account."},
+			"account": field(framework.TypeString, "Name of the account."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Callback: b.pathRotateRootWrite,
 				Summary:  "Replace the engine's own access key.",
 				Responses: answers(map[string]*framework.FieldSchema{
-					"access_key":     {Type: framework.TypeString, Required: true, Description: "ID of the new key."},
-					"key_expiration": {Type: framework.TypeString, Required: true, Description: "Its date; empty: never."},
-					"next_rotation":  {Type: framework.TypeString, Required: true, Description: "When it is replaced by itself; empty: never."},
-					"previous_access_key": {
-						Type:        framework.TypeString,
-						Required:    true,
-						Description: "ID of the replaced key, which is deleted within minutes.",
-					},
+					"access_key":          field(framework.TypeString, "ID of the new key."),
+					"key_expiration":      field(framework.TypeString, "Its date; empty: never."),
+					"next_rotation":       field(framework.TypeString, "When it is replaced by itself; empty: never."),
+					"previous_access_key": field(framework.TypeString, "ID of the replaced key, which is deleted within minutes."),
 				}),
 				ForwardPerformanceStandby:   true,
 				ForwardPerformanceSecondary: true,

@@ -19,8 +19,8 @@ func (b *backend) pathCreds() []*framework.Path {
 		Pattern:      "creds/" + framework.GenericNameRegex("role"),
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
 		Fields: map[string]*framework.FieldSchema{
-			"role": {Type: framework.TypeString, Description: "Name of the role."},
-			"ttl":  {Type: framework.TypeDurationSecond, Description: "TTL of the lease, up to what the role can give."},
+			"role": field(framework.TypeString, "Name of the role."),
+			"ttl":  field(framework.TypeDurationSecond, "TTL of the lease, up to what the role can give."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   b.leasesKey("credentials"),
@@ -41,35 +41,22 @@ func (b *backend) leasesKey(operationSuffix string) *framework.PathOperation {
 		Callback:                  b.announcedCreds(b.timed(operationIssue, b.pathCredsRead)),
 		Summary:                   "Lease a new access key.",
 		DisplayAttrs:              &framework.DisplayAttributes{OperationSuffix: operationSuffix},
-		Responses:                 answers(credsAnswer()),
+		Responses:                 answers(credsAnswer(), "security_token"),
 		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
 	}
 }
 
 func credsAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"access_key": {Type: framework.TypeString, Required: true, Description: "ID of the access key."},
-		"secret_key": {
-			Type: framework.TypeString, Required: true, Description: "Its secret.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"security_token": {
-			Type: framework.TypeString, Description: "Token that goes with every request which the key signs (session_token alone).",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"expiration": {
-			Type: framework.TypeString, Required: true,
-			Description: "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not (huawei), when the engine " +
-				"deletes it at the latest. " +
-				"Renewing the lease moves it.",
-		},
-		"user_name": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "User whose key it is, or who was made for it; empty: the engine's own identity.",
-		},
-		"account": {Type: framework.TypeString, Required: true, Description: "Name of the account."},
-		"region":  {Type: framework.TypeString, Required: true, Description: "Region of the account."},
+		"access_key": field(framework.TypeString, "ID of the access key."),
+		"secret_key": sensitive(field(framework.TypeString, "Its secret.")),
+		"security_token": sensitive(field(framework.TypeString, "Token that goes with every request which the key signs "+
+			"(session_token alone).")),
+		"expiration": field(framework.TypeString, "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not "+
+			"(huawei), when the engine deletes it at the latest. Renewing the lease moves it."),
+		"user_name": field(framework.TypeString, "User whose key it is, or who was made for it; empty: the engine's own identity."),
+		"account":   field(framework.TypeString, "Name of the account."),
+		"region":    field(framework.TypeString, "Region of the account."),
 	}
 }
 
@@ -166,7 +153,7 @@ func (b *backend) credentials(
 
 func (b *backend) pathStaticCreds() []*framework.Path {
 	name := map[string]*framework.FieldSchema{
-		"name": {Type: framework.TypeString, Description: "Name of the static role."},
+		"name": field(framework.TypeString, "Name of the static role."),
 	}
 	return []*framework.Path{
 		{
@@ -193,7 +180,7 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                    b.pathRotateRoleWrite,
 					Summary:                     "Rotate the key of a static role now.",
-					Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
+					Responses:                   answers(subset(staticRoleAnswer(), staticRoleDecisions()), staticRoleDecisions()...),
 					ForwardPerformanceStandby:   true,
 					ForwardPerformanceSecondary: true,
 				},
@@ -211,22 +198,10 @@ func staticCredsAnswer() map[string]*framework.FieldSchema {
 	delete(fields, "security_token")
 	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it " +
 		"before; empty: never."
-	fields["ttl"] = &framework.FieldSchema{
-		Type:        framework.TypeInt64,
-		Description: "Seconds until the next rotation, or, while one is due, until it is tried; never 0.",
-	}
-	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
-	fields["rotation_period"] = &framework.FieldSchema{
-		Type:        framework.TypeInt64,
-		Description: "Time between two rotations, in seconds; 0: by schedule.",
-	}
-	fields["rotation_schedule"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "Schedule of the rotations; empty: by period.",
-	}
-	for _, field := range fields {
-		field.Required = true
-	}
+	fields["ttl"] = field(framework.TypeInt64, "Seconds until the next rotation, or, while one is due, until it is tried; never 0.")
+	fields["last_vault_rotation"] = field(framework.TypeString, "When the key was last rotated.")
+	fields["rotation_period"] = field(framework.TypeInt64, "Time between two rotations, in seconds; 0: by schedule.")
+	fields["rotation_schedule"] = field(framework.TypeString, "Schedule of the rotations; empty: by period.")
 	return fields
 }
 

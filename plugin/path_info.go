@@ -23,20 +23,13 @@ func (b *backend) pathInfo() []*framework.Path {
 				Callback: b.pathInfoRead,
 				Summary:  "Read the version of the plugin.",
 				Responses: answers(map[string]*framework.FieldSchema{
-					"version": {Type: framework.TypeString, Required: true, Description: "Version of the plugin; empty in development builds."},
-					"commit": {
-						Type:        framework.TypeString,
-						Required:    true,
-						Description: "Commit that the plugin was built from, as far as the build knows it.",
-					},
-					"go_version": {Type: framework.TypeString, Required: true, Description: "Version of Go that it was built with."},
-					"vault_sdk":  {Type: framework.TypeString, Required: true, Description: "Version of Vault's sdk in it."},
-					"providers":  {Type: framework.TypeStringSlice, Required: true, Description: "Values that the provider field of an account accepts."},
-					"instance_id": {
-						Type:        framework.TypeString,
-						Required:    true,
-						Description: "Id in the label of every key that this mount makes; empty until it has made one.",
-					},
+					"version":    field(framework.TypeString, "Version of the plugin; empty in development builds."),
+					"commit":     field(framework.TypeString, "Commit that the plugin was built from, as far as the build knows it."),
+					"go_version": field(framework.TypeString, "Version of Go that it was built with."),
+					"vault_sdk":  field(framework.TypeString, "Version of Vault's sdk in it."),
+					"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
+					"instance_id": field(framework.TypeString, "Id in the label of every key that this mount makes; empty until it "+
+						"has made one."),
 				}),
 			},
 		},

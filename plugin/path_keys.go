@@ -38,12 +38,9 @@ func (b *backend) pathKeys() []*framework.Path {
 			Pattern:      "keys/" + framework.GenericNameRegex("access_key_id"),
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
-				"access_key_id": {Type: framework.TypeString, Description: "ID of the access key."},
-				"force": {
-					Type:        framework.TypeBool,
-					Query:       true,
-					Description: "Of a delete alone: whether to drop the record of a key whose account was deleted with force.",
-				},
+				"access_key_id": field(framework.TypeString, "ID of the access key."),
+				"force": query(field(framework.TypeBool, "Of a delete alone: whether to drop the record of a key whose account was "+
+					"deleted with force.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
@@ -71,46 +68,28 @@ func (b *backend) pathKeys() []*framework.Path {
 
 func keysFields() map[string]*framework.FieldSchema {
 	fields := pagingFields()
-	fields["account"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Query:       true,
-		Description: "Return keys of this account only; empty: all.",
-	}
-	fields["user"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "Return keys of this user only; empty: all."}
-	fields["own_identity"] = &framework.FieldSchema{
-		Type:        framework.TypeBool,
-		Query:       true,
-		Description: "Return keys of the engine's own identity only, which has no user name here.",
-	}
+	fields["account"] = query(field(framework.TypeString, "Return keys of this account only; empty: all."))
+	fields["user"] = query(field(framework.TypeString, "Return keys of this user only; empty: all."))
+	fields["own_identity"] = query(field(framework.TypeBool, "Return keys of the engine's own identity only, which has no user name "+
+		"here."))
 	return fields
 }
 
 func keyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"kind": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "What the key was made for: lease, user (a lease whose user goes with it) or root.",
-		},
-		"account":    {Type: framework.TypeString, Required: true, Description: "Name of the account."},
-		"account_id": {Type: framework.TypeString, Required: true, Description: "Id of the cloud account."},
-		"user_name":  {Type: framework.TypeString, Required: true, Description: "User whose key it is; empty: the engine's own identity."},
-		"role":       {Type: framework.TypeString, Required: true, Description: "Role that it was leased by."},
-		"issued":     {Type: framework.TypeString, Required: true, Description: "When it was made."},
-		"expiration": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it is deleted at the latest.",
-		},
-		"accessor":     {Type: framework.TypeString, Required: true, Description: "Accessor of the token that asked for it."},
-		"entity_id":    {Type: framework.TypeString, Required: true, Description: "Entity that asked for it."},
-		"display_name": {Type: framework.TypeString, Required: true, Description: "Display name of that token."},
-		"request_id":   {Type: framework.TypeString, Required: true, Description: "Id of the request, as in Vault's audit log."},
-		"problem": {
-			Type:        framework.TypeString,
-			Required:    true,
-			Description: "Why it could not be removed after its date; empty: nothing is stuck.",
-		},
+		"kind":       field(framework.TypeString, "What the key was made for: lease, user (a lease whose user goes with it) or root."),
+		"account":    field(framework.TypeString, "Name of the account."),
+		"account_id": field(framework.TypeString, "Id of the cloud account."),
+		"user_name":  field(framework.TypeString, "User whose key it is; empty: the engine's own identity."),
+		"role":       field(framework.TypeString, "Role that it was leased by."),
+		"issued":     field(framework.TypeString, "When it was made."),
+		"expiration": field(framework.TypeString, "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it "+
+			"is deleted at the latest."),
+		"accessor":     field(framework.TypeString, "Accessor of the token that asked for it."),
+		"entity_id":    field(framework.TypeString, "Entity that asked for it."),
+		"display_name": field(framework.TypeString, "Display name of that token."),
+		"request_id":   field(framework.TypeString, "Id of the request, as in Vault's audit log."),
+		"problem":      field(framework.TypeString, "Why it could not be removed after its date; empty: nothing is stuck."),
 	}
 }
 
@@ -261,13 +240,10 @@ func (b *backend) pathTidy() []*framework.Path {
 			Pattern:      "tidy",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy"},
 			Fields: map[string]*framework.FieldSchema{
-				"account": {Type: framework.TypeString, Description: "Account to look at; empty: all."},
-				"dry_run": {Type: framework.TypeBool, Description: "Only tell what would be done."},
-				"confirm": {
-					Type: framework.TypeInt,
-					Description: "Do as many changes as the last comparison of the account has withheld; the number is in tidy-status. More " +
-						"than that is withheld again.",
-				},
+				"account": field(framework.TypeString, "Account to look at; empty: all."),
+				"dry_run": field(framework.TypeBool, "Only tell what would be done."),
+				"confirm": field(framework.TypeInt, "Do as many changes as the last comparison of the account has withheld; the "+
+					"number is in tidy-status. More than that is withheld again."),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{

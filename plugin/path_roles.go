@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -15,78 +14,25 @@ import (
 )
 
 func (b *backend) pathRoles() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern:      "roles/?$",
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "roles"},
-			Fields:       pagingFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.pathRolesList,
-					Summary:      "List the roles.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:    answersList(),
-				},
-			},
-			HelpSynopsis:    "List the roles.",
-			HelpDescription: "Lists the names of the roles; after and limit page through them.",
-		},
-		{
-			Pattern:        rolePrefix + framework.GenericNameRegex("name"),
-			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "role"},
-			Fields:         roleFields(),
-			ExistenceCheck: b.pathRoleExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathRoleRead,
-					Summary:   "Read a role, and the longest lease that it can give.",
-					Responses: answers(roleAnswer()),
-				},
-				logical.CreateOperation: b.writesRole(),
-				logical.UpdateOperation: b.writesRole(),
-				logical.PatchOperation: b.patches("Change some fields of a role.", b.pathRoleExists,
-					b.announced(eventRoleWrite, "name", b.pathRoleWrite), decisions(roleAnswer(), roleDecisions())),
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.announced(eventRoleDelete, "name", b.pathRoleDelete),
-					Summary:                     "Delete a role; its leases live on.",
-					Responses:                   answersNothing(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "Describe whose access keys may be leased, and for how long.",
-			HelpDescription: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
-				"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and " +
-				"groups, and takes it " +
-				"along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, which end " +
-				"by themselves and " +
-				"cannot be taken back. A read shows the longest lease that the role can give (effective_max_ttl) and which limit decides " +
-				"it (limited_by).",
-		},
-	}
-}
+	return b.entryPaths(entries{
+		prefix: rolePrefix, name: "name", one: "role", many: "roles",
+		fields: roleFields(), answer: roleAnswer, decisions: roleDecisions(),
+		read: b.pathRoleRead, write: b.pathRoleWrite, drop: b.pathRoleDelete,
+		written: eventRoleWrite, dropped: eventRoleDelete,
 
-func (b *backend) writesRole() *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback:                    b.announced(eventRoleWrite, "name", b.pathRoleWrite),
-		Summary:                     "Write a role.",
-		Responses:                   answers(decisions(roleAnswer(), roleDecisions())),
-		ForwardPerformanceStandby:   true,
-		ForwardPerformanceSecondary: true,
-	}
-}
-
-func (b *backend) pathRolesList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	names, err := req.Storage.List(ctx, rolePrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
-	}
-	return logical.ListResponse(page(names, data)), nil
-}
-
-func (b *backend) pathRoleExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
-	role, err := load[roleEntry](ctx, req.Storage, rolePrefix+data.Get("name").(string))
-	return role != nil, err
+		listSummary:  "List the roles.",
+		readSummary:  "Read a role, and the longest lease that it can give.",
+		writeSummary: "Write a role.",
+		patchSummary: "Change some fields of a role.",
+		dropSummary:  "Delete a role; its leases live on.",
+		listHelp:     "Lists the names of the roles; after and limit page through them.",
+		synopsis:     "Describe whose access keys may be leased, and for how long.",
+		help: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
+			"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and groups, " +
+			"and takes it along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, " +
+			"which end by themselves and cannot be taken back. A read shows the longest lease that the role can give " +
+			"(effective_max_ttl) and which limit decides it (limited_by).",
+	})
 }
 
 func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -13,72 +12,38 @@ import (
 )
 
 func (b *backend) pathStaticRoles() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern:      "static-roles/?$",
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-roles"},
-			Fields:       pagingFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:     b.pathStaticRolesList,
-					Summary:      "List the static roles.",
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:    answersList(),
-				},
-			},
-			HelpSynopsis:    "List the static roles.",
-			HelpDescription: "Lists the names of the static roles; after and limit page through them.",
-		},
-		{
-			Pattern:        staticRolePrefix + framework.GenericNameRegex("name"),
-			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-role"},
-			Fields:         staticRoleFields(),
-			ExistenceCheck: b.pathStaticRoleExists,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathStaticRoleRead,
-					Summary:   "Read a static role.",
-					Responses: answers(staticRoleAnswer()),
-				},
-				logical.CreateOperation: b.writesStaticRole(),
-				logical.UpdateOperation: b.writesStaticRole(),
-				logical.PatchOperation:  b.patchesStaticRole(),
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                    b.announced(eventStaticDelete, "name", b.pathStaticRoleDelete),
-					Summary:                     "Delete a static role and its keys, or hand them over.",
-					Responses:                   answersNothing(),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
-			},
-			HelpSynopsis: "A user whose one key is rotated on time.",
-			HelpDescription: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is " +
-				"rotated, by period or by " +
-				"schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
-				"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
-		},
-	}
+	return b.entryPaths(entries{
+		prefix: staticRolePrefix, name: "name", one: "static-role", many: "static-roles",
+		fields: staticRoleFields(), answer: staticRoleAnswer, decisions: staticRoleDecisions(),
+		read: b.pathStaticRoleRead, write: b.pathStaticRoleWrite, drop: b.pathStaticRoleDelete,
+		written: eventStaticWrite, dropped: eventStaticDelete,
+
+		listSummary:  "List the static roles.",
+		readSummary:  "Read a static role.",
+		writeSummary: "Write a static role.",
+		patchSummary: "Change some fields of a static role.",
+		dropSummary:  "Delete a static role and its keys, or hand them over.",
+		listHelp:     "Lists the names of the static roles; after and limit page through them.",
+		synopsis:     "A user whose one key is rotated on time.",
+		help: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or " +
+			"by schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
+			"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
+	})
 }
 
 func staticRoleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"name":              {Type: framework.TypeString, Description: "Name of the static role."},
+		"name":              field(framework.TypeString, "Name of the static role."),
 		"account":           {Type: framework.TypeString, Default: defaultAccount, Description: "Account of the user."},
-		"user_name":         {Type: framework.TypeString, Description: "User whose key is rotated. One user belongs to one static role."},
-		"rotation_period":   {Type: framework.TypeDurationSecond, Description: "Time between two rotations."},
-		"rotation_schedule": {Type: framework.TypeString, Description: "Cron expression of five fields, in UTC, instead of a period."},
-		"rotation_window": {
-			Type:        framework.TypeDurationSecond,
-			Description: "How long after its scheduled time a rotation may begin, at least 1h; later it waits for the next time. Default: any time.",
-		},
-		"rotation_grace_period": {
-			Type:        framework.TypeDurationSecond,
-			Description: "How long the replaced key goes on working. Default: the smaller of 1h and a quarter of the time between rotations.",
-		},
-		"keep_key": {
-			Type: framework.TypeBool, Query: true,
-			Description: "With a delete: hand the keys over instead of deleting them. They work until their date, and nobody rotates them.",
-		},
+		"user_name":         field(framework.TypeString, "User whose key is rotated. One user belongs to one static role."),
+		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations."),
+		"rotation_schedule": field(framework.TypeString, "Cron expression of five fields, in UTC, instead of a period."),
+		"rotation_window": field(framework.TypeDurationSecond, "How long after its scheduled time a rotation may begin, at least "+
+			"1h; later it waits for the next time. Default: any time."),
+		"rotation_grace_period": field(framework.TypeDurationSecond, "How long the replaced key goes on working. Default: the "+
+			"smaller of 1h and a quarter of the time between rotations."),
+		"keep_key": query(field(framework.TypeBool, "With a delete: hand the keys over instead of deleting them. They work until "+
+			"their date, and nobody rotates them.")),
 	}
 }
 
@@ -86,37 +51,11 @@ func staticRoleAnswer() map[string]*framework.FieldSchema {
 	fields := staticRoleFields()
 	delete(fields, "name")
 	delete(fields, "keep_key")
-	fields["access_key"] = &framework.FieldSchema{Type: framework.TypeString, Description: "ID of the current key."}
-	fields["last_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When the key was last rotated."}
-	fields["next_vault_rotation"] = &framework.FieldSchema{Type: framework.TypeString, Description: "When it is rotated next."}
-	fields["previous_access_keys"] = &framework.FieldSchema{Type: framework.TypeStringSlice, Description: "Replaced keys that still work."}
-	for _, field := range fields {
-		field.Required = true
-	}
+	fields["access_key"] = field(framework.TypeString, "ID of the current key.")
+	fields["last_vault_rotation"] = field(framework.TypeString, "When the key was last rotated.")
+	fields["next_vault_rotation"] = field(framework.TypeString, "When it is rotated next.")
+	fields["previous_access_keys"] = field(framework.TypeStringSlice, "Replaced keys that still work.")
 	return fields
-}
-
-func (b *backend) writesStaticRole() *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback:                    b.announced(eventStaticWrite, "name", b.pathStaticRoleWrite),
-		Summary:                     "Write a static role.",
-		Responses:                   answers(decisions(staticRoleAnswer(), staticRoleDecisions())),
-		ForwardPerformanceStandby:   true,
-		ForwardPerformanceSecondary: true,
-	}
-}
-
-func (b *backend) pathStaticRolesList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	names, err := req.Storage.List(ctx, staticRolePrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing static roles: %w", err)
-	}
-	return logical.ListResponse(page(names, data)), nil
-}
-
-func (b *backend) pathStaticRoleExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
-	role, err := load[staticRole](ctx, req.Storage, staticRolePrefix+data.Get("name").(string))
-	return role != nil, err
 }
 
 func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -164,23 +103,6 @@ func (b *backend) staticRoleWritten(ctx context.Context, req *logical.Request, d
 // staticRoleDecisions are what a write of a static role answers.
 func staticRoleDecisions() []string {
 	return []string{"account", "user_name", "access_key", "rotation_grace_period", "last_vault_rotation", "next_vault_rotation"}
-}
-
-// defaultGraceKey marks the context of a patch that sets the grace to null.
-type defaultGraceKey struct{}
-
-// patchesStaticRole gives null its meaning for the one field whose default depends on others.
-func (b *backend) patchesStaticRole() *framework.PathOperation {
-	patch := b.patches("Change some fields of a static role.", b.pathStaticRoleExists, b.announced(eventStaticWrite, "name",
-		b.pathStaticRoleWrite), decisions(staticRoleAnswer(), staticRoleDecisions()))
-	merge := patch.Callback
-	patch.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-		if grace, given := data.Raw["rotation_grace_period"]; given && grace == nil {
-			ctx = context.WithValue(ctx, defaultGraceKey{}, true)
-		}
-		return merge(ctx, req, data)
-	}
-	return patch
 }
 
 func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

@@ -29,7 +29,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, tickBudget)
 	defer cancel()
 
-	names, err := accountNames(ctx, req.Storage)
+	names, err := storedNames(ctx, req.Storage, configPrefix)
 	if err != nil {
 		return err
 	}

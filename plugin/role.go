@@ -59,7 +59,7 @@ func newRoleEntry() *roleEntry {
 // roleFields are what roles/<name> accepts.
 func roleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"name":    {Type: framework.TypeString, Description: "Name of the role."},
+		"name":    field(framework.TypeString, "Name of the role."),
 		"account": {Type: framework.TypeString, Default: defaultAccount, Description: "Account whose keys it leases."},
 		"credential_type": {
 			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{
@@ -69,50 +69,27 @@ func roleFields() map[string]*framework.FieldSchema {
 			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease; " +
 				"session_token (Huawei Cloud), a temporary key of an agency, which ends by itself and cannot be taken back.",
 		},
-		"user_names": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Users whose keys it leases (access_key), spread over them. Required, but with own_identity.",
-		},
-		"user_path": {
-			Type:        framework.TypeString,
-			Description: "Path under which new users are made (iam_user, OUTSCALE), such as /ci/. Empty: /.",
-		},
-		"policy_orns": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "ORNs of the managed policies that new users are given (iam_user, OUTSCALE).",
-		},
-		"policy_document": {
-			Type:        framework.TypeString,
-			Description: "Inline policy that new users are given, as JSON (iam_user, OUTSCALE).",
-		},
-		"groups": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "User groups that new users are put into (iam_user), by name, or on OUTSCALE by path and name as in /ci/builders.",
-		},
-		"agency_name": {
-			Type:        framework.TypeString,
-			Description: "Agency whose rights its sessions have (session_token). Empty: the engine's own rights, where the account allows it.",
-		},
-		"agency_domain": {
-			Type:        framework.TypeString,
-			Description: "Name of the Huawei Cloud account that the agency belongs to (session_token). Empty: the engine's own.",
-		},
-		"session_policy": {
-			Type:        framework.TypeString,
-			Description: "Policy that narrows its sessions, as JSON (session_token). Huawei Cloud's OBS alone honours it.",
-		},
-		"ttl":     {Type: framework.TypeDurationSecond, Description: "Default TTL of its leases."},
-		"max_ttl": {Type: framework.TypeDurationSecond, Description: "Longest life of its leases."},
-		"own_identity": {
-			Type: framework.TypeBool,
-			Description: "Whether it may lease what belongs to the engine's own identity, where the account's allow_root_identity " +
-				"allows it: keys (outscale; of it alone " +
-				"where user_names is empty), or sessions without agency_name (huawei).",
-		},
-		"max_active_keys": {
-			Type:        framework.TypeInt,
-			Description: "Most keys that it may have in the cloud at a time, those being made or cleaned up included; 0: no cap.",
-		},
+		"user_names": field(framework.TypeCommaStringSlice, "Users whose keys it leases (access_key), spread over them. Required, "+
+			"but with own_identity."),
+		"user_path": field(framework.TypeString, "Path under which new users are made (iam_user, OUTSCALE), such as /ci/. Empty: /."),
+		"policy_orns": field(framework.TypeCommaStringSlice, "ORNs of the managed policies that new users are given (iam_user, "+
+			"OUTSCALE)."),
+		"policy_document": field(framework.TypeString, "Inline policy that new users are given, as JSON (iam_user, OUTSCALE)."),
+		"groups": field(framework.TypeCommaStringSlice, "User groups that new users are put into (iam_user), by name, or on "+
+			"OUTSCALE by path and name as in /ci/builders."),
+		"agency_name": field(framework.TypeString, "Agency whose rights its sessions have (session_token). Empty: the engine's own "+
+			"rights, where the account allows it."),
+		"agency_domain": field(framework.TypeString, "Name of the Huawei Cloud account that the agency belongs to (session_token). "+
+			"Empty: the engine's own."),
+		"session_policy": field(framework.TypeString, "Policy that narrows its sessions, as JSON (session_token). Huawei Cloud's "+
+			"OBS alone honours it."),
+		"ttl":     field(framework.TypeDurationSecond, "Default TTL of its leases."),
+		"max_ttl": field(framework.TypeDurationSecond, "Longest life of its leases."),
+		"own_identity": field(framework.TypeBool, "Whether it may lease what belongs to the engine's own identity, where the "+
+			"account's allow_root_identity allows it: keys (outscale; of it alone where user_names is empty), or sessions without "+
+			"agency_name (huawei)."),
+		"max_active_keys": field(framework.TypeInt, "Most keys that it may have in the cloud at a time, those being made or cleaned "+
+			"up included; 0: no cap."),
 	}
 }
 
@@ -120,14 +97,9 @@ func roleFields() map[string]*framework.FieldSchema {
 func roleAnswer() map[string]*framework.FieldSchema {
 	fields := roleFields()
 	delete(fields, "name")
-	fields["effective_max_ttl"] = &framework.FieldSchema{Type: framework.TypeInt64, Description: "Longest lease that it can give, in seconds."}
-	fields["limited_by"] = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "What decides that: role, account, mount, policy or cloud; and whether the policy is unknown, or there is none.",
-	}
-	for _, field := range fields {
-		field.Required = true
-	}
+	fields["effective_max_ttl"] = field(framework.TypeInt64, "Longest lease that it can give, in seconds.")
+	fields["limited_by"] = field(framework.TypeString, "What decides that: role, account, mount, policy or cloud; and whether the "+
+		"policy is unknown, or there is none.")
 	return fields
 }
 

@@ -103,7 +103,7 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 
 // refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
 func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
-	names, err := accountNames(ctx, s)
+	names, err := storedNames(ctx, s, configPrefix)
 	if err != nil {
 		return err
 	}

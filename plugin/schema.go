@@ -187,8 +187,34 @@ func refuseField(data *framework.FieldData, field, belongs, instead string) erro
 	return userError("%s is a field of %s, and unknown here: give %s", field, belongs, instead)
 }
 
-// answers is the Responses schema of an operation that answers 200 with fields.
-func answers(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
+// field is one field of a path, or of an answer.
+func field(t framework.FieldType, description string) *framework.FieldSchema {
+	return &framework.FieldSchema{Type: t, Description: description}
+}
+
+// query marks a field of an operation that has no body.
+func query(f *framework.FieldSchema) *framework.FieldSchema {
+	f.Query = true
+	return f
+}
+
+// sensitive marks a field that user interfaces hide.
+func sensitive(f *framework.FieldSchema) *framework.FieldSchema {
+	f.DisplayAttrs = &framework.DisplayAttributes{Sensitive: true}
+	return f
+}
+
+// byDefault gives a field its default.
+func byDefault(value any, f *framework.FieldSchema) *framework.FieldSchema {
+	f.Default = value
+	return f
+}
+
+// answers is the Responses schema of an operation that answers 200 with fields, all of them but the optional ones.
+func answers(fields map[string]*framework.FieldSchema, optional ...string) map[int][]framework.Response {
+	for name, f := range fields {
+		f.Required = !slices.Contains(optional, name)
+	}
 	return map[int][]framework.Response{http.StatusOK: {{Description: "OK", Fields: fields}}}
 }
 
@@ -200,9 +226,9 @@ func answersNothing() map[int][]framework.Response {
 // answersList is that of a list.
 func answersList() map[int][]framework.Response {
 	return answers(map[string]*framework.FieldSchema{
-		"keys":     {Type: framework.TypeStringSlice, Description: "Names, in order; absent where there are none."},
-		"key_info": {Type: framework.TypeMap, Description: "What is known of each name."},
-	})
+		"keys":     field(framework.TypeStringSlice, "Names, in order; absent where there are none."),
+		"key_info": field(framework.TypeMap, "What is known of each name."),
+	}, "keys", "key_info")
 }
 
 // warn puts warnings into a response; nil where there are none.
@@ -227,23 +253,12 @@ func decided(data map[string]any, warnings []string) *logical.Response {
 }
 
 // subset keeps what a write answers of what a read does.
-func subset(all map[string]any, names []string) map[string]any {
-	kept := map[string]any{}
+func subset[V any](all map[string]V, names []string) map[string]V {
+	kept := map[string]V{}
 	for _, name := range names {
 		kept[name] = all[name]
 	}
 	return kept
-}
-
-// decisions is the schema of a write's answer. None of it is required: a write that cannot be read back is written all the same.
-func decisions(all map[string]*framework.FieldSchema, names []string) map[string]*framework.FieldSchema {
-	fields := map[string]*framework.FieldSchema{}
-	for _, name := range names {
-		field := *all[name]
-		field.Required = false
-		fields[name] = &field
-	}
-	return fields
 }
 
 // texts is a list as it is answered: an empty one reads [], and not <nil>.
@@ -279,8 +294,8 @@ func showTime(t time.Time) string {
 // pagingFields are those of every list.
 func pagingFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"after": {Type: framework.TypeString, Query: true, Description: "Return names after this one."},
-		"limit": {Type: framework.TypeInt, Query: true, Description: "Return this many names at most; 0: all."},
+		"after": query(field(framework.TypeString, "Return names after this one.")),
+		"limit": query(field(framework.TypeInt, "Return this many names at most; 0: all.")),
 	}
 }
 
@@ -298,40 +313,103 @@ func page(names []string, data *framework.FieldData) []string {
 	return names
 }
 
-// patches is the PATCH of an entry, a JSON merge patch (RFC 7396): fields that are
+// entries are what is listed, read, written, patched and deleted by name: accounts, roles and static roles.
+type entries struct {
+	prefix            string // of the paths, and in storage
+	name              string // the field that names one
+	one, many         string // in the names of operations
+	fields            map[string]*framework.FieldSchema
+	answer            func() map[string]*framework.FieldSchema // of a read
+	decisions         []string                                 // what of it a write answers
+	read, write, drop framework.OperationFunc
+	written, dropped  string // the events
+
+	listHelp, synopsis, help                                          string
+	listSummary, readSummary, writeSummary, patchSummary, dropSummary string
+}
+
+// entryPaths are the two paths of a kind of entries. No decision is required of a write's answer: an entry that cannot be read
+// back is written all the same.
+func (b *backend) entryPaths(e entries) []*framework.Path {
+	exists := func(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+		entry, err := req.Storage.Get(ctx, e.prefix+data.Get(e.name).(string))
+		return entry != nil, err
+	}
+	changes := func(event, summary string, change framework.OperationFunc, responses map[int][]framework.Response) *framework.PathOperation {
+		return &framework.PathOperation{
+			Callback: b.announced(event, e.name, change), Summary: summary, Responses: responses,
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		}
+	}
+	decisions := answers(subset(e.answer(), e.decisions), e.decisions...)
+	write := func() *framework.PathOperation { return changes(e.written, e.writeSummary, e.write, decisions) }
+	return []*framework.Path{
+		{
+			Pattern:      e.prefix + "?$",
+			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.many},
+			Fields:       pagingFields(),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: &framework.PathOperation{
+					Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+						names, err := storedNames(ctx, req.Storage, e.prefix)
+						return logical.ListResponse(page(names, data)), err
+					},
+					Summary:      e.listSummary,
+					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
+					Responses:    answersList(),
+				},
+			},
+			HelpSynopsis:    e.listSummary,
+			HelpDescription: e.listHelp,
+		},
+		{
+			Pattern:        e.prefix + framework.GenericNameRegex(e.name),
+			DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.one},
+			Fields:         e.fields,
+			ExistenceCheck: exists,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation:   &framework.PathOperation{Callback: e.read, Summary: e.readSummary, Responses: answers(e.answer())},
+				logical.CreateOperation: write(),
+				logical.UpdateOperation: write(),
+				logical.PatchOperation:  changes(e.written, e.patchSummary, patch(exists, e.write), decisions),
+				logical.DeleteOperation: changes(e.dropped, e.dropSummary, e.drop, answersNothing()),
+			},
+			HelpSynopsis:    e.synopsis,
+			HelpDescription: e.help,
+		},
+	}
+}
+
+// patch makes a write the PATCH of an entry, a JSON merge patch (RFC 7396): fields that are
 // given change, null resets to the default, others stay. A write keeps what it is
 // not given as well, so a patch is a write whose entry must exist and in which null
 // has its meaning; it is judged, verified and answered by the same code.
 //
 // framework.HandlePatchOperation is not used: it wants the whole entry, secrets
 // included, as a map, and reads null as the field type's zero, or not at all.
-func (b *backend) patches(
-	summary string, exists framework.ExistenceFunc, write framework.OperationFunc, answer map[string]*framework.FieldSchema,
-) *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-			there, err := exists(ctx, req, data)
-			if err != nil {
-				return nil, err
-			}
-			if !there {
-				return nil, logical.CodedError(http.StatusNotFound, req.Path+" does not exist: write it first")
-			}
-			resetNulls(data)
-			return write(ctx, req, data)
-		},
-		Summary:                     summary,
-		Responses:                   answers(answer),
-		ForwardPerformanceStandby:   true,
-		ForwardPerformanceSecondary: true,
+func patch(exists framework.ExistenceFunc, write framework.OperationFunc) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+		there, err := exists(ctx, req, data)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			return nil, logical.CodedError(http.StatusNotFound, req.Path+" does not exist: write it first")
+		}
+		return write(context.WithValue(ctx, resetKey{}, resetNulls(data)), req, data)
 	}
 }
 
-// resetNulls replaces each null by its field's default.
-func resetNulls(data *framework.FieldData) {
+// resetKey marks the context of a patch with the fields that null has reset: the default of one may depend on others.
+type resetKey struct{}
+
+// resetNulls replaces each null by its field's default, and returns these fields.
+func resetNulls(data *framework.FieldData) (reset []string) {
 	for name, value := range data.Raw {
 		if schema, known := data.Schema[name]; known && value == nil {
 			data.Raw[name] = schema.DefaultOrZero()
+			reset = append(reset, name)
 		}
 	}
+	return reset
 }

@@ -39,11 +39,8 @@ func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 	return &framework.Secret{
 		Type: secretTypeOf(kind),
 		Fields: map[string]*framework.FieldSchema{
-			"access_key": {Type: framework.TypeString, Description: "ID of the leased access key."},
-			"secret_key": {
-				Type: framework.TypeString, Description: "Secret of the leased access key.",
-				DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-			},
+			"access_key": field(framework.TypeString, "ID of the leased access key."),
+			"secret_key": sensitive(field(framework.TypeString, "Secret of the leased access key.")),
 		},
 		Renew: b.timed(operationRenew, func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 			return b.renewAccessKey(ctx, req, kind)

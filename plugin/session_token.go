@@ -171,7 +171,7 @@ func (b *backend) sessionSecret() *framework.Secret {
 	return &framework.Secret{
 		Type: secretSessionType,
 		Fields: map[string]*framework.FieldSchema{
-			"access_key":     {Type: framework.TypeString, Description: "ID of the temporary access key."},
+			"access_key":     field(framework.TypeString, "ID of the temporary access key."),
 			"secret_key":     {Type: framework.TypeString, Description: "Its secret.", DisplayAttrs: sensitive},
 			"security_token": {Type: framework.TypeString, Description: "Token that goes with every request.", DisplayAttrs: sensitive},
 		},

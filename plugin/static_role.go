@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -92,9 +93,9 @@ func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 
 // staticRolesByAccount are all static roles, by account and name.
 func staticRolesByAccount(ctx context.Context, s logical.Storage) (map[string]map[string]*staticRole, error) {
-	names, err := s.List(ctx, staticRolePrefix)
+	names, err := storedNames(ctx, s, staticRolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing static roles: %w", err)
+		return nil, err
 	}
 	roles := map[string]map[string]*staticRole{}
 	for _, name := range names {
@@ -260,8 +261,8 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err != nil {
 		return err
 	}
-	defaultGrace, _ := ctx.Value(defaultGraceKey{}).(bool)
-	role, err := newStaticRole(before, data, defaultGrace)
+	reset, _ := ctx.Value(resetKey{}).([]string)
+	role, err := newStaticRole(before, data, slices.Contains(reset, "rotation_grace_period"))
 	if err != nil {
 		return err
 	}

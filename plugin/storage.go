@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -49,6 +51,15 @@ func remove(ctx context.Context, s logical.Storage, path string) error {
 		return fmt.Errorf("deleting %s from storage: %w", path, err)
 	}
 	return nil
+}
+
+// storedNames lists the entries under a prefix.
+func storedNames(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
+	names, err := s.List(ctx, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", prefix, err)
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") }), nil
 }
 
 // cache keeps entries of storage that every lease needs and few requests change: each read is a call to the server, which

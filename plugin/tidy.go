@@ -169,7 +169,7 @@ func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage) error {
 
 // tidyNames are the configured accounts and those that the ledger still knows.
 func (b *backend) tidyNames(ctx context.Context, s logical.Storage) ([]string, error) {
-	names, err := accountNames(ctx, s)
+	names, err := storedNames(ctx, s, configPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account st
 // waiting tells of a request that did not end well.
 func waiting(item ledger.Item) string {
 	if item.First() {
-		return fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and " +
+		return fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and "+
 			"ends by itself at %s", item.Label, item.Account, showTime(item.Issued), showTime(item.Expires))
 	}
 	line := fmt.Sprintf("key labelled %s of user %q in account %q, since %s", item.Label, item.User, item.Account, showTime(item.Issued))
@@ -346,12 +346,12 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		return &framework.FieldSchema{Type: framework.TypeStringSlice, Required: true, Description: text}
 	}
 	return map[string]*framework.FieldSchema{
-		"state":           {Type: framework.TypeString, Required: true, Description: "idle (never run), running, done, or failed."},
-		"account":         {Type: framework.TypeString, Required: true, Description: "Account that it was started for; empty: all."},
-		"dry_run":         {Type: framework.TypeBool, Required: true, Description: "Whether it only tells what it would remove."},
-		"started":         {Type: framework.TypeString, Required: true, Description: "When it was started."},
-		"finished":        {Type: framework.TypeString, Required: true, Description: "When it ended; empty: it runs, or was cut off."},
-		"keys":            {Type: framework.TypeInt, Required: true, Description: "How many keys in the cloud it has looked at."},
+		"state":           field(framework.TypeString, "idle (never run), running, done, or failed."),
+		"account":         field(framework.TypeString, "Account that it was started for; empty: all."),
+		"dry_run":         field(framework.TypeBool, "Whether it only tells what it would remove."),
+		"started":         field(framework.TypeString, "When it was started."),
+		"finished":        field(framework.TypeString, "When it ended; empty: it runs, or was cut off."),
+		"keys":            field(framework.TypeInt, "How many keys in the cloud it has looked at."),
 		"orphans_found":   list("Keys with this mount's label that the ledger does not know."),
 		"orphans_removed": list("Those of them that it has removed from the cloud."),
 		"stuck": list("Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, " +
