@@ -23,7 +23,7 @@ func (b *backend) pathConfig() []*framework.Path {
 		read: b.pathConfigRead, write: b.pathConfigWrite, drop: b.pathConfigDelete,
 		written: eventConfigWrite, dropped: eventConfigDelete,
 
-		listSummary:  "List the accounts.",
+		listSummary:  "List the configured cloud accounts.",
 		readSummary:  "Read an account; its secrets are never returned.",
 		writeSummary: "Write an account.",
 		patchSummary: "Change some fields of an account.",
