@@ -323,9 +323,9 @@ func (s roleSlots) labels() []label { return []label{{"account", s.account}, {"r
 // slotsByRole tells of the roles that lease keys of users that exist, the fullest first. It knows what the ledger's index has, and of
 // the keys of others what was listed last, for whatever reason.
 func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlots, error) {
-	names, err := s.List(ctx, rolePrefix)
+	names, err := storedNames(ctx, s, rolePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing roles: %w", err)
+		return nil, err
 	}
 	used := map[string]map[string]int{} // by account and user
 	var all []roleSlots
