@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,20 @@ func TestStorageOfEarlierVersionsIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := mustUnmarshal[fixture](t, text)
+	for path, entry := range old.Storage { // also what no answer shows: a secret, a label, a date
+		into, _, _ := strings.Cut(path, "/")
+		known := map[string]any{
+			"config": new(accountConfig), "roles": new(roleEntry), "static-roles": new(staticRole), "static-creds": new(staticCreds), "policy": new(policyView),
+			"instance": new(instance), "ledger": new(ledger.Entry), "reconcile": new(reconcileState), "hold": new(storedHold), "tidy": new(tidyReport),
+		}[into]
+		decoder := json.NewDecoder(bytes.NewReader(entry))
+		decoder.DisallowUnknownFields()
+		if known == nil {
+			t.Errorf("%s: nothing reads it", path)
+		} else if err := decoder.Decode(known); err != nil {
+			t.Errorf("%s: a field that 0.1.0 wrote is not read any more: %v", path, err)
+		}
+	}
 	synctest.Test(t, func(t *testing.T) {
 		<-time.After(time.Until(old.At))
 		v := newTestVaultOn(t, cloudsim.New(), nil)
