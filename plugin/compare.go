@@ -151,7 +151,7 @@ func (c *comparer) advance(ctx context.Context, at *comparison) (err error) {
 		if problems = c.each(ctx, at, c.look); len(at.Left) > 0 {
 			return errors.Join(problems...)
 		}
-		c.judge(at)
+		c.decide(at)
 	}
 	if !at.waits() {
 		problems = append(problems, c.each(ctx, at, c.act)...)
@@ -177,8 +177,8 @@ func (c *comparer) each(
 	return problems
 }
 
-// judge decides what of the findings is acted on.
-func (c *comparer) judge(at *comparison) {
+// decide says what of the findings is acted on.
+func (c *comparer) decide(at *comparison) {
 	at.Judged = time.Now()
 	records := len(c.ledger.Select(c.name, func(*ledger.Item) bool { return true }))
 	switch changes := len(at.Gone) + at.Orphans; {
