@@ -66,9 +66,13 @@ type template struct {
 
 			DefinitionSubstitutions map[string]yaml.Node `yaml:"DefinitionSubstitutions"`
 
+			Role                yaml.Node `yaml:"Role"`
+			PermissionsBoundary yaml.Node `yaml:"PermissionsBoundary"`
+
 			Environment environment `yaml:"Environment"`
 		} `yaml:"Properties"`
 	} `yaml:"Resources"`
+	Outputs map[string]yaml.Node `yaml:"Outputs"`
 }
 
 type environment struct {
@@ -303,6 +307,40 @@ func TestNoRightIsGivenToEverything(t *testing.T) {
 	for number, line := range strings.Split(text, "\n") {
 		if trimmed := strings.TrimSpace(line); trimmed == `Resource: "*"` || strings.HasPrefix(trimmed, "Action: s3:*") && !strings.Contains(text, "Effect: Deny") {
 			t.Error("line " + strconv.Itoa(number+1) + ": " + trimmed)
+		}
+	}
+}
+
+// A stack of aws-cn, aws-us-gov or aws-eusc has no ARN that begins with arn:aws:, and an organisation may demand a boundary on
+// each role: one that SAM makes by itself has neither that nor the least rights.
+func TestTheStackIsDeployableInEveryPartitionAndOrganisation(t *testing.T) {
+	parsed, text := read(t)
+	machine, err := os.ReadFile("revoke.asl.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"template.yaml": text, "revoke.asl.json": string(machine)} {
+		for number, line := range strings.Split(text, "\n") {
+			if strings.Contains(line, "arn:aws:") && !strings.Contains(line, "Description") {
+				t.Errorf("%s:%d names one partition: %s", file, number+1, strings.TrimSpace(line))
+			}
+		}
+	}
+	for id, resource := range parsed.Resources {
+		switch p := resource.Properties; resource.Type {
+		case "AWS::Serverless::Function":
+			if p.Role.Tag != "!GetAtt" {
+				t.Errorf("%s has the role that SAM makes, with more rights than it needs", id)
+			}
+		case "AWS::IAM::Role", "AWS::Serverless::StateMachine":
+			if p.PermissionsBoundary.Tag != "!If" {
+				t.Errorf("%s takes no permissions boundary", id)
+			}
+		}
+	}
+	for _, name := range []string{"RevokeFunctionName", "SyncFunctionName", "RevokeRoleArn", "SyncRoleArn", "ReportBucketName"} {
+		if _, has := parsed.Outputs[name]; !has {
+			t.Errorf("the stack has no output %s", name)
 		}
 	}
 }

@@ -85,17 +85,27 @@ func TestAListOfUsersOutlivesTheKeyThatBeganIt(t *testing.T) {
 }
 
 func TestAnExpiredKeyOfTheRunsOwnIsCalledThat(t *testing.T) {
-	cloud, _, account, at := longRun(t, 1)
-	for _, key := range account.Keys() {
-		account.DeleteKey(key.ID)
-	}
-	cloud.take = func(context.Context) (clouds.Client, time.Time, error) {
-		return nil, time.Time{}, fmt.Errorf("the role is gone")
-	}
-	at.now = at.now.Add(20 * time.Minute)
-	_, err := cloud.ListKeys(t.Context(), "user-0000")
-	if err == nil || !strings.Contains(err.Error(), "the run's own key") || !strings.Contains(err.Error(), "the role is gone") {
-		t.Errorf("got %v", err)
+	for name, test := range map[string]struct {
+		later time.Duration
+		says  string
+	}{
+		"one that has ended, and no other can be had": {20 * time.Minute, "the run's own key ends at"},
+		"one that the cloud has ended early":          {0, "the key that is refused is the run's own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cloud, _, account, at := longRun(t, 1)
+			for _, key := range account.Keys() {
+				account.DeleteKey(key.ID)
+			}
+			cloud.take = func(context.Context) (clouds.Client, time.Time, error) {
+				return nil, time.Time{}, fmt.Errorf("the role is gone")
+			}
+			at.now = at.now.Add(test.later)
+			_, err := cloud.ListKeys(t.Context(), "user-0000")
+			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "the role is gone") != (test.later > 0) {
+				t.Errorf("got %v, want %q", err, test.says)
+			}
+		})
 	}
 }
 
