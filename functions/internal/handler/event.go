@@ -5,6 +5,7 @@ package handler
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,13 +33,15 @@ type shape struct {
 	Source     string          `json:"source"`
 	Detail     json.RawMessage `json:"detail"`
 	Time       string          `json:"time"`
+	Trigger    string          `json:"trigger_type"` // of FunctionGraph
+	UserEvent  string          `json:"user_event"`   // what a timer of FunctionGraph was given
 	Records    []struct {
 		Source string `json:"eventSource"` // encoding/json takes SNS's EventSource for it, too
 	} `json:"Records"`
 }
 
 // decode reads an event that came directly or from a schedule of EventBridge Scheduler, which
-// sends its Input as it is, or from a rule of EventBridge, which wraps it. All else is refused:
+// sends its Input as it is, or from a rule of EventBridge or a timer of FunctionGraph, which wrap it. All else is refused:
 // whatever another service has to tell is no order to look at all accounts.
 func decode[E any](payload json.RawMessage) (Event[E], error) {
 	var s shape
@@ -48,6 +51,13 @@ func decode[E any](payload json.RawMessage) (Event[E], error) {
 	switch {
 	case len(s.Records) > 0:
 		return Event[E]{}, &EventRefusedError{fmt.Errorf("it holds records of %q, and this function takes none", s.Records[0].Source)}
+	case s.Trigger == timer:
+		event, err := decodeBody[E]([]byte(cmp.Or(strings.TrimSpace(s.UserEvent), "{}")))
+		event.RunID = cmp.Or(event.RunID, s.Time)
+		return event, err
+	case s.Trigger != "":
+		return Event[E]{}, &EventRefusedError{fmt.Errorf("it is of a trigger of the type %q, and this function takes a %s "+
+			"alone", s.Trigger, timer)}
 	case s.DetailType == "":
 		return decodeBody[E](payload)
 	case s.DetailType != scheduled && strings.HasPrefix(s.Source, "aws."):
@@ -61,8 +71,10 @@ func decode[E any](payload json.RawMessage) (Event[E], error) {
 	return event, err
 }
 
-// scheduled is what a rule of EventBridge with a schedule sends.
-const scheduled = "Scheduled Event"
+const (
+	scheduled = "Scheduled Event" // a rule of EventBridge with a schedule
+	timer     = "TIMER"           // a timer of FunctionGraph
+)
 
 // decodeBody takes run_id out of the fields, and refuses fields that nobody knows: a
 // misspelt "mode" must not pass for none.

@@ -1,13 +1,14 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package handler is what both functions share of living in Lambda: which events start a
-// run, and that a SIGTERM ends it in order.
+// Package handler is what both functions share of living in Lambda, or in FunctionGraph: which
+// events start a run, and that a SIGTERM ends it in order.
 package handler
 
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -27,9 +28,17 @@ type Run[E any] func(ctx context.Context, event Event[E]) (any, error)
 // the run in progress, which then has half a second to give back what it has taken. It
 // comes only to functions that register for it, which WithEnableSIGTERM does.
 func Start[E, A any](do func(ctx context.Context, env run.Env, event E) (A, error)) {
-	logOnce(lambdacontext.NewLogger())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if f, is := onFunctionGraph(os.Getenv); is {
+		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stdout, nil)))
+		if err := f.serve(ctx, func(ctx context.Context, i invocation) (any, error) { return handleOnGraph(ctx, f, i, do) }); err != nil {
+			slog.Error("the runtime ends", "problem", err.Error())
+			os.Exit(1)
+		}
+		return
+	}
+	logOnce(lambdacontext.NewLogger())
 	lambda.StartWithOptions(func(ctx context.Context, payload json.RawMessage) (any, error) {
 		return Handle(ctx, payload, func(ctx context.Context, event Event[E]) (any, error) {
 			return do(ctx, run.Env{
@@ -38,6 +47,19 @@ func Start[E, A any](do func(ctx context.Context, env run.Env, event E) (A, erro
 			}, event.Body)
 		})
 	}, lambda.WithContext(ctx), lambda.WithEnableSIGTERM())
+}
+
+// handleOnGraph runs one invocation of FunctionGraph. Nothing there makes metrics of what a function prints.
+func handleOnGraph[E, A any](
+	ctx context.Context, f functionGraph, i invocation, do func(ctx context.Context, env run.Env, event E) (A, error),
+) (any, error) {
+	getenv := f.environment(i)
+	return Handle(ctx, i.payload, func(ctx context.Context, event Event[E]) (any, error) {
+		return do(ctx, run.Env{
+			Getenv: getenv, Function: getenv("RUNTIME_FUNC_NAME"), Request: i.id, RunID: event.RunID,
+			Archive: archive.FromEnvironment(getenv), Metrics: io.Discard, Log: slog.Default(),
+		}, event.Body)
+	})
 }
 
 // Handle runs one invocation, and returns the run's answer.
