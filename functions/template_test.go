@@ -123,7 +123,7 @@ func TestTheNamedVariablesAreThoseThatAreRead(t *testing.T) {
 	named := slices.Concat(vault.Environment(), accounts.Environment(), archive.Environment(), sweepNames, policyNames,
 		[]string{
 			"ALLOW_LOCAL_ENFORCE", "AWS_SAM_LOCAL", "AWS_EXECUTION_ENV", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_ACCESS_KEY_ID",
-			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SNS",
+			"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SNS", "AWS_DEFAULT_REGION", "REPORT_BUCKET_STYLE",
 		})
 	for _, values := range []map[string]string{
 		{"VAULT_ADDR": "https://vault.example.com", "MODE": "enforce", "REPORT_BUCKET": "b"},

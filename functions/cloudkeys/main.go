@@ -17,10 +17,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
@@ -54,6 +57,7 @@ type command struct {
 	plan, apply    string
 	format         string
 	failOnFindings bool
+	metricsFile    string
 	flags          map[string]string // settings, by their names in the environment
 	env            run.Env
 	stdout         io.Writer
@@ -83,17 +87,14 @@ func cloudkeys(ctx context.Context, args []string, getenv func(string) string, s
 			}
 			return getenv(name)
 		},
-		Function: c.job, Archive: archive.FromEnvironment(getenv), Metrics: io.Discard, Log: logger(stderr),
+		Function: c.job, Metrics: io.Discard, Log: logger(stderr),
 	}
-	if c.dir != "" {
-		release, err := archive.Lock(c.dir)
-		if err != nil {
-			fmt.Fprintln(stderr, "cloudkeys:", err)
-			return exitFailed
-		}
-		defer release()
-		c.env.Archive = archive.Directory(c.dir)
+	leave, err := c.place(ctx, getenv)
+	if err != nil {
+		fmt.Fprintln(stderr, "cloudkeys:", err)
+		return exitFailed
 	}
+	defer leave()
 	found, err := c.run(ctx)
 	var refused *settings.SettingsRefusedError
 	switch {
@@ -118,6 +119,7 @@ func (c *command) parse(args []string, stderr io.Writer) error {
 	flags.StringVar(&c.dir, "dir", "", "`directory` for reports and for what the next run must know; empty: the bucket of "+
 		"REPORT_BUCKET, or nowhere")
 	flags.StringVar(&c.format, "format", "text", "text or json")
+	flags.StringVar(&c.metricsFile, "metrics-file", "", "`file` (*.prom) that gets the run's numbers for node_exporter's textfile collector")
 	flags.BoolVar(&c.failOnFindings, "fail-on-findings", false, "exit with 3 where something is to be looked at")
 	var described []settings.Description
 	switch c.job {
@@ -152,28 +154,81 @@ func (c *command) parse(args []string, stderr io.Writer) error {
 	}
 }
 
+// place finds where reports and records are kept, and keeps a second run of the job from it. Where there is none, the run has a
+// temporary directory.
+func (c *command) place(ctx context.Context, getenv func(string) string) (leave func(), err error) {
+	if c.dir != "" {
+		c.env.Archive = archive.Directory(c.dir)
+	} else if c.env.Archive = archive.FromEnvironment(getenv); c.env.Archive == nil {
+		dir, err := os.MkdirTemp("", "cloudkeys-")
+		if err != nil {
+			return nil, fmt.Errorf("making a temporary directory: %w", err)
+		}
+		c.env.Archive, c.env.Passing = archive.Directory(dir), true
+		return func() { _ = os.RemoveAll(dir) }, nil
+	}
+	place := c.env.Archive.(interface {
+		Lock(ctx context.Context, job string) (func(), error)
+	})
+	jobs := []string{c.job}
+	if c.job == "report" {
+		jobs = []string{"revoke-expired-keys", "sync-policy"}
+	}
+	var held []func()
+	leave = func() {
+		for _, release := range held {
+			release()
+		}
+	}
+	for _, job := range jobs {
+		release, err := place.Lock(ctx, job)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		held = append(held, release)
+	}
+	return leave, nil
+}
+
 // run does the job, prints what came of it, and tells whether there is something to look at.
 func (c *command) run(ctx context.Context) (found bool, err error) {
+	var swept *run.SweepAnswer
+	var synced *run.PolicyAnswer
+	var sweepErr, syncErr error
+	begun := time.Now()
 	switch {
 	case c.job == "report":
 		c.env.Function = "revoke-expired-keys"
-		swept, sweepErr := run.Sweep(ctx, c.env, settings.SweepEvent{Mode: settings.Report})
+		swept, sweepErr = run.Whole(ctx, c.env, settings.SweepEvent{Mode: settings.Report, ModeWhy: "it is a report"})
 		c.env.Function = "sync-policy"
-		synced, syncErr := run.PolicySync(ctx, c.env, settings.PolicySyncEvent{Mode: settings.Report})
-		return c.sum(swept, synced), errors.Join(c.print(swept, synced), sweepErr, syncErr)
+		synced, syncErr = run.PolicySync(ctx, c.env, settings.PolicySyncEvent{Mode: settings.Report})
 	case c.job == "sync-policy":
-		synced, err := run.PolicySync(ctx, c.env, settings.PolicySyncEvent{})
-		return c.sum(nil, synced), errors.Join(c.print(nil, synced), err)
+		synced, syncErr = run.PolicySync(ctx, c.env, settings.PolicySyncEvent{})
 	case c.plan != "":
-		swept, err := run.WritePlan(ctx, c.env, c.plan)
-		return c.sum(swept, nil), errors.Join(c.print(swept, nil), err)
+		swept, sweepErr = run.WritePlan(ctx, c.env, c.plan)
 	case c.apply != "":
-		swept, err := run.ApplyPlan(ctx, c.env, c.apply)
-		return c.sum(swept, nil), errors.Join(c.print(swept, nil), err)
+		swept, sweepErr = run.ApplyPlan(ctx, c.env, c.apply)
 	default:
-		swept, err := run.Sweep(ctx, c.env, settings.SweepEvent{NeedsRecords: true})
-		return c.sum(swept, nil), errors.Join(c.print(swept, nil), err)
+		swept, sweepErr = run.Whole(ctx, c.env, settings.SweepEvent{})
 	}
+	return c.sum(swept, synced), errors.Join(c.measure(begun, swept, synced), c.print(swept, synced), sweepErr, syncErr)
+}
+
+// measure writes the metrics. Of a job that went over no account the file of an earlier run stays, whose age tells.
+func (c *command) measure(begun time.Time, swept *run.SweepAnswer, synced *run.PolicyAnswer) error {
+	if c.metricsFile == "" || swept == nil && synced == nil {
+		return nil
+	}
+	var file metrics.TextFile
+	now := time.Now()
+	if swept != nil {
+		file.Sweep(now, now.Sub(begun), swept.Sums)
+	}
+	if synced != nil {
+		file.PolicySync(now, now.Sub(begun), synced.Accounts)
+	}
+	return file.Write(c.metricsFile)
 }
 
 // sum tells whether there is something to look at.
@@ -205,8 +260,8 @@ func (c *command) print(swept *run.SweepAnswer, synced *run.PolicyAnswer) error 
 	}
 	var b strings.Builder
 	if swept != nil {
-		fmt.Fprintf(&b, "mode %s %s\n", swept.Mode, swept.ModeWhy)
-		for _, a := range swept.Accounts {
+		fmt.Fprintf(&b, "mode %s %s\n%d accounts\n", swept.Mode, swept.ModeWhy, len(swept.Accounts))
+		for _, a := range told(swept.Accounts) {
 			fmt.Fprintf(&b, "%s: %d keys seen, %d planned, %d to look at, %d switched off, %d deleted, %d failed %s%s\n",
 				a.Account, a.Seen, a.Planned, a.Flagged, a.Deactivated, a.Deleted, a.Failed, a.Tripped, a.Problem)
 		}
@@ -221,6 +276,19 @@ func (c *command) print(swept *run.SweepAnswer, synced *run.PolicyAnswer) error 
 	}
 	_, err := io.WriteString(c.stdout, b.String())
 	return err
+}
+
+// allTold is up to how many accounts the text has a line each.
+const allTold = 50
+
+// told are the accounts that the text names: of many, those with something to say.
+func told(accounts []run.SweptAccount) []run.SweptAccount {
+	if len(accounts) <= allTold {
+		return accounts
+	}
+	return slices.DeleteFunc(slices.Clone(accounts), func(a run.SweptAccount) bool {
+		return a.Planned+a.Flagged+a.Failed+a.Undeletable == 0 && a.Tripped+a.Problem == "" && !a.Partial
+	})
 }
 
 func places(swept *run.SweepAnswer, synced *run.PolicyAnswer) (all []string) {

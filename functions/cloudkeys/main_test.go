@@ -123,7 +123,7 @@ func TestEnforcingRemovesAndKeepsRecords(t *testing.T) {
 func TestTwoRunsInOnePlaceExcludeEachOther(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
-	release, err := archive.Lock(dir)
+	release, err := archive.Directory(dir).Lock(t.Context(), "revoke-expired-keys")
 	if err != nil {
 		t.Fatal(err)
 	}

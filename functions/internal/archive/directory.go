@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 )
 
-// Directory is an archive on this machine, for local runs.
+// Directory is an archive on this machine.
 type Directory string
 
 // Put implements Archive. The file appears whole or not at all.
@@ -46,4 +46,12 @@ func (d Directory) Get(_ context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return text, nil
+}
+
+// Remove removes a folder with all that is in it.
+func (d Directory) Remove(_ context.Context, folder string) error {
+	if err := os.RemoveAll(filepath.Join(string(d), filepath.FromSlash(folder))); err != nil {
+		return fmt.Errorf("removing %s: %w", folder, err)
+	}
+	return nil
 }

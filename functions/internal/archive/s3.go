@@ -4,6 +4,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,14 +32,15 @@ func Environment() []string { return []string{"REPORT_BUCKET"} }
 
 // FromEnvironment returns the bucket that REPORT_BUCKET names; nil where it names none. The
 // credentials are those of the function's role, which Lambda leaves in the environment, so
-// that the SDK's packages that search for them elsewhere are not needed.
+// that the SDK's packages that search for them elsewhere are not needed. AWS_ENDPOINT_URL_S3 names another store than AWS's, which
+// gets the bucket in the path, or with REPORT_BUCKET_STYLE=virtual in the host's name: OBS takes nothing else.
 func FromEnvironment(getenv func(string) string) Archive {
 	name := getenv("REPORT_BUCKET")
 	if name == "" {
 		return nil
 	}
 	options := s3.Options{
-		Region: getenv("AWS_REGION"),
+		Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{
 				AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"),
@@ -46,7 +48,10 @@ func FromEnvironment(getenv func(string) string) Archive {
 		}),
 	}
 	if endpoint := getenv("AWS_ENDPOINT_URL_S3"); endpoint != "" { // the SDK's own name for it
-		options.BaseEndpoint, options.UsePathStyle = &endpoint, true
+		options.BaseEndpoint, options.UsePathStyle = &endpoint, getenv("REPORT_BUCKET_STYLE") != "virtual"
+		// Other stores refuse the checksums that the SDK adds to a body's end.
+		options.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		options.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}
 	return &Bucket{name: name, client: s3.New(options)}
 }

@@ -32,12 +32,19 @@ type FailedError struct {
 	Err      error
 }
 
+// namedAccounts is how many accounts an error names; the report has all.
+const namedAccounts = 10
+
 // Error names the accounts, and no key.
 func (e *FailedError) Error() string {
 	if len(e.Accounts) == 0 {
 		return fmt.Sprintf("the run could not change %d keys: the report says why", e.Keys)
 	}
-	return MaskIn(oneLine(fmt.Errorf("the run gave up account %s: %w", strings.Join(e.Accounts, ", "), e.Err)))
+	names := strings.Join(e.Accounts[:min(len(e.Accounts), namedAccounts)], ", ")
+	if more := len(e.Accounts) - namedAccounts; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	return MaskIn(oneLine(fmt.Errorf("the run gave up account %s: %w", names, e.Err)))
 }
 
 // oneLine is an error that may be of several, in one line.

@@ -119,6 +119,7 @@ type PolicyAccount struct {
 	Reason       string            `json:"reason"`
 	Blockers     []Blocker         `json:"blockers,omitempty"`
 	BlockerCount int               `json:"blocker_count"`
+	Drift        bool              `json:"drift"` // the policy in force allows keys a longer life than is wanted
 	Shortened    int               `json:"shortened"`
 	Lives        []Lives           `json:"remaining_lives,omitempty"`
 	Partial      bool              `json:"partial"`
@@ -151,7 +152,7 @@ func PolicyAccounts(result policysync.Result, blockers, whole bool) []PolicyAcco
 		account := PolicyAccount{
 			Account: a.Account, Provider: a.Provider, AccountID: a.AccountID, Region: a.Region, Before: seconds(a.Before),
 			Wanted: seconds(a.Wanted), After: seconds(a.After),
-			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
+			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Drift: a.Drift(), Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
 		}
 		for i, n := range a.Lives.Keys {
 			if !blockers {

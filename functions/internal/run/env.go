@@ -28,8 +28,11 @@ type Env struct {
 	Request  string          // id of the invocation
 	RunID    string          // the scheduled time, where there is one
 	Archive  archive.Archive // nil: no report is kept
+	Passing  bool            // the archive ends with the process: nothing in it is for a later run
 	Metrics  io.Writer
 	Log      *slog.Logger
+
+	file *report.Plan // of a plan that the run writes or applies; nil: none
 }
 
 // ReportLostError tells that a run was carried out, and its report could not be kept.
@@ -87,9 +90,12 @@ func (s Env) open(ctx context.Context, wanted []string) (*accounts.Access, error
 	return accounts.Open(ctx, s.Getenv, wanted, s.userAgent(), s.Log)
 }
 
+// remembers tells whether a later run finds what this one keeps.
+func (s Env) remembers() bool { return s.Archive != nil && !s.Passing }
+
 // storeOf is where a function's state is kept; nil: nowhere.
 func storeOf[S any](s Env, folder string) fleet.Store[S] {
-	if s.Archive == nil {
+	if !s.remembers() {
 		return nil
 	}
 	return archive.State[S]{Archive: s.Archive, Folder: folder}

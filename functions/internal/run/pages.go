@@ -32,7 +32,6 @@ type pages struct {
 	config settings.Sweep
 	folder string // ends in /
 	part   int    // of the one account that a step of a state machine plans or applies
-	left   int    // accounts that the run goes on with
 
 	provisional bool         // the run goes on with what was planned: it is not a good one yet
 	plan        *report.Plan // that it writes or applies
@@ -55,21 +54,21 @@ const (
 // newPages begins the reports of a run that one process carries out.
 func (s Env) newPages(about report.About, config settings.Sweep) *pages {
 	now := time.Now()
-	return &pages{env: s, about: about, config: config, folder: s.folder(now), started: now}
+	return &pages{env: s, about: about, config: config, plan: s.file, folder: s.folder(now), started: now}
 }
 
 // folder is where a run's reports stand. It sorts them by their time; the function and the request
 // tell runs of one moment apart, and two attempts of one schedule.
-func (s Env) folder(started time.Time) string {
+func (s Env) folder(started time.Time) string { return "reports/" + s.runID(started) + "/" }
+
+// runID names a run that has no name.
+func (s Env) runID(started time.Time) string {
 	at := started.UTC().Format("2006-01-02T15-04-05.000Z")
-	return "reports/" + strings.Join([]string{at, url.PathEscape(s.Function), url.PathEscape(cmp.Or(s.Request, "local"))}, "-") + "/"
+	return strings.Join([]string{at, url.PathEscape(s.Function), url.PathEscape(cmp.Or(s.Request, "local"))}, "-")
 }
 
 // begin writes the index of a run that has gone over no account yet.
 func (p *pages) begin(ctx context.Context, accounts []fleet.Account) {
-	if len(p.sums) > 0 { // it has begun
-		accounts = nil
-	}
 	for _, account := range accounts {
 		if len(p.config.Accounts) > 0 && !slices.Contains(p.config.Accounts, account.Name) {
 			continue
@@ -105,9 +104,6 @@ func (p *pages) rest(ctx context.Context, result sweep.Result) ([]string, error)
 		if sum := p.sumOf(r.Account); !sum.Reached {
 			p.write(ctx, r, result.Of(r.Account), result.Unmatched)
 		}
-	}
-	if p.left > 0 {
-		return p.places, p.lost()
 	}
 	fleet.Each(readers, len(p.sums), func(i int) {
 		if !p.sums[i].Reached {
@@ -183,17 +179,14 @@ func (p *pages) index(ctx context.Context, took time.Duration, unmatched []strin
 	})
 }
 
-// failed keeps why nothing came of a run, or of one account of a plan that is applied: also a run that
-// Vault does not let in has a page.
+// failed keeps why nothing came of a run, or of its one account: also a run that Vault does not let in has a page.
 func (p *pages) failed(ctx context.Context, accounts []string, problem error) {
 	if len(p.sums) == 0 {
 		p.problem = problem.Error()
 	} else if len(accounts) == 1 {
 		p.sumOf(accounts[0]).Problem = problem.Error()
 	}
-	if p.left == 0 {
-		p.index(ctx, max(time.Since(p.started), 1), nil)
-	}
+	p.index(ctx, max(time.Since(p.started), 1), nil)
 }
 
 func (p *pages) writeIndex(ctx context.Context, x report.Index) (places []string) {

@@ -37,53 +37,66 @@ type planFile struct {
 // planDigest names the settings that a plan follows from.
 func planDigest(config settings.Sweep) (string, error) {
 	config.Mode, config.ModeWhy, config.Accounts = "", "", nil
-	config.Workers, config.Reserve, config.Approval, config.ReportIDs = 0, 0, false, ""
+	config.Workers, config.Reserve, config.Approval, config.ReportIDs, config.Concurrency = 0, 0, false, "", 0
 	return settings.Digest(config)
 }
 
-// WritePlan plans as Sweep does, changes nothing, and writes the plan to a file.
+// WritePlan plans as a run in report mode does, and writes the plans of all accounts that have a whole one to a file.
 func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, err error) {
 	defer func() { err = named(err) }()
-	config, err := settings.ReadSweep(s.Getenv, settings.SweepEvent{Mode: settings.Report})
+	w, err := s.newWhole(settings.SweepEvent{Mode: settings.Report, ModeWhy: "it writes a plan"})
 	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
+		return nil, err
 	}
 	plan := planFile{Version: 1, Made: time.Now().UTC().Truncate(time.Second)}
-	if plan.Digest, err = planDigest(config); err != nil {
+	if plan.Digest, err = planDigest(w.config); err != nil {
 		return nil, err
 	}
-	config.ModeWhy = "it writes a plan"
-	about, err := s.about(config)
-	if err != nil {
-		return nil, err
+	answer, runErr := w.run(ctx)
+	if ctx.Err() != nil || answer == nil {
+		return answer, cmp.Or(ctx.Err(), runErr)
 	}
-	p := s.newPages(about, config)
-	return s.report(ctx, config, nil, nil, func(result sweep.Result) error {
-		for _, a := range result.Accounts {
-			part := partPlan{Account: a.Account, Partial: a.Partial, Seen: a.Counts.Seen, Planned: a.Counts.Planned, Tripped: a.Tripped}
-			plan.Accounts = append(plan.Accounts, part)
-		}
-		for f, err := range result.Findings() {
-			if err != nil {
-				return err
-			}
-			i := slices.IndexFunc(plan.Accounts, func(p partPlan) bool { return p.Account == f.Account })
-			if f.Outcome == sweep.OutcomePlanned {
-				f.Outcome = ""
-				plan.Accounts[i].Findings = append(plan.Accounts[i].Findings, f)
-			}
-		}
-		text, err := json.Marshal(plan)
+	for _, account := range answer.Accounts {
+		parts, err := w.env.parts(ctx, w.config, account.Account)
 		if err != nil {
-			return fmt.Errorf("writing the plan: %w", err)
+			return answer, err
 		}
-		p.plan = &report.Plan{Made: plan.Made, SHA256: checksum(text)}
-		_, err = archive.Directory(filepath.Dir(path)).Put(ctx, filepath.Base(path), "application/json", func(w io.Writer) error {
-			_, err := w.Write(text)
-			return err
-		})
+		plan.Accounts = append(plan.Accounts, parts...)
+	}
+	text, err := json.Marshal(plan)
+	if err != nil {
+		return answer, fmt.Errorf("writing the plan: %w", err)
+	}
+	_, err = archive.Directory(filepath.Dir(path)).Put(ctx, filepath.Base(path), "application/json", func(w io.Writer) error {
+		_, err := w.Write(text)
 		return err
-	}, p)
+	})
+	if err != nil {
+		return answer, err
+	}
+	w.env.file = &report.Plan{Made: plan.Made, SHA256: checksum(text)}
+	_, err = w.env.closeRun(ctx, w.phase(settings.PhaseClose)) // the page names the plan
+	return answer, cmp.Or(runErr, err, w.clear(ctx))
+}
+
+// parts are those of one account's plan; none where it is not whole.
+func (s Env) parts(ctx context.Context, config settings.Sweep, account string) (parts []partPlan, err error) {
+	plan := s.readPlan(ctx, config, account)
+	if !plan.whole {
+		return nil, plan.err
+	}
+	for n := range plan.plans {
+		text, err := s.Archive.Get(ctx, s.planName(account, n))
+		if err != nil {
+			return nil, err
+		}
+		var part partPlan
+		if err := json.Unmarshal(text, &part); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", s.planName(account, n), err)
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
 }
 
 // ApplyPlan changes exactly what a plan names. It is refused where it is older than 72 hours or was
@@ -91,46 +104,29 @@ func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 // decided on again first. Whoever gives the file has approved it.
 func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, err error) {
 	defer func() { err = named(err) }()
-	config, err := settings.ReadSweep(s.Getenv, settings.SweepEvent{Approved: true, NeedsRecords: true})
-	if err == nil && config.NeedsRecords() && s.Archive == nil {
-		err = errNoRecords
-	}
-	if err != nil {
-		return nil, &settings.SettingsRefusedError{Err: err}
-	}
-	plan, err := readPlanFile(path, config)
+	w, err := s.newWhole(settings.SweepEvent{Approved: true})
 	if err != nil {
 		return nil, err
 	}
-	answer = &SweepAnswer{Mode: config.Mode, ModeWhy: config.ModeWhy, Accounts: []SweptAccount{}}
-	var failures []error
+	plan, err := readPlanFile(path, w.config)
+	if err != nil {
+		return nil, err
+	}
 	parts := slices.DeleteFunc(plan.Accounts, func(part partPlan) bool {
-		return len(part.Findings) == 0 || len(config.Accounts) > 0 && !slices.Contains(config.Accounts, part.Account)
+		return len(w.config.Accounts) > 0 && !slices.Contains(w.config.Accounts, part.Account)
 	})
-	about, err := s.about(config)
-	if err != nil {
+	w.env.file = &report.Plan{Made: plan.Made, SHA256: plan.sum, Applied: true}
+	for i := range parts {
+		parts[i].Planned = len(parts[i].Findings)
+	}
+	if err := w.put(ctx, parts); err != nil {
 		return nil, err
 	}
-	p := s.newPages(about, config)
-	p.plan = &report.Plan{Made: plan.Made, SHA256: plan.sum, Applied: true}
-	for _, part := range parts {
-		p.sumOf(part.Account)
+	answer, err = w.run(ctx)
+	if ctx.Err() != nil {
+		return answer, fmt.Errorf("the run was cut off; the same plan can be applied again: %w", ctx.Err())
 	}
-	for i, part := range parts {
-		of := config
-		of.Accounts = []string{part.Account}
-		p.left = len(parts) - i - 1
-		one, err := s.report(ctx, of, nil, part.all(), nil, p)
-		if one != nil {
-			answer.Accounts, answer.Reports = append(answer.Accounts, one.Accounts...), one.Reports
-		}
-		failures = append(failures, err)
-	}
-	if len(parts) == 0 {
-		p.index(ctx, 1, nil)
-		failures = append(failures, p.lost())
-	}
-	return answer, cmp.Or(failures...)
+	return answer, cmp.Or(err, w.clear(ctx))
 }
 
 // all yields what the part plans.

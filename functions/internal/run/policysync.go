@@ -54,7 +54,7 @@ func (s Env) keepPolicy(
 	config settings.PolicySync,
 	result policysync.Result,
 ) (places []string, err error) {
-	if s.Archive == nil {
+	if !s.remembers() {
 		return nil, nil
 	}
 	page := report.Policy{About: about, Result: result, WholeIDs: config.ReportIDs == settings.WholeIDs}

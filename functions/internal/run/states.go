@@ -112,6 +112,7 @@ func (e *NotApprovedError) Error() string { return "nothing is changed: " + e.Wh
 // keeps and reports do not show.
 type partPlan struct {
 	Account  string              `json:"account"`
+	Provider string              `json:"provider,omitempty"`
 	From     string              `json:"from"` // the user after which it begins
 	Cursor   string              `json:"cursor"`
 	Partial  bool                `json:"partial"`
@@ -119,7 +120,9 @@ type partPlan struct {
 	Planned  int                 `json:"planned"`
 	ByClass  map[sweep.Class]int `json:"by_class,omitempty"` // of those planned
 	Tripped  string              `json:"tripped,omitempty"`
-	Findings []sweep.Finding     `json:"findings"`
+	// Unmatched are the patterns that protect nothing in a whole account.
+	Unmatched []string        `json:"unmatched,omitempty"`
+	Findings  []sweep.Finding `json:"findings"`
 }
 
 func checksum(text []byte) string {
@@ -255,9 +258,9 @@ func (s Env) finish(
 func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result sweep.Result) (*StepAnswer, error) {
 	account := result.Accounts[0]
 	part := partPlan{
-		Account: account.Account, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
+		Account: account.Account, Provider: account.Provider, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
 		Seen: account.Counts.Seen, Planned: account.Counts.Planned, Tripped: account.Tripped, Findings: []sweep.Finding{},
-		ByClass: map[sweep.Class]int{},
+		ByClass: map[sweep.Class]int{}, Unmatched: result.Unmatched,
 	}
 	for f, err := range result.Findings() {
 		if err != nil {

@@ -69,7 +69,9 @@ type accountPlan struct {
 	tripped string
 	byClass map[sweep.Class]int
 	plans   []string
-	err     error
+	// unmatched are the patterns that protect nothing in it.
+	unmatched []string
+	err       error
 }
 
 // decide looks at the plans of all accounts together, and writes down those to be applied.
@@ -149,7 +151,7 @@ func (s Env) readPlan(ctx context.Context, config settings.Sweep, account string
 		if part.Tripped != "" {
 			j.tripped = part.Tripped
 		}
-		j.plans = append(j.plans, checksum(text))
+		j.plans, j.unmatched = append(j.plans, checksum(text)), part.Unmatched
 		if !part.Partial {
 			j.whole = true
 			break
@@ -191,7 +193,10 @@ func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*V
 	}
 	slices.SortStableFunc(v.Largest, func(x, y AccountSum) int { return y.Planned - x.Planned })
 	v.Largest = v.Largest[:min(len(v.Largest), largest)]
-	tripped := sweep.RunTripped(config, v.Planned, v.Seen)
+	tripped := ""
+	if v.Accounts > 1 || v.Planned > config.RunMaxKeys { // one account has its own share to keep to
+		tripped = sweep.RunTripped(config, v.Planned, v.Seen)
+	}
 	switch {
 	case config.Mode != settings.Enforce:
 		v.Verdict, v.Why = VerdictReport, config.ModeWhy
@@ -210,4 +215,18 @@ func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*V
 		changes = []order{} // so that nothing can be applied by mistake
 	}
 	return v, changes
+}
+
+// unmatched are the patterns that protect nothing in any account; where an account has no whole plan they may.
+func unmatched(plans []accountPlan) (patterns []string) {
+	for i, plan := range plans {
+		if !plan.whole {
+			return nil
+		}
+		if i == 0 {
+			patterns = slices.Clone(plan.unmatched)
+		}
+		patterns = slices.DeleteFunc(patterns, func(pattern string) bool { return !slices.Contains(plan.unmatched, pattern) })
+	}
+	return patterns
 }

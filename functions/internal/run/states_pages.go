@@ -38,6 +38,8 @@ type runRecord struct {
 	Verdict string    `json:"verdict,omitempty"`
 	Why     string    `json:"why,omitempty"`
 	Asked   time.Time `json:"asked,omitzero"` // a person
+	// Unmatched are the patterns that protect nothing.
+	Unmatched []string `json:"unmatched,omitempty"`
 }
 
 // found is what a part's plan has seen of an account, and what became of it. It holds whole key ids,
@@ -201,6 +203,7 @@ func (p *pages) decided(ctx context.Context, v *Verdict, orders []order, plans [
 		return "", err
 	}
 	record.Mode, record.ModeWhy, record.Verdict, record.Why = p.config.Mode, p.config.ModeWhy, v.Verdict, v.Why
+	record.Unmatched = unmatched(plans)
 	if v.Verdict == VerdictApprove {
 		record.Asked = time.Now().UTC().Truncate(time.Second)
 	}
@@ -219,7 +222,7 @@ func (p *pages) decided(ctx context.Context, v *Verdict, orders []order, plans [
 func (p *pages) overall(ctx context.Context, record runRecord, approval *report.Approval, over bool) (string, error) {
 	x := report.Index{
 		About: p.about, Mode: record.Mode, ModeWhy: record.ModeWhy, Started: record.Started, Sums: p.sums,
-		OwnersTold: p.config.Notify != "", Verdict: record.sentence(), Approval: approval,
+		OwnersTold: p.config.Notify != "", Verdict: record.sentence(), Approval: approval, Unmatched: record.Unmatched, Plan: p.plan,
 	}
 	if over {
 		x.Took = max(time.Since(record.Started), 1)
@@ -284,7 +287,7 @@ func (p *pages) unapplied() {
 		s := &p.sums[i]
 		left := s.Planned - s.SwitchedOff - s.Deleted - s.Told - s.Failed - s.Unsettled
 		if left > 0 && s.Tripped == "" {
-			s.Problem = cmp.Or(s.Problem, fmt.Sprintf("%d planned keys were not dealt with: the execution of the state machine says why", left))
+			s.Problem = cmp.Or(s.Problem, fmt.Sprintf("%d planned keys were not dealt with: the log says why", left))
 		}
 	}
 }

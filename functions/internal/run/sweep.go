@@ -25,6 +25,9 @@ type SweepAnswer struct {
 	Accounts []SweptAccount    `json:"accounts"`
 	Resume   map[string]string `json:"resume,omitempty"` // for an event that goes on where time ran out
 	Reports  []string          `json:"reports,omitempty"`
+
+	// Sums are the accounts' with all that a report counts, of a run that one process has carried out.
+	Sums []report.Sum `json:"-"`
 }
 
 // SweptAccount is one account of a SweepAnswer.
@@ -45,45 +48,23 @@ type SweptAccount struct {
 // Sweep carries out one run of revoke-expired-keys.
 func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer, error) {
 	config, err := settings.ReadSweep(s.Getenv, event)
-	if err == nil && event.NeedsRecords && config.NeedsRecords() && s.Archive == nil {
-		err = errNoRecords
-	}
 	if err != nil {
 		return nil, &settings.SettingsRefusedError{Err: err}
 	}
-	return s.report(ctx, config, event.Resume, nil, nil, nil)
-}
-
-// report sweeps, or applies what was planned, and reports it: beside what p has reported before; nil:
-// it is all of the run. What else is to be done with the result is done before that.
-func (s Env) report(
-	ctx context.Context,
-	config settings.Sweep,
-	resume map[string]string,
-	planned iter.Seq2[sweep.Finding, error],
-	also func(sweep.Result) error,
-	p *pages,
-) (*SweepAnswer, error) {
 	about, err := s.about(config)
 	if err != nil {
 		return nil, err
 	}
-	if p == nil {
-		p = s.newPages(about, config)
-	}
-	result, runErr := s.sweep(ctx, config, resume, planned, p)
+	p := s.newPages(about, config)
+	result, runErr := s.sweep(ctx, config, event.Resume, nil, p)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most
 	if result.Started.IsZero() {          // there was no run
 		p.failed(ctx, config.Accounts, runErr)
 		return nil, runErr
 	}
-	var alsoErr error
-	if also != nil {
-		alsoErr = also(result)
-	}
 	places, keepErr := p.rest(ctx, result)
 	s.tell(ctx, about, result)
-	return answerSweep(result, places), cmp.Or(runErr, alsoErr, keepErr) // not joined: Lambda reports the type of the error
+	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
 // tell logs the sum of a sweep and writes its metrics.
@@ -105,7 +86,7 @@ func (s Env) sweep(
 	if err := config.CheckTime(ctx); err != nil {
 		return sweep.Result{}, err
 	}
-	if config.Notify != "" && s.Archive == nil {
+	if config.Notify != "" && !s.remembers() {
 		return sweep.Result{}, &settings.SettingsRefusedError{Err: errors.New("NOTIFY is set and REPORT_BUCKET is not: nothing would " +
 			"remember who was told")}
 	}

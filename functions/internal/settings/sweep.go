@@ -32,7 +32,7 @@ type Sweep struct {
 	MaxExemption     time.Duration // of a key from its creation or last change on
 	AllowEmptyLedger bool
 
-	// Of a state machine's run, over all accounts together.
+	// Of all accounts together, by a state machine or by the command.
 	RunMaxKeys    int
 	RunMaxPercent int
 	Approval      bool // a person is asked before anything is changed
@@ -59,8 +59,8 @@ type SweepEvent struct {
 	Plans []string `json:"plans,omitempty"` // to be applied: the checksum of each part
 
 	// Of a command's own, which no event can say.
-	Approved     bool `json:"-"` // somebody has approved the plan that is applied
-	NeedsRecords bool `json:"-"` // a quarantine is refused where nothing is remembered
+	Approved bool   `json:"-"` // somebody has approved the plan that is applied
+	ModeWhy  string `json:"-"` // why the event lowers the mode
 }
 
 // NeedsRecords tells whether a run must remember something for the next.
@@ -78,8 +78,11 @@ func ReadSweep(getenv func(string) string, event SweepEvent) (Sweep, error) {
 	if err := s.choose(getenv, event.Mode, event.Accounts); err != nil {
 		return Sweep{}, err
 	}
+	if event.ModeWhy != "" && s.Mode == Report {
+		s.ModeWhy = event.ModeWhy
+	}
 	if s.Approval && s.Mode == Enforce && event.Phase == "" && !event.Approved {
-		s.Mode, s.ModeWhy = Report, "APPROVAL is true: nothing is changed but by a run of the state machine that was approved"
+		s.Mode, s.ModeWhy = Report, "APPROVAL is true: nothing is changed but by a run of the state machine that was approved, or by -apply"
 	}
 	return s, event.check()
 }
@@ -170,16 +173,17 @@ func (s *Sweep) rows() []row {
 		},
 		{
 			"RUN_MAX_KEYS", "1000", "1 to 10000000", number(&s.RunMaxKeys, 1, 10_000_000),
-			"plans of a state machine's run that change more keys together are not applied, none of them",
+			"plans of all accounts that change more keys together are not applied, none of them",
 		},
 		{
 			"RUN_MAX_PERCENT", "10", "1 to 100", number(&s.RunMaxPercent, 1, 100),
-			"plans of a state machine's run that change a greater part of all accounts' keys are not applied, none of them",
+			"plans of several accounts that change a greater part of all their keys are not applied, none of them",
 		},
 		{
 			"APPROVAL", "false", "true or false", boolean(&s.Approval),
-			"a state machine's run waits for a person before it applies the plans",
+			"nothing is changed that no person has approved: a state machine's run waits for one, and the command takes the file of -plan with "+
+				"-apply",
 		},
-		{"CONCURRENCY", "10", "1 to 1000", number(&s.Concurrency, 1, 1000), "accounts that a state machine's run works on at once"},
+		{"CONCURRENCY", "10", "1 to 1000", number(&s.Concurrency, 1, 1000), "accounts that are worked on at once, by a state machine or by the command"},
 	}...)
 }
