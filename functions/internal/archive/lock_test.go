@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,8 +99,8 @@ type locker interface {
 func TestTwoRunsOfOneJobExcludeEachOther(t *testing.T) {
 	dir := Directory(t.TempDir())
 	for name, place := range map[string]locker{
-		"in a directory":                               dir,
-		"in a bucket":                                  (&store{}).bucket(t, nil),
+		"in a directory": dir,
+		"in a bucket":    (&store{}).bucket(t, nil),
 		"in one of a store that passes over condition": (&store{conditions: "ignored"}).bucket(t, nil),
 		"in one of a store that refuses conditions":    (&store{conditions: "refused"}).bucket(t, nil),
 	} {
@@ -154,6 +155,36 @@ func TestOfManyAtOnceOneGetsTheLock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A store that knows conditions refuses a lock that was written after somebody else's was read, and is held.
+func TestALockIsWrittenOverNobodyElses(t *testing.T) {
+	s := &store{}
+	first, second := make(chan struct{}), make(chan struct{})
+	puts := make(chan struct{}, 1)
+	s.onPut = func() {
+		select {
+		case puts <- struct{}{}: // the first
+			<-second
+		default:
+		}
+	}
+	bucket := s.bucket(t, nil)
+	go func() {
+		defer close(first)
+		var locked *LockedError
+		if _, err := bucket.Lock(t.Context(), "revoke-expired-keys"); !errors.As(err, &locked) {
+			t.Errorf("the one that was slower: got %v", err)
+		}
+	}()
+	for len(puts) == 0 {
+		runtime.Gosched()
+	}
+	if _, err := bucket.Lock(t.Context(), "revoke-expired-keys"); err != nil {
+		t.Error(err)
+	}
+	close(second)
+	<-first
 }
 
 // gate lets nobody pass before all have come.
