@@ -77,6 +77,13 @@ $(BIN)/vault-plugin-auth-aws: scripts/pins/vault/go.mod scripts/pins/vault/go.su
 	CGO_ENABLED=0 go -C scripts/pins/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/credential/aws/cmd/aws
 	@touch $@
 
+.PHONY: auth-kubernetes
+auth-kubernetes: $(BIN)/vault-plugin-auth-kubernetes #: build the pinned Vault's Kubernetes auth method as a plugin
+
+$(BIN)/vault-plugin-auth-kubernetes: scripts/pins/vault/go.mod scripts/pins/vault/go.sum
+	CGO_ENABLED=0 go -C scripts/pins/vault build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes
+	@touch $@
+
 .PHONY: sam
 sam: #: install the pinned aws-sam-cli, cfn-lint and moto into .cache
 	scripts/pins/sam/install.sh
@@ -101,9 +108,10 @@ build-SyncPolicyFunction:
 	GOOS=linux GOARCH=$(LAMBDA_ARCH) $(LAMBDA_BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/sync-policy
 
 .PHONY: build-functions
-build-functions: #: build both functions for this machine into .cache/functions
+build-functions: #: build both functions and the command for this machine into .cache/functions
 	for name in revoke-expired-keys sync-policy; do \
 		$(LAMBDA_BUILD) -o .cache/functions/$$name/bootstrap ./functions/$$name || exit 1; done
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .cache/functions/cloudkeys/cloudkeys ./functions/cloudkeys
 
 .PHONY: report
 report: #: look at the accounts of a Vault and write a report of their keys into .cache/report
@@ -133,12 +141,12 @@ test-release: #: make this machine's archives twice, and compare
 	go test -count=1 -timeout 15m ./scripts/release
 
 .PHONY: test-functions
-test-functions: build vault auth-aws build-functions sam #: run both functions under Lambda's emulator, with a real Vault
+test-functions: build vault auth-aws auth-kubernetes build-functions sam #: run both functions under Lambda's emulator, with a real Vault
 	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		go test -race -count=1 -timeout 15m ./functions/acceptance
 
 .PHONY: bench-functions
-bench-functions: build vault auth-aws build-functions sam #: size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
+bench-functions: build vault auth-aws auth-kubernetes build-functions sam #: size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)
 	@rm -f .cache/functions/bench.txt
 	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		sh -c "go test -run '^$$' -bench Start -benchtime 10x ./functions/acceptance && go test -run '^$$' -bench Sweep -benchtime 1x -timeout 30m ./functions/acceptance" \

@@ -10,6 +10,8 @@ package acceptance
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -84,6 +86,23 @@ func setUp(ctx context.Context, s *devserver.Server, plugin string) error {
 	if err := enableAWS(ctx, s, filepath.Dir(plugin)); err != nil {
 		return err
 	}
+	if err := registerAuth(ctx, s, filepath.Dir(plugin), kubernetesPlugin); err != nil {
+		return err
+	}
 	_, err := s.Client.Logical().WriteWithContext(ctx, "sys/auth/approle", map[string]any{"type": "approle"})
 	return err
+}
+
+// registerAuth makes an auth method that was built beside the server known to it.
+func registerAuth(ctx context.Context, s *devserver.Server, dir, name string) error {
+	binary, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return fmt.Errorf("an auth method is not built (make auth-aws auth-kubernetes): %w", err)
+	}
+	sum := sha256.Sum256(binary)
+	_, err = s.Client.Logical().WriteWithContext(ctx, "sys/plugins/catalog/auth/"+name, map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": name})
+	if err != nil {
+		return fmt.Errorf("register %s: %w", name, err)
+	}
+	return nil
 }

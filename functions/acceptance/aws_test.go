@@ -7,8 +7,6 @@ package acceptance
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -187,16 +185,13 @@ func (m *motoServer) object(t testing.TB, place string) string {
 // enableAWS mounts Vault's own AWS auth method, built from the pinned Vault as a plugin, and
 // points it at moto.
 func enableAWS(ctx context.Context, s *devserver.Server, dir string) error {
-	binary, err := os.ReadFile(filepath.Join(dir, authPlugin))
-	if err != nil {
-		return fmt.Errorf("the AWS auth method is not built (make auth-aws): %w", err)
+	if err := registerAuth(ctx, s, dir, authPlugin); err != nil {
+		return err
 	}
-	sum := sha256.Sum256(binary)
 	writes := []struct {
 		path string
 		data map[string]any
 	}{
-		{"sys/plugins/catalog/auth/" + authPlugin, map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": authPlugin}},
 		{"sys/auth/aws", map[string]any{"type": authPlugin}},
 		{"auth/aws/config/client", map[string]any{
 			"sts_endpoint": aws.url, "iam_endpoint": aws.url, "sts_region": awsRegion, "iam_server_id_header_value": serverID,

@@ -39,6 +39,8 @@ type world struct {
 	expired string // ours, past its date
 	foreign string // made by a person long ago
 	env     map[string]string
+
+	certificate string // of the command's own, where the account demands one
 }
 
 func newWorld(t testing.TB) *world {

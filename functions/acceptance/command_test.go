@@ -1,0 +1,258 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build linux
+
+package acceptance
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// The command's exit statuses.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitRefused  = 2
+	exitFindings = 3
+)
+
+// command is one call of the binary cloudkeys, with nothing in its environment but what it is given.
+type command struct {
+	t              testing.TB
+	process        *process
+	stdout, stderr output
+}
+
+func startCommand(t testing.TB, env map[string]string, args ...string) *command {
+	t.Helper()
+	c := &command{t: t}
+	cmd := exec.Command(filepath.Join(os.Getenv("FUNCTIONS_BIN"), "cloudkeys", "cloudkeys"), args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = t.TempDir(), &c.stdout, &c.stderr, []string{"TMPDIR=" + t.TempDir()}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		cmd.Env = append(cmd.Env, name+"="+env[name])
+	}
+	var err error
+	if c.process, err = begin(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.process.kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// wait returns the exit status.
+func (c *command) wait() int {
+	<-c.process.done
+	return c.process.cmd.ProcessState.ExitCode()
+}
+
+// mustExit runs the command to its end, and returns what it printed.
+func mustExit(t testing.TB, want int, env map[string]string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	c := startCommand(t, env, args...)
+	if got := c.wait(); got != want {
+		t.Fatalf("%v exits with %d, want %d:\n%s\n%s", args, got, want, &c.stdout, &c.stderr)
+	}
+	return c.stdout.String(), c.stderr.String()
+}
+
+// TestTheCommandFromItsFirstReportToTheLastKey walks through what a reader of docs/functions.md does on Kubernetes: the pod logs in
+// with its service account, and the account demands a client certificate.
+func TestTheCommandFromItsFirstReportToTheLastKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withKubernetes()
+	w.withClientCertificate()
+	dir := t.TempDir()
+	plan, metrics := filepath.Join(dir, "plan.json"), filepath.Join(dir, "cloudkeys.prom")
+	var said []string
+	run := func(want int, args ...string) {
+		t.Helper()
+		stdout, stderr := mustExit(t, want, w.env, append([]string{"revoke-expired-keys"}, args...)...)
+		said = append(said, stdout, stderr)
+		w.mustHaveGivenBack()
+	}
+	last := func() string { return said[len(said)-2] + said[len(said)-1] }
+	w.env["QUARANTINE"] = "1s"
+
+	before := w.keys()
+	run(exitDone, "-dir", dir, "-metrics-file", metrics)
+	run(exitFindings, "-dir", dir, "-fail-on-findings")
+	run(exitRefused, "-mode", "enforce")
+	if !strings.Contains(last(), "nothing else remembers since when a key has been switched off") {
+		t.Errorf("without a durable place it says %s", last())
+	}
+	run(exitDone, "-dir", dir, "-plan", plan)
+	w.mustBeUnchanged(before)
+
+	delete(w.env, "CLIENT_CERT_FILE")
+	run(exitFailed, "-dir", dir)
+	if !strings.Contains(last(), "CLIENT_CERT_FILE") {
+		t.Errorf("without its certificate it says %s", last())
+	}
+	w.env["CLIENT_CERT_FILE"] = w.certificate
+
+	later := w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: w.keys()[w.orphan].Tag, Created: time.Now().Add(-3 * time.Hour), Expires: time.Now().Add(48 * time.Hour)}).AccessKey
+	run(exitDone, "-dir", dir, "-mode", "enforce", "-apply", plan)
+	if keys := w.keys(); keys[w.orphan].State != cloudsim.Inactive || keys[later].State != cloudsim.Active {
+		t.Errorf("after the plan the orphan is %s, and a later one %s", keys[w.orphan].State, keys[later].State)
+	}
+	for night := 0; w.keys()[w.orphan].ID != "" || w.keys()[later].ID != ""; night++ {
+		if night > 10 {
+			t.Fatal("the orphans are not deleted")
+		}
+		run(exitDone, "-dir", dir, "-mode", "enforce")
+	}
+	w.mustHave("leased", "foreign")
+	text, err := os.ReadFile(metrics)
+	if err != nil || !strings.Contains(string(text), `cloudkeys_sweep_keys_planned{provider="outscale"} 2`) {
+		t.Errorf("the metrics are %s (%v)", text, err)
+	}
+	w.mustHideSecrets(said...)
+}
+
+// TestTheCommandSweeps2000Accounts kills the command in the middle of planning, and in the middle of its changes.
+func TestTheCommandSweeps2000Accounts(t *testing.T) {
+	t.Parallel()
+	const accounts, orphans = 2000, 500
+	f := newFleetWith(t, accounts, accounts/orphans)
+	env := f.environment()
+	env["RUN_MAX_PERCENT"] = "50"
+	dir := t.TempDir()
+	began := time.Now()
+	for _, after := range []struct {
+		op string
+		n  int64
+	}{{"ReadUsers", 800}, {"DeleteAccessKey", 200}} {
+		reached := make(chan struct{})
+		var calls atomic.Int64
+		f.sim.OnCall(func(call cloudsim.Call) {
+			if call.Op == after.op && calls.Add(1) == after.n {
+				close(reached)
+			}
+		})
+		c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
+		select {
+		case <-reached:
+		case <-c.process.done:
+			t.Fatalf("it has ended before %d of %s:\n%s", after.n, after.op, &c.stderr)
+		}
+		if err := c.process.kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.sim.OnCall(func(cloudsim.Call) {})
+	stdout, stderr := mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
+	t.Logf("%d accounts, with two kills, in %s", accounts, time.Since(began).Round(time.Second))
+	f.mustBeSwept(every)
+	if !strings.Contains(stdout, "2000 accounts") || !strings.Contains(stderr, "going on with a run that was cut off") {
+		t.Errorf("it says %s\n%s", stdout, stderr)
+	}
+	// Each account is opened to be planned, and a fourth to be changed; again only what a kill has cut.
+	opened := 0
+	for _, n := range f.leases {
+		opened += n
+	}
+	if most := accounts + orphans + 2*10 + orphans; opened > most {
+		t.Errorf("accounts were opened %d times, want %d at most", opened, most)
+	}
+	if deletions := f.sim.CountCalls("DeleteAccessKey"); deletions > orphans+20 {
+		t.Errorf("%d keys were deleted by %d calls", orphans, deletions)
+	}
+	runs, err := filepath.Glob(filepath.Join(dir, "reports", "*", "index.html"))
+	if err != nil || len(runs) != 1 {
+		t.Errorf("one run has the pages %q (%v)", runs, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "runs")); err != nil || len(left) > 0 {
+		t.Errorf("plans with whole ids are left: %v (%v)", left, err)
+	}
+}
+
+func TestTheCommandsBreakerOverAllAccountsChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 40)
+	env := f.environment()
+	for setting, value := range map[string]string{"RUN_MAX_KEYS": "39", "RUN_MAX_PERCENT": "16"} {
+		bounded := maps.Clone(env)
+		bounded["RUN_MAX_PERCENT"] = "50"
+		bounded[setting] = value
+		_, stderr := mustExit(t, exitFailed, bounded, "revoke-expired-keys", "-dir", t.TempDir())
+		if !strings.Contains(stderr, "nothing was changed in any account") || !strings.Contains(stderr, setting) {
+			t.Errorf("it says %s", stderr)
+		}
+	}
+	f.mustBeSwept(none)
+}
+
+// TestACommandThatIsTerminatedGivesBackWhatItHas: systemd and Kubernetes send SIGTERM where the time is up.
+func TestACommandThatIsTerminatedGivesBackWhatItHas(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 30)
+	env := f.environment()
+	env["RUN_MAX_PERCENT"], env["CONCURRENCY"] = "50", "3"
+	dir := t.TempDir()
+	reached := make(chan struct{})
+	var calls atomic.Int64
+	f.sim.OnCall(func(call cloudsim.Call) {
+		if call.Op == "DeleteAccessKey" && calls.Add(1) == 5 {
+			close(reached)
+		}
+	})
+	c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
+	<-reached
+	if err := syscall.Kill(c.process.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Fatal(err)
+	}
+	if got := c.wait(); got != exitFailed || !strings.Contains(c.stderr.String(), "goes on with it") {
+		t.Errorf("it exits with %d, and says %s", got, &c.stderr)
+	}
+	if f.logins != f.revoked {
+		t.Errorf("%d logins, and %d tokens given back", f.logins, f.revoked)
+	}
+	f.sim.OnCall(func(cloudsim.Call) {})
+	mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
+	f.mustBeSwept(every)
+}
+
+// TestTwoCommandsExcludeEachOther in a directory, while the first is at work.
+func TestTwoCommandsExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	dir := t.TempDir()
+	working := make(chan struct{}, 1)
+	f.sim.OnCall(func(cloudsim.Call) {
+		select {
+		case working <- struct{}{}:
+		default:
+		}
+	})
+	cancel := f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Delay, Delay: 20 * time.Second})
+	first := startCommand(t, f.environment(), "revoke-expired-keys", "-dir", dir)
+	<-working
+	_, stderr := mustExit(t, exitFailed, f.environment(), "revoke-expired-keys", "-dir", dir)
+	if !strings.Contains(stderr, "another run is at work in "+dir) {
+		t.Errorf("it says %s", stderr)
+	}
+	cancel()
+	if err := first.process.kill(); err != nil {
+		t.Fatal(err)
+	}
+	mustExit(t, exitDone, f.environment(), "revoke-expired-keys", "-dir", dir, "-run-max-percent", "50")
+	f.mustBeSwept(every)
+}
