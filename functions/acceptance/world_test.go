@@ -288,3 +288,13 @@ func decode[T any](t testing.TB, text string) T {
 	}
 	return answer
 }
+
+// encode writes an event.
+func encode(t testing.TB, event any) string {
+	t.Helper()
+	text, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -97,6 +97,24 @@ func (a *Access) Close(ctx context.Context) {
 	}
 }
 
+// AllEngineKeys are the access keys that Vault signs with on any account, those that the run does not look at too.
+func (a *Access) AllEngineKeys(ctx context.Context) ([]string, error) {
+	if a.session == nil {
+		return nil, nil
+	}
+	return a.session.EngineKeys(ctx)
+}
+
+// EngineKeys opens Vault for AllEngineKeys alone.
+func EngineKeys(ctx context.Context, getenv func(string) string, userAgent string, log *slog.Logger) ([]string, error) {
+	a, err := open(ctx, getenv, userAgent, log)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close(ctx)
+	return a.AllEngineKeys(ctx)
+}
+
 // Vault is the session; nil without Vault.
 func (a *Access) Vault() *vault.Session { return a.session }
 

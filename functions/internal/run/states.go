@@ -27,7 +27,7 @@ import (
 // A state machine's run has six steps, and the function's answer to each holds the event of
 // the next: the machine passes them on, and knows nothing of accounts and plans.
 //
-//	list   accounts.json: an event "plan" for each account
+//	list   accounts.json: an event "plan" for each account; engine-keys.json where unlabelled keys may be removed
 //	plan   plans/<account>/<part>.json; again where time ran out
 //	decide changes.json: an event "apply" for each account with something to change
 //	apply  again where time ran out
@@ -173,6 +173,9 @@ func (s Env) listAccounts(ctx context.Context, event settings.SweepEvent) (*List
 		if names, err = accounts.Names(ctx, s.Getenv, s.userAgent(), s.Log); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.keepEngineKeys(ctx, config); err != nil {
+		return nil, err
 	}
 	orders := make([]order, 0, len(names))
 	for _, name := range names {

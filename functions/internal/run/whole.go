@@ -315,5 +315,8 @@ func (w *whole) put(ctx context.Context, parts []partPlan) error {
 		}
 		numbers[part.Account]++
 	}
+	if err := w.env.keepEngineKeys(ctx, w.config); err != nil {
+		return err
+	}
 	return w.env.putJSON(ctx, w.env.inRun("accounts.json"), slices.Concat([]order{}, orders))
 }

@@ -14,6 +14,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
@@ -30,6 +31,9 @@ type Job struct {
 	// Ledger is what Vault knows of its keys. Nil: there is no Vault, and no key is
 	// called an orphan.
 	Ledger fleet.Ledger
+
+	// EngineKeys are access keys that Vault signs with on other accounts than those of the job.
+	EngineKeys []string
 
 	// Store keeps what the next run must know. Nil: nothing is kept.
 	Store fleet.Store[State]
@@ -320,9 +324,10 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 	}, nil
 }
 
-// engineKeys are the access keys that Vault signs with, on all accounts of the run: several of
-// them may be of one cloud account.
-func (job Job) engineKeys() (keys []string) {
+// engineKeys are the access keys that Vault signs with, on whatever account: several of them may be
+// of one cloud account.
+func (job Job) engineKeys() []string {
+	keys := slices.Clone(job.EngineKeys)
 	for _, account := range job.Accounts {
 		keys = append(keys, account.EngineKeys...)
 	}

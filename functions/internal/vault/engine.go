@@ -4,12 +4,14 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,6 +74,32 @@ func (s *Session) Accounts(ctx context.Context, wanted []string) ([]fleet.Accoun
 	return accounts, nil
 }
 
+// readers is how many configurations are read at once.
+const readers = 8
+
+// EngineKeys are the access keys that Vault signs with on any account of the mount: several may be of one cloud account, and no ledger
+// has a key that an operator gave.
+func (s *Session) EngineKeys(ctx context.Context) ([]string, error) {
+	names, err := s.AccountNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, problems := make([][]string, len(names)), make([]error, len(names))
+	fleet.Each(readers, len(names), func(i int) {
+		config, err := s.read(ctx, "config/"+names[i], nil)
+		var none *VaultEmptyError
+		if err == nil {
+			keys[i] = config.engineKeys()
+		} else if !errors.As(err, &none) { // it was deleted since
+			problems[i] = err
+		}
+	})
+	return slices.Concat(keys...), cmp.Or(problems...)
+}
+
+// engineKeys are those that an account's configuration names.
+func (f fields) engineKeys() []string { return append([]string{f.text("access_key")}, f.texts("previous_access_keys")...) }
+
 func (f fields) account(name string) (fleet.Account, error) {
 	a := fleet.Account{
 		Name: name,
@@ -80,7 +108,7 @@ func (f fields) account(name string) (fleet.Account, error) {
 			Signature: f.text("signature"), TLS: provider.TLS{CACert: f.text("ca_cert"), ClientCert: f.text("client_cert")},
 			PerSecond: f.number("max_requests_per_second"), Timeout: f.seconds("request_timeout"), MaxRetries: int(f.number("max_retries")),
 		},
-		AccountID: f.text("account_id"), EngineKeys: append([]string{f.text("access_key")}, f.texts("previous_access_keys")...),
+		AccountID: f.text("account_id"), EngineKeys: f.engineKeys(),
 		ExpiryGrace: f.seconds("expiry_grace"),
 	}
 	if a.Provider == "" || a.EngineKeys[0] == "" {
