@@ -206,6 +206,7 @@ func (d *desk) clouds(policies map[string][]string) []string {
 		account.AddUser(user, policies[user]...)
 		return account.AddKey(cloudsim.KeySpec{User: user, Expires: time.Now().Add(20 * 24 * time.Hour)})
 	}
+	account.AddUser("functions", policies["functions"]...)
 	d.account = account
 	engine, builder, next := key("engine"), key("builder"), key("engine")
 
@@ -251,12 +252,25 @@ func (d *desk) commandLine(bin string) string {
 	return dir
 }
 
+// buildCommand puts the command of the companion functions on the reader's PATH, as a release would.
+func (d *desk) buildCommand() {
+	d.t.Helper()
+	build := exec.CommandContext(d.t.Context(), "go", "build", "-o", filepath.Join(d.dir, "bin", "cloudkeys"), "./functions/cloudkeys")
+	build.Dir = root
+	if said, err := build.CombinedOutput(); err != nil {
+		d.t.Fatalf("%v:\n%s", err, said)
+	}
+}
+
 // run runs the blocks of a page in one shell, which ends at the first command that fails.
 func (d *desk) run(page, prelude string, blocks []markdown.Block) {
 	d.t.Helper()
 	script := "set -eu\n" + prelude
 	for _, block := range blocks {
 		script += fmt.Sprintf("echo '== %s:%d'\n%s", page, block.Line, block.Text)
+	}
+	if strings.Contains(script, "\ncloudkeys ") {
+		d.buildCommand()
 	}
 	out := d.mustRun(script)
 	if strings.Contains(out, "error: ") {
