@@ -118,7 +118,9 @@ func (w *whole) run(ctx context.Context) (*SweepAnswer, error) {
 	// 1. list
 	orders, err := w.list(ctx)
 	if err != nil {
-		w.env.statePages(report.About{Function: w.env.Function, Version: version(), RunID: w.env.RunID}, w.config, 0).failed(ctx, nil, err)
+		if about, aboutErr := w.env.about(w.config); aboutErr == nil {
+			w.env.statePages(about, w.config, 0).failed(ctx, nil, err)
+		}
 		return nil, err
 	}
 	// 2. plan

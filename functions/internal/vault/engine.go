@@ -98,7 +98,9 @@ func (s *Session) EngineKeys(ctx context.Context) ([]string, error) {
 }
 
 // engineKeys are those that an account's configuration names.
-func (f fields) engineKeys() []string { return append([]string{f.text("access_key")}, f.texts("previous_access_keys")...) }
+func (f fields) engineKeys() []string {
+	return append([]string{f.text("access_key")}, f.texts("previous_access_keys")...)
+}
 
 func (f fields) account(name string) (fleet.Account, error) {
 	a := fleet.Account{
