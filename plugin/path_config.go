@@ -163,12 +163,9 @@ func configFields() map[string]*framework.FieldSchema {
 			"own date makes it, as under an access policy."),
 		"allow_root_identity": field(framework.TypeBool, "Whether roles may lease keys (outscale) or sessions (huawei) of the "+
 			"engine's own identity. Such a lease can extend itself."),
-		"username_template": {
-			Type: framework.TypeString, Default: defaultUsernameTemplate,
-			Description: "Template of the names of new users (iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ " +
-				"if }}, and the " +
-				"functions " + strings.Join(templateFunctions, ", ") + ". Names must differ each time and have 64 characters at most.",
-		},
+		"username_template": byDefault(defaultUsernameTemplate, field(framework.TypeString, "Template of the names of new users "+
+			"(iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ if }}, and the functions "+
+			strings.Join(clouds.TemplateFunctions(), ", ")+". Names must differ each time and have 64 characters at most.")),
 		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up an account whose cloud does not take the "+
 			"engine key any more, with the keys that are still in it. They are listed in the answer.")),
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},

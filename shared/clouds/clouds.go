@@ -159,20 +159,6 @@ func (c Cloud) CheckAccount(config provider.Config) error {
 	return err
 }
 
-// CheckUserName refuses what cannot be the name of a user; field is where it stands.
-func (c Cloud) CheckUserName(field, name string) error {
-	if !c.users.pattern.MatchString(name) {
-		return fmt.Errorf("%s holds %q, which is not the name of a user of %s: %s", field, name, c.Title, c.users.text)
-	}
-	return nil
-}
-
-// UserNameRule is the rule of CheckUserName in words.
-func (c Cloud) UserNameRule() string { return c.users.text }
-
-// CleanName puts a hyphen in place of each character that the cloud does not allow in a name.
-func (c Cloud) CleanName(name string) string { return c.users.other.ReplaceAllString(name, "-") }
-
 // CheckType refuses a credential_type that the cloud does not have.
 func (c Cloud) CheckType(credentialType string) error {
 	if !slices.Contains(c.CredentialTypes, credentialType) {
