@@ -4,14 +4,11 @@
 package cloudkeys
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -51,7 +49,7 @@ func checkCredentials(data *framework.FieldData) error {
 			return userError("%s %s: write it without. A file that is read with @ often ends in a line break", field, whereSpace(text))
 		}
 	}
-	return checkPEM(data)
+	return nil
 }
 
 func whereSpace(text string) string {
@@ -63,63 +61,6 @@ func whereSpace(text string) string {
 	default:
 		return "holds white space"
 	}
-}
-
-// checkPEM reads the PEM fields: what a client would be made of must be what was written.
-func checkPEM(data *framework.FieldData) error {
-	for _, field := range []string{"ca_cert", "client_cert", "client_key"} {
-		text, _ := data.Get(field).(string)
-		if text == "" {
-			continue
-		}
-		blocks, rest := pemBlocks(text)
-		switch {
-		case len(blocks) == 0:
-			return userError("%s holds no PEM block, which begins with -----BEGIN: give the file's content, as in %s=@file.pem", field, field)
-		case len(bytes.TrimSpace(rest)) > 0:
-			return userError("%s has something after its last PEM block that is none: write the blocks alone", field)
-		}
-		for _, block := range blocks {
-			if err := checkBlock(field, block); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func checkBlock(field string, block *pem.Block) error {
-	switch {
-	case field == "client_key" && !strings.HasSuffix(block.Type, "PRIVATE KEY") && block.Type != "EC PARAMETERS":
-		return userError("client_key holds a PEM block of the type %q: give the private key alone", block.Type)
-	case field == "client_key":
-		return nil // the pair is tried as a whole
-	case block.Type != "CERTIFICATE":
-		return userError("%s holds a PEM block of the type %q: give certificates alone", field, block.Type)
-	}
-	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-		return userError("%s holds a certificate that cannot be read: %s", field, err)
-	}
-	return nil
-}
-
-func pemBlocks(text string) (blocks []*pem.Block, rest []byte) {
-	rest = []byte(text)
-	for {
-		block, after := pem.Decode(rest)
-		if block == nil {
-			return blocks, rest
-		}
-		blocks, rest = append(blocks, block), after
-	}
-}
-
-// samePEM tells whether two fields hold the same: line breaks around the blocks are no change.
-func samePEM(a, b string) bool {
-	one, _ := pemBlocks(a)
-	two, _ := pemBlocks(b)
-	return a == b ||
-		len(one) > 0 && slices.EqualFunc(one, two, func(x, y *pem.Block) bool { return x.Type == y.Type && bytes.Equal(x.Bytes, y.Bytes) })
 }
 
 // movedFrom names the fields by which a configuration's calls would go elsewhere than before, or be
@@ -136,7 +77,7 @@ func (c *accountConfig) movedFrom(before *accountConfig) (fields []string) {
 	if c.signature() != before.signature() {
 		fields = append(fields, "signature")
 	}
-	if !samePEM(c.CACert, before.CACert) {
+	if !clouds.SamePEM(c.CACert, before.CACert) {
 		fields = append(fields, "ca_cert")
 	}
 	return fields
@@ -149,7 +90,7 @@ func (c *accountConfig) sameCredentials(before *accountConfig) bool {
 
 // sameCertificate tells whether it presents the same client certificate.
 func (c *accountConfig) sameCertificate(before *accountConfig) bool {
-	return samePEM(c.ClientCert, before.ClientCert) && samePEM(c.ClientKey, before.ClientKey)
+	return clouds.SamePEM(c.ClientCert, before.ClientCert) && clouds.SamePEM(c.ClientKey, before.ClientKey)
 }
 
 // refuseStoredSecret keeps stored secrets from new addresses, and an account from half a key.

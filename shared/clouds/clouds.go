@@ -152,6 +152,9 @@ func (c Cloud) CheckAccount(config provider.Config) error {
 	if err := c.checkAccount(config); err != nil {
 		return err
 	}
+	if err := checkPEM(config.TLS); err != nil {
+		return err
+	}
 	if _, err := c.endpoint(config.Region, config.Endpoint); err != nil {
 		return err
 	}
