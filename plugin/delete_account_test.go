@@ -161,6 +161,17 @@ func TestAReplacedKeyOfAnUnknownOwner(t *testing.T) {
 			v.account.DeleteKey(replaced(v))
 			mustBeForgotten(v)
 		},
+		"E26: a list of users that shows its user under a former name is no proof that it is gone": func(_ *testing.T, v *testVault) {
+			replaced(v)
+			renamed := false
+			v.sim.OnCall(func(c cloudsim.Call) {
+				if c.Op == "ReadAccessKeys" && strings.Contains(string(c.Body), `"vault"`) && !renamed {
+					renamed = true
+					v.renameUser("vault", "vault-renamed")
+				}
+			})
+			mustBeForgotten(v)
+		},
 		"E26: it is found among the users' keys, and deleted": func(_ *testing.T, v *testVault) {
 			replaced(v)
 			mustBeForgotten(v)

@@ -132,14 +132,15 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 	}
 	user, err := key.owner(a.config.Identity)
 	if err != nil {
-		gone := false
-		if user, gone = a.searchPrevious(ctx, key); gone {
-			b.Logger().Info("forgot a replaced key that the cloud has ended, or lists for nobody", "account", a.name, "access_key", key.ID)
-			return b.forgetKey(ctx, s, a.name, user, key)
+		found, there, searchErr := a.searchPrevious(ctx, key, err)
+		switch {
+		case searchErr != nil:
+			return fmt.Errorf("deleting the replaced key %s: %w", key.ID, searchErr)
+		case !there:
+			b.Logger().Info("forgot a replaced key that the cloud has ended, or that is gone", "account", a.name, "access_key", key.ID)
+			return b.forgetKey(ctx, s, a.name, "", key)
 		}
-	}
-	if err != nil && user == "" {
-		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, err)
+		user = found.User
 	}
 	ref, err := b.refOf(ctx, s, a, key, user)
 	if err == nil {
@@ -151,29 +152,21 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 	return b.forgetKey(ctx, s, a.name, user, key)
 }
 
-// searchPrevious looks for a replaced key whose owner the cloud has never named: a user of the account,
-// since the root user is. It is gone where its date has passed, or where no user has it.
-func (a *account) searchPrevious(ctx context.Context, key previousKey) (user string, gone bool) {
-	if !key.Expires.IsZero() && a.isDead(key.Expires) {
-		return "", true
+// searchPrevious looks for a replaced key that is not the present key's identity's, for why. One that the cloud ends is not there
+// from its date on; one whose owner the cloud has never named is not where that is proven.
+func (a *account) searchPrevious(ctx context.Context, key previousKey, why error) (found provider.Key, there bool, err error) {
+	switch {
+	case !key.Expires.IsZero() && a.isDead(key.Expires):
+		return provider.Key{}, false, nil
+	case key.Identity.Kind != provider.IdentityUnknown:
+		return provider.Key{}, false, why
 	}
-	if key.Identity.Kind != provider.IdentityUnknown {
-		return "", false
+	ref := key.ref(a.config.AccountID, "")
+	ref.AnyUser = true
+	if found, there, err = a.cloud.FindKey(ctx, ref); err != nil {
+		return provider.Key{}, false, fmt.Errorf("%w; whether one of the users has it could not be found out: %w", why, err)
 	}
-	for owner, err := range a.cloud.ListUsers(ctx) {
-		if err != nil {
-			return "", false
-		}
-		keys, err := a.cloud.ListKeys(ctx, owner.Name)
-		switch {
-		case provider.KindOf(err) == provider.KindNotFound && err != nil: // deleted since it was listed
-		case err != nil:
-			return "", false
-		case slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == key.ID }):
-			return owner.Name, false
-		}
-	}
-	return "", true
+	return found, there, nil
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave

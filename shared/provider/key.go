@@ -75,6 +75,8 @@ type KeyRef struct {
 	// UserIDCertain tells that the key surely is this user's: the cloud said so, or lists of users
 	// from before and after its create have the name at this id. Else the id is a hint.
 	UserIDCertain bool
+	// AnyUser tells, in FindKey alone, that nobody knows whose key it is. User is empty then.
+	AnyUser bool
 
 	ID      string    // empty, in FindKey alone: the label finds the key
 	Label   string    // written on the key: a cloud that keeps the date beside it writes both at once

@@ -76,7 +76,7 @@ func GoneIsDone(err error) error {
 //	(2) the caller's own key: its list decides, where that holds the signing key
 //	(3) the owner's id is certain: that user's keys decide, under whatever name;
 //	    no such user: the key went with it, since no user who has keys can be deleted
-//	(4) else: the keys under the name, then those of all users, remembered by id,
+//	(4) else: the keys under the name, or the caller's where there is none, then those of all users, remembered by id,
 //	    until two lists of users agree
 func (p *Prover) FindKey(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
 	if ref.mark() == "" {
@@ -88,7 +88,7 @@ func (p *Prover) FindKey(ctx context.Context, ref KeyRef) (key Key, found bool, 
 	switch {
 	case ref.UserID != "" && ref.UserIDCertain:
 		key, found, err = p.ofUser(ctx, ref)
-	case ref.User == "":
+	case ref.User == "" && !ref.AnyUser:
 		key, found, err = p.ofCaller(ctx, ref)
 	default:
 		return p.ofAnybody(ctx, ref)

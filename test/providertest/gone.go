@@ -104,6 +104,21 @@ var goneTests = map[string]func(test){
 			t.do(t.Cloud.RevokeKey(t.Context(), ref))
 		})
 	},
+	"a key whose user was never known is found among all, whatever they are called, and proven gone": func(t test) {
+		made, ref := t.unknown()
+		anybodys := ref
+		anybodys.User, anybodys.AnyUser = "", true
+		renamed := false
+		t.Admin.OnCall(ListKeys, func() {
+			if !renamed {
+				renamed = true
+				t.Admin.RenameUser(t.User, "renamed")
+			}
+		})
+		t.mustFind(anybodys, made.ID)
+		t.do(t.Cloud.RevokeKey(t.Context(), ref))
+		t.mustBeGone(anybodys)
+	},
 	"a key went with its user, also where the name is another's by now": func(t test) {
 		t.eachKnowledge(func(_ provider.IssuedKey, ref provider.KeyRef) {
 			t.Admin.DeleteUser(t.User)
