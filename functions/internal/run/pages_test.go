@@ -268,6 +268,20 @@ func TestAnAccountWhosePlanWasNotAppliedSaysSo(t *testing.T) {
 	}
 }
 
+func TestARunWithoutSpaceForItsPlanHasAPage(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
+	s := around(t, map[string]string{
+		"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": "http://127.0.0.1:1/api/v1",
+	})
+	p := reportsOf(t, s, settings.Report)
+	if _, err := s.report(t.Context(), p.config, nil, nil, nil, p); err == nil {
+		t.Fatal("it ran")
+	}
+	if page := p.read(t, "index.html"); !strings.Contains(page, "ended before it came to an account") || !strings.Contains(page, "Spooling the plan") {
+		t.Errorf("the index is %s", page)
+	}
+}
+
 func TestARunThatComesToNoAccountHasAPage(t *testing.T) {
 	p := reportsOf(t, around(t, nil), settings.Report)
 	p.failed(t.Context(), nil, errors.New("Vault is sealed"))

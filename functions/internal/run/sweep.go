@@ -65,6 +65,9 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 		p.failed(ctx, config.Accounts, runErr)
 		return nil, runErr
 	}
+	if runErr != nil && len(result.Accounts) == 0 {
+		p.problem = runErr.Error()
+	}
 	places, keepErr := p.rest(ctx, result)
 	s.tell(ctx, about, result)
 	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
