@@ -69,7 +69,7 @@ func TestEveryDateInTheExamplesOfTheAPIsDescriptionIsRead(t *testing.T) {
 func TestADateThatCannotBeReadIsAnErrorAndNotNever(t *testing.T) {
 	for _, text := range []string{
 		"never", "null", "0", " ", "2028-02-30T10:04:05.000+0000", "2028-02-20T25:04:05Z", "1897806245", "20-02-2028",
-		"2028-02-20T10:04:05.000+0000 ", "0001-01-01T00:00:00.000+0000", "0001", "202802", "28-02-20", "20280220T10", strings.Repeat("9", 10_000),
+		"2028-02-20T10:04:05.000+0000 ", "0001-01-01T00:00:00.000+0000", "9999-12-31T23:59:59-12:00", "0001", "202802", "28-02-20", "20280220T10", strings.Repeat("9", 10_000),
 	} {
 		got, err := parseDate(&text)
 		if err == nil || !got.IsZero() {
