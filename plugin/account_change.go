@@ -432,11 +432,17 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
 			"account's leases, delete its static roles, and then the account without force=true", name)
 	}
-	ctx = context.WithoutCancel(ctx)
+	return b.abandonKeys(context.WithoutCancel(ctx), s, a, name, func(*ledger.Item) bool { return true })
+}
+
+// abandonKeys marks records of an account and says what is left in the cloud. a is nil where it is not configured any more.
+func (b *backend) abandonKeys(
+	ctx context.Context, s logical.Storage, a *account, name string, wanted func(*ledger.Item) bool,
+) (warnings []string, err error) {
 	if err := b.ledger.Load(ctx, s, name); err != nil {
 		return nil, err
 	}
-	for _, item := range b.ledger.Select(name, func(*ledger.Item) bool { return true }) {
+	for _, item := range b.ledger.Select(name, wanted) {
 		e, err := ledger.Read(ctx, s, name, item.Label)
 		if err != nil {
 			return nil, err
@@ -444,14 +450,20 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 		if e == nil {
 			continue
 		}
-		e.Abandoned, e.EndsByDate = true, a.endsKeys() && !e.Expires.IsZero()
+		if e.Abandoned = true; a != nil {
+			e.EndsByDate = a.endsKeys() && !e.Expires.IsZero()
+		}
 		if err := b.ledger.Save(ctx, s, e); err != nil {
 			return nil, err
 		}
-		b.Logger().Warn("abandoned an access key whose account was deleted with force", "account", name, "access_key", e.AccessKey,
-			"user", e.User, "label", e.Label, "expiration", showTime(e.Expires))
+		b.Logger().Warn("abandoned an access key that could not be deleted and was given up with force", "account", name,
+			"access_key", e.AccessKey, "user", e.User, "label", e.Label, "expiration", showTime(e.Expires))
+		works := "works until it is deleted"
+		if e.EndsByDate {
+			works = "may work until " + showTime(e.Expires)
+		}
 		warnings = append(warnings, fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey,
-			identityName(e.User), e.Label, a.worksUntil(e.Expires)))
+			identityName(e.User), e.Label, works))
 	}
 	return warnings, nil
 }

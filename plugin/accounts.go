@@ -45,7 +45,7 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 	if config == nil {
 		return nil, userError("account %q is not configured: write config/%s first", name, name)
 	}
-	a, err := b.openAccount(name, config)
+	a, err := b.openAfter(b.former[name], name, config)
 	if err != nil {
 		return nil, fmt.Errorf("account %q: %w", name, err)
 	}
@@ -53,6 +53,7 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 		return nil, err
 	}
 	b.accounts.Add(name, a)
+	delete(b.former, name)
 	return a, nil
 }
 
@@ -68,14 +69,23 @@ func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name str
 	return load[accountConfig](ctx, s, configPrefix+name)
 }
 
-// openAccount makes the client of a configuration.
+// openAccount makes the client of a configuration, which knows of no other.
 func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
+	return b.openAfter(nil, name, config)
+}
+
+// openAfter makes a client that goes on with what the one before has learned of the same key, if there was one:
+// were that forgotten with each change of a pace, calls of both would be refused, and four refusals lock the account.
+func (b *backend) openAfter(former *account, name string, config *accountConfig) (*account, error) {
 	kind, err := clouds.Of(config.Provider)
 	if err != nil {
 		return nil, asUserError(err)
 	}
 	access := config.access()
 	access.UserAgent, access.Observe = userAgent(b.build), b.metrics.observer(name)
+	if former != nil && former.config.signer() == config.signer() {
+		access.After = former.cloud
+	}
 	cloud, err := b.open(access)
 	if err != nil {
 		return nil, err
@@ -94,12 +104,21 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 	}
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	b.accounts.Remove(name)
+	b.retire(name)
 	delete(b.frozen, name) // whoever looks from here on sees what is written
 	if config == nil {
+		delete(b.former, name)
 		return remove(ctx, s, configPrefix+name)
 	}
 	return save(ctx, s, configPrefix+name, config)
+}
+
+// retire forgets an account, but not what its client knows. The lock is held.
+func (b *backend) retire(name string) {
+	if open, ok := b.accounts.Peek(name); ok {
+		b.former[name] = open
+		b.accounts.Remove(name)
+	}
 }
 
 // rememberAccount keeps what the cloud said of an account on a node that cannot store it:
@@ -141,7 +160,7 @@ func (b *backend) standing(a *account) (current, frozen bool) {
 func (b *backend) forgetAccount(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	b.accounts.Remove(name)
+	b.retire(name)
 }
 
 // configuredKeys are the ids of the own keys of all accounts, as stored. Several accounts of

@@ -54,7 +54,8 @@ type backend struct {
 
 	accountsLock sync.Mutex
 	accounts     *simplelru.LRU[string, *account]
-	frozen       map[string]bool // accounts that no key is begun for; guarded by accountsLock, see freeze
+	former       map[string]*account // those whose configuration was written since, until they are opened again; guarded by accountsLock
+	frozen       map[string]bool     // accounts that no key is begun for; guarded by accountsLock, see freeze
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
@@ -104,7 +105,7 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: newAccounts(), frozen: map[string]bool{}, locks: map[string]*pathLock{},
+		accounts: newAccounts(), frozen: map[string]bool{}, former: map[string]*account{}, locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](),
 		ledger: ledger.New(), full: newFullUsers(), refusals: newRefusals(),
 		metrics: newMetrics(),

@@ -32,6 +32,9 @@ const (
 	// staticKeyAge is how old a static role's key must be before its absence is believed.
 	staticKeyAge = 10 * time.Minute
 
+	// keptFor is longer than any grace.
+	keptFor = 40 * 24 * time.Hour
+
 	// maxChanges is how many keys a comparison may delete or replace, and a tenth of the account's: a
 	// storage that is not the mount's own, or a list that is not whole, must not end them all.
 	maxChanges = 5
@@ -52,6 +55,9 @@ type comparison struct {
 	Orphans int               `json:"orphans,omitempty"` // still to be deleted
 	Judged  time.Time         `json:"judged,omitzero"`   // when all were looked at; zero: not yet
 	Found   outcome           `json:"found,omitzero"`
+
+	// Kept is when orphans were first found that may be in use, under the user of a static role.
+	Kept map[string]time.Time `json:"kept,omitempty"`
 }
 
 // outcome is what a comparison has left to people.
@@ -107,9 +113,17 @@ func (b *backend) reconcileIfDue(ctx context.Context, s logical.Storage, a *acco
 	problem := c.advance(ctx, &state.comparison)
 	if state.over() {
 		b.compared.Store(a.name, state.Found)
-		*state = reconcileState{Next: now.Add(reconcilePeriod), Last: state.Found}
+		*state = state.ended()
 	}
 	return errors.Join(problem, save(context.WithoutCancel(ctx), s, reconcilePrefix+a.name, state))
+}
+
+// ended is the state between a round that is over and the next.
+func (c *comparison) ended() reconcileState {
+	maps.DeleteFunc(c.Kept, func(_ string, first time.Time) bool { // it was deleted long ago
+		return !lifetime.Waits(first.Add(keptFor), time.Now(), keptFor)
+	})
+	return reconcileState{Next: time.Now().Add(reconcilePeriod), Last: c.Found, comparison: comparison{Kept: c.Kept}}
 }
 
 // lastFound is the outcome of an account's last comparison, as far as this process has heard of it.
@@ -210,7 +224,7 @@ func (c *comparer) look(ctx context.Context, a *account, at *comparison, user st
 	if problem != nil && (ctx.Err() != nil || errors.Is(problem, transport.ErrNoTurn)) {
 		return problem
 	}
-	free, kept, err := c.deletable(ctx, user, keys, orphans)
+	free, kept, err := c.deletable(ctx, at, user, keys, orphans)
 	at.plan(user, len(free), gone)
 	for _, line := range off {
 		at.Found.Off.add(line)
@@ -314,10 +328,11 @@ func (c *comparer) mayReplace(name string, creds *staticCreds) bool {
 	return !waits
 }
 
-// deletable are the orphans that may be deleted. While a static role of their user has no key in the cloud, one of
-// them may be in use, after a snapshot was restored; and until its grace is over, where it has a new one.
+// deletable are the orphans that may be deleted. While a static role of their user has no key in the cloud, any of
+// them may be in use, after a snapshot was restored; where it has, a key of its kind may be for the grace of a rotation,
+// counted from when it was first found.
 func (c *comparer) deletable(
-	ctx context.Context, user string, keys, orphans []provider.Key,
+	ctx context.Context, at *comparison, user string, keys, orphans []provider.Key,
 ) (free []provider.Key, kept []string, err error) {
 	free = orphans
 	for _, name := range c.rolesOf(user) {
@@ -329,21 +344,33 @@ func (c *comparer) deletable(
 			continue
 		}
 		has := slices.ContainsFunc(keys, func(key provider.Key) bool { return key.ID == creds.AccessKey })
-		until := creds.LastRotation.Add(role.Grace)
-		inGrace := lifetime.Waits(until, time.Now(), role.longestGrace())
 		free = slices.DeleteFunc(slices.Clone(free), func(orphan provider.Key) bool {
-			label, _ := keylabel.Parse(orphan.Label)
-			switch {
-			case !has:
+			if !has {
 				kept = append(kept, fmt.Sprintf("access key %s: it may be in use as long as static role %q has no key in the cloud", orphan.ID, name))
-			case inGrace && label.Kind == keylabel.KindStatic:
-				kept = append(kept, fmt.Sprintf("access key %s: it may be in use until %s, when the grace of static role %q is over",
-					orphan.ID, showTime(until), name))
+				return true
 			}
-			return !has || inGrace && label.Kind == keylabel.KindStatic
+			if label, err := keylabel.Parse(orphan.Label); err != nil || label.Kind != keylabel.KindStatic {
+				return false
+			}
+			until := at.firstFound(orphan.ID).Add(role.Grace)
+			waits := lifetime.Waits(until, time.Now(), role.longestGrace())
+			if waits {
+				kept = append(kept, fmt.Sprintf("access key %s: it may be in use until %s, a grace of static role %q", orphan.ID, showTime(until), name))
+			}
+			return waits
 		})
 	}
 	return free, kept, nil
+}
+
+func (at *comparison) firstFound(orphan string) time.Time {
+	if _, known := at.Kept[orphan]; !known {
+		if at.Kept == nil {
+			at.Kept = map[string]time.Time{}
+		}
+		at.Kept[orphan] = time.Now()
+	}
+	return at.Kept[orphan]
 }
 
 // act is steps (3) and (4) for one identity. It deletes no more than was judged.
@@ -352,17 +379,19 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 		return c.removeUsers(ctx, a, at)
 	}
 	var problems []error
+	replaced := false
 	for _, name := range c.rolesOf(user) {
 		if at.Gone[name] != "" {
+			replaced = true
 			problems = append(problems, c.replaceGone(ctx, a, name, at.Gone[name]))
 		}
 	}
-	if at.Orphans == 0 {
+	if at.Orphans == 0 && !replaced { // else the time of what may be in use begins now
 		return errors.Join(problems...)
 	}
 	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
 	if err == nil {
-		orphans, _, err = c.deletable(ctx, user, keys, orphans)
+		orphans, _, err = c.deletable(ctx, at, user, keys, orphans)
 	}
 	problems = append(problems, err)
 	for _, orphan := range orphans {

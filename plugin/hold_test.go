@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +60,37 @@ func TestADeadKeyLocksNobodyInTheFirstHalfHourWhateverRestarts(t *testing.T) {
 				v.advance(time.Minute)
 				die(v)
 				v.mustLockNobody(29*time.Minute+30*time.Second, time.Minute, func() { other(v) })
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
+// TestAChangeOfPaceKeepsWhatIsKnownOfTheKey is E12: calls of the client before are under way when the next one begins.
+func TestAChangeOfPaceKeepsWhatIsKnownOfTheKey(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, field := range []string{"max_requests_per_second=900", "request_timeout=20s", "max_retries=2", "max_ttl=5h"} {
+		tests["E12: "+field] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.account.SwitchKey(v.root.AccessKey, false)
+			v.sim.ResetCalls()
+			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+			var group sync.WaitGroup
+			for range 3 {
+				group.Go(func() { _, _ = v.tryLease(t.Context(), "app") })
+			}
+			<-time.After(time.Second)
+			v.write("config/default", field)
+			_, _ = v.try(logical.ReadOperation, "roles/app") // opens the next client
+			group.Wait()
+			cancel()
+			for range 5 {
+				_, _ = v.tryLease(t.Context(), "app")
+			}
+			if n := len(v.sim.Calls()); n > 3 || v.account.Locked() {
+				t.Errorf("%d refused calls, locked: %v", n, v.account.Locked())
 			}
 		}
 	}

@@ -53,8 +53,7 @@ func TestHuaweiRotation(t *testing.T) {
 			v.mustHaveOwnKeys(1)
 		},
 		"no date stands on the engine's own key and a static role's, by which somebody could end them": func(t *testing.T, v *testVault) {
-			v.configure("ttl=10m")
-			v.write("config/default", "rotation_period=24h")
+			v.write("config/default", append(v.accountFields(), "rotation_period=24h")...)
 			v.rotate()
 			v.write("static-roles/app", "user_name=app", "rotation_period=24h")
 			made := 0

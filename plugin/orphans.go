@@ -84,7 +84,11 @@ func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []pro
 // it, or by its label, unless that is another key's.
 func (b *backend) isKnown(ctx context.Context, s logical.Storage, key provider.Key, labelled bool) bool {
 	if item, byID := b.ledger.Find(key.ID); byID {
-		return !item.Abandoned() || item.Kind != keylabel.KindStatic || b.isNamed(ctx, s, item)
+		if item.Kind != keylabel.KindStatic {
+			return true
+		}
+		e, err := ledger.Read(ctx, s, item.Account, item.Label)
+		return err != nil || e == nil || !b.givenUp(ctx, s, e)
 	}
 	another := false
 	for _, item := range b.ledger.Select("", func(item *ledger.Item) bool { return item.Label == key.Label && !item.Unfinished() }) {
@@ -92,16 +96,6 @@ func (b *backend) isKnown(ctx context.Context, s logical.Storage, key provider.K
 		another = another || err == nil && e != nil && e.State == ledger.Made && e.AccessKey != "" && e.AccessKey != key.ID
 	}
 	return labelled && !another
-}
-
-// isNamed tells whether storage names the key of an item, or does not say.
-func (b *backend) isNamed(ctx context.Context, s logical.Storage, item ledger.Item) bool {
-	e, err := ledger.Read(ctx, s, item.Account, item.Label)
-	if err != nil || e == nil {
-		return true
-	}
-	id, err := namedKey(ctx, s, e)
-	return id != "" || err != nil
 }
 
 // knownLabels tells which labels are in the ledger. What is to be called an orphan must be missing

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +38,24 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 		"E13: own_identity alone does not either": func(_ *testing.T, v *testVault) {
 			v.configure()
 			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"own_identity=true"}, "allow_root_identity=true", "config/default")
+		},
+		"E5: its slots are counted by whose they are, by whichever name roles call it": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.renameUser("vault", "ops")
+			v.write("roles/named", "user_names=ops", "own_identity=true", "ttl=10m")
+			v.write("roles/unnamed", "own_identity=true", "ttl=10m")
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+			var group sync.WaitGroup
+			for range 12 {
+				for _, role := range []string{"named", "unnamed"} {
+					group.Go(func() { _, _ = v.try(logical.ReadOperation, "creds/"+role) })
+				}
+			}
+			group.Wait()
+			v.mustHaveLive(8)
+			v.rotate()
 		},
 		"E25: a role with 100,000 users is refused at once": func(t *testing.T, v *testVault) {
 			v.configure()

@@ -202,7 +202,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 				"then its record with force=true", id, entry.Account)
 		}
 	}
-	if err := refuseKept(entry); err != nil {
+	if err := refuseKept(entry); err != nil && !b.givenUp(ctx, s, entry) {
 		return err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
@@ -214,6 +214,12 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 	}
 	b.Logger().Info("killed an access key on request", "account", a.name, "user", entry.User, "access_key", id)
 	return b.removeEntry(ctx, s, entry)
+}
+
+// givenUp tells that a static role's key was abandoned, and that no role names it any more.
+func (b *backend) givenUp(ctx context.Context, s logical.Storage, e *ledger.Entry) bool {
+	id, err := namedKey(ctx, s, e)
+	return e.Abandoned && e.Kind == keylabel.KindStatic && id == "" && err == nil
 }
 
 // refuseKept protects the keys that are replaced, never just deleted.

@@ -112,6 +112,10 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
+	shared, err := b.checkStaticRoles(ctx, req.Storage, a, role)
+	if err != nil {
+		return nil, err
+	}
 	defer b.roles.drop(rolePrefix + name)
 	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	}
 	answer := role.answer()
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
-	return decided(subset(answer, roleDecisions()), append(role.warnings(bounds, view), unlisted...)), nil
+	return decided(subset(answer, roleDecisions()), slices.Concat(role.warnings(bounds, view), unlisted, shared)), nil
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.

@@ -44,6 +44,8 @@ func staticRoleFields() map[string]*framework.FieldSchema {
 			"smaller of 1h and a quarter of the time between rotations."),
 		"keep_key": query(field(framework.TypeBool, "With a delete: hand the keys over instead of deleting them. They work until "+
 			"their date, and nobody rotates them.")),
+		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up keys that cannot be deleted, since the cloud does "+
+			"not take the engine key any more. They are listed in the answer.")),
 	}
 }
 
@@ -51,6 +53,7 @@ func staticRoleAnswer() map[string]*framework.FieldSchema {
 	fields := staticRoleFields()
 	delete(fields, "name")
 	delete(fields, "keep_key")
+	delete(fields, "force")
 	fields["access_key"] = field(framework.TypeString, "ID of the current key.")
 	fields["last_vault_rotation"] = field(framework.TypeString, "When the key was last rotated.")
 	fields["next_vault_rotation"] = field(framework.TypeString, "When it is rotated next.")
@@ -85,19 +88,22 @@ func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, 
 func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
-	if err := b.writeStaticRole(ctx, req.Storage, data); err != nil {
+	warnings, err := b.writeStaticRole(ctx, req.Storage, data)
+	if err != nil {
 		return respond(err)
 	}
-	return b.staticRoleWritten(ctx, req, data)
+	return b.staticRoleWritten(ctx, req, data, warnings...)
 }
 
 // staticRoleWritten answers a write, and a rotation: which key is current, and until when.
-func (b *backend) staticRoleWritten(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+func (b *backend) staticRoleWritten(
+	ctx context.Context, req *logical.Request, data *framework.FieldData, warnings ...string,
+) (*logical.Response, error) {
 	written, err := b.pathStaticRoleRead(ctx, req, data)
 	if err != nil || written == nil {
-		return nil, nil // it is written all the same
+		return warn(warnings), nil // it is written all the same
 	}
-	return decided(subset(written.Data, staticRoleDecisions()), nil), nil
+	return decided(subset(written.Data, staticRoleDecisions()), warnings), nil
 }
 
 // staticRoleDecisions are what a write of a static role answers.
@@ -108,7 +114,7 @@ func staticRoleDecisions() []string {
 func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
-	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool))
+	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool), data.Get("force").(bool))
 	if err != nil {
 		return respond(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -86,7 +87,7 @@ func (b *backend) choose(
 	case 0:
 		return []string{""}, nil, func() {}, nil // see hold
 	case 1:
-		release, _, _ = b.ledger.Hold(i.account.name, users[0], 0)
+		release, _, _ = b.ledger.Hold(i.account.name, users[0], 0, nil)
 		return users, nil, release, nil
 	}
 	for {
@@ -125,7 +126,7 @@ func (b *backend) holdFirst(
 	}
 	ordered = slices.Clone(users)
 	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
-	release, _, _ = b.ledger.Hold(i.account.name, ordered[0], 0)
+	release, _, _ = b.ledger.Hold(i.account.name, ordered[0], 0, nil)
 	return ordered, free, release, nil
 }
 
@@ -176,7 +177,7 @@ func (b *backend) checkForeign(i issuance, user string, free int) {
 // that are still to be deleted after one. Requests under way count.
 func (b *backend) hold(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
 	if !i.account.isOwnIdentity(user, i.userIDs[user]) {
-		release, _, _ = b.ledger.Hold(i.account.name, user, 0)
+		release, _, _ = b.ledger.Hold(i.account.name, user, 0, nil)
 		return release, "", nil
 	}
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
@@ -184,8 +185,10 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 	}
 	reserved := reservedSlots + len(i.account.config.Previous)
 	free := i.account.cloud.KeyQuota() - reserved
-	names := []string{"", i.account.config.Identity.User} // as roles can name the same identity
-	release, count, held := b.ledger.Hold(i.account.name, user, free, slices.Compact(names)...)
+	// Under one name, since roles can call this identity by others, and by none.
+	release, count, held := b.ledger.Hold(i.account.name, "", free, func(item *ledger.Item) bool {
+		return i.account.isOwnIdentity(item.User, item.UserID)
+	})
 	if held {
 		return release, "", nil
 	}

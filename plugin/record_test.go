@@ -328,7 +328,7 @@ func TestRenamedUsers(t *testing.T) {
 			v.mustHaveLedger(0)
 		}
 		tests["the delete of a static role ends its key: "+name] = func(_ *testing.T, v *testVault) {
-			v.configure()
+			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
 			change(v)
 			v.settleNew()
@@ -391,7 +391,7 @@ func TestNamesOfOthers(t *testing.T) {
 			}
 		},
 		"a static role is not rotated onto it": func(t *testing.T, v *testVault) {
-			v.configure()
+			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
 			before := v.read("static-creds/db")["access_key"]
 			takeOver(v)

@@ -46,7 +46,7 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			v.mustHaveNothingBegun()
 		},
 		"so it does for the key of a static role": func(t *testing.T, v *testVault) {
-			v.configure()
+			v.write("config/default", v.accountFields()...)
 			v.storage.before = func(op, key string) error {
 				if op == "put" && strings.HasPrefix(key, staticCredsPrefix) {
 					return errInjected

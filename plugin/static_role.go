@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -140,9 +142,16 @@ func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *st
 //	    → crash between the two: the next tick makes the role a key, since it is still
 //	      there; deleting it again ends that
 //
+// With force, keys that a cloud does not let go which will not answer any more are abandoned instead.
+//
 // A key that is handed over does not carry this mount's label any more, so that neither
 // tidy, nor a rollback, nor the functions take it for an orphan, whatever was done by then.
-func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name string, keepKeys bool) (warnings []string, err error) {
+func (b *backend) deleteStaticRole(
+	ctx context.Context, s logical.Storage, name string, keepKeys, force bool,
+) (warnings []string, err error) {
+	if keepKeys && force {
+		return nil, userError("keep_key and force exclude each other: give one of them")
+	}
 	unlock, err := b.lock(ctx, staticRolePrefix+name)
 	if err != nil {
 		return nil, err
@@ -153,27 +162,64 @@ func (b *backend) deleteStaticRole(ctx context.Context, s logical.Storage, name 
 		return nil, err
 	}
 	if creds.AccessKey != "" {
-		a, err := b.staticAccount(ctx, s, role, creds)
-		if err != nil {
-			return nil, err
-		}
-		keys := append(creds.Previous, creds.asPrevious(role, time.Now()))
-		if keepKeys {
-			warnings, err = b.handOver(ctx, s, a, role, keys)
-		} else {
-			for i := range keys {
-				keys[i].DeleteAfter = time.Time{}
-			}
-			_, err = b.deleteDue(ctx, s, a, keys, role.longestGrace())
-		}
-		if err != nil {
-			return nil, err
-		}
+		warnings, err = b.endStaticKeys(ctx, s, role, creds, keepKeys)
+	}
+	if err != nil && force {
+		ctx = context.WithoutCancel(ctx)
+		warnings, err = b.abandonStatic(ctx, s, name, role, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := remove(ctx, s, staticCredsPrefix+name); err != nil {
 		return nil, err
 	}
 	return warnings, remove(ctx, s, staticRolePrefix+name)
+}
+
+// endStaticKeys is steps (1) and (2).
+func (b *backend) endStaticKeys(
+	ctx context.Context, s logical.Storage, role *staticRole, creds *staticCreds, keepKeys bool,
+) (warnings []string, err error) {
+	a, err := b.staticAccount(ctx, s, role, creds)
+	if err != nil {
+		return nil, err
+	}
+	keys := append(creds.Previous, creds.asPrevious(role, time.Now()))
+	if keepKeys {
+		return b.handOver(ctx, s, a, role, keys)
+	}
+	for i := range keys {
+		keys[i].DeleteAfter = time.Time{}
+	}
+	_, err = b.deleteDue(ctx, s, a, keys, role.longestGrace())
+	return nil, err
+}
+
+// abandonStatic gives up the keys of a role that could not be deleted, unless the cloud answers and takes the engine
+// key: then there is nothing to force. Once it answers again, the comparison deletes them.
+func (b *backend) abandonStatic(
+	ctx context.Context, s logical.Storage, name string, role *staticRole, cause error,
+) (warnings []string, err error) {
+	config, err := b.accountConfig(ctx, s, role.Account)
+	if err != nil {
+		return nil, err
+	}
+	var a *account // nil: it is not configured any more
+	if config != nil {
+		if a, err = b.account(ctx, s, role.Account); err != nil {
+			return nil, err
+		}
+		asked, cancel := cleanupContext(ctx)
+		defer cancel()
+		if _, err := a.cloud.OwnKey(asked); err == nil {
+			return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. "+
+				"Static role %q cannot be deleted for another reason: %s", a.name, name, cause)
+		}
+	}
+	return b.abandonKeys(ctx, s, a, role.Account, func(item *ledger.Item) bool {
+		return item.Kind == keylabel.KindStatic && item.Role == name
+	})
 }
 
 // handOver gives up those of a role's keys that work, and deletes the others.
@@ -247,61 +293,137 @@ func (b *backend) staticRole(ctx context.Context, s logical.Storage, name string
 
 // writeStaticRole stores the role and, for a new one, makes its first key. A crash between
 // the two is made up for by the next tick.
-func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) error {
+func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *framework.FieldData) (warnings []string, err error) {
 	name := data.Get("name").(string)
 	if err := refuseField(data, "user_names", "roles/", "user_name"); err != nil {
-		return err
+		return nil, err
 	}
 	unlock, err := b.lock(ctx, staticRolePrefix+name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	before, err := load[staticRole](ctx, s, staticRolePrefix+name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	reset, _ := ctx.Value(resetKey{}).([]string)
 	role, err := newStaticRole(before, data, slices.Contains(reset, "rotation_grace_period"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := role.validate(before); err != nil {
-		return err
+		return nil, err
 	}
 	unlockUser, err := b.lock(ctx, "static-users/"+role.Account+"/"+role.UserName) // two new roles cannot both take it
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlockUser()
 	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
-		return err
+		return nil, err
 	}
-	if err := b.pinStaticUser(ctx, s, role); err != nil {
-		return err
+	if warnings, err = b.pinStaticUser(ctx, s, role); err != nil {
+		return nil, err
 	}
 	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
-		return err
+		return nil, err
 	}
 	if before != nil {
-		return nil
+		return warnings, nil
 	}
 	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
-		return errors.Join(err, b.dropUnlessMade(ctx, s, name))
+		return nil, errors.Join(err, b.dropUnlessMade(ctx, s, name))
 	}
-	return nil
+	return warnings, nil
 }
 
-// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it.
-func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) error {
+// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it, and looks for roles that lease
+// keys of it.
+func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) (warnings []string, err error) {
 	a, err := b.account(ctx, s, role.Account)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
 		role.UserID = ids[role.UserName]
 	}
-	return nil
+	names, err := storedNames(ctx, s, rolePrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		leasing, err := b.roles.load(ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if leasing == nil || !leasing.shares(role) {
+			continue
+		}
+		same, err := b.sameCloudAccount(ctx, s, a, leasing.Account)
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("role %q leases keys of user %q", name, role.UserName))
+	}
+	return a.sharedSlots(warnings)
+}
+
+// shares tells whether a role leases keys of a static role's user.
+func (r *roleEntry) shares(static *staticRole) bool {
+	return slices.ContainsFunc(r.UserNames, func(user string) bool {
+		id := r.UserIDs[user]
+		return id != "" && id == static.UserID || user == static.UserName && (id == "" || static.UserID == "")
+	})
+}
+
+// checkStaticRoles looks for static roles whose user a role leases keys of.
+func (b *backend) checkStaticRoles(ctx context.Context, s logical.Storage, a *account, r *roleEntry) (warnings []string, err error) {
+	accounts, err := staticRolesByAccount(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for account, roles := range accounts {
+		same, err := b.sameCloudAccount(ctx, s, a, account)
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			continue
+		}
+		for name, static := range roles {
+			if r.shares(static) {
+				warnings = append(warnings, fmt.Sprintf("user %q belongs to static role %q", static.UserName, name))
+			}
+		}
+	}
+	slices.Sort(warnings)
+	return a.sharedSlots(warnings)
+}
+
+// sharedSlots warns of users that a role and a static role share. Where a user has two slots, a rotation needs both.
+func (a *account) sharedSlots(shared []string) (warnings []string, err error) {
+	if len(shared) == 0 {
+		return nil, nil
+	}
+	quota := a.cloud.KeyQuota()
+	if shared[0] = strings.Join(shared, "; "); quota <= reservedSlots {
+		return nil, userError("%s: a user of %s can have %d access keys, and a rotation needs both: give each role users of its own",
+			shared[0], a.kind.Title, quota)
+	}
+	return []string{shared[0] + ": they take each other's slots, so give each a user of its own"}, nil
+}
+
+// sameCloudAccount tells whether another configured account is the same one in the cloud.
+func (b *backend) sameCloudAccount(ctx context.Context, s logical.Storage, a *account, name string) (bool, error) {
+	if name == a.name {
+		return true, nil
+	}
+	config, err := b.accountConfig(ctx, s, name)
+	return config != nil && config.AccountID != "" && config.AccountID == a.config.AccountID, err
 }
 
 // dropUnlessMade takes back a new role whose first key could not be made. One whose key is

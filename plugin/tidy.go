@@ -192,7 +192,14 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 	if err != nil {
 		return err
 	}
+	state, err := load[reconcileState](ctx, s, reconcilePrefix+name)
+	if err != nil {
+		return err
+	}
 	at := &comparison{Left: users}
+	if state != nil {
+		at.Kept = state.Kept
+	}
 	c := &comparer{backend: b, storage: s, name: name, note: b.tidying.note, dryRun: report.DryRun, confirm: report.Confirm}
 	problem := c.advance(ctx, at)
 	if at.waits() {
@@ -206,7 +213,7 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 		return problem
 	}
 	b.compared.Store(name, at.Found)
-	return errors.Join(problem, save(ctx, s, reconcilePrefix+name, &reconcileState{Next: time.Now().Add(reconcilePeriod), Last: at.Found}))
+	return errors.Join(problem, save(ctx, s, reconcilePrefix+name, at.ended()))
 }
 
 // reportStuck tells of the keys that the reaper could not remove, of entries that cannot be

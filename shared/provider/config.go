@@ -38,6 +38,10 @@ type Config struct {
 	// success; nil: nobody wants to know. It must not block.
 	Observe func(Kind)
 
+	// After is the client of the same key before this one: what that knows of refusals, of the cloud's clock and of
+	// throttling holds, and calls of it may be under way. nil: there is none.
+	After any
+
 	// Base sends, with TLS settings of its own; nil: one is made with TLS.
 	Base http.RoundTripper
 }

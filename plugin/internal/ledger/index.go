@@ -56,6 +56,7 @@ func (b *book) whole() bool { return b.listed && len(b.unread) == 0 }
 type Item struct {
 	Label, AccessKey    string
 	Account, User, Role string
+	UserID              string // as far as it is known
 	Kind                keylabel.Kind
 	Expires             time.Time
 	Due                 time.Time // when somebody should look at it
@@ -67,8 +68,6 @@ type Item struct {
 	failed  bool // its request has failed: the key is to go
 	unread  bool // storage did not give it: all else here is what the label tells
 	first   bool // a first key, whose cloud account is not known yet
-
-	abandoned bool // nobody could delete it when what named it was deleted with force
 }
 
 // Trouble is what is known of a key that is not settled, or cannot be removed.
@@ -100,9 +99,6 @@ func (i *Item) Running() bool { return i.running }
 // Failed tells that the key's request has failed: the key is to go, whatever is stored of it.
 func (i *Item) Failed() bool { return i.failed }
 
-// Abandoned tells that what named the key was deleted with force.
-func (i *Item) Abandoned() bool { return i.abandoned }
-
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 
@@ -123,10 +119,10 @@ func (l *Ledger) itemOf(e *Entry) *Item {
 	item := &Item{
 		Label: e.Label, AccessKey: e.AccessKey, Account: l.text(e.Account), User: e.User, Role: l.text(e.Role), Kind: e.Kind,
 		Expires: e.Expires, Due: e.Due(), Trouble: l.none,
-		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "", abandoned: e.Abandoned,
+		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "",
 	}
 	if e.Kind != keylabel.KindUser {
-		item.User = l.text(e.User)
+		item.User, item.UserID = l.text(e.User), l.text(e.UserID)
 	}
 	switch {
 	case e.State == Begun:
@@ -301,25 +297,22 @@ func (l *Ledger) Used(account string) map[string]int {
 }
 
 // Hold keeps a slot of an owner for a request that is about to make a key, until it is released:
-// the key is counted then, or was not made. Where names are given, the owner by all that it goes by,
-// most is how many leased keys it may have by them, those held included.
-func (l *Ledger) Hold(account, user string, most int, names ...string) (release func(), count int, held bool) {
+// the key is counted then, or was not made. Where isIts is given, which tells the owner's keys whatever
+// name it was called by, most is how many leased keys it may have, those held for it included.
+func (l *Ledger) Hold(account, user string, most int, isIts func(*Item) bool) (release func(), count int, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(names) > 0 {
+	of := owner{account, user}
+	if isIts != nil {
 		l.each(account, func(item *Item) {
-			if item.Leased() && !item.running && item.known() && slices.Contains(names, item.User) {
+			if item.Leased() && !item.running && item.known() && isIts(item) {
 				count++
 			}
 		})
-		for _, name := range names {
-			count += l.held[owner{account, name}]
-		}
-		if count >= most {
+		if count += l.held[of]; count >= most {
 			return func() {}, count, false
 		}
 	}
-	of := owner{account, user}
 	l.held[of]++
 	return func() {
 		l.mu.Lock()

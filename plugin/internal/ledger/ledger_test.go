@@ -374,7 +374,7 @@ func TestWhatTheIndexCounts(t *testing.T) {
 			m.must(m.Begin(ctx, m.s, newEntry(keylabel.KindLease), 0))
 		},
 		"slots of an owner: those held for requests, and then their keys, once": func(t *testing.T, m *mount) {
-			release, _, _ := m.Hold("default", "app", 0)
+			release, _, _ := m.Hold("default", "app", 0, nil)
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
 			if n := m.Used("default")["app"]; n != 1 {
@@ -392,12 +392,13 @@ func TestWhatTheIndexCounts(t *testing.T) {
 		},
 		"a slot is not held beyond the most": func(t *testing.T, m *mount) {
 			m.made()
-			first, _, _ := m.Hold("default", "app", 2, "app")
-			if _, count, held := m.Hold("default", "app", 2, "app"); held || count != 2 {
+			isApp := func(item *Item) bool { return item.User == "app" }
+			first, _, _ := m.Hold("default", "app", 2, isApp)
+			if _, count, held := m.Hold("default", "app", 2, isApp); held || count != 2 {
 				t.Errorf("held %v, of %d", held, count)
 			}
 			first()
-			if _, _, held := m.Hold("default", "app", 2, "app"); !held {
+			if _, _, held := m.Hold("default", "app", 2, isApp); !held {
 				t.Error("the slot that was given back is not held")
 			}
 		},

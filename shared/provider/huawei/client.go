@@ -37,6 +37,7 @@ type Client struct {
 	clock     *transport.Clock
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
+	perSecond float64             // the pacer's
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 
 	configuredDomain string
@@ -87,8 +88,14 @@ func New(c Config) (*Client, error) {
 		}
 	}
 	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
+	if before, ok := c.After.(*Client); ok {
+		clock, breaker = before.clock, before.breaker
+		if before.perSecond == c.PerSecond {
+			pacer = before.pacer
+		}
+	}
 	client := &Client{
-		clock: clock, pacer: pacer, breaker: breaker,
+		clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
 			Transport: transport.New(transport.Options{

@@ -38,6 +38,7 @@ type Client struct {
 	clock     *transport.Clock
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
+	perSecond float64 // the pacer's
 	prover    *provider.Prover
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
@@ -72,6 +73,12 @@ func New(c Config) (*Client, error) {
 	}
 
 	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
+	if before, ok := c.After.(*Client); ok {
+		clock, breaker = before.clock, before.breaker
+		if before.perSecond == c.PerSecond {
+			pacer = before.pacer
+		}
+	}
 	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
 	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
@@ -95,7 +102,7 @@ func New(c Config) (*Client, error) {
 	}
 	client := &Client{
 		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent,
-		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker,
+		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
 	}
 	client.prover = provider.NewProver(client)
