@@ -21,6 +21,7 @@ type saboteur struct {
 	armed    bool
 	plan     map[string]string // fault by point
 	counts   map[string]int
+	total    int      // calls since it was armed
 	trail    []string // points passed since the first fault, or all where there is none
 	hitCount int
 	brokeAt  time.Time // cloud or storage; zero: neither is down
@@ -44,8 +45,12 @@ func (s *saboteur) pass(name string) (fault string) {
 		return ""
 	}
 	s.counts[name]++
+	s.total++
 	point := fmt.Sprintf("%s#%d", name, s.counts[name])
 	fault, hit := s.plan[point]
+	if !hit {
+		fault, hit = s.plan[nthCall(s.total)]
+	}
 	switch {
 	case hit:
 		s.hitCount++
@@ -54,6 +59,9 @@ func (s *saboteur) pass(name string) (fault string) {
 	}
 	return fault
 }
+
+// nthCall is the point of a call by its number alone, whatever its name.
+func nthCall(n int) string { return fmt.Sprintf("call %d", n) }
 
 func (s *saboteur) arm(armed bool) {
 	s.mu.Lock()
@@ -110,8 +118,12 @@ func (s *scene) store(p *process, op, key string, do func() error) error {
 	if p.dead.Load() {
 		return errDead
 	}
-	if fault := s.saboteur.pass(op + " " + storageName(key)); fault != "" {
+	name := op + " " + storageName(key)
+	if fault := s.saboteur.pass(name); fault != "" && !s.isDeed(fault, name) {
 		return hitStorage(fault, s, do)
+	}
+	if p.dead.Load() { // somebody has ended it just now
+		return errDead
 	}
 	if _, down := s.saboteur.broken(); down {
 		return errInjected
@@ -125,12 +137,27 @@ func storageName(key string) string {
 	return first
 }
 
+// isDeed tells what somebody else does at a call from a fault, and has it done. The call then goes on.
+func (s *scene) isDeed(name, call string) bool { return s.deed != nil && s.deed(name, call) }
+
+// cloudOf is the cloud that a request is on its way to.
+func (s *scene) cloudOf(req *http.Request) *faultyCloud {
+	if s.second != nil && strings.HasPrefix(req.URL.Path, "/v3") {
+		return s.second
+	}
+	return s.cloud
+}
+
 func (s *scene) call(p *process, req *http.Request) (*http.Response, error) {
 	if p.dead.Load() {
 		return nil, errDead
 	}
-	if fault := s.saboteur.pass(s.cloud.call(req)); fault != "" {
-		return s.cloud.hitCloud(fault, cloudCall{s, req, s.live})
+	cloud := s.cloudOf(req)
+	if fault := s.saboteur.pass(cloud.call(req)); fault != "" && !s.isDeed(fault, cloud.call(req)) {
+		return cloud.hitCloud(fault, cloudCall{s, req, s.live})
+	}
+	if p.dead.Load() { // somebody has ended it just now
+		return nil, errDead
 	}
 	if down, _ := s.saboteur.broken(); down {
 		return nil, io.ErrUnexpectedEOF

@@ -31,7 +31,9 @@ const (
 type scene struct {
 	*testVault
 	cloud    *faultyCloud
-	live     http.RoundTripper // the cloud without faults
+	second   *faultyCloud                 // where the mount has accounts in Huawei Cloud, too
+	deed     func(name, call string) bool // has somebody else do something at a call; false: it is a fault's name
+	live     http.RoundTripper            // the cloud without faults
 	saboteur *saboteur
 	process  *process
 	hangUp   context.CancelFunc // of the request that runs

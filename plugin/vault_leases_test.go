@@ -60,6 +60,12 @@ func (v *testVault) tryLease(ctx context.Context, role string, fields ...string)
 	if err := failure(resp, err); err != nil {
 		return nil, err
 	}
+	return v.register(resp)
+}
+
+// register stores the lease of an answer.
+func (v *testVault) register(resp *logical.Response) (*testLease, error) {
+	v.t.Helper()
 	ttl, _, err := framework.CalculateTTL(v.system, 0, resp.Secret.TTL, 0, resp.Secret.MaxTTL, 0, time.Time{})
 	if err != nil {
 		return nil, err

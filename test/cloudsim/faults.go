@@ -8,6 +8,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -240,6 +241,9 @@ func (f Fault) distort(d dialect, honest *answer) *answer {
 func (f Fault) reworded(a *answer) *answer {
 	if f.Body != "" {
 		a.code, a.body, a.distorted = "", []byte(f.Body), f.Kind
+		if strings.HasPrefix(f.Body, "<") { // the page of a gateway, which knows nothing of requests
+			a.contentType, a.requestID = "text/html", ""
+		}
 	}
 	return a
 }

@@ -15,7 +15,7 @@ const (
 )
 
 // lockout counts failed authentications in a row: the fourth locks for a minute, every further four for a minute more, up
-// to ten minutes. Attempts while locked are turned away uncounted.
+// to ten minutes. Attempts while locked are turned away uncounted. A lock lasts its minutes, whatever somebody sets the clock to.
 type lockout struct {
 	failures int
 	until    time.Time
@@ -42,14 +42,14 @@ func (l *lockout) refusal(now time.Time) *apiError {
 func (a *Account) Locked() bool {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
-	return a.lock.locked(a.cloud.now())
+	return a.lock.locked(time.Now())
 }
 
 // UseDeadKey is what another program of the account does that has a key which is dead: one failed authentication.
 func (a *Account) UseDeadKey() {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
-	if now := a.cloud.now(); !a.lock.locked(now) {
+	if now := time.Now(); !a.lock.locked(now) {
 		a.lock.fail(now)
 	}
 }

@@ -38,12 +38,12 @@ func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
 	}
 
 	lock := c.lockoutOf(auth.accessKey)
-	if lock.locked(now) {
-		return nil, lock.refusal(now)
+	if lock.locked(time.Now()) {
+		return nil, lock.refusal(time.Now())
 	}
 	k, refusal := c.checkKey(auth, r, body, now)
 	if refusal != nil {
-		lock.fail(now)
+		lock.fail(time.Now())
 		return nil, refusal
 	}
 	lock.succeed()
@@ -53,7 +53,7 @@ func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, *apiError) {
 func (c *Cloud) checkKey(auth authorization, r *http.Request, body []byte, now time.Time) (*key, *apiError) {
 	k, ok := c.keys[auth.accessKey]
 	switch {
-	case !ok, now.Before(k.usableAt):
+	case !ok, time.Now().Before(k.usableAt):
 		return nil, errUnknownKey()
 	case !c.acceptsScope(auth.region), !auth.verify(r, body, k.secret, now):
 		return nil, errAuthentication()

@@ -171,7 +171,7 @@ func (c caller) eimListAccessKeys(form url.Values) (any, *apiError) {
 	}
 	result.UserName = who.name
 	for _, k := range who.keys {
-		if !c.cloud.now().Before(k.visibleAt) {
+		if !time.Now().Before(k.visibleAt) {
 			result.Keys = append(result.Keys, k.eim())
 		}
 	}

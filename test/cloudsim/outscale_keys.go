@@ -69,8 +69,8 @@ func (c caller) makeKey(who *identity, expirationDate, tag *string) (*key, *apiE
 		spec.Tag = *tag
 	}
 	k := c.cloud.newKey(c.account, who, spec)
-	k.usableAt = now.Add(c.cloud.rules.ActivationDelay)
-	k.visibleAt = now.Add(c.cloud.rules.ListingDelay)
+	k.usableAt = time.Now().Add(c.cloud.rules.ActivationDelay)
+	k.visibleAt = time.Now().Add(c.cloud.rules.ListingDelay)
 	return k, nil
 }
 
@@ -104,10 +104,9 @@ func (c caller) readAccessKeys(in readAccessKeysRequest) (answerFields, *apiErro
 	if refusal != nil {
 		return nil, refusal
 	}
-	now := c.cloud.now()
 	keys := []accessKey{}
 	for _, k := range who.keys {
-		if in.matches(k) && !now.Before(k.visibleAt) {
+		if in.matches(k) && !time.Now().Before(k.visibleAt) {
 			keys = append(keys, k.view())
 		}
 	}

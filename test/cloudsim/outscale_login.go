@@ -30,12 +30,12 @@ func (c *Cloud) signIn(op string, r *http.Request) (*Account, *apiError) {
 	if a == nil {
 		return nil, errAuthentication() // nobody to count it against
 	}
-	if a.lock.locked(now) {
-		return nil, a.lock.refusal(now)
+	if a.lock.locked(time.Now()) {
+		return nil, a.lock.refusal(time.Now())
 	}
 	sentAt, err := time.Parse(loginDate, r.Header.Get("X-Osc-Date"))
 	if err != nil || now.Sub(sentAt).Abs() > maxClockSkew || login != a.login || password != a.password {
-		a.lock.fail(now)
+		a.lock.fail(time.Now())
 		return nil, errAuthentication()
 	}
 	a.lock.succeed()

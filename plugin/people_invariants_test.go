@@ -1,0 +1,325 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// What holds whatever others do. The number before a problem's text is the invariant's:
+//
+//	(1) no success for a key that still works (but the answer of force);
+//	(2) every live key of ours is known and dies in time;
+//	(3) no lease outlives its key;
+//	(4) another account or mount is served as if nothing had happened, another role of the account within the issue budget as
+//	    long as the pace suffices;
+//	(5) the engine's own refusals cause no lock beyond the one above (a dead key locks nobody in the first half hour, once for a
+//	    minute in the first day);
+//	(6) a lease that the server gives up has a record that the engine goes on with;
+//	(7) the process lives, and after any panic no request hangs.
+
+// scan looks at the keys in the cloud, and remembers those that are new.
+func (w *world) scan() {
+	for _, t := range w.tenants {
+		for _, key := range t.keys() {
+			if w.keys[key.ID] != nil || w.planted[key.ID] {
+				continue
+			}
+			label, err := keylabel.Parse(key.Tag)
+			if err != nil {
+				continue
+			}
+			for _, m := range w.mounts {
+				if m.instance == label.Instance || m.instance == "" {
+					w.keys[key.ID] = &madeKey{
+						mount: m, tenant: t, instance: label.Instance, kind: string(label.Kind), label: key.Tag, user: t.ownerOf(key.ID),
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
+// check holds the invariants that hold at every moment.
+func (w *world) check(when string) {
+	w.t.Helper()
+	w.scan()
+	before := len(w.problems)
+	for _, m := range w.mounts {
+		known := m.knows()
+		m.checkKnown(known)
+		m.checkLeases(known)
+	}
+	for i := before; i < len(w.problems); i++ {
+		w.problems[i] += " (" + when + ")"
+	}
+}
+
+// has tells whether anything in storage, or a lease, knows the key.
+func (k knowledge) has(id, label string) bool {
+	return k.named[id] || k.ledger[id] != nil || k.labels[label] || k.begun[label] || k.leases[id] != nil
+}
+
+func (m *mount) checkKnown(known knowledge) {
+	now := time.Now()
+	for _, t := range m.w.tenants {
+		for _, key := range t.keys() {
+			made := m.w.keys[key.ID]
+			if made == nil || made.mount != m || made.excused != "" || !t.live(key) {
+				continue
+			}
+			if !known.has(key.ID, made.label) {
+				m.w.problem("2: access key %s of %s (%s, %s) lives and nobody knows it", key.ID, m.name, made.kind, made.touched)
+			}
+			m.checkDies(known, t, key, made, now)
+		}
+	}
+}
+
+// reaped is how long after its date a key is deleted at the latest, where the cloud does not end it, by an engine that nothing keeps
+// from it.
+const reaped = lifetime.DefaultExpiryGrace + 10*time.Minute
+
+// checkDies holds that a key which nobody leases ends, by its date or by the engine.
+func (m *mount) checkDies(known knowledge, t *tenant, key cloudsim.Key, made *madeKey, now time.Time) {
+	leasing := made.kind == string(keylabel.KindLease) || made.kind == string(keylabel.KindUser)
+	if !leasing || known.leases[key.ID] != nil || made.touched != "" || m.lately(t) {
+		return
+	}
+	if e := known.ledger[key.ID]; e != nil && now.After(e.Expires.Add(reaped)) && e.Failures == 0 {
+		m.w.problem("2: access key %s of %s lives %s after its date, and the engine has not tried to delete it", key.ID, m.name, now.Sub(e.Expires))
+	}
+	if key.Expires.IsZero() || now.Add(2*time.Hour).Before(key.Expires) {
+		m.w.problem("2: access key %s of %s is nobody's and lives until %s", key.ID, m.name, showTime(key.Expires))
+	}
+}
+
+// lately tells whether something has kept the mount from the account in the last minutes.
+func (m *mount) lately(t *tenant) bool { return time.Now().Before(m.trouble[t.name].Add(reaped)) }
+
+func (m *mount) checkLeases(known knowledge) {
+	for id, l := range known.leases {
+		t := m.tenantOf(accountOf(l))
+		key, there := t.key(id)
+		made := m.w.keys[id]
+		if made == nil {
+			continue // its key was gone before anybody looked
+		}
+		live := there && t.live(key)
+		switch {
+		case l.Irrevocable && live && known.ledger[id] == nil && made.excused == "":
+			m.w.problem("6: the server has given up the lease of %s, whose key lives and has no record", id)
+		case made.touched != "" || made.ended || made.excused != "" || !time.Now().Before(l.Expires):
+		case !live && m.w.clocks.Before(l.IssueTime):
+			m.w.problem("3: the lease of %s (%s) ends at %s, and its key does not work", id, made.user, showTime(l.Expires))
+		}
+	}
+}
+
+// holdAgainstKey expects the key of a new or renewed lease to work as long as the lease.
+func (m *mount) holdAgainstKey(how string, l *testLease) {
+	if m.process.dead.Load() {
+		return // nobody gets the answer
+	}
+	m.w.scan()
+	t, made := m.tenantOf(accountOf(l)), m.w.keys[l.AccessKey()]
+	key, there := t.key(l.AccessKey())
+	end := key.Expires
+	if t.domain == nil { // Huawei Cloud ends no key: the date is the engine's own
+		end = end.Add(-m.w.skew)
+	}
+	switch {
+	case made != nil && (made.touched != "" || made.ended), !m.knowsTheClock(t):
+	case !there || !t.live(key):
+		m.w.problem("3: a lease was %s, and its key %s does not work", how, l.AccessKey())
+	case key.Expires.IsZero() || end.Add(time.Second).Before(l.Expires):
+		m.w.problem("3: a lease was %s until %s, and its key %s ends at %s", how, showTime(l.Expires), l.AccessKey(), showTime(end))
+	}
+}
+
+// mustNotWork is (1).
+func (m *mount) mustNotWork(what, id string) {
+	made := m.w.keys[id]
+	for _, t := range m.w.tenants {
+		key, there := t.key(id)
+		if there && t.live(key) && (made == nil || made.excused == "") && m.knowsTheClock(t) {
+			m.w.problem("1: %s of %s succeeds, and the key works (%+v)", what, id, key)
+		}
+	}
+}
+
+// countRefusal notes the calls that are refused for their key.
+func (w *world) countRefusal(call cloudsim.Call) {
+	if call.Status != 401 && call.Code != "4120" || call.Code == "7" || call.Fault != "" {
+		return
+	}
+	for _, m := range w.mounts {
+		if m.process == nil || m.instance == "" {
+			continue
+		}
+		m.lock.Lock()
+		m.refused[call.AccessKey] = append(m.refused[call.AccessKey], time.Now())
+		m.lock.Unlock()
+	}
+}
+
+func (m *mount) countPanics() {
+	if got := m.backend.metrics.panics.Load(); got > m.panics {
+		m.w.problem("7: %d panics in %s", got-m.panics, m.name)
+	}
+}
+
+// serves is (4): the calm role of an account that nothing has happened to leases within the budget, and the lease can be revoked.
+func (w *world) serves(m *mount, t *tenant) {
+	w.t.Helper()
+	if m.inTrouble(t) || w.failed() {
+		return
+	}
+	began := time.Now()
+	var l *testLease
+	var err error
+	m.asked("creds/calm", func(ctx context.Context) { l, err = m.tryLease(ctx, t.name+"-calm") })
+	if err != nil {
+		w.problem("4: %s does not lease in %s: %v", m.name, t.name, err)
+		return
+	}
+	m.holdAgainstKey("issued", l)
+	if took := time.Since(began); took > issueBudget {
+		w.problem("4: a lease of %s in %s took %s", m.name, t.name, took)
+	}
+	m.revokeLease(l)
+	if slices.Contains(m.leases, l) {
+		w.problem("4: %s does not revoke in %s", m.name, t.name)
+	}
+}
+
+// everybody is served who can ask for it.
+func (w *world) everybodyIsServed() {
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			w.serves(m, t)
+		}
+	}
+}
+
+// peace is when all others have gone and the operators have set right what they can: then everybody is served, and when all leases
+// have ended, each account was held against the ledger and a tidy has run, nothing is left but what configurations and static roles
+// name.
+func (w *world) peace() {
+	w.t.Helper()
+	if w.failed() {
+		return
+	}
+	w.tell("peace")
+	w.ticking = 4 * rollbackPeriod // what takes its time takes ticks, and each costs the test time
+	w.amend()
+	w.advance(afterHold + soon)
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			m.trouble[t.name] = time.Time{}
+		}
+	}
+	w.everybodyIsServed()
+	for _, m := range w.mounts {
+		for _, l := range slices.Clone(m.leases) {
+			m.revokeLease(l)
+			if slices.Contains(m.leases, l) && !w.failed() {
+				w.problem("4: in peace, %s cannot revoke the lease of %s", m.name, l.AccessKey())
+			}
+		}
+		for _, t := range w.tenants { // the day's comparison, today
+			m.compareNow(t)
+		}
+		m.start()
+		m.asked("tidy", func(ctx context.Context) { m.tidyUp(ctx) })
+	}
+	w.advance(40 * time.Minute)
+	w.mustBeClean()
+}
+
+// amend is what operators do when all is over.
+func (w *world) amend() {
+	w.t.Helper()
+	for _, c := range w.condition {
+		c.stop()
+	}
+	w.condition = nil
+	place{world: w}.setClock(0)
+	w.tenants[0].account.SetPolicy(cloudsim.Policy{})
+	w.tenants[1].domain.SetManageAccessKey(true)
+	w.advance(12 * time.Minute) // locks end
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			m.amendAccount(t)
+		}
+	}
+}
+
+// amendAccount writes the account anew where its key does not work any more, with one that an operator has made, and its roles.
+func (m *mount) amendAccount(t *tenant) {
+	m.t.Helper()
+	key, there := t.key(m.engineKey(t))
+	if !there || !t.live(key) {
+		for _, old := range t.keys() { // what fills the engine's quota is the operator's to clear
+			if user := t.ownerOf(old.ID); m.w.keys[old.ID] == nil && old.ID != m.given[t.name].AccessKey && t.keysOf(user) >= t.quota() {
+				t.deleteKey(old.ID)
+			}
+		}
+		m.given[t.name] = m.newEngineKey(t)
+		m.asked("config/"+t.name, func(ctx context.Context) {
+			_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/"+t.name, m.fieldsOf(t)...)
+		})
+	}
+	for _, user := range []string{"app", "pool", "calm", "db", "quiet"} {
+		if !slices.Contains(t.userNames(), m.user(user)) {
+			t.addUser(m.user(user))
+		}
+	}
+	for _, role := range m.roleFields(t) {
+		m.asked(role[0], func(ctx context.Context) { _ = m.requestQuietly(ctx, logical.UpdateOperation, role[0], role[1:]...) })
+	}
+}
+
+// mustBeClean expects nothing of ours but what configurations and static roles name.
+func (w *world) mustBeClean() {
+	w.t.Helper()
+	if w.failed() {
+		return
+	}
+	for _, m := range w.mounts {
+		known := m.knows()
+		for _, t := range w.tenants {
+			for _, key := range t.keys() {
+				made := w.keys[key.ID]
+				if made != nil && made.mount == m && t.live(key) && !known.named[key.ID] && made.excused == "" {
+					w.problem("2: in peace, access key %s of %s (%s, %s) is left alive", key.ID, m.name, made.kind, made.touched)
+				}
+			}
+		}
+		for _, e := range m.entries() {
+			if e.State == ledger.Begun {
+				w.problem("2: in peace, %s of %s is still begun", e.Label, m.name)
+			}
+		}
+		for _, path := range m.under(staticCredsPrefix) {
+			creds := stored[staticCreds](m.testVault, path)
+			account, _, _ := strings.Cut(strings.TrimPrefix(path, staticCredsPrefix), "-")
+			t := m.tenantOf(account)
+			if key, there := t.key(creds.AccessKey); !there || !t.live(key) {
+				w.problem("14: in peace, the key %s of %s does not work", creds.AccessKey, path)
+			}
+		}
+	}
+}

@@ -1,0 +1,187 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// operatorDeeds are requests of other operators to the same mount.
+func operatorDeeds() []deed {
+	return []deed{
+		{"the configuration is written", func(p place) { p.besides(logical.UpdateOperation, "config/"+p.t.name, p.m.fieldsOf(p.t)...) }},
+		{"the configuration is patched", func(p place) { p.besides(logical.PatchOperation, "config/"+p.t.name, "max_ttl=2h") }},
+		{"the configuration gets another key", func(p place) {
+			if p.t.keysOf(p.m.user("vault")) < p.t.quota() {
+				p.m.given[p.t.name] = p.m.newEngineKey(p.t)
+				p.besides(logical.UpdateOperation, "config/"+p.t.name, p.m.fieldsOf(p.t)...)
+			}
+		}},
+		{"the configuration is deleted", func(p place) { p.besides(logical.DeleteOperation, "config/"+p.t.name) }},
+		{"the configuration is deleted with force", func(p place) { p.besides(logical.DeleteOperation, "config/"+p.t.name, "force=true") }},
+		{"a role is written", func(p place) { p.besides(logical.UpdateOperation, "roles/"+p.t.name+"-app", "ttl=4m") }},
+		{"a role is deleted", func(p place) { p.besides(logical.DeleteOperation, "roles/"+p.t.name+"-app") }},
+		{"a static role is written", func(p place) {
+			p.besides(logical.UpdateOperation, "static-roles/"+p.t.name+"-db", "account="+p.t.name, "user_name="+p.m.user("db"),
+				"rotation_period=12h", "rotation_grace_period=5m")
+		}},
+		{"a static role is deleted", func(p place) { p.besides(logical.DeleteOperation, "static-roles/"+p.t.name+"-db") }},
+		{"a static role is rotated", func(p place) { p.besides(logical.UpdateOperation, "rotate-role/"+p.t.name+"-db") }},
+		{"the engine key is rotated", func(p place) { p.besides(logical.UpdateOperation, "rotate-root/"+p.t.name) }},
+		{"an operator checks the account", func(p place) { p.besides(logical.ReadOperation, "check/"+p.t.name) }},
+	}
+}
+
+// serverDeeds are what happens to the server and its mounts.
+func serverDeeds() []deed {
+	return []deed{
+		{"the plugin is reloaded", func(p place) { p.m.process.die() }},
+		{"the node steps down", func(p place) {
+			p.m.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			p.m.hangUp()
+			p.m.process.die()
+		}},
+		{"a snapshot is restored", func(p place) {
+			p.m.restore = true
+			p.m.process.die()
+		}},
+		{"the server ticks", func(p place) {
+			p.aside(func(ctx context.Context) { _ = p.m.tickIn(ctx) })
+		}},
+		{"the mount is moved", func(p place) {
+			p.m.system.TaintedVal = true
+			p.aside(func(ctx context.Context) { _ = p.m.tickIn(ctx) })
+			p.m.system.TaintedVal = false
+			p.m.process.die()
+		}},
+		{"the client hangs up", func(p place) { p.m.hangUp() }},
+	}
+}
+
+// besides sends a request that runs beside the one that is under way, and may have to wait for it.
+func (p place) besides(op logical.Operation, path string, fields ...string) {
+	p.aside(func(ctx context.Context) { p.answered(op, path, fields, p.m.requestQuietly(ctx, op, path, fields...)) })
+}
+
+// aside runs something beside the call that is under way, which goes on when that has ended, or seems to wait for it.
+func (p place) aside(run func(ctx context.Context)) {
+	done := make(chan struct{})
+	p.m.beside.Go(func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(p.world.t.Context(), revokeTimeout)
+		defer cancel()
+		run(ctx)
+	})
+	if locksAccounts(p.call) {
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+}
+
+// locksAccounts tells the storage calls during which the engine holds a mutex. Whoever needs that waits without the bubble's clock
+// going on: nobody else may wait for it then.
+func locksAccounts(call string) bool {
+	_, path, _ := strings.Cut(call, " ")
+	return slices.Contains([]string{"config", "hold", "instance"}, path)
+}
+
+// requestQuietly is a request whose failure is nobody's concern but the model's.
+func (m *mount) requestQuietly(ctx context.Context, op logical.Operation, path string, fields ...string) error {
+	resp, err := m.request(ctx, op, path, fields...)
+	err = failure(resp, err)
+	if err != nil {
+		m.w.tell("    %s %s: %.200s", op, path, err)
+	}
+	return err
+}
+
+// answered notes what an operator's request means for what the world expects.
+func (p place) answered(op logical.Operation, path string, fields []string, err error) {
+	if p.m.process.dead.Load() && err != nil {
+		err = nil // nobody knows
+	}
+	switch config := "config/" + p.t.name; {
+	case path == config && op == logical.DeleteOperation && err == nil:
+		p.m.troubleFor(p.t, never)
+		for _, made := range p.keys {
+			if made.mount == p.m && made.tenant == p.t && slices.Contains(fields, "force=true") {
+				made.excused = "its account was deleted with force"
+			}
+		}
+	case path == config && op == logical.DeleteOperation:
+		p.m.troubleFor(p.t, never) // some of the engine's keys may be deleted, and the configuration marked
+	}
+}
+
+// newEngineKey is a key of the engine's user that an operator makes by hand.
+func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials {
+	user := m.user("vault")
+	var made cloudsim.Credentials
+	switch {
+	case t.domain != nil:
+		made = t.domain.AddKey(cloudsim.IAMKeySpec{User: user})
+	case m == m.w.mounts[0]:
+		made = t.account.AddKey(cloudsim.KeySpec{})
+	default:
+		made = t.account.AddKey(cloudsim.KeySpec{User: user})
+	}
+	m.w.planted[made.AccessKey] = true
+	return made
+}
+
+// takeSnapshot backs the server up.
+func (m *mount) takeSnapshot() {
+	storage, err := copyStorage(m.storage.Storage)
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	m.saved = &snapshot{storage: storage}
+	for _, l := range m.leases {
+		m.saved.leases = append(m.saved.leases, *l)
+	}
+}
+
+// restoreSnapshot has the server go on from its backup. Of what it has done since it knows nothing: keys that were made are known by
+// their label alone, and keys that were deleted stand in leases, configurations and static roles again.
+func (m *mount) restoreSnapshot() {
+	m.restore = false
+	m.w.tell("  %s is restored", m.name)
+	storage, err := copyStorage(m.saved.storage)
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	m.storage.Storage, m.leases = storage, nil
+	for i := range m.saved.leases {
+		l := m.saved.leases[i]
+		m.leases = append(m.leases, &l)
+	}
+	known := m.knows()
+	for id, made := range m.w.keys {
+		if made.mount != m {
+			continue
+		}
+		made.ended = false
+		if !known.has(id, made.label) {
+			made.excused = "a snapshot from before it was restored"
+		}
+		if key, there := made.tenant.key(id); !there || !made.tenant.live(key) {
+			made.touched = "deleted before a snapshot was restored"
+		}
+	}
+	for _, t := range m.w.tenants {
+		m.troubleFor(t, never) // the engine key of the snapshot may be deleted since
+	}
+	m.start()
+}

@@ -1,0 +1,131 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// What other people do with the hands of a cloud account: both clouds in one language.
+
+// live tells whether a key signs, by the cloud's clock.
+func (t *tenant) live(key cloudsim.Key) bool {
+	if t.domain != nil {
+		return key.State == cloudsim.Active
+	}
+	return key.Live(time.Now().Add(t.w.skew))
+}
+
+func (t *tenant) switchKey(id string, on bool) {
+	if t.domain == nil {
+		t.account.SwitchKey(id, on)
+		return
+	}
+	state := cloudsim.IAMInactive
+	if on {
+		state = cloudsim.IAMActive
+	}
+	t.domain.SetKeyState(id, state)
+}
+
+// setDate moves a key's date, or clears it. Huawei's is a part of the description.
+func (t *tenant) setDate(key cloudsim.Key, expires time.Time) {
+	if t.domain == nil {
+		t.account.SetKeyDate(key.ID, expires.UTC().Truncate(time.Second))
+		if expires.IsZero() {
+			t.account.SetKeyDate(key.ID, time.Time{})
+		}
+		return
+	}
+	t.domain.SetKeyDescription(key.ID, described(key.Tag, expires))
+}
+
+func (t *tenant) setLabel(key cloudsim.Key, label string) {
+	if t.domain == nil {
+		t.account.SetKeyTag(key.ID, label)
+		return
+	}
+	t.domain.SetKeyDescription(key.ID, described(label, key.Expires))
+}
+
+func described(label string, expires time.Time) string {
+	if expires.IsZero() {
+		return label
+	}
+	return label + "/until/" + expires.UTC().Format(time.RFC3339)
+}
+
+func (t *tenant) userNames() []string {
+	if t.domain == nil {
+		return t.account.Users()
+	}
+	return t.domain.Users()
+}
+
+// keysOf is how many keys a user has.
+func (t *tenant) keysOf(user string) int {
+	if t.domain == nil {
+		found, _ := t.account.User(user)
+		return found.Keys
+	}
+	found, _ := t.domain.User(user)
+	return found.Keys
+}
+
+func (t *tenant) ownerOf(id string) string {
+	if t.domain == nil {
+		return t.account.KeyOwner(id)
+	}
+	return t.domain.KeyOwner(id)
+}
+
+// lock is what a forgotten program does that has a dead key, or the id of a key alone.
+func (t *tenant) lock(engineKey string) {
+	for range 5 {
+		if t.domain == nil {
+			t.account.UseDeadKey()
+		} else {
+			t.domain.UseWrongSecret(engineKey)
+		}
+	}
+}
+
+func (t *tenant) isLocked(engineKey string) bool {
+	if t.domain == nil {
+		return t.account.Locked()
+	}
+	return t.domain.Locked(engineKey)
+}
+
+// order places an order to fail at this account alone.
+func (t *tenant) order(fault cloudsim.Fault) (cancel func()) {
+	fault.Account = t.id()
+	fault.Op = t.op(fault.Op)
+	return t.sim.Order(fault)
+}
+
+func (t *tenant) id() string {
+	if t.domain == nil {
+		return t.account.ID()
+	}
+	return t.domain.ID()
+}
+
+// refusesTheKey is how the cloud says that it does not take a key.
+func (t *tenant) refusesTheKey() cloudsim.Fault {
+	if t.domain == nil {
+		return cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"}
+	}
+	return cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "APIGW.0301"}
+}
+
+// denied is how it says that the user may not.
+func (t *tenant) denied(op string) cloudsim.Fault {
+	if t.domain == nil {
+		return cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 401, Code: "7"}
+	}
+	return cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 403, Code: "IAM.0002"}
+}

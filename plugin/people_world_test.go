@@ -1,0 +1,342 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
+)
+
+// world is an account of each cloud, two mounts of the engine that lease keys in both, and other people at work there: between any
+// two calls of an operation somebody may do something that the engine is not told of. See people_deeds_test.go for what.
+type world struct {
+	t       *testing.T
+	sim     *cloudsim.Cloud
+	tenants []*tenant
+	mounts  []*mount
+	told    []string // what has happened, for whoever reads a failure
+
+	protocol  string // that an operation is of; empty: between operations
+	struck    func(deed, protocol string)
+	problems  []string
+	keys      map[string]*madeKey // that the mounts have made, as they were first seen
+	planted   map[string]bool     // keys of other people, whatever stands on them
+	condition []*condition
+	aim       place // of the deed that a call is struck with
+	skew      time.Duration
+	clocks    time.Time // when a clock was moved last
+	nextTick  time.Time
+	ticking   time.Duration // how often the server ticks
+	serial    int           // of names
+}
+
+// tenant is a cloud account, whoever acts in it. The same hands that tests have (see vault_clouds_test.go) are other people's here.
+type tenant struct {
+	w          *world
+	*testVault        // without a mount: its methods on cloud, keys and users
+	name       string // of the account in each mount, and of its roles
+	provider   string
+}
+
+// mount is one of the engine, with an account in each cloud.
+type mount struct {
+	*scene
+	w        *world
+	name     string
+	given    map[string]cloudsim.Credentials // the engine keys by account that operators gave
+	trouble  map[string]time.Time            // until when nothing can be asked of an account
+	instance string
+	saved    *snapshot
+	restore  bool // when the process that runs has ended
+	panics   uint64
+	beside   sync.WaitGroup // requests of others that are under way
+
+	lock    sync.Mutex             // of what follows: calls are made side by side
+	calls   map[string]int         // since a clock was moved, by account
+	refused map[string][]time.Time // calls that the cloud has refused for their key, by its id
+}
+
+// madeKey is what is known of a key of the engine's for ever.
+type madeKey struct {
+	mount    *mount
+	tenant   *tenant
+	instance string
+	kind     string
+	label    string
+	user     string
+	touched  string // what somebody has done to it; empty: nothing
+	ended    bool   // somebody has ordered its end
+	excused  string // why nobody has to know it any more; empty: somebody has to
+}
+
+// condition is something that lasts.
+type condition struct {
+	name string
+	end  time.Time
+	stop func()
+}
+
+const (
+	accountOutscale = "osc"
+	accountHuawei   = "hw"
+	never           = 100 * 365 * day
+
+	dates = 5 // of answers that show the cloud's clock: the median of so many counts
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
+	w := &world{
+		t: t, sim: sim, keys: map[string]*madeKey{}, planted: map[string]bool{}, struck: func(string, string) {},
+		ticking: rollbackPeriod,
+	}
+	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}
+	hw := &tenant{w, &testVault{t: t, sim: sim, domain: sim.AddDomain("acme")}, accountHuawei, clouds.Huawei}
+	w.tenants = []*tenant{osc, hw}
+	osc.account.AddGroup("/", "builders")
+	hw.domain.AddGroup("builders")
+	for i := range 2 {
+		w.mounts = append(w.mounts, w.newMount(i))
+	}
+	sim.OnAnswer(w.countRefusal)
+	w.nextTick = time.Now().Add(rollbackPeriod)
+	return w
+}
+
+// newMount mounts the engine: at the first mount with the keys of the account's root user, and at the second with those of users.
+func (w *world) newMount(i int) *mount {
+	w.t.Helper()
+	v := newTestVaultOn(w.t, w.sim, w.tenants[0].account)
+	v.base = contract.New(w.t).Wrap(w.sim.Transport())
+	m := &mount{
+		scene: &scene{testVault: v, cloud: faultyOutscale(), second: faultyHuawei(), saboteur: newSaboteur(nil), hangUp: func() {}},
+		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, trouble: map[string]time.Time{},
+		refused: map[string][]time.Time{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
+	}
+	huawei := w.sim.Transport()
+	outscale := v.base
+	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
+		to, through := accountOutscale, outscale
+		if strings.HasPrefix(req.URL.Path, "/v3") {
+			to, through = accountHuawei, huawei
+		}
+		resp, err := through.RoundTrip(req)
+		if err == nil {
+			m.lock.Lock()
+			m.calls[to]++
+			m.lock.Unlock()
+		}
+		return resp, err
+	})
+	m.live, m.deed = v.base, func(name, call string) bool { return w.strike(name, call, m) }
+	engine := m.user("vault")
+	m.tenantOf(accountHuawei).domain.AddUser(engine, cloudsim.SecurityAdministrator, cloudsim.AgentOperator)
+	m.given[accountHuawei] = m.tenantOf(accountHuawei).domain.AddKey(cloudsim.IAMKeySpec{User: engine})
+	m.given[accountOutscale] = m.tenantOf(accountOutscale).account.RootKey()
+	if i > 0 {
+		m.tenantOf(accountOutscale).account.AddUser(engine, "api:*")
+		m.given[accountOutscale] = m.tenantOf(accountOutscale).account.AddKey(cloudsim.KeySpec{User: engine})
+	}
+	m.start()
+	for _, t := range w.tenants {
+		for _, user := range []string{"app", "pool", "calm", "db", "quiet"} {
+			t.addUser(m.user(user))
+		}
+		m.configureAccount(t)
+	}
+	m.instance = m.read("info")["instance_id"].(string)
+	m.takeSnapshot()
+	return m
+}
+
+// user is a name that a mount has for itself.
+func (m *mount) user(name string) string { return name + "-" + m.name }
+
+func (m *mount) tenantOf(account string) *tenant {
+	return m.w.tenants[slices.IndexFunc(m.w.tenants, func(t *tenant) bool { return t.name == account })]
+}
+
+// fieldsOf are those with which an operator writes the configuration.
+func (m *mount) fieldsOf(t *tenant) []string {
+	key := m.given[t.name]
+	fields := []string{"provider=" + t.provider, "max_requests_per_second=1000", "access_key=" + key.AccessKey, "secret_key=" + key.SecretKey}
+	if t.domain != nil {
+		return append(fields, "region=ap-southeast-1")
+	}
+	return append(fields, "region="+testRegion, "endpoint="+testEndpoint, "allow_root_identity=true")
+}
+
+// roleFields are all that operators write beside configurations, by path.
+func (m *mount) roleFields(t *tenant) [][]string {
+	account, ttl := "account="+t.name, "ttl="+sceneTTL.String()
+	roles := [][]string{
+		{"roles/" + t.name + "-app", account, "user_names=" + m.user("app") + "," + m.user("pool"), ttl, "max_ttl=1h"},
+		{"roles/" + t.name + "-calm", account, "user_names=" + m.user("calm"), ttl, "max_ttl=1h"},
+		{"roles/" + t.name + "-job", account, "credential_type=iam_user", ttl, "max_ttl=1h", "groups=builders"},
+		{"static-roles/" + t.name + "-db", account, "user_name=" + m.user("db"), "rotation_period=24h", "rotation_grace_period=5m"},
+		{"static-roles/" + t.name + "-quiet", account, "user_name=" + m.user("quiet"), "rotation_period=6h", "rotation_grace_period=5m"},
+	}
+	if t.domain == nil {
+		roles = append(roles, []string{"roles/" + t.name + "-own", account, "own_identity=true", ttl, "max_ttl=1h"})
+	}
+	return roles
+}
+
+// configureAccount writes all that a mount has of an account.
+func (m *mount) configureAccount(t *tenant) {
+	m.t.Helper()
+	m.write("config/"+t.name, m.fieldsOf(t)...)
+	for _, role := range m.roleFields(t) {
+		m.write(role[0], role[1:]...)
+	}
+}
+
+// tell keeps a line of the story.
+func (w *world) tell(format string, values ...any) {
+	w.told = append(w.told, time.Now().UTC().Format("02 15:04:05.0 ")+fmt.Sprintf(format, values...))
+}
+
+// problem notes that an invariant does not hold.
+func (w *world) problem(format string, values ...any) {
+	w.problems = append(w.problems, fmt.Sprintf(format, values...))
+}
+
+func (w *world) failed() bool { return len(w.problems) > 0 }
+
+// advance lets time pass: leases that end are revoked, the server ticks, what lasts ends, and the invariants hold after each step.
+func (w *world) advance(d time.Duration) {
+	w.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end) && !w.failed(); {
+		next := end
+		if w.nextTick.Before(next) {
+			next = w.nextTick
+		}
+		for _, c := range w.condition {
+			if c.end.Before(next) {
+				next = c.end
+			}
+		}
+		for _, m := range w.mounts {
+			for _, l := range m.leases {
+				if due := l.due(); !l.Irrevocable && due.Before(next) {
+					next = due
+				}
+			}
+		}
+		<-time.After(time.Until(next))
+		w.endConditions()
+		for _, m := range w.mounts {
+			m.expireEnded()
+		}
+		if !time.Now().Before(w.nextTick) {
+			w.tick()
+			w.nextTick = time.Now().Add(w.ticking)
+			w.check("after a tick")
+		}
+	}
+}
+
+func (w *world) tick() {
+	for _, m := range w.mounts {
+		m.saboteur.repair()
+		m.asked("a tick", func(ctx context.Context) { _ = m.tickIn(ctx) })
+	}
+}
+
+// lasts begins what ends by itself.
+func (w *world) lasts(name string, d time.Duration, stop func()) {
+	w.condition = append(w.condition, &condition{name, time.Now().Add(d), stop})
+}
+
+func (w *world) endConditions() {
+	now := time.Now()
+	w.condition = slices.DeleteFunc(w.condition, func(c *condition) bool {
+		over := !now.Before(c.end)
+		if over {
+			w.tell("it ends: %s", c.name)
+			c.stop()
+		}
+		return over
+	})
+}
+
+// asked runs a request in the present process, and holds that it ends in time. Where the process dies, a new one takes over.
+func (m *mount) asked(what string, run func(ctx context.Context)) {
+	m.t.Helper()
+	began := time.Now()
+	m.act(func(ctx context.Context, _ *scene) {
+		run(ctx)
+		m.beside.Wait()
+	})
+	m.system.ReplicationStateVal = 0                                                          // a node that has stepped down has made way for another
+	if took := time.Since(began); took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on
+
+		m.w.problem("7: %s of %s took %s", what, m.name, took)
+	}
+	synctest.Wait() // the engine works on behind a client that has gone
+	if m.restore {
+		m.restoreSnapshot()
+	}
+	m.countPanics()
+}
+
+// longestRequest is past every budget: Vault gives a revoke 90 s.
+const longestRequest = 100 * time.Second
+
+// expireEnded revokes the leases that have ended, with Vault's six attempts.
+func (m *mount) expireEnded() {
+	m.t.Helper()
+	for _, l := range slices.Clone(m.leases) {
+		if l.Irrevocable || time.Now().Before(l.due()) {
+			continue
+		}
+		m.revokeLease(l)
+		if !slices.Contains(m.leases, l) {
+			continue
+		}
+		l.retryAt = time.Now().Add(retryBase << l.attempts)
+		if l.attempts++; l.attempts == revokeAttempts {
+			l.Irrevocable = true
+			m.w.tell("%s: the server gives up the lease of %s", m.name, l.AccessKey())
+		}
+	}
+}
+
+// snapshot is what a backup of the server has: all storage, the leases of this mount's among it.
+type snapshot struct {
+	storage *logical.InmemStorage
+	leases  []testLease
+}
+
+func copyStorage(from logical.Storage) (*logical.InmemStorage, error) {
+	ctx, to := context.Background(), &logical.InmemStorage{}
+	paths, err := logical.CollectKeys(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		entry, err := from.Get(ctx, path)
+		if err != nil || entry == nil {
+			return nil, fmt.Errorf("%s: %v, %w", path, entry, err)
+		}
+		if err := to.Put(ctx, entry); err != nil {
+			return nil, err
+		}
+	}
+	return to, nil
+}
