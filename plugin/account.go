@@ -362,6 +362,9 @@ func (a *account) isDead(expires time.Time) bool {
 	return known && a.endsKeys() && a.cloudNow().After(expires.Add(lifetime.ClockMargin))
 }
 
+// hasEnded tells that the cloud has ended a key at the date that stands on it.
+func (a *account) hasEnded(key provider.Key) bool { return !key.End().IsZero() && a.isDead(key.End()) }
+
 // skewMoved tells that dates were written by another skew than the one that is known now, as that of a process's first key is.
 func (a *account) skewMoved(from time.Duration) bool {
 	return (a.skew() - from).Abs() > lifetime.ClockMargin

@@ -286,7 +286,7 @@ func (c *comparer) lookAtStatic(
 			off = append(off, line)
 			c.Logger().Warn(line, "account", a.name)
 			c.send(ctx, event{operation: eventStaticOff, name: name, path: staticCredsPrefix + name})
-		case at < 0 && !lifetime.Waits(creds.LastRotation.Add(staticKeyAge), time.Now(), staticKeyAge):
+		case (at < 0 || a.hasEnded(keys[at])) && !lifetime.Waits(creds.LastRotation.Add(staticKeyAge), time.Now(), staticKeyAge):
 			is, err := c.isGone(ctx, a, role, creds)
 			if err != nil {
 				return nil, nil, err
@@ -299,7 +299,7 @@ func (c *comparer) lookAtStatic(
 	return gone, off, nil
 }
 
-// isGone tells whether a static role's key is proven to be gone.
+// isGone tells whether a static role's key is proven to be gone, or has ended: somebody may have moved its date.
 func (c *comparer) isGone(ctx context.Context, a *account, role *staticRole, creds *staticCreds) (bool, error) {
 	if err := a.mustBe(creds.AccountID, creds.AccessKey); err != nil {
 		return false, err
@@ -308,8 +308,8 @@ func (c *comparer) isGone(ctx context.Context, a *account, role *staticRole, cre
 	if err != nil {
 		return false, err
 	}
-	_, found, err := a.cloud.FindKey(ctx, ref)
-	return !found && err == nil, err
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	return err == nil && (!found || a.hasEnded(key)), err
 }
 
 // mayReplace tells that no comparison has replaced the role's key within a day: what takes it each time is
