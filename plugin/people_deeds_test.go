@@ -70,6 +70,9 @@ func (w *world) doDeed(d deed, at place) {
 
 func (w *world) note(name string) { w.struck(name, cmp.Or(w.protocol, "between")) }
 
+// switchedOff is what a static role's key is left as: somebody meant it, and check/ says so.
+const switchedOff = "switched off"
+
 // userDeeds are done to users by whoever may do so in the cloud account.
 func userDeeds() []deed {
 	return []deed{
@@ -113,7 +116,7 @@ func userDeeds() []deed {
 func keyDeeds() []deed {
 	return []deed{
 		{"a key is switched off", func(p place) {
-			p.ofKey("switched off", func(key cloudsim.Key) { p.t.switchKey(key.ID, false) })
+			p.ofKey(switchedOff, func(key cloudsim.Key) { p.t.switchKey(key.ID, false) })
 		}},
 		{"a key is switched on", func(p place) {
 			for id := range p.keys {

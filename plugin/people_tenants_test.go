@@ -19,36 +19,24 @@ func (t *tenant) live(key cloudsim.Key) bool {
 	return key.Live(time.Now().Add(t.w.skew))
 }
 
-func (t *tenant) switchKey(id string, on bool) {
-	if t.domain == nil {
-		t.account.SwitchKey(id, on)
-		return
-	}
-	state := cloudsim.IAMInactive
-	if on {
-		state = cloudsim.IAMActive
-	}
-	t.domain.SetKeyState(id, state)
-}
-
 // setDate moves a key's date, or clears it. Huawei's is a part of the description.
 func (t *tenant) setDate(key cloudsim.Key, expires time.Time) {
 	if t.domain == nil {
-		t.account.SetKeyDate(key.ID, expires.UTC().Truncate(time.Second))
-		if expires.IsZero() {
-			t.account.SetKeyDate(key.ID, time.Time{})
+		if !expires.IsZero() {
+			expires = expires.UTC().Truncate(time.Second)
 		}
+		t.account.RewriteKey(key.ID, key.Tag, expires)
 		return
 	}
-	t.domain.SetKeyDescription(key.ID, described(key.Tag, expires))
+	t.domain.DescribeKey(key.ID, described(key.Tag, expires))
 }
 
 func (t *tenant) setLabel(key cloudsim.Key, label string) {
 	if t.domain == nil {
-		t.account.SetKeyTag(key.ID, label)
+		t.account.RewriteKey(key.ID, label, key.Expires)
 		return
 	}
-	t.domain.SetKeyDescription(key.ID, described(label, key.Expires))
+	t.domain.DescribeKey(key.ID, described(label, key.Expires))
 }
 
 func described(label string, expires time.Time) string {

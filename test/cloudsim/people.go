@@ -3,37 +3,6 @@
 
 package cloudsim
 
-import "time"
-
-// What other people do to keys with a console or a tool of their own, whoever may. Nothing stops them, and the cloud tells nobody.
-
-// SetKeyDate moves a key's expiration date, or clears it where the time is zero. An unknown id is ignored.
-func (a *Account) SetKeyDate(id string, expires time.Time) {
-	a.cloud.mu.Lock()
-	defer a.cloud.mu.Unlock()
-	if k, ok := a.cloud.keys[id]; ok && k.account == a {
-		k.Expires = expires
-	}
-}
-
-// SetKeyTag gives a key another tag, or none. An unknown id is ignored.
-func (a *Account) SetKeyTag(id, tag string) {
-	a.cloud.mu.Lock()
-	defer a.cloud.mu.Unlock()
-	if k, ok := a.cloud.keys[id]; ok && k.account == a {
-		k.Tag = tag
-	}
-}
-
-// SetKeyDescription gives a key another description, or none. An unknown id is ignored.
-func (d *Domain) SetKeyDescription(id, text string) {
-	d.cloud.mu.Lock()
-	defer d.cloud.mu.Unlock()
-	if k := d.key(id); k != nil {
-		k.Description = text
-	}
-}
-
 // SetRules changes what is only assumed about OUTSCALE from now on. What exists keeps the delays it was made with.
 func (c *Cloud) SetRules(rules Rules) {
 	c.mu.Lock()
