@@ -211,16 +211,12 @@ func (b *backend) readLongestKeys(
 	ctx context.Context, s logical.Storage, mount time.Duration, now time.Time,
 ) (map[string]time.Duration, error) {
 	lives := map[string]time.Duration{}
-	names, err := storedNames(ctx, s, rolePrefix)
+	roles, err := b.leaseRoles(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		role, err := b.roles.load(ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role == nil || role.CredentialType == credentialSession { // a session is no access key
+	for _, role := range roles {
+		if role.CredentialType == credentialSession { // a session is no access key
 			continue
 		}
 		config, err := b.accountConfig(ctx, s, role.Account)

@@ -69,6 +69,25 @@ func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name str
 	return load[accountConfig](ctx, s, configPrefix+name)
 }
 
+// accountConfigs are those of all accounts, by name; storage is asked for none that is in memory.
+func (b *backend) accountConfigs(ctx context.Context, s logical.Storage) (map[string]*accountConfig, error) {
+	names, err := storedNames(ctx, s, configPrefix)
+	if err != nil {
+		return nil, err
+	}
+	configs := make(map[string]*accountConfig, len(names))
+	for _, name := range names {
+		config, err := b.accountConfig(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		if config != nil { // else deleted since it was listed
+			configs[name] = config
+		}
+	}
+	return configs, nil
+}
+
 // openAccount makes the client of a configuration, which knows of no other.
 func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
 	return b.openAfter(nil, name, config)
@@ -167,19 +186,12 @@ func (b *backend) forgetAccount(name string) {
 // a mount can be configured for one cloud account: none of them may take another's key for
 // what an unfinished request has left.
 func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[string]bool, error) {
-	names, err := storedNames(ctx, s, configPrefix)
+	configs, err := b.accountConfigs(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	ids := map[string]bool{}
-	for _, name := range names {
-		config, err := b.accountConfig(ctx, s, name)
-		if err != nil {
-			return nil, err
-		}
-		if config == nil {
-			continue // deleted since it was listed
-		}
+	for _, config := range configs {
 		for _, id := range config.ownKeys() {
 			ids[id] = true
 		}

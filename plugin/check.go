@@ -62,7 +62,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err != nil {
 		return nil, err
 	}
-	users, err := roleUsers(ctx, s, a.name)
+	users, err := b.roleUsers(ctx, s, a.name)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err := c.checkPastDate(ctx, s, b.ledger); err != nil {
 		return nil, err
 	}
-	if err := c.checkPermissions(ctx, s); err != nil {
+	if err := b.checkPermissions(ctx, s, c); err != nil {
 		return nil, err
 	}
 	c.checkDenied()
@@ -237,20 +237,13 @@ func (b *backend) checkLimits(ctx context.Context, s logical.Storage, c *checkup
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	names, err := storedNames(ctx, s, rolePrefix)
+	roles, err := b.leaseRoles(ctx, s, c.account.name)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		role, err := b.roles.load(ctx, s, rolePrefix+name)
-		if err != nil {
-			return err
-		}
-		if role == nil || role.Account != c.account.name {
-			continue
-		}
-		if err := b.boundsOf(c.account, c.policy, role).CheckUsable(); err != nil {
-			c.failure(fmt.Sprintf("role %q cannot lease", name), err.Error())
+	for _, role := range roles {
+		if err := b.boundsOf(c.account, c.policy, role.roleEntry).CheckUsable(); err != nil {
+			c.failure(fmt.Sprintf("role %q cannot lease", role.name), err.Error())
 		}
 	}
 	return nil
@@ -266,25 +259,21 @@ func identityName(user string) string {
 
 // roleUsers maps the users whose keys the account's roles lease to the roles; the engine's
 // own identity is the empty user. Roles that make users, or sessions, take no slot of one.
-func roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
-	names, err := storedNames(ctx, s, rolePrefix)
+func (b *backend) roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
+	roles, err := b.leaseRoles(ctx, s, account)
 	if err != nil {
 		return nil, err
 	}
 	users := map[string][]string{}
-	for _, name := range names {
-		role, err := load[roleEntry](ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role == nil || role.Account != account || role.CredentialType != credentialAccessKey {
+	for _, role := range roles {
+		if role.CredentialType != credentialAccessKey {
 			continue
 		}
 		if len(role.UserNames) == 0 {
-			users[""] = append(users[""], name)
+			users[""] = append(users[""], role.name)
 		}
 		for _, user := range role.UserNames {
-			users[user] = append(users[user], name)
+			users[user] = append(users[user], role.name)
 		}
 	}
 	return users, nil
@@ -292,12 +281,12 @@ func roleUsers(ctx context.Context, s logical.Storage, account string) (map[stri
 
 // checkPermissions asks whether the engine key may make the calls that the account's
 // roles need, where the cloud tells that without making them.
-func (c *checkup) checkPermissions(ctx context.Context, s logical.Storage) error {
+func (b *backend) checkPermissions(ctx context.Context, s logical.Storage, c *checkup) error {
 	prober, ok := c.account.cloud.(provider.PermissionProber)
 	if !ok || c.lost || c.outOfTime(ctx) {
 		return nil
 	}
-	uses, err := usesOf(ctx, s, c.account.name)
+	uses, err := b.usesOf(ctx, s, c.account.name)
 	if err != nil {
 		return err
 	}
@@ -308,18 +297,14 @@ func (c *checkup) checkPermissions(ctx context.Context, s logical.Storage) error
 }
 
 // usesOf is what the roles of an account need its key for.
-func usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.Use, error) {
-	names, err := storedNames(ctx, s, rolePrefix)
+func (b *backend) usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.Use, error) {
+	roles, err := b.leaseRoles(ctx, s, account)
 	if err != nil {
 		return nil, err
 	}
 	needed := map[provider.Use]bool{provider.UseKeys: true}
-	for _, name := range names {
-		role, err := load[roleEntry](ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role == nil || role.Account != account || role.CredentialType != credentialIAMUser {
+	for _, role := range roles {
+		if role.CredentialType != credentialIAMUser {
 			continue
 		}
 		needed[provider.UseUsers] = true

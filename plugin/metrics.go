@@ -210,19 +210,13 @@ type accountMetric struct {
 
 // accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
 func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]accountMetric, error) {
-	names, err := storedNames(ctx, s, configPrefix)
+	configs, err := b.accountConfigs(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	var accounts []accountMetric
-	for _, name := range names {
-		config, err := b.accountConfig(ctx, s, name)
-		if err != nil {
-			return nil, err
-		}
-		if config == nil {
-			continue // deleted since it was listed
-		}
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		config := configs[name]
 		metric := accountMetric{name: name, keyExpires: config.KeyExpires, rotation: config.nextRotation()}
 		metric.stuck, metric.since = b.ledger.Overdue(name)
 		metric.found = b.lastFound(name)

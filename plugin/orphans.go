@@ -141,18 +141,12 @@ func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *accoun
 // made for a lease. Of these the keys of those that last longest are looked at as well.
 func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
 	users := []string{"", usersIdentity}
-	names, err := storedNames(ctx, s, rolePrefix)
+	roles, err := b.leaseRoles(ctx, s, account)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		role, err := load[roleEntry](ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role != nil && role.Account == account {
-			users = append(users, role.UserNames...)
-		}
+	for _, role := range roles {
+		users = append(users, role.UserNames...)
 	}
 	static, err := staticRolesOf(ctx, s, account)
 	if err != nil {

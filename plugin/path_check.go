@@ -72,8 +72,7 @@ func checkAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassBackground), issueBudget)
-	defer cancel()
+	ctx = transport.WithClass(ctx, transport.ClassBackground)
 	name := data.Get("account").(string)
 	unlock, err := b.lock(ctx, "check/"+name)
 	if err != nil {
@@ -82,11 +81,11 @@ func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data 
 	defer unlock()
 	a, err := b.account(ctx, req.Storage, name)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	if data.Get("now").(bool) {
 		if a, err = b.tryNow(ctx, a); err != nil {
-			return respond(err)
+			return nil, err
 		}
 	}
 	c, err := b.check(ctx, req.Storage, a)
@@ -198,7 +197,7 @@ func policyAnswer() map[string]*framework.FieldSchema {
 func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	a, err := b.account(ctx, req.Storage, data.Get("account").(string))
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	view, err := storedPolicy(ctx, req.Storage, a)
 	if err != nil {
@@ -208,11 +207,9 @@ func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data
 }
 
 func (b *backend) pathPolicyWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
 	a, err := b.identified(ctx, req.Storage, data.Get("account").(string))
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	view, err := b.refreshPolicy(ctx, req.Storage, a)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 func (b *backend) pathConfig() []*framework.Path {
@@ -45,16 +44,14 @@ func (b *backend) pathConfigRead(ctx context.Context, req *logical.Request, data
 }
 
 func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassIssue), issueBudget)
-	defer cancel()
 	warnings, err := b.writeConfig(ctx, req, data)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	if login, _ := data.Get("login").(string); login != "" {
 		more, err := b.keepFirstKey(ctx, req.Storage, data.Get("account").(string))
 		if err != nil {
-			return respond(err)
+			return nil, err
 		}
 		warnings = append(warnings, more...)
 	}
@@ -218,13 +215,8 @@ func (c *accountConfig) answer() map[string]any {
 }
 
 func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(transport.WithClass(ctx, transport.ClassIssue), issueBudget)
-	defer cancel()
 	warnings, err := b.deleteAccount(ctx, req.Storage, data.Get("account").(string), data.Get("force").(bool))
-	if err != nil {
-		return respond(err)
-	}
-	return warn(warnings), nil
+	return warn(warnings), err
 }
 
 func (b *backend) pathRotateRoot() []*framework.Path {
@@ -256,12 +248,10 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 }
 
 func (b *backend) pathRotateRootWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
 	name := data.Get("account").(string)
 	config, err := b.rotateRoot(ctx, req.Storage, name)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{
 		"access_key":          config.AccessKey,

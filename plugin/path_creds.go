@@ -61,9 +61,7 @@ func credsAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(transport.WithFlow(ctx, data.Get("role").(string)), issueBudget)
-	defer cancel()
-	resp, err := b.issueCredentials(ctx, req, data)
+	resp, err := b.issueCredentials(transport.WithFlow(ctx, data.Get("role").(string)), req, data)
 	if err != nil {
 		return respond(err)
 	}
@@ -222,14 +220,14 @@ func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request,
 		return nil, err
 	}
 	if role == nil {
-		return respond(userError("static role %q does not exist: write static-roles/%s first", name, name))
+		return nil, userError("static role %q does not exist: write static-roles/%s first", name, name)
 	}
 	if creds.AccessKey == "" {
-		return respond(userError("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name))
+		return nil, userError("static role %q has no key yet: the next tick makes one, or write rotate-role/%s", name, name)
 	}
 	a, err := b.account(ctx, req.Storage, role.Account)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	next, err := role.due(creds, time.Now())
 	if err != nil {

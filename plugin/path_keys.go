@@ -113,7 +113,7 @@ func keyData(e *ledger.Entry) map[string]any {
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	user, own := data.Get("user").(string), data.Get("own_identity").(bool)
 	if user != "" && own {
-		return respond(userError("user and own_identity exclude each other: give one of them"))
+		return nil, userError("user and own_identity exclude each other: give one of them")
 	}
 	account := data.Get("account").(string)
 	if err := b.ledger.Load(ctx, req.Storage, account); err != nil {
@@ -175,10 +175,7 @@ func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*l
 func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), issueBudget)
 	defer cancel()
-	if err := b.killKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool)); err != nil {
-		return respond(err)
-	}
-	return nil, nil
+	return nil, b.killKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool))
 }
 
 func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, force bool) error {
@@ -286,16 +283,16 @@ func (b *backend) pathTidy() []*framework.Path {
 func (b *backend) pathTidyWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name, confirm := data.Get("account").(string), data.Get("confirm").(int)
 	if name == "" && confirm != 0 {
-		return respond(userError("confirm goes with one account: give account as well"))
+		return nil, userError("confirm goes with one account: give account as well")
 	}
 	if name != "" {
 		if _, err := b.account(ctx, req.Storage, name); err != nil {
-			return respond(err)
+			return nil, err
 		}
 	}
 	report, err := b.startTidy(ctx, req.Storage, name, data.Get("dry_run").(bool), confirm)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	return &logical.Response{Data: report.answer()}, nil
 }

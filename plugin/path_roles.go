@@ -57,22 +57,12 @@ func decision(b lifetime.Bounds, view *policyView) (effectiveMaxTTL int64, limit
 	return max(0, seconds(longest)), view.limitedBy(by)
 }
 
-func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
-	resp, err := b.writeRole(ctx, req, data)
-	if err != nil {
-		return respond(err)
-	}
-	return resp, nil
-}
-
 // roleDecisions are what a write of a role answers.
 func roleDecisions() []string {
 	return []string{"account", "credential_type", "user_names", "effective_max_ttl", "limited_by"}
 }
 
-func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("name").(string)
 	if err := refuseField(data, "user_name", "static-roles/", "user_names"); err != nil {
 		return nil, err

@@ -86,11 +86,9 @@ func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, 
 }
 
 func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
 	warnings, err := b.writeStaticRole(ctx, req.Storage, data)
 	if err != nil {
-		return respond(err)
+		return nil, err
 	}
 	return b.staticRoleWritten(ctx, req, data, warnings...)
 }
@@ -112,20 +110,13 @@ func staticRoleDecisions() []string {
 }
 
 func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
 	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool), data.Get("force").(bool))
-	if err != nil {
-		return respond(err)
-	}
-	return warn(warnings), nil
+	return warn(warnings), err
 }
 
 func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, issueBudget)
-	defer cancel()
 	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
-		return respond(err)
+		return nil, err
 	}
 	return b.staticRoleWritten(ctx, req, data)
 }

@@ -326,26 +326,22 @@ func (s roleSlots) labels() []label { return []label{{"account", s.account}, {"r
 // slotsByRole tells of the roles that lease keys of users that exist, the fullest first. It knows what the ledger's index has, and of
 // the keys of others what was listed last, for whatever reason.
 func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlots, error) {
-	names, err := storedNames(ctx, s, rolePrefix)
+	roles, err := b.leaseRoles(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}
 	used := map[string]map[string]int{} // by account and user
 	var all []roleSlots
-	for _, name := range names {
-		role, err := b.roles.load(ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
+	for _, role := range roles {
 		// Users that are made have slots of their own, and the engine's own identity keeps two for the engine.
-		if role == nil || role.CredentialType != credentialAccessKey || len(role.UserNames) == 0 {
+		if role.CredentialType != credentialAccessKey || len(role.UserNames) == 0 {
 			continue
 		}
 		quota := b.quotaOf(role.Account)
 		if used[role.Account] == nil {
 			used[role.Account] = b.ledger.Used(role.Account)
 		}
-		slots := roleSlots{account: role.Account, role: name}
+		slots := roleSlots{account: role.Account, role: role.name}
 		for _, user := range role.UserNames {
 			foreign, _ := b.full.foreignKeys(role.Account, user)
 			taken := min(quota, used[role.Account][user]+foreign)

@@ -5,12 +5,14 @@ package cloudkeys
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
@@ -54,6 +56,31 @@ type roleEntry struct {
 
 func newRoleEntry() *roleEntry {
 	return &roleEntry{Account: defaultAccount, CredentialType: credentialAccessKey}
+}
+
+// namedRole is a role with its name.
+type namedRole struct {
+	name string
+	*roleEntry
+}
+
+// leaseRoles are the roles of an account, or of all where it is empty, by name. They are shared and must not be changed.
+func (b *backend) leaseRoles(ctx context.Context, s logical.Storage, account string) ([]namedRole, error) {
+	names, err := storedNames(ctx, s, rolePrefix)
+	if err != nil {
+		return nil, err
+	}
+	var roles []namedRole
+	for _, name := range names {
+		role, err := b.roles.load(ctx, s, rolePrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && (account == "" || role.Account == account) { // else deleted since it was listed
+			roles = append(roles, namedRole{name, role})
+		}
+	}
+	return roles, nil
 }
 
 // roleFields are what roles/<name> accepts.

@@ -103,16 +103,12 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 
 // refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
 func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
-	names, err := storedNames(ctx, s, configPrefix)
+	configs, err := b.accountConfigs(ctx, s)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		other, err := b.accountConfig(ctx, s, name)
-		if err != nil {
-			return err
-		}
-		if name != a.name && other != nil && other.AccessKey == a.config.AccessKey {
+	for name, other := range configs {
+		if name != a.name && other.AccessKey == a.config.AccessKey {
 			return userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
 				"its own", a.name, name, name)
 		}

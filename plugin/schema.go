@@ -57,7 +57,7 @@ func checkSeconds(field string, raw any) error {
 }
 
 // checked has every operation look at names as they were sent before it does anything: the framework would fold them, or storage fail
-// with an internal error.
+// with an internal error. It also bounds the operation's time, and turns its error into what Vault is to answer.
 func checked(paths []*framework.Path) []*framework.Path {
 	for _, path := range paths {
 		for _, handler := range path.Operations {
@@ -70,7 +70,12 @@ func checked(paths []*framework.Path) []*framework.Path {
 				if err := checkInput(data); err != nil {
 					return respond(err)
 				}
+				ctx, cancel := context.WithTimeout(ctx, issueBudget)
+				defer cancel()
 				resp, err := next(ctx, req, data)
+				if err != nil {
+					resp, err = respond(err)
+				}
 				return pointOut(resp, data), err
 			}
 		}

@@ -282,7 +282,8 @@ func (b *backend) entryOf(ctx context.Context, s logical.Storage, lease *accessK
 			return e, err
 		}
 	}
-	return lease.entry(), nil
+	unrecorded := lease.Entry
+	return &unrecorded, nil
 }
 
 // entryToRenew is entryOf for a renewal, which writes an entry that is missing. It refuses where
@@ -330,34 +331,14 @@ func (b *backend) roleLimits(ctx context.Context, s logical.Storage, lease *acce
 // accessKeyLease is what the lease of an access key, alone or with its user, carries in its InternalData: strings only, since it
 // is JSON on the way back and numbers and times change their type.
 type accessKeyLease struct {
-	Kind       keylabel.Kind // told by the secret's type, which the sdk keeps
-	Account    string
-	AccountID  string
-	User       string
-	AccessKey  string
-	Label      string
-	Role       string
-	RoleTTL    time.Duration
-	RoleMaxTTL time.Duration
-	Issued     time.Time
-	Expires    time.Time // the key's date when the lease was last written
+	ledger.Entry // what the lease says of its key, with the date when the lease was last written
+	RoleTTL      time.Duration
+	RoleMaxTTL   time.Duration
 }
 
 // leaseOf is the lease of a key that was just made.
 func leaseOf(e *ledger.Entry, role *roleEntry) *accessKeyLease {
-	return &accessKeyLease{
-		Kind:       e.Kind,
-		Account:    e.Account,
-		AccountID:  e.AccountID,
-		User:       e.User,
-		AccessKey:  e.AccessKey,
-		Label:      e.Label,
-		Role:       e.Role,
-		RoleTTL:    role.TTL,
-		RoleMaxTTL: role.MaxTTL,
-		Issued:     e.Issued,
-		Expires:    e.Expires,
-	}
+	return &accessKeyLease{Entry: *e, RoleTTL: role.TTL, RoleMaxTTL: role.MaxTTL}
 }
 
 // internalData is the lease as Vault stores it.
@@ -383,25 +364,6 @@ func (l *accessKeyLease) write(secret *logical.Secret) {
 	}
 }
 
-// entry is what the lease alone can say of its key. It lacks the user's id, which
-// the label makes up for.
-func (l *accessKeyLease) entry() *ledger.Entry {
-	return &ledger.Entry{
-		State:     ledger.Made,
-		Kind:      l.Kind,
-		AccessKey: l.AccessKey,
-		Account:   l.Account,
-		AccountID: l.AccountID,
-		User:      l.User,
-		Role:      l.Role,
-		Label:     l.Label,
-		Issued:    l.Issued,
-		Expires:   l.Expires,
-
-		Unrecorded: true,
-	}
-}
-
 // readLease reads a lease back. Leases may be old, or damaged: nothing is taken for
 // granted.
 func readLease(secret *logical.Secret, kind keylabel.Kind) (*accessKeyLease, error) {
@@ -410,17 +372,13 @@ func readLease(secret *logical.Secret, kind keylabel.Kind) (*accessKeyLease, err
 	}
 	r := leaseReader{data: secret.InternalData}
 	lease := &accessKeyLease{
-		Kind:       kind,
-		Account:    r.text("account"),
-		AccountID:  r.text("account_id"),
-		User:       r.text("user_name"),
-		AccessKey:  r.text("access_key"),
-		Label:      r.text("label"),
-		Role:       r.text("role"),
-		RoleTTL:    r.duration("role_ttl"),
-		RoleMaxTTL: r.duration("role_max_ttl"),
-		Issued:     r.time("issued"),
-		Expires:    r.time("expires"),
+		Entry: ledger.Entry{ // it lacks the user's id, which the label makes up for
+			State: ledger.Made, Kind: kind, // told by the secret's type, which the sdk keeps
+			Account: r.text("account"), AccountID: r.text("account_id"), User: r.text("user_name"), AccessKey: r.text("access_key"),
+			Label: r.text("label"), Role: r.text("role"), Issued: r.time("issued"), Expires: r.time("expires"),
+			Unrecorded: true,
+		},
+		RoleTTL: r.duration("role_ttl"), RoleMaxTTL: r.duration("role_max_ttl"),
 	}
 	if r.err == nil && (lease.Account == "" || lease.AccessKey == "") {
 		r.err = fmt.Errorf("it names no account or no access key")
