@@ -157,7 +157,6 @@ func TestTheCommandSweeps2000Accounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.sim.OnCall(func(cloudsim.Call) {})
 	stdout, stderr := mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
 	t.Logf("%d accounts, with two kills, in %s", accounts, time.Since(began).Round(time.Second))
 	f.mustBeSwept(every)
@@ -225,7 +224,6 @@ func TestACommandThatIsTerminatedGivesBackWhatItHas(t *testing.T) {
 	if f.logins != f.revoked {
 		t.Errorf("%d logins, and %d tokens given back", f.logins, f.revoked)
 	}
-	f.sim.OnCall(func(cloudsim.Call) {})
 	mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
 	f.mustBeSwept(every)
 }

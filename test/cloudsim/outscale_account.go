@@ -319,7 +319,7 @@ func (a *Account) SwitchKey(id string, active bool) {
 	if !ok || k.account != a {
 		return
 	}
-	k.State = Inactive
+	k.State, k.Modified = Inactive, a.cloud.now().UTC().Truncate(time.Millisecond)
 	if active {
 		k.State = Active
 	}
@@ -330,7 +330,7 @@ func (a *Account) RewriteKey(id, tag string, expires time.Time) {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
 	if k, ok := a.cloud.keys[id]; ok && k.account == a {
-		k.Tag, k.Expires = tag, expires
+		k.Tag, k.Expires, k.Modified = tag, expires, a.cloud.now().UTC().Truncate(time.Millisecond)
 	}
 }
 

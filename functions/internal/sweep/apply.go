@@ -57,8 +57,15 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 // note writes down what became of some planned keys.
 func (w *walk) note(results []Finding, done *spool) error {
 	for _, f := range results {
-		if f.Outcome == OutcomeDeactivated {
+		if _, again := w.inactive[f.AccessKey]; f.Outcome == OutcomeDeactivated && !again {
 			w.inactive[f.AccessKey] = time.Now()
+		}
+		switch f.Outcome {
+		case OutcomeDrifted:
+			w.drifted[f.AccessKey]++
+		case OutcomeNotReached:
+		default:
+			delete(w.drifted, f.AccessKey)
 		}
 		if f.Outcome == OutcomeNotified {
 			w.notified[f.AccessKey] = time.Now()
@@ -154,7 +161,7 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 		}
 		if now.Err != nil {
 			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
-		} else if f.Outcome, f.Detail = f.since(now); f.Outcome == "" {
+		} else if f.Outcome, f.Detail = f.since(now, w.rules.drifted[f.AccessKey] >= mostDrifts); f.Outcome == "" {
 			listed = append(listed, f)
 			from := time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)
 			m.Keys = append(m.Keys, MessageKey{fleet.Mask(f.AccessKey), f.Created, f.Class, f.Reason, from})
@@ -201,9 +208,10 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 	if now.Err != nil {
 		return OutcomeNotReached, now.Err.Error(), now.Err
 	}
-	if outcome, why := planned.since(now); outcome != "" {
+	if outcome, why := planned.since(now, w.rules.drifted[planned.AccessKey] >= mostDrifts); outcome != "" {
 		return outcome, why, nil
 	}
+	planned = planned.as(now) // where it has drifted often enough it is not as it was planned
 	outcome, err := w.act(ctx, planned)
 	if err == nil {
 		return outcome, "", nil
@@ -222,8 +230,9 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 
 // since tells what has become of a planned key since the plan: an outcome where nothing is to
 // be done. One that is only switched off since is taken for what an attempt that was cut off
-// has left: the first half of what is to be done.
-func (f Finding) since(now look) (Outcome, string) {
+// has left: the first half of what is to be done. often tells that the key has changed since the plan
+// night after night: what it is to be treated as decides then, and no longer what stands on it.
+func (f Finding) since(now look, often bool) (Outcome, string) {
 	i := slices.IndexFunc(now.Keys, func(key provider.Key) bool { return key.ID == f.AccessKey })
 	if i < 0 {
 		return OutcomeGone, ""
@@ -231,7 +240,7 @@ func (f Finding) since(now look) (Outcome, string) {
 	key, d := now.Keys[i], now.decisions[i]
 	switchedOff := f.switchedOff(key)
 	switch {
-	case !f.listedAs(key) && !switchedOff:
+	case !f.listedAs(key) && !switchedOff && !often:
 		return OutcomeDrifted, "it has changed since the plan was made"
 	case switchedOff && f.Action == ActionDeactivate && d.class == f.Class:
 		return OutcomeDeactivated, "it was switched off already"
@@ -240,6 +249,20 @@ func (f Finding) since(now look) (Outcome, string) {
 	default:
 		return "", ""
 	}
+}
+
+// mostDrifts is how many runs in a row leave a key alone that has changed between plan and change: its
+// owner can have it changed at any time.
+const mostDrifts = 3
+
+// as is a planned key with what stands on it now.
+func (f Finding) as(now look) Finding {
+	for _, key := range now.Keys {
+		if key.ID == f.AccessKey {
+			f.Label, f.Active, f.Changed, f.Expires, f.Due = key.Label, key.Active, key.Changed, key.Expires, key.Due
+		}
+	}
+	return f
 }
 
 // act carries an action out. The outcome beside an error is what the error leaves.

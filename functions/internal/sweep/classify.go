@@ -4,6 +4,7 @@
 package sweep
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -28,9 +29,10 @@ type rules struct {
 	bounded   bool     // whether the account's policy demands dates
 	hasLedger bool
 	hasStore  bool
-	inactive  map[string]time.Time // since when, by our own record
+	inactive  map[string]time.Time // since when their quarantine runs, by our own record
 	refused   map[string]Refusal   // deletes, by our own record
 	notified  map[string]time.Time // owners, by our own record
+	drifted   map[string]int       // nights in a row, by our own record
 	now       time.Time
 }
 
@@ -162,15 +164,14 @@ func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
 }
 
 // otherEngine classifies what the label of another engine stands on. That may be forged: what
-// such an engine would have removed, or has never dated, is listed.
+// such an engine would have removed, or replaced long ago, is listed.
 func (r rules) otherEngine(key provider.Key, instance string) (Class, string) {
 	switch {
 	case r.past(key):
 		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and past its date of %s: see whether that engine "+
 			"exists", instance, day(key.End()))
-	case r.oldAndEndless(key):
-		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, old, and without expiration date, which no engine leaves "+
-			"out: see whether that engine exists", instance)
+	case r.old(key):
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and older than MAX_AGE: see whether that engine exists", instance)
 	default:
 		return ClassOther, "made by the secrets engine " + instance
 	}
@@ -242,7 +243,7 @@ func (r rules) act(key provider.Key, class Class) (Action, string) {
 	case ClassNoExpiration, ClassOverdue, ClassExempt:
 		return ActionFlag, ""
 	case ClassOther:
-		if r.past(key) || r.oldAndEndless(key) {
+		if r.past(key) || r.old(key) {
 			return ActionFlag, ""
 		}
 		return ActionKeep, ""
@@ -251,9 +252,9 @@ func (r rules) act(key provider.Key, class Class) (Action, string) {
 	}
 }
 
-// oldAndEndless tells what no engine leaves behind.
-func (r rules) oldAndEndless(key provider.Key) bool {
-	return key.End().IsZero() && r.settings.MaxAge > 0 && r.now.Sub(key.Created) > r.settings.MaxAge
+// old tells of a key that is older than anybody's should be.
+func (r rules) old(key provider.Key) bool {
+	return r.settings.MaxAge > 0 && r.now.Sub(key.Created) > r.settings.MaxAge
 }
 
 func isForeign(key provider.Key) bool {
@@ -261,35 +262,39 @@ func isForeign(key provider.Key) bool {
 	return err != nil
 }
 
-// stage finds how far a key is on its way out. Since when it has been switched off is the
-// later of what we have recorded and of the cloud's date of its last change: OUTSCALE has
-// such a date, and whatever else changes the key only makes it later, so that no key is
-// deleted too early and nothing need be kept between runs. Huawei has none; there our own
-// record, kept in the Store, is all.
+// stage finds how far a key is on its way out. Its quarantine runs from when it was first switched off,
+// as we have recorded, or where nothing is recorded as the cloud's date of its last change says:
+// whoever may change the key would put its end off for ever by touching it, or by switching it on
+// again each morning. Huawei has no such date; there our own record, kept in the Store, is all.
 func (r rules) stage(key provider.Key) (Action, string) {
+	since := r.inactive[key.ID]
+	recorded := !since.IsZero()
+	if !recorded && !key.Active {
+		since = key.Changed
+	}
+	over := since.Add(r.settings.Quarantine)
 	switch {
 	case r.settings.Quarantine == 0 && !key.Active:
 		return ActionRemove, ""
 	case r.settings.Quarantine == 0:
 		return r.afterNotice(key, ActionRemove)
+	case key.Active && recorded && !r.now.Before(over):
+		action, why := r.afterNotice(key, ActionRemove)
+		return action, cmp.Or(why, "switched on again, and its quarantine is over since "+day(over))
+	case key.Active && recorded:
+		action, why := r.afterNotice(key, ActionDeactivate)
+		return action, cmp.Or(why, "switched on again: its quarantine goes on until "+over.UTC().Format(time.RFC3339))
 	case key.Active:
 		return r.afterNotice(key, ActionDeactivate)
-	}
-	since := key.Changed
-	if recorded := r.inactive[key.ID]; recorded.After(since) {
-		since = recorded
-	}
-	if since.IsZero() && !r.hasStore {
+	case since.IsZero() && !r.hasStore:
 		return ActionWait, "switched off, but this cloud does not tell since when, and no store was given to remember it"
-	}
-	if since.IsZero() {
+	case since.IsZero():
 		return ActionWait, "switched off, its quarantine begins now"
-	}
-	over := since.Add(r.settings.Quarantine)
-	if r.now.Before(over) {
+	case r.now.Before(over):
 		return ActionWait, "switched off, in quarantine until " + over.UTC().Format(time.RFC3339)
+	default:
+		return ActionDelete, "switched off since " + day(since)
 	}
-	return ActionDelete, "switched off since " + day(since)
 }
 
 // afterNotice puts off what ends a key that works until its owner has been told, and has had time.

@@ -137,7 +137,7 @@ func (w *world) build(t *testing.T, network http.RoundTripper, endpoint string) 
 	t.Cleanup(client.Close)
 	w.job = Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: settings.Enforce, Workers: 4, Reserve: time.Second}, MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
+			Run: settings.Run{Mode: settings.Enforce, Workers: 4, Reserve: time.Second}, MinAge: time.Hour, Grace: time.Hour, MaxExemption: 365 * dayLong, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
 			Foreign: settings.Report, MaxKeys: 100, MaxPercent: 100,
 		},
 		Accounts: []fleet.Account{{Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance}},

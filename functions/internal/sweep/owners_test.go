@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,7 @@ func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
 		"another instance's label":                             {key(other, 3*dayLong), nil, ClassOther, ActionKeep},
 		"one past the date that is written on the key":         {key(other, 3*dayLong, ended), nil, ClassOther, ActionFlag},
 		"one on an old key without any date":                   {key(other, 3*365*dayLong, endless), nil, ClassOther, ActionFlag},
+		"one on an old key with a date far ahead":              {key(other, 91*dayLong), nil, ClassOther, ActionFlag},
 		"an exemption, which is listed":                        {key("vault-keep-until=2026-06-01", 100*dayLong), nil, ClassExempt, ActionFlag},
 		"an exemption for ever, in its first year":             {key("vault-keep-until=9999-01-01", 364*dayLong), nil, ClassExempt, ActionFlag},
 		"an exemption for ever, after a year":                  {key("vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
@@ -121,29 +123,46 @@ func TestNoUserHasMoreThanHisShareOfAPlan(t *testing.T) {
 }
 
 func TestAKeyWhoseDeleteIsRefusedThreeNightsIsUndeletable(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.job.Settings.Quarantine = 0
-		w.lease("other")
-		id := w.orphan("deploy", ahead(300*dayLong))
-		w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6007"})
-		undeletable := 0
-		for night := 1; night <= 5; night++ {
-			result, found := w.mustRun(t)
-			want := map[int]Outcome{1: OutcomeDeleteRefused, 2: OutcomeDeleteRefused, 3: OutcomeUndeletable}[night]
-			if found[id].Outcome != want {
-				t.Errorf("night %d: got %+v, want %q", night, found[id], want)
+	for name, night := range map[string]func(t *testing.T, w *world) Result{
+		"by runs that do it all": func(t *testing.T, w *world) Result {
+			t.Helper()
+			result, _ := w.mustRun(t)
+			return result
+		},
+		"by runs that plan first, and then apply": func(t *testing.T, w *world) Result {
+			t.Helper()
+			result, err := w.apply(t, t.Context(), w.planned(t))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if night > 3 {
+			return result
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.job.Settings.Quarantine = 0
+				w.lease("other")
+				id := w.orphan("deploy", ahead(300*dayLong))
+				w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 409, Code: "6007"})
+				undeletable := 0
+				for n := 1; n <= 5; n++ {
+					result := night(t, w)
+					want := map[int]Outcome{1: OutcomeDeleteRefused, 2: OutcomeDeleteRefused, 3: OutcomeUndeletable}[n]
+					if got := findings(t, result)[id]; got.Outcome != want {
+						t.Errorf("night %d: got %+v, want %q", n, got, want)
+					}
+					undeletable += result.Total().Undeletable
+					<-time.After(dayLong)
+				}
+				_, found := w.mustRun(t)
 				mustBeClass(t, found[id], ClassUndeletable, ActionKeep)
-			}
-			undeletable += result.Total().Undeletable
-			<-time.After(dayLong)
-		}
-		if calls := w.cloud.CountCalls("DeleteAccessKey"); undeletable != 1 || calls != 3 {
-			t.Errorf("reported %d times, after %d tries", undeletable, calls)
-		}
-		w.mustBe(t, id, cloudsim.Inactive)
-	})
+				if calls := w.cloud.CountCalls("DeleteAccessKey"); undeletable != 1 || calls != 3 {
+					t.Errorf("reported %d times, after %d tries", undeletable, calls)
+				}
+				w.mustBe(t, id, cloudsim.Inactive)
+			})
+		})
+	}
 }
 
 func TestAUserWhoseKeysCannotBeReadIsReportedAndTheOthersGoOn(t *testing.T) {
@@ -326,4 +345,163 @@ func TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnOwnerWhoIsAtItDayAndNight has the owner of one key do, again and again, what he may do with it. Its end comes all the same, and
+// nobody else's key is touched.
+func TestAnOwnerWhoIsAtItDayAndNight(t *testing.T) {
+	contract.New(t) // nothing outside may be waited for in a bubble
+	const mallory = "mallory"
+	attacks := map[string]struct {
+		daily  func(s *sweepScene, id string, day int)
+		always func(s *sweepScene, id string, n int) // whenever a list of his keys is asked for
+	}{
+		"who switches it on again each morning": {daily: func(s *sweepScene, id string, _ int) { s.switchOn(id) }},
+		"who touches it each day":               {daily: func(s *sweepScene, id string, day int) { s.rewrite(id, "note", day) }},
+		"who has a program change it whenever it is looked at": {always: func(s *sweepScene, id string, n int) {
+			s.rewrite(id, fmt.Sprintf("note %d", n), n)
+		}},
+		"who has one switch it on whenever it is looked at": {always: func(s *sweepScene, id string, _ int) { s.switchOn(id) }},
+		"who does it all": {
+			daily: func(s *sweepScene, id string, _ int) { s.switchOn(id) },
+			always: func(s *sweepScene, id string, n int) {
+				s.rewrite(id, fmt.Sprintf("note %d", n), n)
+				s.switchOn(id)
+			},
+		},
+	}
+	for cloud, in := range map[string]func(*sweepScene, *testing.T){"OUTSCALE": (*sweepScene).inOutscale, "Huawei Cloud": (*sweepScene).inHuawei} {
+		for name, attack := range attacks {
+			steps := len(name)%2 == 0 // half of them meet the two steps of a run over many accounts
+			t.Run(cloud+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSweepScene(t, in)
+					s.job.Settings.Workers, s.job.Settings.MaxKeys, s.job.Settings.Foreign = 4, 100, settings.Enforce
+					id := s.add(cloudsim.KeySpec{User: mallory, Tag: "note", Created: time.Now().Add(-400 * dayLong), Expires: ahead(900 * dayLong)})
+					n := 0
+					s.cloud.OnCall(func(call cloudsim.Call) {
+						if attack.always != nil && s.lists(call, mallory) {
+							n++
+							attack.always(s, id, n)
+						}
+					})
+					for day := 1; s.state(id) != "deleted"; day++ {
+						if day > 21 { // a quarantine of seven days, and three nights in a row on which it had changed, twice
+							t.Fatalf("after %d days it is %s", day, s.state(id))
+						}
+						s.night(t, steps)
+						<-time.After(dayLong)
+						if attack.daily != nil {
+							attack.daily(s, id, day)
+						}
+					}
+					if attack.always != nil && n == 0 {
+						t.Error("his keys were never looked at")
+					}
+					s.mustHaveKept(t)
+				})
+			})
+		}
+	}
+}
+
+// night is one run: at once, or in the two steps that plan and apply.
+func (s *sweepScene) night(t *testing.T, steps bool) {
+	t.Helper()
+	if !steps {
+		result, err := Run(t.Context(), s.job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = result.Close()
+		return
+	}
+	if _, err := s.apply(t, t.Context(), s.planned(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lists tells whether a call asks for a user's keys.
+func (s *sweepScene) lists(call cloudsim.Call, user string) bool {
+	if s.domain == nil {
+		return call.Op == "ReadAccessKeys" && strings.Contains(string(call.Body), `"`+user+`"`)
+	}
+	who, _ := s.domain.User(user)
+	return strings.Contains(call.Target, "user_id="+who.ID)
+}
+
+// switchOn does what every owner may.
+func (s *sweepScene) switchOn(id string) {
+	if s.domain == nil {
+		s.account.SwitchKey(id, true)
+		return
+	}
+	s.domain.SetKeyState(id, "active")
+}
+
+// rewrite gives a key another text and, where it has one, another date.
+func (s *sweepScene) rewrite(id, text string, n int) {
+	if s.domain == nil {
+		s.account.RewriteKey(id, text, time.Now().Add(900*dayLong+time.Duration(n)*time.Second).UTC().Truncate(time.Second))
+		return
+	}
+	s.domain.DescribeKey(id, text)
+}
+
+// Six keys of six users may be removed. That a seventh has forged ten labels must not make it too many, night after night.
+func TestAnOwnerDoesNotFillTheCapForTheOthers(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Quarantine, w.job.Settings.MaxPercent, w.job.Settings.UserMaxKeys = 0, 25, 20
+	for i := range 22 {
+		w.add(cloudsim.KeySpec{User: userName(i), Expires: ahead(dayLong)}) // somebody's
+	}
+	var orphans []string
+	for i := range 6 {
+		orphans = append(orphans, w.orphan(userName(i), ahead(dayLong)))
+	}
+	for range 10 {
+		w.add(cloudsim.KeySpec{User: "mallory", Tag: ours(keylabel.KindLease), Expires: ahead(dayLong)})
+	}
+	result, _ := w.mustRun(t)
+	if result.Accounts[0].Tripped != "" {
+		t.Errorf("got %+v", result.Accounts)
+	}
+	for _, id := range orphans {
+		w.mustBe(t, id, "deleted")
+	}
+	if n := result.Total(); n.Deleted != 10 || n.LeftOut != 6 { // a quarter of the 40 keys
+		t.Errorf("got %+v", n)
+	}
+}
+
+// A ledger is doubted where leases are missing and as many orphans show. One forged label must not make it doubtful for good, and what
+// is condemned without it goes in any case.
+func TestAForgedLabelMakesNoLedgerDoubtful(t *testing.T) {
+	t.Run("from which leases have ended", func(t *testing.T) {
+		w := newWorld(t)
+		var leases []string
+		for i := range 12 {
+			leases = append(leases, w.lease(userName(i)))
+		}
+		w.mustRun(t)
+		for _, id := range leases[3:] {
+			w.account.DeleteKey(id)
+		}
+		w.ledger.entries = w.ledger.entries[:3]
+		forged := w.add(cloudsim.KeySpec{User: "mallory", Tag: ours(keylabel.KindLease), Expires: ahead(300 * dayLong)})
+		w.mustRun(t)
+		w.mustBe(t, forged, cloudsim.Inactive)
+	})
+	t.Run("that is empty", func(t *testing.T) {
+		w := newWorld(t)
+		expired := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-2 * time.Hour)})
+		forged := w.add(cloudsim.KeySpec{User: "mallory", Tag: ours(keylabel.KindLease), Expires: ahead(300 * dayLong)})
+		_, found, err := w.run(t)
+		mustSay(t, err, "the ledger of Vault is empty")
+		w.mustBe(t, expired, "deleted")
+		w.mustBe(t, forged, cloudsim.Active)
+		if found[forged].Outcome != OutcomeNotReached {
+			t.Errorf("got %+v", found[forged])
+		}
+	})
 }

@@ -4,6 +4,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -42,6 +43,8 @@ type walk struct {
 	protecting map[string]bool // patterns of KEEP_USERS and KEEP_KEYS that have matched
 	refused    map[string]Refusal
 	notified   map[string]time.Time
+	drifted    map[string]int
+	taken      map[string]bool // keys of a plan that was made before
 }
 
 // look is what was found for one user, and what is to be done with each of the keys.
@@ -70,7 +73,7 @@ func (w *walk) run(ctx context.Context, latest time.Time) (err error) {
 	if w.readUsers == 0 && w.counts.UnreadUsers > 0 {
 		return fmt.Errorf("nobody's keys can be read: %s", w.problems[0])
 	}
-	return w.doubtful(ctx)
+	return nil
 }
 
 // shownProblems is how many users are named whose keys cannot be read; the others are counted.
@@ -167,53 +170,106 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 
 func (w *walk) add(f Finding) error {
 	w.counts.plan(f, w.rules.now)
-	if at, ok := w.state.Notified[f.AccessKey]; ok && (f.Action == ActionWait || f.Action.Changes()) {
-		w.notified[f.AccessKey] = at
-	}
-	if since, ok := w.state.Inactive[f.AccessKey]; ok && !f.Active {
-		w.inactive[f.AccessKey] = since
-	} else if f.Action == ActionWait && !f.Active && f.Changed.IsZero() {
-		w.inactive[f.AccessKey] = w.rules.now
-	}
-	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
-		w.refused[f.AccessKey] = refusal
-	}
+	w.remember(f)
 	if f.Action.Changes() {
 		return w.plan.add(f)
 	}
 	return w.kept.add(f)
 }
 
-// share leaves out of the plan what one user has too much of. Whoever can label keys as the
-// engine's could fill the plan with his own otherwise, and the caps would stop it each night.
-func (w *walk) share(done *spool, dir string) error {
-	most := mostOfUser(w.job.Settings, w.counts.Planned, w.counts.Seen)
+// remember keeps what is known of a key from earlier runs, as far as it still matters.
+func (w *walk) remember(f Finding) {
+	goes := f.Action == ActionWait || f.Action.Changes()
+	if at, ok := w.state.Notified[f.AccessKey]; ok && goes {
+		w.notified[f.AccessKey] = at
+	}
+	if since, ok := w.state.Inactive[f.AccessKey]; ok && (!f.Active || goes) {
+		w.inactive[f.AccessKey] = since
+	} else if f.Action == ActionWait && !f.Active {
+		w.inactive[f.AccessKey] = cmp.Or(f.Changed, w.rules.now)
+	}
+	if n, ok := w.state.Drifted[f.AccessKey]; ok && goes {
+		w.drifted[f.AccessKey] = n
+	}
+	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
+		w.refused[f.AccessKey] = refusal
+	}
+}
+
+// share leaves out of the plan what one user has too much of. Whoever can label keys as the engine's
+// could fill the plan with his own otherwise, and the caps would stop it each night. Where the
+// ledger is in doubt, it leaves out the keys that only the ledger condemns.
+func (w *walk) share(done *spool, dir string, doubt bool) error {
 	whole := w.plan
 	defer func() { _ = whole.close() }() // it has no name, and nobody reads it again
-	var err error
+	most, err := w.mostOfEach(whole, doubt)
+	if err != nil {
+		return err
+	}
 	if w.plan, err = newSpool(dir); err != nil {
 		return err
 	}
-	user, n := "", 0
-	for f, err := range whole.read() { // a user's keys stand together
+	taken := map[string]int{}
+	for f, err := range whole.read() {
 		if err != nil {
 			return err
 		}
-		if n++; f.User != user {
-			user, n = f.User, 1
-		}
-		to := w.plan
-		if n > most {
-			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, or "+
-				"half of it): a later run does it", most)
+		to, limit := w.plan, most(f.User)
+		switch {
+		case doubt && f.Class == ClassOrphan:
+			to, f.Outcome, f.Detail = done, OutcomeNotReached, "the ledger is in doubt, and nothing else condemns the key"
+			w.counts.Planned--
+			w.counts.done(f.Outcome)
+		case taken[f.User] >= limit:
+			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, "+
+				"half of it, or what the caps leave him): a later run does it", limit)
 			w.counts.Planned--
 			w.counts.LeftOut++
+		default:
+			taken[f.User]++
 		}
 		if err := to.add(f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// mostOfEach tells how many keys of each user a plan may change. The user with the most gets no more
+// than what the caps leave him: else the few of the others, which alone are allowed, would be
+// refused together with his.
+func (w *walk) mostOfEach(plan *spool, doubt bool) (func(user string) int, error) {
+	has, planned := map[string]int{}, 0
+	for f, err := range plan.read() {
+		if err != nil {
+			return nil, err
+		}
+		if !doubt || f.Class != ClassOrphan {
+			has[f.User]++
+			planned++
+		}
+	}
+	most := mostOfUser(w.job.Settings, planned, w.counts.Seen)
+	total, top := 0, ""
+	for user, n := range has {
+		total += min(n, most)
+		if n > has[top] || n == has[top] && user < top {
+			top = user
+		}
+	}
+	ofTop := most
+	if rest := total - min(has[top], most); w.job.Settings.UserMaxKeys > 0 && total > capOf(w.job.Settings, w.counts.Seen) {
+		ofTop = max(0, min(most, capOf(w.job.Settings, w.counts.Seen)-rest))
+		if rest > capOf(w.job.Settings, w.counts.Seen) {
+			ofTop = most // the others are too many by themselves, and the cap is to say so
+		}
+	}
+	return func(user string) int {
+		if user == top {
+			return ofTop
+		}
+		return most
+	}, nil
 }
 
 // release plans for the signing identity's keys that no user has. Where the identity is not
@@ -232,37 +288,39 @@ func (w *walk) release(ctx context.Context) error {
 	return nil
 }
 
-// doubtful refuses a ledger that would make orphans by being empty, or by having lost more
-// than half of its keys since the last run over the whole account.
-func (w *walk) doubtful(ctx context.Context) error {
+// doubtful says why a ledger is not believed that would make orphans by being empty, or by having lost more
+// than half of its keys since the last run over the whole account, and as many orphans show: one
+// that was forged must not make a ledger doubtful from which leases have simply ended. err is one of the ledger's own.
+func (w *walk) doubtful(ctx context.Context) (doubt, err error) {
 	orphans := w.counts.ByClass[ClassOrphan]
 	if w.job.Settings.AllowEmptyLedger || orphans == 0 {
-		return nil
+		return nil, nil
 	}
 	if w.known == 0 { // a part of an account may well have orphans alone
 		empty, err := w.job.Ledger.Empty(ctx, w.rules.account.Name)
 		if err != nil {
-			return fleet.LedgerError(err)
+			return nil, fleet.LedgerError(err)
 		}
 		if empty {
 			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right "+
 				"mount and namespace; "+
-				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans)
+				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans), nil
 		}
 	}
-	if last := w.state.LedgerKeys; w.users.Whole() && last >= leastLedger && w.known*2 < last {
+	if last := w.state.LedgerKeys; w.users.Whole() && last >= leastLedger && w.known*2 < last && orphans*2 >= last-w.known {
 		return fmt.Errorf("the ledger of Vault knows %d keys and knew %d when last seen, and %d keys would become orphans: "+
-			"if the ledger is right, set ALLOW_EMPTY_LEDGER", w.known, last, orphans)
+			"if the ledger is right, set ALLOW_EMPTY_LEDGER", w.known, last, orphans), nil
 	}
-	return nil
+	return nil, nil
 }
 
 // usedSince asks clouds that can tell whether a key that would be changed is in use. An
-// answer can only save the key. One that the engine has made is not saved beyond its date:
-// where the cloud ends no key (Huawei), whoever uses it would have it for ever.
+// answer can only save the key. One that the engine has made is not saved beyond its date, nor one
+// with its label beyond what an exemption would do: where the cloud ends no key (Huawei), whoever uses it
+// would have it for ever, and the date is one that he can write.
 func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (decision, time.Time, error) {
 	usage, ok := w.cloud.(Usage)
-	overdue := d.class == ClassExpired && !isForeign(key)
+	overdue := !isForeign(key) && (d.class == ClassExpired || key.End().IsZero() || w.rules.now.Sub(key.Created) > w.job.Settings.MaxExemption)
 	if !ok || overdue || !d.action.Changes() || w.job.Settings.UsedWithin == 0 {
 		return d, time.Time{}, nil
 	}
@@ -283,7 +341,7 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
-	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused, Notified: w.notified}
+	state := State{Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused, Notified: w.notified, Drifted: w.drifted}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
 	case finished && w.users.Partial:
@@ -295,14 +353,20 @@ func (w *walk) next(finished bool) State {
 		state.LedgerKeys = w.known
 		return state
 	}
-	state.Inactive, state.Refused, state.Notified = map[string]time.Time{}, map[string]Refusal{}, map[string]time.Time{}
-	maps.Copy(state.Inactive, w.state.Inactive)
-	maps.Copy(state.Inactive, w.inactive)
-	maps.Copy(state.Refused, w.state.Refused)
-	maps.Copy(state.Refused, w.refused)
-	maps.Copy(state.Notified, w.state.Notified)
-	maps.Copy(state.Notified, w.notified)
+	state.Inactive = beside(w.state.Inactive, w.inactive, w.taken)
+	state.Refused = beside(w.state.Refused, w.refused, w.taken)
+	state.Notified = beside(w.state.Notified, w.notified, w.taken)
+	state.Drifted = beside(w.state.Drifted, w.drifted, w.taken)
 	return state
+}
+
+// beside is what earlier runs have recorded, with what this one knows of the keys that it has dealt with.
+func beside[V any](earlier, now map[string]V, dealt map[string]bool) map[string]V {
+	all := map[string]V{}
+	maps.Copy(all, earlier)
+	maps.DeleteFunc(all, func(key string, _ V) bool { return dealt[key] })
+	maps.Copy(all, now)
+	return all
 }
 
 // Tripped holds a whole plan against the caps before its first call, so that a wrong setting changes
@@ -342,6 +406,8 @@ func mostOfUser(s settings.Sweep, planned, seen int) int {
 	if planned < leastPlan || s.UserMaxKeys == 0 {
 		return planned
 	}
-	capped := min(s.MaxKeys, max(leastPlan-1, s.MaxPercent*seen/100))
-	return min(s.UserMaxKeys, max(1, min(planned, capped)/2))
+	return min(s.UserMaxKeys, max(1, min(planned, capOf(s, seen))/2))
 }
+
+// capOf is how many keys of an account the caps allow to be changed.
+func capOf(s settings.Sweep, seen int) int { return min(s.MaxKeys, max(leastPlan-1, s.MaxPercent*seen/100)) }

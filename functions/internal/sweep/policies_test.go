@@ -98,7 +98,8 @@ func sweptAsIAMUser(t *testing.T, rights []string) (sweep func() error, removed 
 	created := time.Now().Add(-100 * dayLong)
 	leased := domain.AddKey(cloudsim.IAMKeySpec{User: "leaseholder", Description: ours(keylabel.KindLease), Created: created}).AccessKey
 	w.ledger.entries = []fleet.LedgerKey{{AccessKey: leased, Kind: "lease", User: "leaseholder", Role: "deploy"}}
-	orphan := domain.AddKey(cloudsim.IAMKeySpec{User: "deploy", Description: ours(keylabel.KindLease), Created: created}).AccessKey
+	until := "/until/" + ahead(dayLong).Format(time.RFC3339) // without a date of its own no use would save it, and none be asked for
+	orphan := domain.AddKey(cloudsim.IAMKeySpec{User: "deploy", Description: ours(keylabel.KindLease) + until, Created: created}).AccessKey
 	return w.sweptWith(t, client, err, orphan, func(id string) bool {
 		_, there := domain.Key(id)
 		return !there

@@ -87,12 +87,15 @@ type State struct {
 	Cursor string `json:"cursor,omitempty"`
 	// LedgerKeys is how many of a whole account's keys the ledger knew.
 	LedgerKeys int `json:"ledger_keys,omitempty"`
-	// Inactive tells since when each key has been known to be switched off.
+	// Inactive tells since when each key's quarantine runs: since it was first seen switched off. A key
+	// that is switched on again stays in it as long as it is to be removed.
 	Inactive map[string]time.Time `json:"inactive,omitempty"`
 	// Refused tells how often the delete of each key was refused.
 	Refused map[string]Refusal `json:"refused,omitempty"`
 	// Notified tells when the owner of each key was told that it will be switched off.
 	Notified map[string]time.Time `json:"notified,omitempty"`
+	// Drifted tells how many times in a row each key had changed between plan and change.
+	Drifted map[string]int `json:"drifted,omitempty"`
 }
 
 // Refusal is a delete that a cloud has refused, once or more.
@@ -224,12 +227,16 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		r.Unseen = "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
 	}
 
-	var problem error
+	var problem, doubt error
 	if job.Planned != nil {
 		err = w.take(job.Planned)
 	} else {
-		problem = w.run(ctx, share.Change)
-		err = w.share(result.done, job.Dir)
+		if problem = w.run(ctx, share.Change); problem == nil {
+			doubt, err = w.doubtful(ctx)
+		}
+		if err == nil {
+			err = w.share(result.done, job.Dir, doubt != nil)
+		}
 		r.Tripped = Tripped(job.Settings, w.counts.Planned, w.counts.Seen)
 	}
 	if err != nil {
@@ -255,10 +262,10 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	r.Partial = w.users.Partial || job.Settings.Mode == settings.Enforce && !finished && problem == nil
 	next := w.next(finished)
 	r.Cursor = next.Cursor
-	if problem != nil {
+	if problem != nil || doubt != nil {
 		next.LedgerKeys = state.LedgerKeys // what was doubted is not what the next is measured by
 	}
-	return errors.Join(problem, job.save(ctx, account.Name, next))
+	return errors.Join(problem, doubt, job.save(ctx, account.Name, next))
 }
 
 // take loads a plan that was made before.
@@ -271,6 +278,8 @@ func (w *walk) take(planned iter.Seq2[Finding, error]) error {
 			return fmt.Errorf("the plan names access key %s of account %q with the action %q, which is none of this account's plan",
 				fleet.Mask(f.AccessKey), f.Account, f.Action)
 		}
+		w.taken[f.AccessKey] = true
+		w.remember(f)
 		if err := w.plan.add(f); err != nil {
 			return err
 		}
@@ -311,7 +320,7 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		return nil, fmt.Errorf("reading the access policy: %w", err)
 	}
 	return &walk{
-		refused: map[string]Refusal{}, notified: map[string]time.Time{},
+		refused: map[string]Refusal{}, notified: map[string]time.Time{}, drifted: map[string]int{}, taken: map[string]bool{},
 		job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
 		users: fleet.Walk{
 			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
@@ -319,7 +328,7 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		rules: rules{
 			settings: job.Settings, account: account, own: who.Key.ID, root: who.Identity.Kind == provider.IdentityRoot,
 			expires: cloud.ExpiresKeys(), bounded: policy.MaxKeyLifetime > 0, hasLedger: job.Ledger != nil, hasStore: job.Store != nil,
-			inactive: maps.Clone(state.Inactive), refused: state.Refused, notified: state.Notified, engines: job.engineKeys(), now: time.Now(),
+			inactive: maps.Clone(state.Inactive), refused: state.Refused, notified: state.Notified, drifted: state.Drifted, engines: job.engineKeys(), now: time.Now(),
 		},
 	}, nil
 }
