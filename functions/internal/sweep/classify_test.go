@@ -118,7 +118,7 @@ func TestAKeyIsDeletedWhenItsQuarantineIsOver(t *testing.T) {
 		"a second too early by the cloud's date":    {noon.Add(-week + time.Second), time.Time{}, true, ActionWait},
 		"by our own record":                         {time.Time{}, noon.Add(-week), true, ActionDelete},
 		"a second too early by our own record":      {time.Time{}, noon.Add(-week + time.Second), true, ActionWait},
-		"what is recorded decides, later":          {noon.Add(-2 * week), noon.Add(-dayLong), true, ActionWait},
+		"what is recorded decides, later":           {noon.Add(-2 * week), noon.Add(-dayLong), true, ActionWait},
 		"and earlier, whoever has touched it since": {noon.Add(-dayLong), noon.Add(-2 * week), true, ActionDelete},
 		"never seen before":                         {time.Time{}, time.Time{}, true, ActionWait},
 		"never, where nothing is kept between runs": {time.Time{}, time.Time{}, false, ActionWait},

@@ -410,4 +410,6 @@ func mostOfUser(s settings.Sweep, planned, seen int) int {
 }
 
 // capOf is how many keys of an account the caps allow to be changed.
-func capOf(s settings.Sweep, seen int) int { return min(s.MaxKeys, max(leastPlan-1, s.MaxPercent*seen/100)) }
+func capOf(s settings.Sweep, seen int) int {
+	return min(s.MaxKeys, max(leastPlan-1, s.MaxPercent*seen/100))
+}
