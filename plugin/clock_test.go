@@ -32,7 +32,7 @@ func (v *testVault) mustOutliveItsLease(when string, l *testLease, skew time.Dur
 	}
 }
 
-// TestClock has clouds whose clock is not this machine's.
+// TestClock is E17: clouds whose clock is not this machine's.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(t *testing.T, v *testVault){}

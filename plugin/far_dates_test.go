@@ -25,7 +25,7 @@ func rewrite[T any](v *testVault, path string, change func(*T)) {
 	}
 }
 
-// TestDatesOfAClockThatWasAYearAheadAreNotBelieved stores what a process wrote while its clock was wrong, sets the
+// TestDatesOfAClockThatWasAYearAheadAreNotBelieved is E23: it stores what a process wrote while its clock was wrong, sets the
 // clock right, and starts another.
 func TestDatesOfAClockThatWasAYearAheadAreNotBelieved(t *testing.T) {
 	t.Parallel()

@@ -97,6 +97,87 @@ func TestAChangeOfPaceKeepsWhatIsKnownOfTheKey(t *testing.T) {
 	inBubble(t, tests)
 }
 
+// TestWhatIsNoNewsOfTheKeyHoldsNothingUp is E1: something stands in the engine's way for minutes, and is over.
+func TestWhatIsNoNewsOfTheKeyHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	beside := func(v *testVault, d time.Duration, other func()) {
+		v.t.Helper()
+		for end := time.Now().Add(d); time.Now().Before(end); <-time.After(5 * time.Second) {
+			other()
+			if l, err := v.tryLease(v.t.Context(), "app"); err == nil {
+				_ = v.revoke(l)
+			}
+		}
+	}
+	// soon has a lease be given within a time of the end of it, and what was given be revoked.
+	soon := func(v *testVault, within time.Duration) {
+		v.t.Helper()
+		for end := time.Now().Add(within); ; <-time.After(5 * time.Second) {
+			if _, err := v.tryLease(v.t.Context(), "app"); err == nil {
+				break
+			} else if !time.Now().Before(end) {
+				v.t.Fatalf("after %s: %v", within, err)
+			}
+		}
+		v.mustRevokeAll()
+		v.settle(time.Hour)
+		v.mustHaveLive(0)
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E1: another program of the account signs with a dead key every 5 s for 10 minutes": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			a, err := v.backend.account(t.Context(), v.storage, "default")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := a.config.access()
+			dead := v.account.AddKey(cloudsim.KeySpec{})
+			v.account.DeleteKey(dead.AccessKey)
+			config.AccessKey, config.SecretKey = dead.AccessKey, provider.Secret(dead.SecretKey)
+			locked := false
+			beside(v, 10*time.Minute, func() {
+				for range 4 { // in a row, without a request of the engine's between them
+					other, err := v.openSimulated(config)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = other.OwnKey(t.Context())
+				}
+				locked = locked || v.account.Locked()
+			})
+			if !locked {
+				t.Error("the account was never locked")
+			}
+			for v.account.Locked() {
+				<-time.After(5 * time.Second)
+			}
+			soon(v, time.Minute)
+		},
+		"E1: a gateway answers 401 with a page for 5 minutes": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			stop := v.order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Body: "<html>sign in</html>"})
+			beside(v, 5*time.Minute, func() {})
+			stop()
+			soon(v, 0)
+		},
+		// This machine's clock, once set, is noticed at once; a cloud's is found right at the next try, and such refusals count.
+		"E1: the cloud's clock is 20 minutes off, and then set": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.SetClockSkew(20 * time.Minute)
+			beside(v, 5*time.Minute, func() {})
+			v.sim.SetClockSkew(0)
+			soon(v, 16*time.Minute)
+		},
+		"E1: the cloud refuses the key for 5 minutes by mistake": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			stop := v.order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"})
+			beside(v, 5*time.Minute, func() {})
+			stop()
+			soon(v, 16*time.Minute) // tries come after 1 and 16 minutes
+		},
+	})
+}
+
 func TestAHoldOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
 	refuse := cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
+// TestNamesAreTakenAsSentOrRefused is E9, capitals, and E27, names with "..".
 func TestNamesAreTakenAsSentOrRefused(t *testing.T) {
 	t.Parallel()
 	paths := map[string][]logical.Operation{
@@ -24,9 +25,9 @@ func TestNamesAreTakenAsSentOrRefused(t *testing.T) {
 		"rotate-role/%s":  {logical.UpdateOperation},
 	}
 	names := map[string]string{
-		"capitals, for which Vault's policies have another name": "App",
-		"two dots, which storage refuses":                        "a..b",
-		"129 characters":                                         strings.Repeat("a", 129),
+		"E9: capitals, for which Vault's policies have another name": "App",
+		"E27: two dots, which storage refuses":                       "a..b",
+		"129 characters":                                             strings.Repeat("a", 129),
 	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"on every path": func(t *testing.T, v *testVault) {
@@ -67,6 +68,7 @@ func TestNamesAreTakenAsSentOrRefused(t *testing.T) {
 	})
 }
 
+// TestADurationThatWholeSecondsCannotSayIsRefused is E29.
 func TestADurationThatWholeSecondsCannotSayIsRefused(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){

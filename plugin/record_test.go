@@ -413,10 +413,10 @@ func TestNamesOfOthers(t *testing.T) {
 	})
 }
 
-// TestOwnSlotsAreNotOversold has requests come together for the slots of the engine's own identity.
+// TestOwnSlotsAreNotOversold is E5: requests come together for the slots of the engine's own identity.
 func TestOwnSlotsAreNotOversold(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
-		"twelve at once get as many keys as one after the other, and the engine's key is rotated": func(t *testing.T, v *testVault) {
+		"E5: twelve at once get as many keys as one after the other, and the engine's key is rotated": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
 			v.write("roles/app", "ttl=55m", "own_identity=true")
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: time.Second, Times: 12})

@@ -116,6 +116,20 @@ func TestStaticRole(t *testing.T) {
 				t.Errorf("%d keys", n)
 			}
 		},
+		"E31: at the quota the oldest of its previous keys makes room, one at a time": func(t *testing.T, v *testVault) {
+			setUp(v, "rotation_period=24h", "rotation_grace_period=6h")
+			quota, made := v.backend.quotaOf("default"), []string{v.read("static-creds/db")["access_key"].(string)}
+			for range 13 {
+				<-time.After(time.Second)
+				v.write("rotate-role/db")
+				made = append(made, v.read("static-creds/db")["access_key"].(string))
+				for i, id := range made {
+					if _, there := v.key(id); there != (i >= len(made)-quota) {
+						t.Errorf("after %d keys: the one of place %d is there: %v", len(made), i, there)
+					}
+				}
+			}
+		},
 		"a quota full of foreign keys is refused with the counts": func(_ *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h")
 			for range 9 {
@@ -279,6 +293,10 @@ func TestStaticRoleInput(t *testing.T) {
 		"period and schedule":                              {[]string{"user_name=app", "rotation_period=1h", "rotation_schedule=0 3 * * *"}, []string{"either"}},
 		"a period too short":                               {[]string{"user_name=app", "rotation_period=1m"}, []string{"5m0s is the least"}},
 		"a schedule that is none":                          {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
+		"E2: a zone, which the parser would panic over":    {[]string{"user_name=app", "rotation_schedule=TZ=UTC"}, []string{"TZ=UTC", "five fields"}},
+		"E2: a zone that is no part of a schedule":         {[]string{"user_name=app", "rotation_schedule=CRON_TZ=Asia/Tokyo 0 2 * * *"}, []string{"five fields"}},
+		"E33: a schedule below the least period":           {[]string{"user_name=app", "rotation_schedule=* * * * *"}, []string{"5m0s is the least"}},
+		"E33: 171 years, twice which overflows":            {[]string{"user_name=app", "rotation_period=1500000h"}, []string{"ten years"}},
 		"a schedule that never comes":                      {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
 		"a window without a schedule":                      {[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
 		"a window too short":                               {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"1h0m0s"}},

@@ -15,6 +15,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
+// TestStaticRolesAreRotatedOnTime is E41, and E30, what is said while a rotation is due.
 func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 	t.Parallel()
 	current := func(v *testVault) string { v.t.Helper(); return v.read("static-creds/db")["access_key"].(string) }
@@ -29,7 +30,7 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 		return tests
 	}
 	inBothClouds(t, onTime(map[string]func(t *testing.T, v *testVault){
-		"within five seconds, however the server's ticks fall": func(t *testing.T, v *testVault) {
+		"E41: within five seconds, however the server's ticks fall": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=5m", "rotation_grace_period=30s")
 			v.settleNew()
@@ -80,7 +81,7 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 				t.Error("the key was rotated after the unmount")
 			}
 		},
-		"ttl is never 0: while a rotation is due, it is the time to the next try": func(t *testing.T, v *testVault) {
+		"E30: ttl is never 0: while a rotation is due, it is the time to the next try": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
 			defer v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.RefuseConnection})()
@@ -117,8 +118,8 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 	}))
 }
 
-// TestDeadStaticRolesKeepNothingFromItsTurn has 28 static roles whose users are gone, and keys that
-// work until they are deleted: the account's other work goes on all the same.
+// TestDeadStaticRolesKeepNothingFromItsTurn is E6: 28 static roles whose users are gone, and keys that
+// work until they are deleted. The account's other work goes on all the same.
 func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
 	t.Parallel()
 	const users, pace = 100, 5

@@ -39,6 +39,7 @@ func leasesAtOnce(v *testVault, addUser func(name string), count int) (failures 
 	return failures
 }
 
+// TestThrottlingIsNoFailure is E18.
 func TestThrottlingIsNoFailure(t *testing.T) {
 	t.Parallel()
 	throttle := func(v *testVault, rate float64, status int) {

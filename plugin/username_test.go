@@ -44,6 +44,7 @@ func TestMakeUsername(t *testing.T) {
 	})
 }
 
+// TestCheckUsernameTemplate is E10 with all its kind.
 func TestCheckUsernameTemplate(t *testing.T) {
 	for name, test := range map[string]struct{ template, says string }{
 		"the default":                         {defaultUsernameTemplate, ""},
@@ -68,7 +69,7 @@ func TestCheckUsernameTemplate(t *testing.T) {
 		"a hash, and the time":                {"u-{{ .DisplayName | sha256 | truncate 8 }}-{{ unix_time }}-{{ random 8 | lowercase }}", ""},
 		"a call as an argument":               {`{{ printf "u-%s" uuid }}`, ""},
 		"a variable":                          {`{{ $a := "aaa" }}{{ $a = print $a $a $a $a }}{{ random 20 }}`, "may not have variables, such as $a"},
-		"a variable that doubles":             {`{{ $a := "aaa" }}` + strings.Repeat("{{ $a = print $a $a $a $a }}", 11) + "{{ $a }}", "may not have variables"},
+		"E10: a variable that doubles":        {`{{ $a := "aaa" }}` + strings.Repeat("{{ $a = print $a $a $a $a }}", 11) + "{{ $a }}", "may not have variables"},
 		"all of the data":                     {"{{ . }}-{{ random 20 }}", "may not have"},
 		"the data by a dollar":                {"{{ $ }}-{{ random 20 }}", "may not have"},
 		"with":                                {"{{ with .RoleName }}{{ . }}{{ end }}-{{ random 20 }}", "may not have"},
