@@ -90,14 +90,11 @@ func (c *accountConfig) validate() error {
 	switch {
 	case c.signIn == nil && (c.AccessKey == "" || c.SecretKey == ""):
 		return userError("access_key and secret_key are both needed%s", c.orSignIn())
-	case c.TTL < 0 || c.MaxTTL < 0:
-		return userError("ttl and max_ttl cannot be negative")
 	case c.MaxTTL > 0 && c.TTL > c.MaxTTL:
 		return userError("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
 	case c.ExpiryGrace < lifetime.MinExpiryGrace:
 		return userError("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
-	case c.RotationPeriod < 0 || (c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod) ||
-		c.RotationPeriod > lifetime.MaxRotationPeriod:
+	case c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod || c.RotationPeriod > lifetime.MaxRotationPeriod:
 		return userError("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod,
 			minRotationPeriod, lifetime.MaxRotationPeriod)
 	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
@@ -114,11 +111,10 @@ func (c *accountConfig) validate() error {
 	return checkUsernameTemplate(cloud, c.usernameTemplate())
 }
 
-// setDefaults fills in what depends on the cloud.
-func (c *accountConfig) setDefaults() {
-	if cloud, err := clouds.Of(c.Provider); err == nil {
-		c.Region = cmp.Or(c.Region, cloud.Region)
-	}
+// cloud is what is known of the account's cloud; nothing of one that validate refuses.
+func (c *accountConfig) cloud() clouds.Cloud {
+	cloud, _ := clouds.Of(c.Provider)
+	return cloud
 }
 
 // usernameTemplate makes the names of iam_user roles' users.
@@ -143,7 +139,7 @@ func (c *accountConfig) access() provider.Config {
 
 // domainID is the account's id, as given or as the cloud has told it, where requests name it.
 func (c *accountConfig) domainID() string {
-	if cloud, err := clouds.Of(c.Provider); err == nil && cloud.NamesAccount {
+	if c.cloud().NamesAccount {
 		return cmp.Or(c.DomainID, c.AccountID)
 	}
 	return c.DomainID
@@ -151,8 +147,8 @@ func (c *accountConfig) domainID() string {
 
 // signature is how requests are signed; empty where the cloud knows one way alone.
 func (c *accountConfig) signature() string {
-	if cloud, err := clouds.Of(c.Provider); err == nil && cloud.Signature != "" {
-		return cmp.Or(c.Signature, cloud.Signature)
+	if usual := c.cloud().Signature; usual != "" {
+		return cmp.Or(c.Signature, usual)
 	}
 	return ""
 }

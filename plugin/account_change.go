@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.takeFields(data); err != nil {
 		return nil, err
 	}
-	config.setDefaults()
+	config.Region = cmp.Or(config.Region, config.cloud().Region)
 	if err := config.validate(); err != nil {
 		return nil, err
 	}

@@ -21,19 +21,6 @@ import (
 // errNameTaken is a user of somebody else's that has the name which a new one was to get.
 var errNameTaken = errors.New("the cloud account has a user of that name already, which this mount leaves alone")
 
-// issueWithUser makes a user for this lease alone, and its key.
-func (b *backend) issueWithUser(
-	ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error),
-) (recordedKey, lifetime.IssuePlan, error) {
-	key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) {
-		return b.makeUserKey(ctx, i, role, p)
-	})
-	if err != nil {
-		return recordedKey{}, lifetime.IssuePlan{}, explainUser(i, err)
-	}
-	return key, p, nil
-}
-
 // makeUserKey makes a user with one access key for a lease:
 //
 //	(1) entry, begun {account, account id, user name, label}

@@ -300,7 +300,11 @@ func (b *backend) issue(
 	ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
 	if role.CredentialType == credentialIAMUser {
-		return b.issueWithUser(ctx, i, role, plan)
+		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeUserKey(ctx, i, role, p) })
+		if err != nil {
+			err = explainUser(i, err)
+		}
+		return key, p, err
 	}
 	if err := i.account.refuseOwnIdentity(i.roleName, role); err != nil {
 		return recordedKey{}, lifetime.IssuePlan{}, err

@@ -78,9 +78,6 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 		return nil, userError("role %q does not exist: write roles/%s first", roleName, roleName)
 	}
 	requested := time.Duration(data.Get("ttl").(int)) * time.Second
-	if requested < 0 {
-		return nil, userError("ttl cannot be negative")
-	}
 	a, err := b.identified(ctx, req.Storage, role.Account)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -149,4 +150,131 @@ func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleE
 		return lifetime.Bounds{}, nil, err
 	}
 	return b.boundsOf(a, view, role), view, nil
+}
+
+func (b *backend) pathStaticRoles() []*framework.Path {
+	return b.entryPaths(entries{
+		prefix: staticRolePrefix, name: "name", one: "static-role", many: "static-roles",
+		fields: staticRoleFields(), answer: staticRoleAnswer, decisions: staticRoleDecisions(),
+		read: b.pathStaticRoleRead, write: b.pathStaticRoleWrite, drop: b.pathStaticRoleDelete,
+		written: eventStaticWrite, dropped: eventStaticDelete,
+
+		listSummary:  "List the static roles.",
+		readSummary:  "Read a static role.",
+		writeSummary: "Write a static role.",
+		patchSummary: "Change some fields of a static role.",
+		dropSummary:  "Delete a static role and its keys, or hand them over.",
+		listHelp:     "Lists the names of the static roles; after and limit page through them.",
+		synopsis:     "A user whose one key is rotated on time.",
+		help: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or " +
+			"by schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
+			"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
+	})
+}
+
+func staticRoleFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"name":              field(framework.TypeString, "Name of the static role."),
+		"account":           {Type: framework.TypeString, Default: defaultAccount, Description: "Account of the user."},
+		"user_name":         field(framework.TypeString, "User whose key is rotated. One user belongs to one static role."),
+		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations."),
+		"rotation_schedule": field(framework.TypeString, "Cron expression of five fields, in UTC, instead of a period."),
+		"rotation_window": field(framework.TypeDurationSecond, "How long after its scheduled time a rotation may begin, at least "+
+			"1h; later it waits for the next time. Default: any time."),
+		"rotation_grace_period": field(framework.TypeDurationSecond, "How long the replaced key goes on working. Default: the "+
+			"smaller of 1h and a quarter of the time between rotations."),
+		"keep_key": query(field(framework.TypeBool, "With a delete: hand the keys over instead of deleting them. They work until "+
+			"their date, and nobody rotates them.")),
+		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up keys that cannot be deleted, since the cloud does "+
+			"not take the engine key any more. They are listed in the answer.")),
+	}
+}
+
+func staticRoleAnswer() map[string]*framework.FieldSchema {
+	fields := staticRoleFields()
+	delete(fields, "name")
+	delete(fields, "keep_key")
+	delete(fields, "force")
+	fields["access_key"] = field(framework.TypeString, "ID of the current key.")
+	fields["last_vault_rotation"] = field(framework.TypeString, "When the key was last rotated.")
+	fields["next_vault_rotation"] = field(framework.TypeString, "When it is rotated next.")
+	fields["previous_access_keys"] = field(framework.TypeStringSlice, "Replaced keys that still work.")
+	return fields
+}
+
+func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name := data.Get("name").(string)
+	role, creds, err := b.staticRole(ctx, req.Storage, name)
+	if err != nil || role == nil {
+		return nil, err
+	}
+	next, err := role.due(creds, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"account":               role.Account,
+		"user_name":             role.UserName,
+		"rotation_period":       seconds(role.RotationPeriod),
+		"rotation_schedule":     role.RotationSchedule,
+		"rotation_window":       seconds(role.RotationWindow),
+		"rotation_grace_period": seconds(role.Grace),
+		"access_key":            creds.AccessKey,
+		"last_vault_rotation":   showTime(creds.LastRotation),
+		"next_vault_rotation":   showTime(next),
+		"previous_access_keys":  creds.ids()[1:],
+	}}, nil
+}
+
+func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	warnings, err := b.writeStaticRole(ctx, req.Storage, data)
+	if err != nil {
+		return nil, err
+	}
+	return b.staticRoleWritten(ctx, req, data, warnings...)
+}
+
+// staticRoleWritten answers a write, and a rotation: which key is current, and until when.
+func (b *backend) staticRoleWritten(
+	ctx context.Context, req *logical.Request, data *framework.FieldData, warnings ...string,
+) (*logical.Response, error) {
+	written, err := b.pathStaticRoleRead(ctx, req, data)
+	if err != nil || written == nil {
+		return warn(warnings), nil // it is written all the same
+	}
+	return decided(subset(written.Data, staticRoleDecisions()), warnings), nil
+}
+
+// staticRoleDecisions are what a write of a static role answers.
+func staticRoleDecisions() []string {
+	return []string{"account", "user_name", "access_key", "rotation_grace_period", "last_vault_rotation", "next_vault_rotation"}
+}
+
+func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	warnings, err := b.deleteStaticRole(ctx, req.Storage, data.Get("name").(string), data.Get("keep_key").(bool), data.Get("force").(bool))
+	return warn(warnings), err
+}
+
+func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
+		return nil, err
+	}
+	return b.staticRoleWritten(ctx, req, data)
+}
+
+func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	if err != nil {
+		return err
+	}
+	if role == nil {
+		return userError("static role %q does not exist: write static-roles/%s first", name, name)
+	}
+	_, err = b.rotateStatic(ctx, s, name, role)
+	return err
 }

@@ -168,19 +168,14 @@ func (r *roleEntry) takeFields(data *framework.FieldData) {
 }
 
 func (r *roleEntry) validate() error {
-	if err := r.validateType(); err != nil {
-		return err
+	for _, check := range []func() error{r.validateType, r.validateSession, r.validateUsers} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
-	if err := r.validateRights(); err != nil {
-		return err
-	}
-	if err := r.validateSession(); err != nil {
-		return err
-	}
-	if err := r.validateUsers(); err != nil {
-		return err
-	}
-	switch {
+	switch rights := len(r.PolicyORNs) + len(r.Groups); {
+	case rights > maxRights:
+		return userError("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", rights, maxRights)
 	case r.OwnIdentity && r.CredentialType == credentialIAMUser:
 		return userError("own_identity does not go with credential_type=%s, whose leases have users of their own: leave it out",
 			credentialIAMUser)
@@ -188,8 +183,6 @@ func (r *roleEntry) validate() error {
 		return userError("own_identity and agency_name exclude each other: give one of them")
 	case r.MaxActiveKeys < 0:
 		return userError("max_active_keys is %d: give the most keys that the role may have, or 0 for no cap", r.MaxActiveKeys)
-	case r.TTL < 0 || r.MaxTTL < 0:
-		return userError("ttl and max_ttl cannot be negative")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
 		return userError("ttl (%s) is longer than max_ttl (%s)", r.TTL, r.MaxTTL)
 	}
@@ -306,13 +299,6 @@ func (r *roleEntry) validateType() error {
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func (r *roleEntry) validateRights() error {
-	if n := len(r.PolicyORNs) + len(r.Groups); n > maxRights {
-		return userError("policy_orns and groups name %d policies and groups, and %d is the most: gather them in a group", n, maxRights)
 	}
 	return nil
 }

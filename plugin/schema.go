@@ -241,11 +241,7 @@ func warn(warnings []string) *logical.Response {
 	if len(warnings) == 0 {
 		return nil
 	}
-	resp := &logical.Response{}
-	for _, w := range warnings {
-		resp.AddWarning(w)
-	}
-	return resp
+	return decided(nil, warnings)
 }
 
 // decided is the answer of a write: what follows from it, with what somebody should know of.
