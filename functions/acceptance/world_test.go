@@ -40,7 +40,8 @@ type world struct {
 	foreign string // made by a person long ago
 	env     map[string]string
 
-	certificate string // of the command's own, where the account demands one
+	certificate string   // of the command's own, where the account demands one
+	forged      []string // keys whose owner has labelled them
 }
 
 func newWorld(t testing.TB) *world {
@@ -293,6 +294,15 @@ func decode[T any](t testing.TB, text string) T {
 func encode(t testing.TB, event any) string {
 	t.Helper()
 	text, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func mustRead(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
