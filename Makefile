@@ -143,7 +143,13 @@ test-release: #: make this machine's archives twice, and compare
 .PHONY: test-functions
 test-functions: build vault auth-aws auth-kubernetes build-functions sam #: run both functions under Lambda's emulator, with a real Vault
 	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
-		go test -race -count=1 -timeout 15m ./functions/acceptance
+		go test -race -count=1 -timeout 15m -skip '^TestTheCommandOnARealServer' ./functions/acceptance
+
+# The real engine leases a key of each account, which takes minutes: it runs each night.
+.PHONY: test-fleet
+test-fleet: build vault auth-aws auth-kubernetes build-functions sam #: sweep 2,000 accounts of a real server with the command, and kill it (three minutes)
+	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
+		go test -count=1 -timeout 15m -v -run '^TestTheCommandOnARealServer' ./functions/acceptance
 
 .PHONY: bench-functions
 bench-functions: build vault auth-aws auth-kubernetes build-functions sam #: size, start, peak memory and calls of the functions (five minutes; bars: 20 MB, 100 ms, 128 MB)

@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	walk "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -253,4 +256,87 @@ func TestTwoCommandsExcludeEachOther(t *testing.T) {
 	}
 	mustExit(t, exitDone, f.environment(), "revoke-expired-keys", "-dir", dir, "-run-max-percent", "50")
 	f.mustBeSwept(every)
+}
+
+// TestTheCommandOnARealServerOf2000Accounts leases a key of each account from the real engine, and is killed in the middle of its
+// changes. Every tenth account has a key to remove.
+func TestTheCommandOnARealServerOf2000Accounts(t *testing.T) {
+	t.Parallel()
+	const accounts, orphans = 2000, 200
+	w := newWorld(t)
+	w.withAppRole()
+	w.env["RUN_MAX_PERCENT"] = "50"
+	endpoint, instance := w.read(w.name + "/config/default")["endpoint"].(string), w.read(w.name + "/info")["instance_id"].(string)
+	began := time.Now()
+	made, problems := make([]*cloudsim.Account, accounts), make([]error, accounts)
+	walk.Each(8, accounts, func(i int) {
+		made[i] = w.sim.AddAccount(fmt.Sprintf("%012d", 200_000_000_000+i))
+		problems[i] = w.configure(fmt.Sprintf("account-%04d", i), made[i], endpoint)
+	})
+	if err := errors.Join(problems...); err != nil {
+		t.Fatal(err)
+	}
+	doomed := map[string]*cloudsim.Account{}
+	for i, a := range made {
+		foreign := cloudsim.KeySpec{User: "app", Created: time.Now().AddDate(0, 0, -10)}
+		a.AddKey(foreign)
+		if i%(accounts/orphans) == 0 {
+			orphan := cloudsim.KeySpec{
+				User: "app", Tag: keylabel.New(instance, keylabel.KindLease).String(), Created: time.Now().Add(-3 * time.Hour),
+				Expires: time.Now().Add(48 * time.Hour),
+			}
+			doomed[a.AddKey(orphan).AccessKey] = a
+		}
+	}
+	t.Logf("%d accounts were configured in %s", accounts, time.Since(began).Round(time.Second))
+
+	dir := t.TempDir()
+	reached := make(chan struct{})
+	var changed atomic.Int64
+	w.sim.OnCall(func(call cloudsim.Call) {
+		if call.Op == "UpdateAccessKey" && call.User == "functions" && changed.Add(1) == orphans/2 {
+			close(reached)
+		}
+	})
+	began = time.Now()
+	c := startCommand(t, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	select {
+	case <-reached:
+	case <-c.process.done:
+		t.Fatalf("it has ended before it was killed:\n%s", &c.stderr)
+	}
+	if err := c.process.kill(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _ := mustExit(t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
+	t.Logf("and swept, with a kill, in %s", time.Since(began).Round(time.Second))
+	if !strings.Contains(stdout, "2001 accounts") {
+		t.Errorf("it says %s", stdout)
+	}
+	for id, a := range doomed {
+		if key, there := a.Key(id); there {
+			t.Fatalf("an orphan of %s is %s", a.ID(), key.State)
+		}
+	}
+	w.mustHave("leased", "foreign")
+}
+
+// configure makes an account of the cloud one of the mount, with a role for the command.
+func (w *world) configure(name string, a *cloudsim.Account, endpoint string) error {
+	a.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+	root := a.RootKey()
+	_, err := w.server.Client.Logical().WriteWithContext(w.t.Context(), w.name+"/config/"+name, map[string]any{
+		"provider": "outscale", "region": cloudRegion, "endpoint": endpoint, "max_requests_per_second": 500,
+		"access_key": root.AccessKey, "secret_key": root.SecretKey,
+	})
+	if err != nil {
+		return fmt.Errorf("writing the account %s: %w", name, err)
+	}
+	_, err = w.server.Client.Logical().WriteWithContext(w.t.Context(), w.name+"/roles/functions-"+name, map[string]any{
+		"account": name, "user_names": "functions", "ttl": "15m", "max_ttl": "30m",
+	})
+	if err != nil {
+		return fmt.Errorf("writing the role of %s: %w", name, err)
+	}
+	return nil
 }

@@ -55,7 +55,7 @@ func TestAFunctionAmongThoseWhoDoNotMeanWell(t *testing.T) {
 					`"HasMoreItems": true, "NextPageToken": "next", "ResponseContext": {"RequestId": "r"}}`})
 			}, event: `{}`, errorType: "FailedError", says: "page", left: all,
 		},
-		"a user who was renamed, with a lease": {before: func(w *world) { w.account.RenameUser("app", "app-2") }, event: `{}`, says: `"deleted":2`, left: kept},
+		"a user who was renamed, with a lease":     {before: func(w *world) { w.account.RenameUser("app", "app-2") }, event: `{}`, says: `"deleted":2`, left: kept},
 		"two of five keys, and a cap of a quarter": {settings: "MAX_PERCENT=25", event: `{}`, says: `"deleted":2`, left: kept},
 		"labels that an owner has forged": {
 			settings: "FOREIGN=enforce", event: `{}`, left: []string{"leased"}, nights: 3, // one user's plan is halved each night
