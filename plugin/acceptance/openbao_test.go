@@ -207,3 +207,38 @@ func TestSealedNamespace(t *testing.T) {
 		return !first && !second
 	})
 }
+
+// TestDeletedNamespace deletes a namespace of OpenBao's with live keys in it: the server revokes no lease, and calls no engine.
+func TestDeletedNamespace(t *testing.T) {
+	t.Parallel()
+	if !onOpenBao(t) {
+		return
+	}
+	namespaces := shared.Client.Logical()
+	if _, err := namespaces.WriteWithContext(t.Context(), "sys/namespaces/deleted", map[string]any{}); err != nil {
+		t.Fatal(err)
+	}
+	m := mountPlugin(t, inNamespace(shared, "deleted"), pluginName, "")
+	m.account.AddUser("db", "api:ReadVms")
+	m.configure("ttl=1h", "max_ttl=1h")
+	m.write("static-roles/db", "user_name=db", "rotation_period=4h")
+	m.write("rotate-root/default")
+	leased := m.lease("")
+	static := m.read("static-creds/db")["access_key"].(string)
+	own := m.read("config/default")["access_key"].(string)
+	if _, err := namespaces.DeleteWithContext(t.Context(), "sys/namespaces/deleted"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 2*time.Minute, "the namespace is gone", func() bool {
+		list, err := namespaces.ReadWithContext(t.Context(), "sys/namespaces/deleted")
+		return err == nil && list == nil
+	})
+	if err := leased.call(); err != nil {
+		t.Errorf("the leased key does not work any more: reliability.md says that it does until its date: %v", err)
+	}
+	for _, id := range []string{static, own} {
+		if key, there := m.account.Key(id); !there || !key.Live(time.Now()) {
+			t.Errorf("access key %s does not work any more: reliability.md says that it does: %+v", id, key)
+		}
+	}
+}
