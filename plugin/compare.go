@@ -453,16 +453,8 @@ func (c *comparer) replaceGone(ctx context.Context, a *account, name, lost strin
 	c.note(func(r *tidyReport) {
 		r.Rotated.add(fmt.Sprintf("static role %q: access key %s in place of %s", name, creds.AccessKey, lost))
 	})
-	for _, previous := range creds.Previous {
-		if previous.ID == lost {
-			err = c.forgetKey(ctx, c.storage, a.name, role.UserName, previous)
-		}
-	}
-	if err == nil {
-		creds.Previous = slices.DeleteFunc(creds.Previous, func(previous previousKey) bool { return previous.ID == lost })
-	}
 	creds.Compared = time.Now()
-	return errors.Join(err, save(ctx, c.storage, staticCredsPrefix+name, creds))
+	return save(ctx, c.storage, staticCredsPrefix+name, creds)
 }
 
 func (c *comparer) makeRoom(ctx context.Context, a *account, user string) error {

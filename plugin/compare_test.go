@@ -128,7 +128,8 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			v.mustBeLive(true, v.staticKey(role))
 			v.mustAnnounce(eventRotate, 1)
-			v.mustHaveLedger(1) // nothing is kept of the one that is gone
+			v.settle(time.Hour)
+			v.mustHaveLedger(1) // after its grace nothing is kept of the one that is gone
 		},
 		"E14: a tidy does so at once, and says it": func(_ *testing.T, v *testVault) {
 			role := v.staticRoles(1)[0]
