@@ -54,7 +54,8 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the engine cannot find out who it is": {
 			func(v *testVault) {
-				asUser(v, "api:ReadAccounts", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
+				asUser(v, "api:ReadAccounts", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadAccessKeys",
+					"api:ReadApiAccessPolicy")
 			}, true,
 			[]string{"warning: the engine cannot find out which user", "permit the calls ReadUsers"},
 		},
@@ -74,7 +75,8 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"the access policy cannot be read": {
 			func(v *testVault) {
-				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadUsers", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey")
+				asUser(v, "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadUsers", "api:CreateAccessKey", "api:UpdateAccessKey",
+					"api:DeleteAccessKey")
 			}, true,
 			[]string{"warning: the account's access policy is unknown", "permit the call ReadApiAccessPolicy"},
 		},

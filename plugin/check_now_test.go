@@ -135,7 +135,8 @@ func TestSentencesThatMisled(t *testing.T) {
 		},
 		"sessions on OUTSCALE are refused as such, not for the fields beside them": func(_ *testing.T, v *testVault) {
 			v.configure()
-			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=app", "credential_type=session_token"}, "session_token does not go with an account of OUTSCALE")
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=app", "credential_type=session_token"},
+				"session_token does not go with an account of OUTSCALE")
 		},
 		"a ttl below a minute is warned of": func(t *testing.T, v *testVault) {
 			v.configure()

@@ -36,7 +36,8 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%v", found)
 			}
 			counts := strings.Join(check["key_counts"].([]string), "; ")
-			mustHold(t, counts, "engine's own identity: 1 of 10 (the engine key, 0 issued by this mount, 0 others)", "app: 2 of 10 (1 issued by this mount, 1 others)")
+			mustHold(t, counts, "engine's own identity: 1 of 10 (the engine key, 0 issued by this mount, 0 others)",
+				"app: 2 of 10 (1 issued by this mount, 1 others)")
 		},
 		"it changes nothing in the cloud": func(t *testing.T, v *testVault) {
 			v.makeHealthy()

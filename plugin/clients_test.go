@@ -43,7 +43,10 @@ func TestClientsThatMisbehave(t *testing.T) {
 		},
 		"one that repeats every 5xx three times makes no key more than it gets": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			for _, kind := range []cloudsim.FaultKind{cloudsim.DropAnswer, cloudsim.RefuseAfter, cloudsim.EmptyAnswer, cloudsim.RubbishAnswer, cloudsim.DropRequest} {
+			for _, kind := range []cloudsim.FaultKind{
+				cloudsim.DropAnswer, cloudsim.RefuseAfter, cloudsim.EmptyAnswer, cloudsim.RubbishAnswer,
+				cloudsim.DropRequest,
+			} {
 				v.sim.ResetCalls()
 				cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: kind})
 				for range 3 {

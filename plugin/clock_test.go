@@ -100,7 +100,8 @@ func TestClock(t *testing.T) {
 	tests["what is said of it"] = func(t *testing.T, v *testVault) {
 		v.makeHealthy()
 		for skew, says := range map[time.Duration]string{
-			30 * time.Second: "", 3 * time.Minute: "warning: ", -3 * time.Minute: "warning: ", 16 * time.Minute: "error: ", -16 * time.Minute: "error: ",
+			30 * time.Second: "", 3 * time.Minute: "warning: ", -3 * time.Minute: "warning: ", 16 * time.Minute: "error: ",
+			-16 * time.Minute: "error: ",
 		} {
 			v.sim.SetClockSkew(skew)
 			v.restart()
@@ -112,7 +113,8 @@ func TestClock(t *testing.T) {
 				t.Errorf("%s: got %v, %v, and no word of the clock", skew, resp, err)
 			}
 			found := fmt.Sprint(v.read("check/default")["findings"])
-			if got := strings.Contains(found, "clock") || strings.Contains(found, "time of the requests"); got != (says != "") || !strings.Contains(found, says) {
+			if got := strings.Contains(found, "clock") || strings.Contains(found, "time of the requests"); got != (says != "") ||
+				!strings.Contains(found, says) {
 				t.Errorf("%s: check says %s", skew, found)
 			}
 			v.sim.SetClockSkew(0)

@@ -22,11 +22,15 @@ func TestAnswersReadAsTables(t *testing.T) {
 		l := v.lease("app")
 		for op, paths := range map[logical.Operation][]string{
 			logical.ReadOperation: {
-				"config/default", "roles/app", "creds/app", "policy/default", "check/default", "static-roles/x", "static-creds/x", "keys/" + l.AccessKey(),
+				"config/default", "roles/app", "creds/app", "policy/default", "check/default", "static-roles/x", "static-creds/x", "keys/" +
+					l.AccessKey(),
 				"tidy-status", "info",
 			},
-			logical.UpdateOperation: {"policy/default", "tidy", "config/default", "roles/app", "static-roles/x", "rotate-role/x", "rotate-root/default"},
-			logical.PatchOperation:  {"config/default", "roles/app", "static-roles/x"},
+			logical.UpdateOperation: {
+				"policy/default", "tidy", "config/default", "roles/app", "static-roles/x", "rotate-role/x",
+				"rotate-root/default",
+			},
+			logical.PatchOperation: {"config/default", "roles/app", "static-roles/x"},
 		} {
 			for _, path := range paths {
 				resp, err := v.try(op, path)

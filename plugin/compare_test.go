@@ -310,7 +310,8 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 func TestWhatALesseeDoesToHisKey(t *testing.T) {
 	t.Parallel()
 	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
-		"E40: a date that was moved or cleared, and a label that was cleared or forged, are set right and said": func(t *testing.T, v *testVault) {
+		"E40: a date that was moved or cleared, and a label that was cleared or forged, are set right and " +
+			"said": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10h")
 			l := v.lease("app")
 			v.settleNew()

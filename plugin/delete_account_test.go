@@ -139,7 +139,8 @@ func TestAReplacedKeyOfAnUnknownOwner(t *testing.T) {
 	// replaced has an operator replace a key that the engine has made for a user whom it may not find out.
 	replaced := func(v *testVault) (id string) {
 		root := v.root
-		v.account.AddUser("vault", "api:ReadAccounts", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+		v.account.AddUser("vault", "api:ReadAccounts", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey",
+			"api:DeleteAccessKey", "api:ReadApiAccessPolicy")
 		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 		v.configure()
 		id = v.rotate()["access_key"].(string)

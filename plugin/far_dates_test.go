@@ -51,7 +51,8 @@ func TestDatesOfAClockThatWasAYearAheadAreNotBelieved(t *testing.T) {
 			if v.sim.CountCalls("ReadAccessKeys") == 0 {
 				t.Error("no keys were listed")
 			}
-			if state, err := load[reconcileState](t.Context(), v.storage, reconcilePrefix+"default"); err != nil || time.Until(state.Next) > reconcilePeriod {
+			if state, err := load[reconcileState](t.Context(), v.storage, reconcilePrefix+"default"); err != nil ||
+				time.Until(state.Next) > reconcilePeriod {
 				t.Errorf("the next is at %v, %v", state, err)
 			}
 		},

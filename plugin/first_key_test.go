@@ -36,7 +36,8 @@ func TestFirstKey(t *testing.T) {
 			warnings := v.write("config/default", v.signInFields()...)
 			v.mustForget()
 			config := v.read("config/default")
-			if config["access_key"] == "" || config["account_id"] != testAccountID || config["identity"] != "root" || config["key_expiration"] != "" {
+			if config["access_key"] == "" || config["account_id"] != testAccountID || config["identity"] != "root" ||
+				config["key_expiration"] != "" {
 				t.Errorf("%v", config)
 			}
 			text, err := json.Marshal([]any{config, warnings})
@@ -89,7 +90,10 @@ func TestFirstKey(t *testing.T) {
 			}
 		},
 		"refused passwords do not lock the account: two are tried within ten minutes": func(t *testing.T, v *testVault) {
-			for i, says := range []string{"refuses login and password", "refuses login and password", "not asked again before", "not asked again before"} {
+			for i, says := range []string{
+				"refuses login and password", "refuses login and password", "not asked again before",
+				"not asked again before",
+			} {
 				v.mustRefuse(logical.UpdateOperation, "config/default", append(v.signInFields(), fmt.Sprintf("password=wrong%d", i)), says)
 			}
 			if v.account.Locked() {
@@ -110,7 +114,8 @@ func TestFirstKey(t *testing.T) {
 		},
 		"only one kind of credentials is taken, whole": func(t *testing.T, v *testVault) {
 			fields := v.signInFields()
-			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "access_key=A", "secret_key=B"), "either access_key and secret_key, or login and password")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "access_key=A", "secret_key=B"),
+				"either access_key and secret_key, or login and password")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "password="), "login and password are both needed")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "verify=false"), "leave out verify=false")
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(fields, "provider=huawei"), "makes no key with login and password")
@@ -131,7 +136,8 @@ func TestFirstKey(t *testing.T) {
 			for range 8 {
 				v.account.AddKey(cloudsim.KeySpec{})
 			}
-			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "9 of 10 access keys", "1 of this account's configuration, 8 others")
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.signInFields(), "9 of 10 access keys",
+				"1 of this account's configuration, 8 others")
 		},
 		"it replaces the key of an account that has one": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
@@ -152,7 +158,8 @@ func TestFirstKey(t *testing.T) {
 			v.lease("app")
 			other := v.sim.AddAccount("999999999999")
 			other.SetLogin("other@example.com", testPassword)
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"region=" + testRegion, "login=other@example.com", "password=" + testPassword}, "is in use", "999999999999")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"region=" + testRegion, "login=other@example.com", "password=" +
+				testPassword}, "is in use", "999999999999")
 			if keys := other.Keys(); len(keys) != 1 {
 				t.Errorf("%d keys in the other account", len(keys))
 			}
@@ -244,7 +251,8 @@ func TestFirstKey(t *testing.T) {
 			cancel := v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Skip: 1, Kind: cloudsim.Refuse, Status: 400, Code: "10005"})
 			warnings := v.write("config/default", v.signInFields()...)
 			mustHold(t, strings.Join(warnings, " "), "could not be replaced yet")
-			v.mustRefuse(logical.DeleteOperation, "keys/"+v.read("config/default")["access_key"].(string), nil, "is the engine's own", "rotate-root/default")
+			v.mustRefuse(logical.DeleteOperation, "keys/"+v.read("config/default")["access_key"].(string), nil, "is the engine's own",
+				"rotate-root/default")
 			cancel()
 			v.write("roles/app", "user_names=app", "ttl=10m")
 			v.settle(firstKeyLife)
@@ -291,7 +299,8 @@ func TestFirstKey(t *testing.T) {
 				v.startOver()
 			}
 		},
-		"a key whose request died ends by itself, its entry waits quietly, and another account of the same cloud account ends it": func(t *testing.T, v *testVault) {
+		"a key whose request died ends by itself, its entry waits quietly, and another account of the same cloud account ends " +
+			"it": func(t *testing.T, v *testVault) {
 			v.storage.before = func(op, key string) error {
 				if op == "put" && strings.HasPrefix(key, "config/") {
 					return errInjected
@@ -362,7 +371,8 @@ func TestFirstKey(t *testing.T) {
 				}
 				return nil
 			}
-			_, _ = v.try(logical.UpdateOperation, "config/default", append(v.signInFields(), "endpoint=https://api.eu-west-2.outscale.com/api/v1")...)
+			_, _ = v.try(logical.UpdateOperation, "config/default", append(v.signInFields(),
+				"endpoint=https://api.eu-west-2.outscale.com/api/v1")...)
 			v.storage.before = nil
 			v.write("config/default", v.accountFields()...) // elsewhere
 			v.settle(firstKeyLife - rollbackPeriod)

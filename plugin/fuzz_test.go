@@ -85,7 +85,10 @@ func FuzzLease(f *testing.F) {
 				data = map[string]any{}
 			}
 			data["secret_type"] = kind
-			secret := &logical.Secret{InternalData: data, LeaseOptions: logical.LeaseOptions{Renewable: true, TTL: time.Minute, IssueTime: time.Now()}}
+			secret := &logical.Secret{InternalData: data, LeaseOptions: logical.LeaseOptions{
+				Renewable: true, TTL: time.Minute,
+				IssueTime: time.Now(),
+			}}
 			l := &testLease{Secret: secret, IssueTime: time.Now(), Expires: time.Now().Add(time.Minute), Data: map[string]any{}}
 			_ = v.renew(l, 0)
 			_ = v.revoke(l)
@@ -119,7 +122,8 @@ func FuzzStorage(f *testing.F) {
 	f.Add(path, strings.Replace(entry, `"lease"`, `"user"`, 1))
 	f.Add("ledger/default/app2/AAAAAAAAAAAAAAAAAAAA", entry)
 	f.Add("ledger/default/x", entry)
-	f.Add("config/second", `{"provider":"outscale","access_key":"A","secret_key":"B","region":"x","max_requests_per_second":1e300,"max_retries":-7}`)
+	f.Add("config/second",
+		`{"provider":"outscale","access_key":"A","secret_key":"B","region":"x","max_requests_per_second":1e300,"max_retries":-7}`)
 	f.Add("policy/default", `{"policy":{"MaxKeyLifetime":-1},"tried_at":"%now%","read_at":"%now%"}`)
 	f.Add("reconcile/default", `{"next":"0000-01-01T00:00:00Z","left":["","%users","..","app"]}`)
 	f.Add("static-roles/x", `{"account":"default","user_name":"app","rotation_schedule":"* * * * * * *"}`)
@@ -176,7 +180,8 @@ var fuzzedPaths = []string{
 func (v *testVault) useEverything() {
 	v.t.Helper()
 	for _, path := range []string{
-		"config/second", "roles/x", "static-roles/x", "static-creds/x", "keys/AAAAAAAAAAAAAAAAAAAA", "policy/default", "policy/second", "tidy-status",
+		"config/second", "roles/x", "static-roles/x", "static-creds/x", "keys/AAAAAAAAAAAAAAAAAAAA", "policy/default", "policy/second",
+		"tidy-status",
 		"check/default", "check/second", "creds/app", "creds/x",
 	} {
 		if path == "creds/app" || path == "creds/x" {

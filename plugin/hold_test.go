@@ -223,7 +223,8 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 			stop := v.order(refuse)
 			_, _ = v.tryLease(t.Context(), "app")
 			stop()
-			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil || hold.Why != provider.KindKeyRefused {
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil ||
+				hold.Why != provider.KindKeyRefused {
 				t.Fatalf("stored: %v, %v", hold, err)
 			}
 			<-time.After(time.Hour)
@@ -237,7 +238,8 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 		"one account's hold is not another's": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
 			second := v.account.AddKey(cloudsim.KeySpec{})
-			v.write("config/second", "provider=outscale", "region="+testRegion, "endpoint="+testEndpoint, "access_key="+second.AccessKey, "secret_key="+second.SecretKey)
+			v.write("config/second", "provider=outscale", "region="+testRegion, "endpoint="+testEndpoint, "access_key="+second.AccessKey,
+				"secret_key="+second.SecretKey)
 			v.account.AddUser("other")
 			v.write("roles/second", "account=second", "user_names=other", "ttl=5m")
 			v.account.DeleteKey(v.root.AccessKey)

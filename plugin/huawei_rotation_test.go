@@ -34,7 +34,8 @@ func TestHuaweiRotation(t *testing.T) {
 		"a foreign key in the second slot is named by the refusal and by check": func(t *testing.T, v *testVault) {
 			v.configure()
 			foreign := v.addKey("", "", time.Time{}).AccessKey
-			v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, "cannot be rotated", "0 of 2 issued by this mount, 2 others", "("+foreign+")")
+			v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, "cannot be rotated", "0 of 2 issued by this mount, 2 others",
+				"("+foreign+")")
 			check := v.read("check/default")
 			v.mustFind(check, "warning", "engine key cannot be rotated", foreign, "delete one that nobody uses")
 			v.deleteKey(foreign)
@@ -154,7 +155,8 @@ func TestHuaweiRotation(t *testing.T) {
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
 			foreign := v.addKey("app", "", time.Time{}).AccessKey
-			v.mustRefuse(logical.UpdateOperation, "rotate-role/db", nil, "cannot be rotated", "1 of 2 issued by this mount, 1 others", "("+foreign+")")
+			v.mustRefuse(logical.UpdateOperation, "rotate-role/db", nil, "cannot be rotated", "1 of 2 issued by this mount, 1 others",
+				"("+foreign+")")
 			v.mustFind(v.read("check/default"), "error", `static role "db" cannot be rotated`, foreign)
 		},
 		"a static role's key can be handed over": func(t *testing.T, v *testVault) {

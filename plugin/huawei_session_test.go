@@ -36,7 +36,8 @@ func TestSession(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s := resp.Secret; s.Renewable || s.TTL > time.Until(expires).Truncate(time.Second) || s.TTL < time.Hour-2*time.Second || s.MaxTTL != s.TTL {
+			if s := resp.Secret; s.Renewable || s.TTL > time.Until(expires).Truncate(time.Second) || s.TTL < time.Hour-2*time.Second ||
+				s.MaxTTL != s.TTL {
 				t.Errorf("a lease of %s (at most %s) for a session until %s, renewable: %v", s.TTL, s.MaxTTL, expires, s.Renewable)
 			}
 			mustHold(t, strings.Join(resp.Warnings, " "), "cannot take this session back", resp.Data["expiration"].(string))
@@ -125,7 +126,8 @@ func TestSession(t *testing.T) {
 			mustHold(t, strings.Join(v.write("roles/job", "ttl=20m"), " "), "cannot lease as things are", "15m0s")
 		},
 		"a session policy is warned of": func(t *testing.T, v *testVault) {
-			warnings := v.configureSessions("max_ttl=1h", `session_policy={"Version":"1.1","Statement":[{"Effect":"Allow","Action":["obs:object:GetObject"]}]}`)
+			warnings := v.configureSessions("max_ttl=1h",
+				`session_policy={"Version":"1.1","Statement":[{"Effect":"Allow","Action":["obs:object:GetObject"]}]}`)
 			mustHold(t, strings.Join(warnings, " "), "OBS alone")
 			v.lease("job")
 		},

@@ -21,7 +21,8 @@ func TestHuaweiAccount(t *testing.T) {
 			mustHold(t, strings.Join(warnings, " "), "Huawei Cloud sets no limit", "set max_ttl")
 			config := v.read("config/default")
 			for field, want := range map[string]any{
-				"account_id": v.domain.ID(), "domain_id": v.domain.ID(), "region": "ap-southeast-1", "identity": "user", "user_name": "vault", "key_expiration": "",
+				"account_id": v.domain.ID(), "domain_id": v.domain.ID(), "region": "ap-southeast-1", "identity": "user", "user_name": "vault",
+				"key_expiration": "",
 			} {
 				if config[field] != want {
 					t.Errorf("%s is %v, want %v", field, config[field], want)
@@ -56,9 +57,16 @@ func TestHuaweiAccount(t *testing.T) {
 			}
 		},
 		"what belongs to OUTSCALE is refused, and the other way round": func(_ *testing.T, v *testVault) {
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei", "login=a@b", "password=c"}, "makes no key with login and password")
-			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=outscale", "domain_id=x", "access_key=a", "secret_key=b"}, "domain_id", "Huawei Cloud alone")
-			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=outscale", "signature=otc", "access_key=a", "secret_key=b"}, "signature", "Huawei Cloud alone")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei", "login=a@b", "password=c"},
+				"makes no key with login and password")
+			v.mustRefuse(logical.UpdateOperation, "config/other", []string{
+				"provider=outscale", "domain_id=x", "access_key=a",
+				"secret_key=b",
+			}, "domain_id", "Huawei Cloud alone")
+			v.mustRefuse(logical.UpdateOperation, "config/other", []string{
+				"provider=outscale", "signature=otc", "access_key=a",
+				"secret_key=b",
+			}, "signature", "Huawei Cloud alone")
 			v.mustRefuse(logical.UpdateOperation, "config/other", []string{"provider=aws"}, `unknown provider "aws"`, "outscale or huawei")
 			v.mustRefuse(logical.UpdateOperation, "config/other", nil, "provider is missing", "outscale or huawei")
 			v.configure()
@@ -119,24 +127,52 @@ func TestHuaweiAccount(t *testing.T) {
 func TestHuaweiRoleInput(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ fields, says []string }{
-		"no users":                           {nil, []string{"user_names is empty", "users that it names"}},
-		"the engine's own user":              {[]string{"user_names=vault"}, []string{`"vault" owns the engine's own access key`}},
-		"a malformed user":                   {[]string{"user_names=a@b"}, []string{`"a@b"`, "Huawei Cloud", "spaces"}},
-		"a user that begins with a digit":    {[]string{"user_names=1st"}, []string{`"1st"`, "digit"}},
-		"a path":                             {[]string{"credential_type=iam_user", "user_path=/ci/"}, []string{"user_path", "no path"}},
-		"managed policies":                   {[]string{"credential_type=iam_user", "policy_orns=x"}, []string{"policy_orns", "groups"}},
-		"an inline policy":                   {[]string{"credential_type=iam_user", "policy_document={}"}, []string{"policy_document", "groups"}},
-		"a group twice":                      {[]string{"credential_type=iam_user", "groups=a,a"}, []string{`"a" twice`}},
-		"eleven groups":                      {[]string{"credential_type=iam_user", "groups=a,b,c,d,e,f,g,h,i,j,k"}, []string{"11 groups", "10 at most"}},
-		"a session without agency":           {[]string{"credential_type=session_token"}, []string{"without agency_name", "rights of the engine's own key", "allow_root_identity"}},
-		"a session shorter than the least":   {[]string{"credential_type=session_token", "agency_name=a", "ttl=10m"}, []string{"ttl is 10m0s", "15m0s at least"}},
-		"a session cut below the least":      {[]string{"credential_type=session_token", "agency_name=a", "max_ttl=10m"}, []string{"max_ttl is 10m0s", "15m0s at least"}},
-		"a cap on sessions":                  {[]string{"credential_type=session_token", "agency_name=a", "max_active_keys=3"}, []string{"max_active_keys", "cannot be taken back"}},
-		"a session policy that is no JSON":   {[]string{"credential_type=session_token", "agency_name=a", "session_policy=x"}, []string{"session_policy", "JSON object"}},
-		"a session policy of many words":     {[]string{"credential_type=session_token", "agency_name=a", "session_policy={\"a\":\"" + strings.Repeat("x", 2048) + "\"}"}, []string{"2048"}},
-		"a domain without an agency":         {[]string{"credential_type=session_token", "agency_domain=a"}, []string{"agency_domain goes with agency_name"}},
-		"an agency of another type":          {[]string{"user_names=app", "agency_name=a"}, []string{"agency_name goes with credential_type=session_token"}},
-		"users of a session":                 {[]string{"credential_type=session_token", "agency_name=a", "user_names=app"}, []string{"user_names goes with credential_type=access_key"}},
+		"no users":                        {nil, []string{"user_names is empty", "users that it names"}},
+		"the engine's own user":           {[]string{"user_names=vault"}, []string{`"vault" owns the engine's own access key`}},
+		"a malformed user":                {[]string{"user_names=a@b"}, []string{`"a@b"`, "Huawei Cloud", "spaces"}},
+		"a user that begins with a digit": {[]string{"user_names=1st"}, []string{`"1st"`, "digit"}},
+		"a path":                          {[]string{"credential_type=iam_user", "user_path=/ci/"}, []string{"user_path", "no path"}},
+		"managed policies":                {[]string{"credential_type=iam_user", "policy_orns=x"}, []string{"policy_orns", "groups"}},
+		"an inline policy":                {[]string{"credential_type=iam_user", "policy_document={}"}, []string{"policy_document", "groups"}},
+		"a group twice":                   {[]string{"credential_type=iam_user", "groups=a,a"}, []string{`"a" twice`}},
+		"eleven groups": {
+			[]string{"credential_type=iam_user", "groups=a,b,c,d,e,f,g,h,i,j,k"},
+			[]string{"11 groups", "10 at most"},
+		},
+		"a session without agency": {
+			[]string{"credential_type=session_token"},
+			[]string{"without agency_name", "rights of the engine's own key", "allow_root_identity"},
+		},
+		"a session shorter than the least": {
+			[]string{"credential_type=session_token", "agency_name=a", "ttl=10m"},
+			[]string{"ttl is 10m0s", "15m0s at least"},
+		},
+		"a session cut below the least": {
+			[]string{"credential_type=session_token", "agency_name=a", "max_ttl=10m"},
+			[]string{"max_ttl is 10m0s", "15m0s at least"},
+		},
+		"a cap on sessions": {
+			[]string{"credential_type=session_token", "agency_name=a", "max_active_keys=3"},
+			[]string{"max_active_keys", "cannot be taken back"},
+		},
+		"a session policy that is no JSON": {
+			[]string{"credential_type=session_token", "agency_name=a", "session_policy=x"},
+			[]string{"session_policy", "JSON object"},
+		},
+		"a session policy of many words": {[]string{"credential_type=session_token", "agency_name=a", "session_policy={\"a\":\"" +
+			strings.Repeat("x", 2048) + "\"}"}, []string{"2048"}},
+		"a domain without an agency": {
+			[]string{"credential_type=session_token", "agency_domain=a"},
+			[]string{"agency_domain goes with agency_name"},
+		},
+		"an agency of another type": {
+			[]string{"user_names=app", "agency_name=a"},
+			[]string{"agency_name goes with credential_type=session_token"},
+		},
+		"users of a session": {
+			[]string{"credential_type=session_token", "agency_name=a", "user_names=app"},
+			[]string{"user_names goes with credential_type=access_key"},
+		},
 		"an unknown type":                    {[]string{"credential_type=banana"}, []string{"access_key, iam_user, session_token"}},
 		"a name that cannot be of an agency": {[]string{"credential_type=session_token", "agency_name=a/b"}, []string{`"a/b"`}},
 	}
@@ -156,7 +192,8 @@ func TestHuaweiRoleInput(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"OUTSCALE has no sessions": func(_ *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
-			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=session_token", "agency_name=a"}, "session_token", "OUTSCALE", "access_key and iam_user")
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=session_token", "agency_name=a"}, "session_token",
+				"OUTSCALE", "access_key and iam_user")
 		},
 	})
 }

@@ -244,7 +244,8 @@ func TestBadInput(t *testing.T) {
 			v.mustRefuse(logical.ReadOperation, "creds/nope", nil, `role "nope" does not exist`, "roles/nope")
 		},
 		"an account that does not exist": func(_ *testing.T, v *testVault) {
-			v.mustRefuse(logical.UpdateOperation, "roles/app", []string{"account=nope", "user_names=app"}, `account "nope" is not configured`, "config/nope")
+			v.mustRefuse(logical.UpdateOperation, "roles/app", []string{"account=nope", "user_names=app"}, `account "nope" is not configured`,
+				"config/nope")
 			v.mustRefuse(logical.ReadOperation, "policy/nope", nil, `account "nope" is not configured`)
 		},
 		"an unknown provider": func(_ *testing.T, v *testVault) {
@@ -258,7 +259,8 @@ func TestBadInput(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=huawei"}, "cannot be changed")
 		},
 		"no key": func(_ *testing.T, v *testVault) {
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "access_key=A"}, "access_key and secret_key are both needed")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "access_key=A"},
+				"access_key and secret_key are both needed")
 		},
 		"a malformed endpoint": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=/api/v1"), `endpoint "/api/v1"`, "https://")
@@ -268,7 +270,8 @@ func TestBadInput(t *testing.T) {
 		"an endpoint where something else answers": func(_ *testing.T, v *testVault) {
 			v.base = v.sim.Transport() // no call of the API, so nothing to judge
 			v.restart()
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com/other/api/v1"), "is not the cloud's API", "config/default")
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "endpoint=https://api.example.com/other/api/v1"),
+				"is not the cloud's API", "config/default")
 		},
 		"a malformed region": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "region=eu west"), `region "eu west"`, "eu-west-2")
@@ -282,11 +285,13 @@ func TestBadInput(t *testing.T) {
 		"numbers out of range": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "expiry_grace=5"), "expiry_grace", "10s")
 			for _, rate := range []string{"0", "-1", "NaN", "+Inf", "1e-300", "1e300"} {
-				v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second="+rate), "max_requests_per_second is", "0.1", "10000")
+				v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_requests_per_second="+rate),
+					"max_requests_per_second is", "0.1", "10000")
 			}
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "request_timeout=10m"), "request_timeout", "45s")
 			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "max_retries=-1"), "max_retries")
-			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "ttl=2h", "max_ttl=1h"), "ttl (2h0m0s) is longer than max_ttl (1h0m0s)")
+			v.mustRefuse(logical.UpdateOperation, "config/default", account(v, "ttl=2h", "max_ttl=1h"),
+				"ttl (2h0m0s) is longer than max_ttl (1h0m0s)")
 		},
 		"a key that the cloud does not know": func(t *testing.T, v *testVault) {
 			v.root.AccessKey = "AAAAAAAAAAAAAAAAAAAA"
@@ -364,7 +369,8 @@ func TestBadInput(t *testing.T) {
 		},
 		"a role with an unknown type": func(_ *testing.T, v *testVault) {
 			v.configure()
-			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=banana", "user_names=app"}, `unknown credential_type "banana"`)
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=banana", "user_names=app"},
+				`unknown credential_type "banana"`)
 		},
 		"a role whose ttl exceeds its max_ttl": func(_ *testing.T, v *testVault) {
 			v.configure()

@@ -79,19 +79,22 @@ func TestMetrics(t *testing.T) {
 				`cloudkeys_cloud_errors_total{account="default",kind="denied"}`, 0)
 		},
 		"a key that cannot be removed shows with its age": func(t *testing.T, v *testVault) {
-			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0, `cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
+			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0,
+				`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
 			v.lease("app")
 			v.leases = nil
 			stop := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403})
 			v.advance(time.Hour)
 			got := v.scrape()
 			mustMeasure(t, got, `cloudkeys_stuck_cleanups{account="default"}`, 1)
-			if age := got[`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`]; age < (45*time.Minute).Seconds() || age > time.Hour.Seconds() {
+			if age := got[`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`]; age < (45*time.Minute).Seconds() ||
+				age > time.Hour.Seconds() {
 				t.Errorf("%v s old", age)
 			}
 			stop()
 			v.advance(2 * reapRetryMax)
-			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0, `cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
+			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0,
+				`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
 		},
 		"a request that cannot be cleaned up shows with its age": func(t *testing.T, v *testVault) {
 			v.leaveBegun()
@@ -107,7 +110,8 @@ func TestMetrics(t *testing.T) {
 			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0)
 		},
 		"the engine's own key has its dates, where it has any": func(t *testing.T, v *testVault) {
-			expires, rotation := `cloudkeys_engine_key_expiration_timestamp_seconds{account="default"}`, `cloudkeys_engine_key_rotation_timestamp_seconds{account="default"}`
+			expires, rotation := `cloudkeys_engine_key_expiration_timestamp_seconds{account="default"}`,
+				`cloudkeys_engine_key_rotation_timestamp_seconds{account="default"}`
 			if got := v.scrape(); got[expires] != 0 || got[rotation] != 0 {
 				t.Errorf("a key without a date expires at %v and is replaced at %v", got[expires], got[rotation])
 			}
@@ -119,13 +123,15 @@ func TestMetrics(t *testing.T) {
 			v.write("roles/pool", "user_names=app,"+strings.TrimPrefix(v.pool(1), "user_names="), "ttl=10m")
 			v.lease("app")
 			v.lease("app")
-			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 2, `cloudkeys_slots_free{account="default",role="app"}`, 8,
+			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 2,
+				`cloudkeys_slots_free{account="default",role="app"}`, 8,
 				`cloudkeys_slots_used{account="default",role="pool"}`, 2, `cloudkeys_slots_free{account="default",role="pool"}`, 18)
 			for range 8 {
 				v.account.AddKey(cloudsim.KeySpec{User: "app"})
 			}
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "2 of 10 issued by this mount, 8 others")
-			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 10, `cloudkeys_slots_free{account="default",role="app"}`, 0,
+			mustMeasure(t, v.scrape(), `cloudkeys_slots_used{account="default",role="app"}`, 10,
+				`cloudkeys_slots_free{account="default",role="app"}`, 0,
 				`cloudkeys_slots_free{account="default",role="pool"}`, 10)
 		},
 		"a static role has its dates, and is overdue while its rotation fails": func(t *testing.T, v *testVault) {
@@ -133,7 +139,8 @@ func TestMetrics(t *testing.T) {
 			v.write("static-roles/db", "user_name=db", "rotation_period=1h")
 			made := time.Now()
 			v.mustTick()
-			rotated, due := `cloudkeys_static_role_rotated_timestamp_seconds{account="default",static_role="db"}`, `cloudkeys_static_role_due_timestamp_seconds{account="default",static_role="db"}`
+			rotated, due := `cloudkeys_static_role_rotated_timestamp_seconds{account="default",static_role="db"}`,
+				`cloudkeys_static_role_due_timestamp_seconds{account="default",static_role="db"}`
 			mustMeasure(t, v.scrape(), rotated, float64(made.Unix()), due, float64(made.Add(time.Hour).Unix()))
 			stop := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Refuse, Status: 403})
 			v.settle(2 * time.Hour)
@@ -223,7 +230,8 @@ func TestTextFormat(t *testing.T) {
 		var text metricsText
 		text.family("m", metricHistogram, "help")
 		text.histogram("m", h)
-		mustMeasure(t, parseMetrics(t, text.String()), `m_bucket{le="0.1"}`, 2, `m_bucket{le="2.5"}`, 2, `m_bucket{le="5"}`, 3, `m_bucket{le="60"}`, 3,
+		mustMeasure(t, parseMetrics(t, text.String()), `m_bucket{le="0.1"}`, 2, `m_bucket{le="2.5"}`, 2, `m_bucket{le="5"}`, 3,
+			`m_bucket{le="60"}`, 3,
 			`m_bucket{le="+Inf"}`, 4, `m_count`, 4, `m_sum`, 3603.15)
 	})
 }

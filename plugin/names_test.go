@@ -53,7 +53,8 @@ func TestNamesAreTakenAsSentOrRefused(t *testing.T) {
 		"in every field that names an account": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			for path, operation := range map[string]logical.Operation{
-				"roles/x": logical.UpdateOperation, "static-roles/x": logical.UpdateOperation, "tidy": logical.UpdateOperation, "keys/": logical.ListOperation,
+				"roles/x": logical.UpdateOperation, "static-roles/x": logical.UpdateOperation, "tidy": logical.UpdateOperation,
+				"keys/": logical.ListOperation,
 			} {
 				v.mustRefuse(operation, path, []string{"account=Default"}, `account "Default"`, "lower-case")
 			}

@@ -107,12 +107,18 @@ type repeated struct {
 
 // odd texts, of which many belong to a field that some parser reads.
 var oddTexts = []any{
-	"", " ", "\n", "app\n", "a\r\nb", "\x00", "a\x1b[31mb", "..", "../../config/default", "a/../b", "App", "ÄPP", "äpp", "用户", "\u202eppa", "a\u200bb", "🔑",
-	"%s%d%n", "{{ . }}", "{{", `{"a":`, "null", "-1", "NaN", "\xff\xfe", `["a","b"]`, "a,,b", ",", "app,db", "@file", "-----BEGIN CERTIFICATE-----", "'; --",
-	"app", "db", "nobody", "default", "second", "outscale", "huawei", "access_key", "iam_user", "session_token", "sdk", "otc", testRegion, "eu-west2", testDocument,
-	"https://[::1]:99999/api/v1", "https://user:pass@example.com/", "http://example.com", "https://" + testRegion, "//", "https://exa mple.com/\n", testEndpoint,
-	"TZ=UTC 0 2 * * *", "@every 1ns", "@reboot", "* * * * *", "0 3 * * *", "0 0 30 2 *", "*/0 * * * *", "1-99999999999 * * * *", "*/1 */1 */1 */1 *\x00",
-	"{{ $a := `aaa` }}{{ $a }}", "{{ random 2000000000 }}", "{{ .RoleName }}-{{ random 20 }}", `{{ printf "%999999999d" 1 }}`, "{{ range 9 }}{{ end }}",
+	"", " ", "\n", "app\n", "a\r\nb", "\x00", "a\x1b[31mb", "..", "../../config/default", "a/../b", "App", "ÄPP", "äpp", "用户",
+	"\u202eppa", "a\u200bb", "🔑",
+	"%s%d%n", "{{ . }}", "{{", `{"a":`, "null", "-1", "NaN", "\xff\xfe", `["a","b"]`, "a,,b", ",", "app,db", "@file", "-----BEGIN " +
+		"CERTIFICATE-----", "'; --",
+	"app", "db", "nobody", "default", "second", "outscale", "huawei", "access_key", "iam_user", "session_token", "sdk", "otc",
+	testRegion, "eu-west2", testDocument,
+	"https://[::1]:99999/api/v1", "https://user:pass@example.com/", "http://example.com", "https://" +
+		testRegion, "//", "https://exa mple.com/\n", testEndpoint,
+	"TZ=UTC 0 2 * * *", "@every 1ns", "@reboot", "* * * * *", "0 3 * * *", "0 0 30 2 *", "*/0 * * * *", "1-99999999999 * * * *", "*/1 " +
+		"*/1 */1 */1 *\x00",
+	"{{ $a := `aaa` }}{{ $a }}", "{{ random 2000000000 }}", "{{ .RoleName }}-{{ random 20 }}", `{{ printf "%999999999d" 1 }}`, "{{ range " +
+		"9 }}{{ end }}",
 	"/ci/", "/", "//x//", "orn:ows:idauth::012345678910:policy/x", `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`,
 	repeated{"a", 65},
 	repeated{"a", 129},
@@ -129,16 +135,21 @@ var oddTexts = []any{
 }
 
 var oddDurations = []any{
-	"500ms", "1ns", "1.5h", "0.9s", "-1s", "-500ms", "0", "1", "29s", "59s", "1m", "5m", "1h", "24h", "1d", "10 minutes", "h", "1e9", "1e30", "1e-9", "+Inf", "NaN",
-	"9223372036", "9223372037", "9223372036854775807", "9223372036854775808", "2562047h47m16s", "2562048h", "1500000h", "-2562048h", "0x10", "١m", "1 h", "1h\n",
-	json.Number("0.5"), json.Number("1e400"), json.Number("-0"), json.Number("90"), json.Number("3600"), json.Number("86400"), json.Number("9223372036854775807"),
+	"500ms", "1ns", "1.5h", "0.9s", "-1s", "-500ms", "0", "1", "29s", "59s", "1m", "5m", "1h", "24h", "1d", "10 " +
+		"minutes", "h", "1e9", "1e30", "1e-9", "+Inf", "NaN",
+	"9223372036", "9223372037", "9223372036854775807", "9223372036854775808", "2562047h47m16s", "2562048h", "1500000h", "-2562048h",
+	"0x10", "١m", "1 h", "1h\n",
+	json.Number("0.5"), json.Number("1e400"), json.Number("-0"), json.Number("90"), json.Number("3600"), json.Number("86400"),
+	json.Number("9223372036854775807"),
 	repeated{"9", 5000},
 	repeated{"1h", 5000},
 }
 
 var oddNumbers = []any{
-	json.Number("0"), json.Number("-1"), json.Number("1"), json.Number("1.5"), json.Number("1e3"), json.Number("1e-300"), json.Number("1e400"), json.Number("2147483648"),
-	json.Number("9223372036854775807"), json.Number("9223372036854775808"), json.Number("-9223372036854775809"), "1", "0x7f", "1_000", "NaN", "Inf", "-Inf", "1e", "",
+	json.Number("0"), json.Number("-1"), json.Number("1"), json.Number("1.5"), json.Number("1e3"), json.Number("1e-300"),
+	json.Number("1e400"), json.Number("2147483648"),
+	json.Number("9223372036854775807"), json.Number("9223372036854775808"), json.Number("-9223372036854775809"), "1", "0x7f", "1_000",
+	"NaN", "Inf", "-Inf", "1e", "",
 	"many",
 	repeated{"9", 400},
 }
@@ -158,14 +169,30 @@ var oddOthers = []any{
 
 // goodTexts are what a field's reader takes, or takes where the rest fits: odd values are made of them, too.
 var goodTexts = map[string][]string{
-	"access_key": {"AAAAAAAAAAAAAAAAAAAA"}, "secret_key": {"0123456789ABCDEF0123456789ABCDEF01234567"}, "login": {testLogin}, "password": {testPassword},
-	"provider": {"outscale", "huawei"}, "region": {testRegion, "ap-southeast-1"}, "endpoint": {testEndpoint, "https://iam.eu-de.otc.t-systems.com"},
+	"access_key": {"AAAAAAAAAAAAAAAAAAAA"}, "secret_key": {"0123456789ABCDEF0123456789ABCDEF01234567"}, "login": {testLogin},
+	"password": {testPassword},
+	"provider": {"outscale", "huawei"}, "region": {testRegion, "ap-southeast-1"}, "endpoint": {
+		testEndpoint,
+		"https://iam.eu-de.otc.t-systems.com",
+	},
 	"domain_id": {"0123456789abcdef0123456789abcdef"}, "signature": {"sdk", "otc"}, "ca_cert": {""}, "client_cert": {""}, "client_key": {""},
-	"username_template": {defaultUsernameTemplate, `{{ if .DisplayName }}{{ printf "%s-%d" .RoleName 7 | truncate 9 }}{{ end }}-{{ random 20 | lowercase }}`},
-	"account":           {"default", "second"}, "credential_type": {"access_key", "iam_user", "session_token"},
-	"user_names": {"app", "app,db", "app, db ,nobody"}, "user_name": {"app", "db"}, "groups": {"/ci/builders,dev", "dev"}, "user_path": {"/ci/"},
-	"policy_orns":     {"orn:ows:idauth::012345678910:policy/x", "orn:ows:idauth::012345678910:policy/ci/y,orn:ows:idauth::012345678910:policy/x"},
-	"policy_document": {testDocument, `{"Statement":[{"Effect":"Allow","Action":["*"],"Resource":["*"]}]}`}, "agency_name": {"deployers"}, "agency_domain": {"acme"},
+	"username_template": {
+		defaultUsernameTemplate,
+		`{{ if .DisplayName }}{{ printf "%s-%d" .RoleName 7 | truncate 9 }}{{ end }}-{{ random 20 | lowercase }}`,
+	},
+	"account": {"default", "second"}, "credential_type": {"access_key", "iam_user", "session_token"},
+	"user_names": {"app", "app,db", "app, db ,nobody"}, "user_name": {"app", "db"}, "groups": {
+		"/ci/builders,dev",
+		"dev",
+	}, "user_path": {"/ci/"},
+	"policy_orns": {
+		"orn:ows:idauth::012345678910:policy/x",
+		"orn:ows:idauth::012345678910:policy/ci/y,orn:ows:idauth::012345678910:policy/x",
+	},
+	"policy_document": {
+		testDocument,
+		`{"Statement":[{"Effect":"Allow","Action":["*"],"Resource":["*"]}]}`,
+	}, "agency_name": {"deployers"}, "agency_domain": {"acme"},
 	"session_policy":    {`{"Version":"1.1","Statement":[{"Effect":"Allow","Action":["obs:object:GetObject"]}]}`},
 	"rotation_schedule": {"0 3 * * *", "*/15 9-17 1,15 1-12/2 1-5", "30 2 29 2 *"},
 }
@@ -268,7 +295,10 @@ func odd(value any) any {
 func (v *testVault) writeOdd(w oddWrite) (problem string) {
 	data, sent := map[string]any{}, 0
 	kind := w.Path[:strings.Index(w.Path, "/")+1]
-	good := slices.DeleteFunc(v.fuzzedRequests(), func(r fuzzedRequest) bool { return !strings.HasPrefix(r.path, kind) || r.path == "config/default" })
+	good := slices.DeleteFunc(v.fuzzedRequests(), func(r fuzzedRequest) bool {
+		return !strings.HasPrefix(r.path, kind) ||
+			r.path == "config/default"
+	})
 	if w.Good >= 0 && w.Path != "static-roles/db" { // whose user cannot be changed
 		maps.Copy(data, good[w.Good%len(good)].data)
 	}
@@ -327,7 +357,8 @@ func (v *testVault) oddAnswer(resp *logical.Response, err error) (problem string
 		switch {
 		case len(text) > longestAnswer:
 			return fmt.Sprintf("an answer of %d bytes: %.200q", len(text), text)
-		case text == "" || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
+		case text == "" || !utf8.ValidString(text) || strings.ContainsFunc(text,
+			func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
 			return fmt.Sprintf("an answer of odd characters: %.1100q", text)
 		}
 		for _, secret := range v.sim.Secrets() {

@@ -25,7 +25,8 @@ func TestBugsOfOtherEngines(t *testing.T) {
 		return v.read("static-creds/db")["access_key"].(string)
 	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
-		"a rollback deletes the key of its request, and no other key of the user (vault-plugin-secrets-gcp rollback.go)": func(t *testing.T, v *testVault) {
+		"a rollback deletes the key of its request, and no other key of the user (vault-plugin-secrets-gcp " +
+			"rollback.go)": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1h")
 			foreign := v.account.AddKey(cloudsim.KeySpec{User: "app"})
 			other := v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: keylabel.New(keylabel.NewID(), keylabel.KindLease).String()})

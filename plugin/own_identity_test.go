@@ -27,7 +27,8 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 		},
 		"E13: user_names on static-roles/ is refused by name": func(_ *testing.T, v *testVault) {
 			v.configure()
-			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_names=app", "rotation_period=1h"}, "user_names", "roles/", "user_name")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_names=app", "rotation_period=1h"}, "user_names", "roles/",
+				"user_name")
 		},
 		"E13: allow_root_identity alone gives no role the engine's own identity": func(_ *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
@@ -72,7 +73,10 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 		},
 		"a role that an earlier version has stored without user_names leases nothing": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
-			if err := save(t.Context(), v.storage, rolePrefix+"old", &roleEntry{Account: "default", CredentialType: credentialAccessKey}); err != nil {
+			if err := save(t.Context(), v.storage, rolePrefix+"old", &roleEntry{
+				Account:        "default",
+				CredentialType: credentialAccessKey,
+			}); err != nil {
 				t.Fatal(err)
 			}
 			v.mustRefuse(logical.ReadOperation, "creds/old", nil, "own_identity=true", "roles/old")
@@ -83,7 +87,8 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.configure()
 			v.renameUser("vault", "ops")
 			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=ops"}, `user "ops" owns the engine's own access key`)
-			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=ops", "rotation_period=1h"}, `user "ops" owns the engine's own access key`)
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=ops", "rotation_period=1h"},
+				`user "ops" owns the engine's own access key`)
 		},
 		"E8: whoever takes the name that the engine's user had is not the engine": func(_ *testing.T, v *testVault) {
 			v.account.AddUser("vault", "api:*")
@@ -120,7 +125,8 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.root = v.domain.RootKey()
 			v.configure()
 			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=" + v.domain.Name()}, "owns the engine's own access key")
-			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=" + v.domain.Name(), "rotation_period=1h"}, "owns the engine's own access key")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/x", []string{"user_name=" + v.domain.Name(), "rotation_period=1h"},
+				"owns the engine's own access key")
 		},
 		"E13: a session without agency asks for the engine's rights by name": func(_ *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)

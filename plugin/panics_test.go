@@ -119,7 +119,8 @@ func (v *testVault) mustServe() {
 	v.tidy()
 	v.settle(30 * time.Minute) // leases of the test's beginning end, and what the panic left is taken up
 	v.mustHaveNothingBegun()
-	if static := v.read("static-creds/db")["access_key"]; len(v.liveKeys()) != 2 || !slices.ContainsFunc(v.liveKeys(), func(k cloudsim.Key) bool { return k.ID == static }) {
+	if static := v.read("static-creds/db")["access_key"]; len(v.liveKeys()) != 2 ||
+		!slices.ContainsFunc(v.liveKeys(), func(k cloudsim.Key) bool { return k.ID == static }) {
 		v.t.Errorf("live are %v, want the engine's own key and the static role's", v.liveKeys())
 	}
 	if users := v.ourUsers(); len(users) != 0 {

@@ -44,7 +44,8 @@ func TestPatch(t *testing.T) {
 			v.configure("ttl=10m", "max_ttl=1h")
 			v.write("config/default", "expiry_grace=30s", "max_ttl=1h", "request_timeout=5s", "allow_root_identity=true")
 			v.patch("config/default", map[string]any{
-				"expiry_grace": nil, "max_ttl": nil, "request_timeout": nil, "max_requests_per_second": nil, "max_retries": nil, "allow_root_identity": nil,
+				"expiry_grace": nil, "max_ttl": nil, "request_timeout": nil, "max_requests_per_second": nil, "max_retries": nil,
+				"allow_root_identity": nil,
 			})
 			config := v.read("config/default")
 			for field, want := range map[string]any{
@@ -84,7 +85,8 @@ func TestPatch(t *testing.T) {
 				t.Errorf("access_key %v", got)
 			}
 			other := v.sim.AddAccount("999999999999").RootKey()
-			v.mustRefusePatch("config/default", map[string]any{"access_key": other.AccessKey, "secret_key": other.SecretKey}, "in use", "999999999999")
+			v.mustRefusePatch("config/default", map[string]any{"access_key": other.AccessKey, "secret_key": other.SecretKey}, "in use",
+				"999999999999")
 		},
 		"what a write refuses a patch refuses": func(_ *testing.T, v *testVault) {
 			v.configure()

@@ -35,7 +35,8 @@ func TestPolicy(t *testing.T) {
 		"a policy of 0 is warned of wherever it leaves leases without a hard bound": func(t *testing.T, v *testVault) {
 			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), " "), "MaxAccessKeyExpirationSeconds is 0")
 			mustHold(t, strings.Join(v.write("policy/default"), " "), "MaxAccessKeyExpirationSeconds is 0")
-			mustHold(t, strings.Join(v.write("roles/app", "user_names=app"), " "), "nothing bounds its leases but the mount's max lease TTL (768h0m0s)")
+			mustHold(t, strings.Join(v.write("roles/app", "user_names=app"), " "),
+				"nothing bounds its leases but the mount's max lease TTL (768h0m0s)")
 			if warnings := v.write("roles/app", "user_names=app", "max_ttl=1h"); len(warnings) != 0 {
 				t.Errorf("%q", warnings)
 			}
@@ -47,7 +48,8 @@ func TestPolicy(t *testing.T) {
 				t.Errorf("%q", warnings)
 			}
 		},
-		"it tells the longest life of a key that anything of the account needs, session roles and other accounts apart": func(t *testing.T, v *testVault) {
+		"it tells the longest life of a key that anything of the account needs, session roles and other accounts " +
+			"apart": func(t *testing.T, v *testVault) {
 			needs := func(want time.Duration) {
 				t.Helper()
 				if got := v.read("policy/default")["longest_key_lifetime"]; got != int64(want/time.Second) {

@@ -99,7 +99,8 @@ func (m *mount) checkDies(known knowledge, t *tenant, key cloudsim.Key, made *ma
 		return
 	}
 	if e := known.ledger[key.ID]; e != nil && now.After(e.Expires.Add(reaped)) && e.Failures == 0 {
-		m.w.problem("2: access key %s of %s lives %s after its date, and the engine has not tried to delete it", key.ID, m.name, now.Sub(e.Expires))
+		m.w.problem("2: access key %s of %s lives %s after its date, and the engine has not tried to delete it", key.ID, m.name,
+			now.Sub(e.Expires))
 	}
 	if key.Expires.IsZero() || now.Add(2*time.Hour).Before(key.Expires) {
 		m.w.problem("2: access key %s of %s is nobody's and lives until %s", key.ID, m.name, showTime(key.Expires))

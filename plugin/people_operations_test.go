@@ -214,9 +214,13 @@ func (m *mount) writeSpare(t *tenant) {
 		}
 		m.given["spare-"+t.name] = key
 	}
-	fields := slices.DeleteFunc(m.fieldsOf(t), func(f string) bool { return strings.HasPrefix(f, "access_key=") || strings.HasPrefix(f, "secret_key=") })
+	fields := slices.DeleteFunc(m.fieldsOf(t), func(f string) bool {
+		return strings.HasPrefix(f, "access_key=") ||
+			strings.HasPrefix(f, "secret_key=")
+	})
 	m.asked("config/spare", func(ctx context.Context) {
-		_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/spare-"+t.name, append(fields, "access_key="+key.AccessKey, "secret_key="+key.SecretKey)...)
+		_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/spare-"+t.name,
+			append(fields, "access_key="+key.AccessKey, "secret_key="+key.SecretKey)...)
 		_ = m.requestQuietly(ctx, logical.UpdateOperation, "rotate-root/spare-"+t.name)
 	})
 }

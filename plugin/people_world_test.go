@@ -283,7 +283,8 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 		run(ctx)
 		m.beside.Wait()
 	})
-	m.system.ReplicationStateVal = 0                                                          // a node that has stepped down has made way for another
+	// A node that has stepped down has made way for another
+	m.system.ReplicationStateVal = 0
 	if took := time.Since(began); took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on
 
 		m.w.problem("7: %s of %s took %s", what, m.name, took)

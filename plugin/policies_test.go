@@ -278,14 +278,16 @@ func lifeInHuawei(v *testVault) []step {
 	v.domain.AddGroup("readers")
 	v.domain.AddAgency("deployers", v.domain, "ecs:*")
 	// Each needs a name of its own: that of a step that failed is the result.
-	users := []step{v.ask("write the role of users", logical.UpdateOperation, "roles/job", "credential_type=iam_user", "ttl=10m", "groups=readers")}
+	users := []step{v.ask("write the role of users", logical.UpdateOperation, "roles/job", "credential_type=iam_user", "ttl=10m",
+		"groups=readers")}
 	for _, s := range v.leaseSteps("job") {
 		users = append(users, step{s.name + " a user", s.do})
 	}
 	keys := lifeOfKeys(v)
 	return slices.Concat(keys[:5], users,
 		[]step{
-			v.ask("write the role of sessions", logical.UpdateOperation, "roles/session", "credential_type=session_token", "agency_name=deployers", "ttl=15m"),
+			v.ask("write the role of sessions", logical.UpdateOperation, "roles/session", "credential_type=session_token",
+				"agency_name=deployers", "ttl=15m"),
 			v.ask("lease a session", logical.ReadOperation, "creds/session"),
 		},
 		keys[5:])

@@ -160,7 +160,10 @@ func TestALeaseWithoutItsAccount(t *testing.T) {
 		"nor is one whose lease is damaged: its access key finds the entry": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l, other := v.lease("app"), v.lease("app")
-			for name, label := range map[string]string{"no label": "x", "another key's": other.Secret.InternalData["label"].(string), "of no entry": v.label()} {
+			for name, label := range map[string]string{
+				"no label": "x", "another key's": other.Secret.InternalData["label"].(string),
+				"of no entry": v.label(),
+			} {
 				l.Secret.InternalData["label"] = label
 				if err := v.renew(l, 0); err != nil {
 					t.Errorf("%s: %v", name, err)
@@ -228,7 +231,8 @@ func TestAnotherIdentity(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"it is refused while keys of its own identity are leased": func(_ *testing.T, v *testVault) {
 			l := begin(v)
-			v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), "in use", "1 leased access key", "own identity", `user "vault"`)
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), "in use", "1 leased access key", "own identity",
+				`user "vault"`)
 			v.mustRevoke(l)
 			v.mustHaveLive(0)
 			v.write("config/default", v.accountFields()...)

@@ -13,7 +13,8 @@ import (
 
 // huaweiOperations are all that the engine does on Huawei Cloud.
 func huaweiOperations() []operation {
-	return slices.Concat(leaseOperations(), userOperations(), sessionOperations(), keyOperations(), rotationOperations(), staticOperations(), configOperations())
+	return slices.Concat(leaseOperations(), userOperations(), sessionOperations(), keyOperations(), rotationOperations(),
+		staticOperations(), configOperations())
 }
 
 func faultyHuawei() *faultyCloud {

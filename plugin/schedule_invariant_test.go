@@ -31,7 +31,8 @@ type knowledge struct {
 func (s *scene) knows() knowledge {
 	s.t.Helper()
 	k := knowledge{
-		named: map[string]bool{}, ledger: map[string]*ledger.Entry{}, labels: map[string]bool{}, begun: map[string]bool{}, leases: map[string]*testLease{},
+		named: map[string]bool{}, ledger: map[string]*ledger.Entry{}, labels: map[string]bool{}, begun: map[string]bool{},
+		leases: map[string]*testLease{},
 	}
 	for _, path := range s.under(configPrefix) {
 		for _, id := range stored[accountConfig](s.testVault, path).ownKeys() {
@@ -159,7 +160,8 @@ func (s *scene) checkLease(when string, known knowledge, l *testLease, key provi
 	case known.ledger[id] == nil:
 		s.t.Errorf("%s: the ledger does not know the leased key %s", when, id)
 	case known.ledger[id].Expires.Before(key.Expires):
-		s.t.Errorf("%s: the ledger takes the leased key %s for dead at %s, before its date %s", when, id, showTime(known.ledger[id].Expires), showTime(key.Expires))
+		s.t.Errorf("%s: the ledger takes the leased key %s for dead at %s, before its date %s", when, id,
+			showTime(known.ledger[id].Expires), showTime(key.Expires))
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 
 // outscaleOperations are all that the engine does on OUTSCALE.
 func outscaleOperations() []operation {
-	return slices.Concat(leaseOperations(), policyOperations(), userOperations(), keyOperations(), rotationOperations(), eimRotationOperations(),
+	return slices.Concat(leaseOperations(), policyOperations(), userOperations(), keyOperations(), rotationOperations(),
+		eimRotationOperations(),
 		staticOperations(), configOperations(), firstKeyOperations())
 }
 
@@ -324,14 +325,18 @@ func userRole(s *scene) {
 	}
 	s.account.AddGroup("/ci/", "builders")
 	s.write("roles/job", "credential_type=iam_user", "ttl="+sceneTTL.String(), "max_ttl=1h", "user_path=/ci/",
-		"policy_document="+testDocument, "policy_orns="+strings.Join([]string{s.account.AddPolicy("one", "api:ReadVms"), s.account.AddPolicy("two")}, ","),
+		"policy_document="+testDocument, "policy_orns="+strings.Join([]string{
+			s.account.AddPolicy("one", "api:ReadVms"),
+			s.account.AddPolicy("two"),
+		}, ","),
 		"groups=/ci/builders")
 }
 
 // mustHaveRights expects a leased user to have all that its role gives.
 func (s *scene) mustHaveRights(l *testLease) {
 	s.t.Helper()
-	if user := s.leasedUser(l); s.domain != nil && len(user.Groups) != 2 || s.domain == nil && (len(user.Linked) != 2 || len(user.Inline) != 1 || len(user.Groups) != 1) {
+	if user := s.leasedUser(l); s.domain != nil && len(user.Groups) != 2 || s.domain == nil &&
+		(len(user.Linked) != 2 || len(user.Inline) != 1 || len(user.Groups) != 1) {
 		s.t.Errorf("user %s was leased without its rights: %+v", user.Name, user)
 	}
 }

@@ -51,7 +51,10 @@ func (c *faultyCloud) overGRPC() *faultyCloud {
 // the engine has written beside the label.
 func (c *faultyCloud) keys(v *testVault) (keys []provider.Key) {
 	for _, k := range v.keys() {
-		keys = append(keys, provider.Key{ID: k.ID, User: k.User, Label: k.Tag, Active: k.State == cloudsim.Active, Created: k.Created, Expires: k.Expires})
+		keys = append(keys, provider.Key{
+			ID: k.ID, User: k.User, Label: k.Tag, Active: k.State == cloudsim.Active, Created: k.Created,
+			Expires: k.Expires,
+		})
 	}
 	return keys
 }
@@ -104,5 +107,6 @@ func faultyOutscale() *faultyCloud {
 }
 
 func outscaleRefusal(name string, status int, errorType, code string) refusal {
-	return refusal{name: name, status: status, body: `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code + `"}],"ResponseContext":{"RequestId":"injected"}}`}
+	return refusal{name: name, status: status, body: `{"Errors":[{"Type":"` + errorType + `","Details":"","Code":"` + code +
+		`"}],"ResponseContext":{"RequestId":"injected"}}`}
 }

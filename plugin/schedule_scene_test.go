@@ -61,7 +61,8 @@ func (sch schedule) play(t *testing.T) (trail []string, hitCount int) {
 	t.Helper()
 	s := &scene{
 		testVault: sch.cloud.mount(t), cloud: sch.cloud, saboteur: newSaboteur(sch.hits), hangUp: func() {},
-		ended: map[string]bool{}, planted: map[string]bool{}, kept: map[string]bool{}, current: map[string]string{}, until: map[string]time.Time{},
+		ended: map[string]bool{}, planted: map[string]bool{}, kept: map[string]bool{}, current: map[string]string{},
+		until: map[string]time.Time{},
 	}
 	s.live = s.base
 	s.start()

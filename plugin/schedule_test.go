@@ -90,7 +90,8 @@ func TestSchedules(t *testing.T) {
 			}
 		}
 	})
-	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d), %d faults injected\n", singles.Load(), pairs.Load(), pairSeed, faults.Load())
+	fmt.Printf("fault schedules: %d of one fault, %d of two (seed %d), %d faults injected\n", singles.Load(), pairs.Load(), pairSeed,
+		faults.Load())
 	if err := faulttest.Total(int(singles.Load()+pairs.Load()), int(faults.Load())); err != nil {
 		t.Error(err)
 	}

@@ -65,7 +65,10 @@ func TestSecureMode(t *testing.T) {
 		"no first key is made by login": func(t *testing.T, v *testVault) {
 			v.account.SetLogin("owner@example.com", "password")
 			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 86400, RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true})
-			v.mustRefuse(logical.UpdateOperation, "config/bylogin", []string{"provider=outscale", "login=owner@example.com", "password=password"}, news, "made in Cockpit")
+			v.mustRefuse(logical.UpdateOperation, "config/bylogin", []string{
+				"provider=outscale", "login=owner@example.com",
+				"password=password",
+			}, news, "made in Cockpit")
 			if made := v.sim.CountCalls("CreateAccessKey"); made != 0 {
 				t.Errorf("%d keys were made", made)
 			}

@@ -19,7 +19,8 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"E32: the role is warned of the static role, and the other way round": func(t *testing.T, v *testVault) {
 			v.configure()
-			mustHold(t, strings.Join(v.write("static-roles/db", "user_name=app", "rotation_period=24h"), "\n"), `role "app" leases keys of user "app"`, "slots")
+			mustHold(t, strings.Join(v.write("static-roles/db", "user_name=app", "rotation_period=24h"), "\n"),
+				`role "app" leases keys of user "app"`, "slots")
 			mustHold(t, strings.Join(v.write("roles/other", "user_names=app"), "\n"), `user "app" belongs to static role "db"`, "slots")
 			mustHold(t, strings.Join(v.write("static-roles/db", "rotation_period=48h"), "\n"), `role "app" leases`, `role "other" leases`)
 			v.account.AddUser("free")
@@ -31,9 +32,11 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 			v.configure()
 			v.write("config/second", v.accountFields()...)
 			v.renameUser("app", "app2")
-			mustHold(t, strings.Join(v.write("static-roles/db", "account=second", "user_name=app2", "rotation_period=24h"), "\n"), `role "app" leases`)
+			mustHold(t, strings.Join(v.write("static-roles/db", "account=second", "user_name=app2", "rotation_period=24h"), "\n"),
+				`role "app" leases`)
 			v.account.AddUser("app") // somebody else
-			if warnings := strings.Join(v.write("static-roles/db2", "user_name=app", "rotation_period=24h"), "\n"); strings.Contains(warnings, "leases keys") {
+			if warnings := strings.Join(v.write("static-roles/db2", "user_name=app", "rotation_period=24h"), "\n"); strings.Contains(warnings,
+				"leases keys") {
 				t.Errorf("%s", warnings)
 			}
 		},
@@ -41,10 +44,12 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 	inHuawei(t, map[string]func(t *testing.T, v *testVault){
 		"E32: the second is refused": func(_ *testing.T, v *testVault) {
 			v.configure()
-			v.mustRefuse(logical.UpdateOperation, "static-roles/db", []string{"user_name=app", "rotation_period=24h"}, `role "app" leases keys of user "app"`, "2 access keys")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/db", []string{"user_name=app", "rotation_period=24h"},
+				`role "app" leases keys of user "app"`, "2 access keys")
 			v.addUser("db")
 			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
-			v.mustRefuse(logical.UpdateOperation, "roles/other", []string{"user_names=app,db"}, `user "db" belongs to static role "db"`, "2 access keys")
+			v.mustRefuse(logical.UpdateOperation, "roles/other", []string{"user_names=app,db"}, `user "db" belongs to static role "db"`,
+				"2 access keys")
 			v.lease("app")
 		},
 	})

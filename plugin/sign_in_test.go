@@ -35,7 +35,10 @@ func newCertificate(t *testing.T) (certificate, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}))
+	return string(pem.EncodeToMemory(&pem.Block{
+		Type:  "CERTIFICATE",
+		Bytes: raw,
+	})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}))
 }
 
 // TestSecretsGoToAddressesOfTheirOwnWrite is E7.
@@ -76,7 +79,8 @@ func TestSecretsGoToAddressesOfTheirOwnWrite(t *testing.T) {
 		"E7: a retired key does not count, and is refused with a new address": func(_ *testing.T, v *testVault) {
 			v.configure()
 			v.rotate()
-			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "endpoint="+elsewhere, "region=eu-west-2"), "replaced by rotation", "region")
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "endpoint="+elsewhere, "region=eu-west-2"),
+				"replaced by rotation", "region")
 			v.write("config/default", v.accountFields()...)
 		},
 		"an address that is only written otherwise is no other one": func(_ *testing.T, v *testVault) {
@@ -129,7 +133,8 @@ func TestWritesDoNotLockTheAccount(t *testing.T) {
 			v.sim.ResetCalls()
 			for range 4 {
 				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"access_key=" + other.AccessKey}, "secret_key", "same write")
-				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"access_key=" + other.AccessKey, "verify=false"}, "secret_key", "same write")
+				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"access_key=" + other.AccessKey, "verify=false"}, "secret_key",
+					"same write")
 			}
 			if calls := v.sim.Calls(); len(calls) != 0 {
 				t.Errorf("%d calls", len(calls))

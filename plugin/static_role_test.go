@@ -31,7 +31,8 @@ func TestStaticRole(t *testing.T) {
 		"the first write takes the user on, without touching its other keys": func(t *testing.T, v *testVault) {
 			foreign := v.addKey("app", "", time.Time{})
 			creds := setUp(v, "rotation_period=24h")
-			if creds["user_name"] != "app" || creds["ttl"] != int64(86400) || creds["rotation_period"] != int64(86400) || creds["last_vault_rotation"] == "" {
+			if creds["user_name"] != "app" || creds["ttl"] != int64(86400) || creds["rotation_period"] != int64(86400) ||
+				creds["last_vault_rotation"] == "" {
 				t.Errorf("%v", creds)
 			}
 			v.settle(3 * day)
@@ -154,7 +155,8 @@ func TestStaticRole(t *testing.T) {
 			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 3600})
 			v.rootKeyWithDate(time.Hour)
 			v.write("config/default", v.accountFields()...)
-			v.mustRefuse(logical.UpdateOperation, "static-roles/db", []string{"user_name=app", "rotation_period=1h"}, "1h0m0s at most", "1h15m5s", "MaxAccessKeyExpirationSeconds")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/db", []string{"user_name=app", "rotation_period=1h"}, "1h0m0s at most",
+				"1h15m5s", "MaxAccessKeyExpirationSeconds")
 		},
 		"deleting the role deletes its keys": func(t *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h")
@@ -286,25 +288,61 @@ func TestStaticRoleInput(t *testing.T) {
 		fields []string
 		says   []string
 	}{
-		"no user":                                          {[]string{"rotation_period=1h"}, []string{"user_name"}},
-		"a malformed user":                                 {[]string{"user_name=a/b", "rotation_period=1h"}, []string{`"a/b"`}},
-		"a user that does not exist":                       {[]string{"user_name=ghost", "rotation_period=1h"}, []string{`"ghost"`, "does not exist"}},
-		"neither period nor schedule":                      {[]string{"user_name=app"}, []string{"either rotation_period or rotation_schedule"}},
-		"period and schedule":                              {[]string{"user_name=app", "rotation_period=1h", "rotation_schedule=0 3 * * *"}, []string{"either"}},
-		"a period too short":                               {[]string{"user_name=app", "rotation_period=1m"}, []string{"5m0s is the least"}},
-		"a schedule that is none":                          {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
-		"E2: a zone, which the parser would panic over":    {[]string{"user_name=app", "rotation_schedule=TZ=UTC"}, []string{"TZ=UTC", "five fields"}},
-		"E2: a zone that is no part of a schedule":         {[]string{"user_name=app", "rotation_schedule=CRON_TZ=Asia/Tokyo 0 2 * * *"}, []string{"five fields"}},
-		"E33: a schedule below the least period":           {[]string{"user_name=app", "rotation_schedule=* * * * *"}, []string{"5m0s is the least"}},
-		"E33: 171 years, twice which overflows":            {[]string{"user_name=app", "rotation_period=1500000h"}, []string{"ten years"}},
-		"a schedule that never comes":                      {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
-		"a window without a schedule":                      {[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
-		"a window too short":                               {[]string{"user_name=app", "rotation_schedule=0 3 * * *", "rotation_window=5m"}, []string{"1h0m0s"}},
-		"a grace longer than a round":                      {[]string{"user_name=app", "rotation_period=1h", "rotation_grace_period=2h"}, []string{"rotation_grace_period (2h0m0s)"}},
-		"an unknown account":                               {[]string{"user_name=app", "rotation_period=1h", "account=nope"}, []string{`account "nope" is not configured`}},
-		"the engine's own user":                            {[]string{"user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},
-		"the engine's own, by another name of the account": {[]string{"account=blind", "user_name=vault", "rotation_period=1h"}, []string{"owns the engine's own access key"}},
-		"a user of another role":                           {[]string{"user_name=taken", "rotation_period=1h"}, []string{`belongs to static role "other"`}},
+		"no user":          {[]string{"rotation_period=1h"}, []string{"user_name"}},
+		"a malformed user": {[]string{"user_name=a/b", "rotation_period=1h"}, []string{`"a/b"`}},
+		"a user that does not exist": {
+			[]string{"user_name=ghost", "rotation_period=1h"},
+			[]string{`"ghost"`, "does not exist"},
+		},
+		"neither period nor schedule": {[]string{"user_name=app"}, []string{"either rotation_period or rotation_schedule"}},
+		"period and schedule": {[]string{
+			"user_name=app", "rotation_period=1h",
+			"rotation_schedule=0 3 * * *",
+		}, []string{"either"}},
+		"a period too short":      {[]string{"user_name=app", "rotation_period=1m"}, []string{"5m0s is the least"}},
+		"a schedule that is none": {[]string{"user_name=app", "rotation_schedule=banana"}, []string{`"banana"`, "cron"}},
+		"E2: a zone, which the parser would panic over": {
+			[]string{"user_name=app", "rotation_schedule=TZ=UTC"},
+			[]string{"TZ=UTC", "five fields"},
+		},
+		"E2: a zone that is no part of a schedule": {
+			[]string{"user_name=app", "rotation_schedule=CRON_TZ=Asia/Tokyo 0 2 * * *"},
+			[]string{"five fields"},
+		},
+		"E33: a schedule below the least period": {
+			[]string{"user_name=app", "rotation_schedule=* * * * *"},
+			[]string{"5m0s is the least"},
+		},
+		"E33: 171 years, twice which overflows": {[]string{"user_name=app", "rotation_period=1500000h"}, []string{"ten years"}},
+		"a schedule that never comes":           {[]string{"user_name=app", "rotation_schedule=0 0 30 2 *"}, []string{"never comes"}},
+		"a window without a schedule": {
+			[]string{"user_name=app", "rotation_period=3h", "rotation_window=1h"},
+			[]string{"rotation_window goes with rotation_schedule"},
+		},
+		"a window too short": {[]string{
+			"user_name=app", "rotation_schedule=0 3 * * *",
+			"rotation_window=5m",
+		}, []string{"1h0m0s"}},
+		"a grace longer than a round": {
+			[]string{"user_name=app", "rotation_period=1h", "rotation_grace_period=2h"},
+			[]string{"rotation_grace_period (2h0m0s)"},
+		},
+		"an unknown account": {
+			[]string{"user_name=app", "rotation_period=1h", "account=nope"},
+			[]string{`account "nope" is not configured`},
+		},
+		"the engine's own user": {
+			[]string{"user_name=vault", "rotation_period=1h"},
+			[]string{"owns the engine's own access key"},
+		},
+		"the engine's own, by another name of the account": {
+			[]string{"account=blind", "user_name=vault", "rotation_period=1h"},
+			[]string{"owns the engine's own access key"},
+		},
+		"a user of another role": {
+			[]string{"user_name=taken", "rotation_period=1h"},
+			[]string{`belongs to static role "other"`},
+		},
 	}
 	for name, test := range tests {
 		inBubble(t, map[string]func(t *testing.T, v *testVault){name: func(t *testing.T, v *testVault) {

@@ -54,8 +54,10 @@ func TestStorageOfEarlierVersionsIsRead(t *testing.T) {
 	for path, entry := range old.Storage { // also what no answer shows: a secret, a label, a date
 		into, _, _ := strings.Cut(path, "/")
 		known := map[string]any{
-			"config": new(accountConfig), "roles": new(roleEntry), "static-roles": new(staticRole), "static-creds": new(staticCreds), "policy": new(policyView),
-			"instance": new(instance), "ledger": new(ledger.Entry), "reconcile": new(reconcileState), "hold": new(storedHold), "tidy": new(tidyReport),
+			"config": new(accountConfig), "roles": new(roleEntry), "static-roles": new(staticRole), "static-creds": new(staticCreds),
+			"policy":   new(policyView),
+			"instance": new(instance), "ledger": new(ledger.Entry), "reconcile": new(reconcileState), "hold": new(storedHold),
+			"tidy": new(tidyReport),
 		}[into]
 		decoder := json.NewDecoder(bytes.NewReader(entry))
 		decoder.DisallowUnknownFields()

@@ -68,7 +68,10 @@ func TestThrottlingIsNoFailure(t *testing.T) {
 			if err == nil {
 				t.Fatalf("got %v: clients retry no 400, and this one they may", resp)
 			}
-			for _, part := range []string{"throttles", "nothing was done", "whoever runs them may lower the load", "max_requests_per_second", "paced to", "of 1000 calls a second"} {
+			for _, part := range []string{
+				"throttles", "nothing was done", "whoever runs them may lower the load", "max_requests_per_second",
+				"paced to", "of 1000 calls a second",
+			} {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("%q is missing in: %v", part, err)
 				}

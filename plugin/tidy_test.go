@@ -34,7 +34,8 @@ func TestTidy(t *testing.T) {
 				v.account.AddKey(cloudsim.KeySpec{User: "app", Tag: keylabel.New(keylabel.NewID(), keylabel.KindLease).String()}).AccessKey,
 			}
 			v.tidy()
-			v.mustTidied(tidyDone, map[string]any{"keys": 6, "dry_run": false, "account": ""}, "orphans_found", own+" "+id, "orphans_removed", own+" "+id)
+			v.mustTidied(tidyDone, map[string]any{"keys": 6, "dry_run": false, "account": ""}, "orphans_found", own+" "+id, "orphans_removed",
+				own+" "+id)
 			for _, kept := range append(foreign, l.AccessKey(), v.root.AccessKey) {
 				if _, there := v.account.Key(kept); !there {
 					t.Errorf("%s is gone", kept)

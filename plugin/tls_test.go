@@ -89,10 +89,17 @@ func TestCloudOverTLS(t *testing.T) {
 			change func(*tls.Config)
 			says   string
 		}{
-			"an authority that nobody has configured":   {[]string{"client_cert=" + certificate, "client_key=" + key}, asItIs, "certificate signed by unknown authority"},
-			"another authority than the configured one": {[]string{"ca_cert=" + foreign, "client_cert=" + certificate, "client_key=" + key}, asItIs, "failed to verify certificate"},
-			"a call without the client's certificate":   {nil, asItIs, "certificate required"},
-			"a call with another client's certificate":  {[]string{"client_cert=" + foreign, "client_key=" + foreignKey}, asItIs, "tls: "},
+			"an authority that nobody has configured": {
+				[]string{"client_cert=" + certificate, "client_key=" + key},
+				asItIs,
+				"certificate signed by unknown authority",
+			},
+			"another authority than the configured one": {
+				[]string{"ca_cert=" + foreign, "client_cert=" + certificate, "client_key=" + key},
+				asItIs, "failed to verify certificate",
+			},
+			"a call without the client's certificate":  {nil, asItIs, "certificate required"},
+			"a call with another client's certificate": {[]string{"client_cert=" + foreign, "client_key=" + foreignKey}, asItIs, "tls: "},
 			"a cloud that knows nothing newer than TLS 1.1": {
 				[]string{"client_cert=" + certificate, "client_key=" + key},
 				func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, "protocol version",

@@ -21,7 +21,10 @@ var (
 	userSteps       = []string{"CreateUser", "LinkPolicy", "PutUserPolicy", "AddUserToUserGroup", "CreateAccessKey"}
 	huaweiUserSteps = []string{"CreateUser", "AddUserToUserGroup", "CreateAccessKey"}
 
-	huaweiUserRemovals = []string{"ReadAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "ReadUserGroupsPerUser", "RemoveUserFromUserGroup", "DeleteUser"}
+	huaweiUserRemovals = []string{
+		"ReadAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "ReadUserGroupsPerUser",
+		"RemoveUserFromUserGroup", "DeleteUser",
+	}
 
 	userRemovals = []string{
 		"ReadUsers", "ReadAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "ReadUserPolicies", "ReadLinkedPolicies", "ReadUserGroupsPerUser",

@@ -109,7 +109,8 @@ func TestUserOrphans(t *testing.T) {
 			}
 		},
 		"an engine that may not list users goes on with its other work": func(t *testing.T, v *testVault) {
-			v.account.AddUser("vault", "api:ReadAccounts", "api:ReadAccessKeys", "api:CreateAccessKey", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+			v.account.AddUser("vault", "api:ReadAccounts", "api:ReadAccessKeys", "api:CreateAccessKey", "api:UpdateAccessKey",
+				"api:DeleteAccessKey", "api:ReadApiAccessPolicy")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
 			v.configure()
 			for range 2 * 24 * 60 {

@@ -44,10 +44,15 @@ func TestUserRevokeFaults(t *testing.T) {
 		v.deleteUser(l.Data["user_name"].(string))
 		v.mustRevoke(l)
 	}
-	tests["a lease damaged in storage is refused in a sentence or revoked, never a panic and never another's user"] = func(t *testing.T, v *testVault) {
+	tests["a lease damaged in storage is refused in a sentence or revoked, never a panic and never another's user"] = func(t *testing.T,
+		v *testVault,
+	) {
 		v.configureUsers()
 		bystander := v.lease("job")
-		for _, field := range []string{"account", "account_id", "user_name", "access_key", "label", "role", "role_ttl", "role_max_ttl", "issued", "expires"} {
+		for _, field := range []string{
+			"account", "account_id", "user_name", "access_key", "label", "role", "role_ttl", "role_max_ttl",
+			"issued", "expires",
+		} {
 			for _, value := range []any{nil, 7.0, "", "x", bystander.Secret.InternalData[field]} {
 				l := v.lease("job")
 				l.Secret.InternalData[field] = value

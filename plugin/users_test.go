@@ -28,14 +28,16 @@ func TestUserLease(t *testing.T) {
 			v.mustFit(l, time.Minute)
 			user := v.leasedUser(l)
 			label, err := keylabel.FromPath(user.Path)
-			if err != nil || label.Instance != v.read("info")["instance_id"] || label.Kind != keylabel.KindUser || !strings.HasPrefix(user.Path, "/ci/cloudkeys/") {
+			if err != nil || label.Instance != v.read("info")["instance_id"] || label.Kind != keylabel.KindUser ||
+				!strings.HasPrefix(user.Path, "/ci/cloudkeys/") {
 				t.Errorf("got the path %s (%v)", user.Path, err)
 			}
 			if key, _ := v.key(l.AccessKey()); key.User != user.Name || key.Tag != label.String() {
 				t.Errorf("got %+v", key)
 			}
 			slices.Sort(user.Groups)
-			if len(user.Linked) != 3 || user.Inline["cloudkeys"] != testDocument || !slices.Equal(user.Groups, []string{"/ci/builders", "/readers"}) {
+			if len(user.Linked) != 3 || user.Inline["cloudkeys"] != testDocument ||
+				!slices.Equal(user.Groups, []string{"/ci/builders", "/readers"}) {
 				t.Errorf("got %+v", user)
 			}
 			if !strings.HasPrefix(user.Name, "vault-job-") || l.Secret.InternalData["secret_type"] != "cloudkeys_iam_user" {

@@ -24,7 +24,8 @@ func (v *testVault) mustFind(check map[string]any, parts ...string) {
 	found := false
 	for _, finding := range findings {
 		v.mustHideSecrets(finding)
-		if pieces := strings.Split(finding, ": "); len(pieces) < 3 || pieces[0] != "error" && pieces[0] != "warning" || pieces[len(pieces)-1] == "" {
+		if pieces := strings.Split(finding, ": "); len(pieces) < 3 || pieces[0] != "error" && pieces[0] != "warning" ||
+			pieces[len(pieces)-1] == "" {
 			v.t.Errorf("%q is not severity: what: remedy", finding)
 		}
 		holds := true

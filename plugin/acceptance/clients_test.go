@@ -78,7 +78,8 @@ func hangUp(t *testing.T, m *mount) []*lease {
 			t.Log("one was answered in time")
 		}
 	}
-	untilEvery(t, settlePause, settling, "no key is left but that of the lease", func() bool { return len(m.ownKeys(m.instance())) == len(kept) })
+	untilEvery(t, settlePause, settling, "no key is left but that of the lease",
+		func() bool { return len(m.ownKeys(m.instance())) == len(kept) })
 	m.revokeWithoutKey(kept)
 	return kept
 }

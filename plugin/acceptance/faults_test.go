@@ -279,7 +279,8 @@ func leaseAndRevoke(role string) func(m *mount) error {
 func (m *mount) addJobRole() {
 	m.t.Helper()
 	m.account.AddGroup("/", "readers")
-	m.write("roles/job", "credential_type=iam_user", "ttl="+crashTTL, "groups=readers", "policy_orns="+m.account.AddPolicy("reader", "api:ReadVms"),
+	m.write("roles/job", "credential_type=iam_user", "ttl="+crashTTL, "groups=readers",
+		"policy_orns="+m.account.AddPolicy("reader", "api:ReadVms"),
 		`policy_document={"Statement": [{"Effect": "Allow", "Action": ["api:ReadVms"], "Resource": ["*"]}]}`)
 }
 

@@ -67,7 +67,8 @@ func TestCheckFinds(t *testing.T) {
 			test.spoil(m)
 			findings := m.findings()
 			if !slices.ContainsFunc(findings, func(finding string) bool {
-				return strings.HasPrefix(finding, test.severity+": ") && !slices.ContainsFunc(test.says, func(part string) bool { return !strings.Contains(finding, part) })
+				return strings.HasPrefix(finding, test.severity+": ") && !slices.ContainsFunc(test.says,
+					func(part string) bool { return !strings.Contains(finding, part) })
 			}) {
 				t.Errorf("no %s says %q:\n%s", test.severity, test.says, strings.Join(findings, "\n"))
 			}
@@ -97,7 +98,8 @@ func TestWarnings(t *testing.T) {
 			}
 		})
 	}
-	warns("a role that asks for more than the policy gives", "roles/long", []string{"user_names=app", "max_ttl=2h"}, "cut to 13m55s", "policy", "2h0m0s")
+	warns("a role that asks for more than the policy gives", "roles/long", []string{"user_names=app", "max_ttl=2h"}, "cut to 13m55s",
+		"policy", "2h0m0s")
 	warns("the engine's own identity in leases", "config/default", []string{"allow_root_identity=true"}, "can extend itself")
 	warns("how long Vault may be down", "config/default", []string{"ttl=5m"}, "must not be down")
 	warns("a key that was not tried", "config/untried", append(m.accountFields(), "verify=false"), "was not tried")

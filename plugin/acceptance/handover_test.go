@@ -57,7 +57,8 @@ func TestKeepKey(t *testing.T) {
 	m.configure()
 	m.write("static-roles/db", "user_name=db", "rotation_period=4h")
 	creds := m.read("static-creds/db")
-	_, err := m.server.Client.Logical().DeleteWithDataWithContext(t.Context(), m.path+"/static-roles/db", map[string][]string{"keep_key": {"true"}})
+	_, err := m.server.Client.Logical().DeleteWithDataWithContext(t.Context(), m.path+"/static-roles/db",
+		map[string][]string{"keep_key": {"true"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,8 @@ func TestCheckProvesPermissions(t *testing.T) {
 		t.Fatalf("unhealthy from the start: %q", findings)
 	}
 	calls := len(m.account.Keys())
-	m.account.AddUser("engine", "api:ReadAccessKeys", "api:ReadAccounts", "api:ReadApiAccessPolicy", "api:ReadUsers", "api:UpdateAccessKey", "api:DeleteAccessKey")
+	m.account.AddUser("engine", "api:ReadAccessKeys", "api:ReadAccounts", "api:ReadApiAccessPolicy", "api:ReadUsers",
+		"api:UpdateAccessKey", "api:DeleteAccessKey")
 	m.root = m.account.AddKey(cloudsim.KeySpec{User: "engine"})
 	m.write("config/default", m.accountFields()...)
 	if findings := m.findings(); !slices.ContainsFunc(findings, func(f string) bool {

@@ -101,8 +101,9 @@ func (l *huaweiLease) mustRevoke() {
 func (l *huaweiLease) client() *huawei.Client {
 	l.m.t.Helper()
 	client, err := huawei.New(huawei.Config{
-		AccessKey: l.text("access_key"), SecretKey: provider.Secret(l.text("secret_key")), SecurityToken: provider.Secret(l.text("security_token")),
-		Region: "ap-southeast-1", Endpoint: l.m.url, DomainID: l.m.domain.ID(), Timeout: 15 * time.Second, PerSecond: 500,
+		AccessKey: l.text("access_key"), SecretKey: provider.Secret(l.text("secret_key")),
+		SecurityToken: provider.Secret(l.text("security_token")),
+		Region:        "ap-southeast-1", Endpoint: l.m.url, DomainID: l.m.domain.ID(), Timeout: 15 * time.Second, PerSecond: 500,
 	})
 	if err != nil {
 		l.m.t.Fatal(err)
@@ -282,7 +283,8 @@ func TestHuaweiRotateRoot(t *testing.T) {
 
 	_, err := m.tryWrite("rotate-root/default")
 	m.mustRefuse(err, "cannot be rotated", "0 of 2 issued by this mount, 2 others", foreign)
-	if findings := fmt.Sprint(m.read("check/default")["findings"]); !strings.Contains(findings, foreign) || !strings.Contains(findings, "engine key cannot be rotated") {
+	if findings := fmt.Sprint(m.read("check/default")["findings"]); !strings.Contains(findings, foreign) ||
+		!strings.Contains(findings, "engine key cannot be rotated") {
 		t.Errorf("check says %s", findings)
 	}
 
@@ -342,7 +344,8 @@ func TestHuaweiFaults(t *testing.T) {
 			cancel := m.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.RubbishAnswer})
 			for _, role := range []string{"app", "job", "session"} {
 				err := try(role)
-				leases := op == create && role == "session" || op == "CreateUser" && role != "job" || op == "CreateTemporaryAccessKeyByAgency" && role != "session"
+				leases := op == create && role == "session" || op == "CreateUser" && role != "job" || op == "CreateTemporaryAccessKeyByAgency" &&
+					role != "session"
 				if (err == nil) != leases {
 					t.Errorf("%s from role %s: %v", op, role, err)
 				}

@@ -230,10 +230,11 @@ func (k *kills) settle() {
 		k.t.Logf("settled after %s: %v", time.Since(started).Round(time.Second), problem)
 		k.check(keys)
 	}()
-	untilEvery(k.t, settlePause, killTTL*time.Second+settling+time.Minute, "no key and no lease is left but those that are known", func() bool {
-		problem = k.settled(ids, keys)
-		return problem == nil
-	})
+	untilEvery(k.t, settlePause, killTTL*time.Second+settling+time.Minute, "no key and no lease is left but those that are known",
+		func() bool {
+			problem = k.settled(ids, keys)
+			return problem == nil
+		})
 }
 
 func (k *kills) settled(ids, keys []string) error {

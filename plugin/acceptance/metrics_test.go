@@ -49,7 +49,8 @@ func (m *mount) tokenFor(policy string) string {
 	if err := m.server.Client.Sys().PutPolicyWithContext(m.t.Context(), name, policy); err != nil {
 		m.t.Fatal(err)
 	}
-	made, err := m.server.Client.Auth().Token().CreateWithContext(m.t.Context(), &api.TokenCreateRequest{Policies: []string{name}, NoDefaultPolicy: true})
+	made, err := m.server.Client.Auth().Token().CreateWithContext(m.t.Context(),
+		&api.TokenCreateRequest{Policies: []string{name}, NoDefaultPolicy: true})
 	if err != nil {
 		m.t.Fatal(err)
 	}

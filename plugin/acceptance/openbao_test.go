@@ -52,7 +52,8 @@ func TestPluginDeclaredInTheConfiguration(t *testing.T) {
 		}
 	})
 	const name, version = "vault-plugin-secrets-cloudkeys", "v0.1.0"
-	registered, err := server.Client.Sys().GetPluginWithContext(t.Context(), &api.GetPluginInput{Name: name, Type: api.PluginTypeSecrets, Version: version})
+	registered, err := server.Client.Sys().GetPluginWithContext(t.Context(),
+		&api.GetPluginInput{Name: name, Type: api.PluginTypeSecrets, Version: version})
 	if !onOpenBao(t) {
 		if err == nil {
 			t.Errorf("Vault has registered %+v: install.md says that it does not", registered)

@@ -29,7 +29,8 @@ func TestOperate(t *testing.T) {
 			t.Fatal(err)
 		}
 		role := m.read("roles/app")
-		if number(t, role["ttl"]) != 300 || number(t, role["max_ttl"]) != 0 || number(t, role["max_active_keys"]) != 2 || len(role["user_names"].([]any)) != 1 {
+		if number(t, role["ttl"]) != 300 || number(t, role["max_ttl"]) != 0 || number(t, role["max_active_keys"]) != 2 ||
+			len(role["user_names"].([]any)) != 1 {
 			t.Errorf("%v", role)
 		}
 		_, err := logic.JSONMergePatch(t.Context(), m.path+"/roles/nope", patch)

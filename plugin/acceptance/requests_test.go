@@ -40,7 +40,8 @@ func TestBadInput(t *testing.T) {
 
 	refuse("an unknown provider", "config/default", account("provider=aws"), `unknown provider "aws"`)
 	refuse("a malformed endpoint", "config/default", account("endpoint=nonsense"), `endpoint "nonsense"`, "https://")
-	refuse("a key that the cloud does not know", "config/default", account("access_key=AAAAAAAAAAAAAAAAAAAA"), "does not know the access key", "4120")
+	refuse("a key that the cloud does not know", "config/default", account("access_key=AAAAAAAAAAAAAAAAAAAA"),
+		"does not know the access key", "4120")
 	refuse("a wrong secret", "config/default", account("secret_key="+strings.Repeat("x", 40)), "refuses the access key")
 	refuse("an unknown account", "roles/app", []string{"user_names=app"}, `account "default" is not configured`)
 

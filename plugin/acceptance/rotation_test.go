@@ -68,7 +68,8 @@ func TestRotationAndRestart(t *testing.T) {
 		if err := server.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if creds := m.read("static-creds/db"); creds["access_key"] != second["access_key"] || creds["last_vault_rotation"] != second["last_vault_rotation"] {
+		if creds := m.read("static-creds/db"); creds["access_key"] != second["access_key"] ||
+			creds["last_vault_rotation"] != second["last_vault_rotation"] {
 			t.Errorf("%v", creds)
 		}
 		if entry := m.read("keys/" + l.AccessKey); entry["role"] != "app" {

@@ -80,15 +80,30 @@ func TestBadSchedules(t *testing.T) {
 		fields []string
 		says   []string
 	}{
-		"neither period nor schedule":       {nil, []string{"either rotation_period or rotation_schedule"}},
-		"both":                              {[]string{"rotation_period=4h", "rotation_schedule=0 * * * *"}, []string{"either rotation_period or rotation_schedule"}},
-		"a schedule that is none":           {[]string{"rotation_schedule=at dawn"}, []string{`"at dawn" is not a cron expression`, "UTC"}},
-		"a schedule that never comes":       {[]string{"rotation_schedule=0 0 31 2 *"}, []string{"never comes"}},
-		"a window with a period":            {[]string{"rotation_period=4h", "rotation_window=1h"}, []string{"rotation_window goes with rotation_schedule"}},
-		"a window of less than an hour":     {[]string{"rotation_schedule=0 * * * *", "rotation_window=59m"}, []string{"rotation_window is 59m0s, and 1h0m0s is the least"}},
-		"a grace longer than the gap":       {[]string{"rotation_schedule=0 * * * *", "rotation_grace_period=1h"}, []string{"rotation_grace_period", "1h0m0s"}},
-		"more than the policy leaves":       {[]string{"rotation_schedule=0 3 * * *"}, []string{"24h0m0s at most", "this rotation needs 25h"}},
-		"more with its window than without": {[]string{"rotation_schedule=0 */12 * * *", "rotation_window=12h"}, []string{"rotation_window", "this rotation needs 25h"}},
+		"neither period nor schedule": {nil, []string{"either rotation_period or rotation_schedule"}},
+		"both": {
+			[]string{"rotation_period=4h", "rotation_schedule=0 * * * *"},
+			[]string{"either rotation_period or rotation_schedule"},
+		},
+		"a schedule that is none":     {[]string{"rotation_schedule=at dawn"}, []string{`"at dawn" is not a cron expression`, "UTC"}},
+		"a schedule that never comes": {[]string{"rotation_schedule=0 0 31 2 *"}, []string{"never comes"}},
+		"a window with a period": {
+			[]string{"rotation_period=4h", "rotation_window=1h"},
+			[]string{"rotation_window goes with rotation_schedule"},
+		},
+		"a window of less than an hour": {
+			[]string{"rotation_schedule=0 * * * *", "rotation_window=59m"},
+			[]string{"rotation_window is 59m0s, and 1h0m0s is the least"},
+		},
+		"a grace longer than the gap": {
+			[]string{"rotation_schedule=0 * * * *", "rotation_grace_period=1h"},
+			[]string{"rotation_grace_period", "1h0m0s"},
+		},
+		"more than the policy leaves": {[]string{"rotation_schedule=0 3 * * *"}, []string{"24h0m0s at most", "this rotation needs 25h"}},
+		"more with its window than without": {
+			[]string{"rotation_schedule=0 */12 * * *", "rotation_window=12h"},
+			[]string{"rotation_window", "this rotation needs 25h"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := m.tryWrite("static-roles/db", append([]string{"user_name=db"}, test.fields...)...)

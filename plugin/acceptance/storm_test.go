@@ -288,7 +288,8 @@ func (s *storm) report() {
 	}
 	took := last.Sub(first) - s.paused
 	use := float64(all-throttled) / took.Seconds() / float64(s.rate)
-	s.t.Logf("%s, %.2f of the ideal; %.0f%% of the limit used; %.2f calls a revocation, %d throttled; failed attempts by their number: %v; %d new leases, the slowest in %s",
+	s.t.Logf("%s, %.2f of the ideal; %.0f%% of the limit used; %.2f calls a revocation, %d throttled; failed attempts by their number: "+
+		"%v; %d new leases, the slowest in %s",
 		took.Round(time.Second), took.Seconds()/s.ideal().Seconds(), 100*use, float64(sent)/float64(s.size), throttled, failed,
 		len(s.fresh), s.slowest.Round(time.Millisecond))
 	if atFullSize() && use < leastUse {

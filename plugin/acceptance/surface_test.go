@@ -38,7 +38,10 @@ func TestPathsDescribeThemselves(t *testing.T) {
 			ids[id] = method + " " + path
 		}
 	}
-	for _, id := range []string{"cloud-keys-generate-credentials", "cloud-keys-patch-account", "cloud-keys-patch-role", "cloud-keys-patch-static-role"} {
+	for _, id := range []string{
+		"cloud-keys-generate-credentials", "cloud-keys-patch-account", "cloud-keys-patch-role",
+		"cloud-keys-patch-static-role",
+	} {
 		if ids[id] == "" {
 			t.Errorf("no operation has the id %s: %v", id, ids)
 		}
@@ -66,7 +69,10 @@ func TestCreateIsNotUpdate(t *testing.T) {
 		there, missing string
 		fields         map[string]any
 	}{
-		"config":       {"default", "other", map[string]any{"provider": "outscale", "region": region, "endpoint": m.url, "access_key": m.root.AccessKey, "secret_key": m.root.SecretKey}},
+		"config": {"default", "other", map[string]any{
+			"provider": "outscale", "region": region, "endpoint": m.url,
+			"access_key": m.root.AccessKey, "secret_key": m.root.SecretKey,
+		}},
 		"roles":        {"app", "other", map[string]any{"user_names": "app"}},
 		"static-roles": {"db", "other", map[string]any{"user_name": "db2", "rotation_period": "4h"}},
 	}

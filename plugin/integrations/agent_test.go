@@ -100,7 +100,10 @@ func TestVaultAgentWritesFilesAndRenewsTheLease(t *testing.T) {
 	d := newDesk(t, soon)
 	d.example("agent")
 	d.page("docs/agent.md")
-	own := map[string]string{".osc/config.json": `{"default": {"access_key": "mine"}}`, ".aws/credentials": "[default]\naws_access_key_id = mine\n"}
+	own := map[string]string{
+		".osc/config.json": `{"default": {"access_key": "mine"}}`,
+		".aws/credentials": "[default]\naws_access_key_id = mine\n",
+	}
 	for name, text := range own {
 		d.writeFile(name, text)
 	}

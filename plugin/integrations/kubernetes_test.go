@@ -77,7 +77,10 @@ func schemas(t *testing.T) map[string]*openapi3.Schema {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		for _, pattern := range []string{"chart/crds/*.yaml", "config/crds/bases/*externalsecrets.yaml", "config/crds/bases/*vaultdynamicsecrets.yaml"} {
+		for _, pattern := range []string{
+			"chart/crds/*.yaml", "config/crds/bases/*externalsecrets.yaml",
+			"config/crds/bases/*vaultdynamicsecrets.yaml",
+		} {
 			files, err := filepath.Glob(filepath.Join(module.Dir, pattern))
 			if err != nil {
 				t.Fatal(err)

@@ -61,7 +61,8 @@ func TestTerraformConfiguresTheEngine(t *testing.T) {
 	f.mustApply()
 
 	t.Run("a key can be leased", func(t *testing.T) {
-		if lease := d.read("outscale/creds/deploy"); lease.LeaseDuration > 900 || lease.LeaseDuration < 890 || lease.Data["user_name"] != "deploy" {
+		if lease := d.read("outscale/creds/deploy"); lease.LeaseDuration > 900 || lease.LeaseDuration < 890 ||
+			lease.Data["user_name"] != "deploy" {
 			t.Errorf("a lease of %d s for %v", lease.LeaseDuration, lease.Data["user_name"])
 		}
 	})
@@ -92,7 +93,8 @@ func TestTerraformConfiguresTheEngine(t *testing.T) {
 		}
 	})
 	t.Run("an account with leases is not destroyed", func(t *testing.T) {
-		if out, err := f.run("apply", "-destroy", "-target=vault_generic_endpoint.account", "-auto-approve", "-input=false", "-no-color"); err == nil || !strings.Contains(err.Error(), "lease") {
+		if out, err := f.run("apply", "-destroy", "-target=vault_generic_endpoint.account", "-auto-approve", "-input=false",
+			"-no-color"); err == nil || !strings.Contains(err.Error(), "lease") {
 			t.Errorf("it is: %v\n%s", err, out)
 		}
 	})

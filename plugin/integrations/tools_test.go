@@ -182,7 +182,8 @@ func TestKeysThatToolsMakeAreForeign(t *testing.T) {
 		if err != nil || listed == nil {
 			t.Fatalf("%v, %v", listed, err)
 		}
-		if ids := fmt.Sprint(listed.Data["keys"]); !strings.Contains(ids, leased) || strings.Contains(ids, byOSC) || strings.Contains(ids, byAWS) {
+		if ids := fmt.Sprint(listed.Data["keys"]); !strings.Contains(ids, leased) || strings.Contains(ids, byOSC) ||
+			strings.Contains(ids, byAWS) {
 			t.Errorf("the ledger lists %s", ids)
 		}
 	})

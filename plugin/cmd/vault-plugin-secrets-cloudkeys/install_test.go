@@ -96,7 +96,10 @@ func TestAMachineWithoutCertificateAuthoritiesGetsThoseOfMozilla(t *testing.T) {
 		if root.Constraint != nil {
 			continue // this one is taken only for older certificates
 		}
-		if _, err := certificate.Verify(x509.VerifyOptions{CurrentTime: certificate.NotBefore.AddDate(0, 0, 1), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		if _, err := certificate.Verify(x509.VerifyOptions{
+			CurrentTime: certificate.NotBefore.AddDate(0, 0, 1),
+			KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		}); err != nil {
 			t.Fatalf("%s: %v", certificate.Subject, err)
 		}
 		accepted++

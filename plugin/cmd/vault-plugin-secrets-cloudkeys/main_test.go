@@ -20,7 +20,8 @@ import (
 // An answer whose Content-Length ends before the secret.
 const (
 	secret = "TTqAHPbhWorg9ozx8Dv9MUyzYnOKDppxzHt12345"
-	short  = "HTTP/1.1 201 Created\r\nContent-Length: 15\r\n\r\n" + `{"credential":{"access":"P83EVBZJMXCYTMUIAAAA","secret":"` + secret + `"}}`
+	short  = "HTTP/1.1 201 Created\r\nContent-Length: 15\r\n\r\n" + `{"credential":{"access":"P83EVBZJMXCYTMUIAAAA","secret":"` +
+		secret + `"}}`
 )
 
 // asks makes a test be the process that gets the short answer: "loud", or "silent" as the plugin.
@@ -100,9 +101,12 @@ func TestABinaryThatIsNotOfAReleaseKnowsItsCommit(t *testing.T) {
 		settings []debug.BuildSetting
 		want     string
 	}{
-		"of a clean tree":        {[]debug.BuildSetting{{Key: "vcs.revision", Value: "0123"}, {Key: "vcs.modified", Value: "false"}}, "0123"},
-		"of a tree with changes": {[]debug.BuildSetting{{Key: "vcs.modified", Value: "true"}, {Key: "vcs.revision", Value: "0123"}}, "0123-dirty"},
-		"without git":            {[]debug.BuildSetting{{Key: "GOOS", Value: "linux"}}, ""},
+		"of a clean tree": {[]debug.BuildSetting{{Key: "vcs.revision", Value: "0123"}, {Key: "vcs.modified", Value: "false"}}, "0123"},
+		"of a tree with changes": {
+			[]debug.BuildSetting{{Key: "vcs.modified", Value: "true"}, {Key: "vcs.revision", Value: "0123"}},
+			"0123-dirty",
+		},
+		"without git": {[]debug.BuildSetting{{Key: "GOOS", Value: "linux"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := builtFrom(test.settings); got != test.want {
