@@ -22,8 +22,8 @@ func TestAnswersReadAsTables(t *testing.T) {
 		l := v.lease("app")
 		for op, paths := range map[logical.Operation][]string{
 			logical.ReadOperation: {
-				"config/default", "roles/app", "creds/app", "policy/default", "check/default", "static-roles/x", "static-creds/x", "keys/" +
-					l.AccessKey(),
+				"config/default", "roles/app", "creds/app", "policy/default", "check/default", "static-roles/x", "static-creds/x",
+				"keys/" + l.AccessKey(),
 				"tidy-status", "info",
 			},
 			logical.UpdateOperation: {

@@ -158,8 +158,10 @@ func TestFirstKey(t *testing.T) {
 			v.lease("app")
 			other := v.sim.AddAccount("999999999999")
 			other.SetLogin("other@example.com", testPassword)
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"region=" + testRegion, "login=other@example.com", "password=" +
-				testPassword}, "is in use", "999999999999")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{
+				"region=" + testRegion, "login=other@example.com",
+				"password=" + testPassword,
+			}, "is in use", "999999999999")
 			if keys := other.Keys(); len(keys) != 1 {
 				t.Errorf("%d keys in the other account", len(keys))
 			}

@@ -49,7 +49,8 @@ func (v *testVault) substitute(input string) string {
 // FuzzLease gives renew and revoke leases that are old, foreign or damaged: Vault hands back
 // what it has stored, whatever version wrote it.
 func FuzzLease(f *testing.F) {
-	good := `{"account":"default","account_id":"%account%","user_name":"app","access_key":"AAAAAAAAAAAAAAAAAAAA","label":"%label%","role":"app",` +
+	good := `{"account":"default","account_id":"%account%","user_name":"app",` +
+		`"access_key":"AAAAAAAAAAAAAAAAAAAA","label":"%label%","role":"app",` +
 		`"role_ttl":"10m0s","role_max_ttl":"1h0m0s","issued":"%now%","expires":"%now%"}`
 	for _, seed := range []string{
 		good, `{}`, `null`, `[]`, `{"account":7}`, `{"access_key":"","account":""}`,
@@ -102,7 +103,8 @@ func FuzzLease(f *testing.F) {
 // bad restore, a hand that slipped. Nothing panics, nobody's key dies of it, and with the
 // entry gone the engine works.
 func FuzzStorage(f *testing.F) {
-	entry := `{"version":1,"state":"made","kind":"lease","access_key":"AAAAAAAAAAAAAAAAAAAA","account":"default","account_id":"%account%","user":"app","role":"app",` +
+	entry := `{"version":1,"state":"made","kind":"lease","access_key":"AAAAAAAAAAAAAAAAAAAA",` +
+		`"account":"default","account_id":"%account%","user":"app","role":"app",` +
 		`"label":"` + fuzzedLabel + `","issued":"%now%","expires":"2000-01-01T00:00:00Z"}`
 	begun := strings.Replace(entry, `"made"`, `"begun"`, 1)
 	for _, path := range fuzzedPaths {
