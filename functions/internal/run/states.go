@@ -139,9 +139,9 @@ func (s Env) planName(account string, part int) string {
 	return s.inRun("plans/" + url.PathEscape(account) + "/" + strconv.Itoa(part) + ".json")
 }
 
-// inStates reads the settings of a state machine's step. It refuses one that has nowhere to
-// leave its work.
-func (s Env) inStates(event settings.SweepEvent) (config settings.Sweep, err error) {
+// inStates is what every step of a state machine begins with: its settings, and what its pages say of
+// them. It refuses a step that has nowhere to leave its work.
+func (s Env) inStates(event settings.SweepEvent) (config settings.Sweep, about report.About, err error) {
 	switch {
 	case s.Archive == nil:
 		err = errors.New("REPORT_BUCKET is empty, and a state machine's run keeps its plans there")
@@ -151,9 +151,10 @@ func (s Env) inStates(event settings.SweepEvent) (config settings.Sweep, err err
 		config, err = settings.ReadSweep(s.Getenv, event)
 	}
 	if err != nil {
-		return settings.Sweep{}, &settings.SettingsRefusedError{Err: err}
+		return settings.Sweep{}, report.About{}, &settings.SettingsRefusedError{Err: err}
 	}
-	return config, nil
+	about, err = s.about(config)
+	return config, about, err
 }
 
 func (s Env) putJSON(ctx context.Context, name string, value any) error {
@@ -164,7 +165,7 @@ func (s Env) putJSON(ctx context.Context, name string, value any) error {
 // listAccounts writes down an event for each account. Each begins with the first user,
 // wherever an earlier run may have ended, so that an attempt made twice means the same.
 func (s Env) listAccounts(ctx context.Context, event settings.SweepEvent) (*ListAnswer, error) {
-	config, err := s.inStates(event)
+	config, about, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +191,6 @@ func (s Env) listAccounts(ctx context.Context, event settings.SweepEvent) (*List
 	if err := s.putJSON(ctx, answer.Items, orders); err != nil {
 		return nil, err
 	}
-	about, err := s.about(config)
-	if err != nil {
-		return nil, err
-	}
 	return answer, s.statePages(about, config, 0).listed(ctx, names)
 }
 
@@ -212,11 +209,7 @@ func (s Env) readOrders(ctx context.Context) ([]order, error) {
 
 // plan plans one account, from the cursor on and as far as time allows.
 func (s Env) plan(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
-	config, err := s.inStates(event)
-	if err != nil {
-		return nil, err
-	}
-	about, err := s.about(config)
+	config, about, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
@@ -292,16 +285,12 @@ func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result swe
 
 // apply changes what one part of a plan names.
 func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer, error) {
-	config, err := s.inStates(event)
+	config, about, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
 	if config.Mode != settings.Enforce {
 		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("the mode is %s, and the phase apply changes keys", config.Mode)}
-	}
-	about, err := s.about(config)
-	if err != nil {
-		return nil, err
 	}
 	if err := s.approved(ctx, config, event); err != nil {
 		return nil, err

@@ -76,11 +76,7 @@ type accountPlan struct {
 
 // decide looks at the plans of all accounts together, and writes down those to be applied.
 func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, error) {
-	config, err := s.inStates(event)
-	if err != nil {
-		return nil, err
-	}
-	about, err := s.about(config)
+	config, about, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}

@@ -250,11 +250,7 @@ type CloseAnswer struct {
 
 // closeRun writes the index of a run whose changes are over, or whose plans a person has refused.
 func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAnswer, error) {
-	config, err := s.inStates(event)
-	if err != nil {
-		return nil, err
-	}
-	about, err := s.about(config)
+	config, about, err := s.inStates(event)
 	if err != nil {
 		return nil, err
 	}
