@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,12 +22,24 @@ import (
 // no request hangs.
 func TestAPanicCostsOneRequest(t *testing.T) {
 	t.Parallel()
+	// Before the tick, keys of a lease, of a user and of a request have been forgotten, and rotations are due.
+	prepare := map[string]func(v *testVault){
+		"tick with much to do": func(v *testVault) {
+			v.lease("job")
+			v.leases = nil
+			v.leaveBegun()
+			v.write("config/default", "rotation_period=12h")
+			<-time.After(25 * time.Hour)
+		},
+	}
 	operations := map[string]func(v *testVault, l *testLease){
 		"issue":         func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/app") },
 		"issue a user":  func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/job") },
 		"issue, capped": func(v *testVault, _ *testLease) { _, _ = v.try(logical.ReadOperation, "creds/capped") },
 		"renew":         func(v *testVault, l *testLease) { _ = v.renew(l, 0) },
 		"revoke":        func(v *testVault, l *testLease) { _ = v.revoke(l) },
+		"renew a user":  func(v *testVault, _ *testLease) { _ = v.renew(v.leases[1], 0) },
+		"revoke a user": func(v *testVault, _ *testLease) { _ = v.revoke(v.leases[1]) },
 		"rotate root":   func(v *testVault, _ *testLease) { _, _ = v.try(logical.UpdateOperation, "rotate-root/default") },
 		"rotate static": func(v *testVault, _ *testLease) { _, _ = v.try(logical.UpdateOperation, "rotate-role/db") },
 		"delete a key":  func(v *testVault, l *testLease) { _, _ = v.try(logical.DeleteOperation, "keys/"+l.AccessKey()) },
@@ -37,6 +50,12 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 		"tick": func(v *testVault, _ *testLease) {
 			<-time.After(policyRefresh)
 			_ = v.tick()
+		},
+		"tick with much to do": func(v *testVault, _ *testLease) {
+			for range 2 {
+				_ = v.tick()
+				<-time.After(rollbackPeriod)
+			}
 		},
 		"tidy": func(v *testVault, _ *testLease) {
 			_, _ = v.try(logical.UpdateOperation, "tidy")
@@ -55,8 +74,18 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 					v.write("roles/job", "credential_type=iam_user", "ttl=10m", `policy_document=`+testDocument)
 					v.write("static-roles/db", "user_name=db", "rotation_period=24h", "rotation_grace_period=1m")
 					l := v.lease("app")
+					if strings.HasSuffix(name, "a user") {
+						v.lease("job")
+					}
+					if prepare[name] != nil {
+						prepare[name](v)
+					}
+					other := newTestVaultOn(t, v.sim, v.sim.AddAccount("210987654321"))
+					other.account.AddUser("app")
+					other.configure("ttl=10m")
 					reached = v.panicAt(step, func() { operation(v, l) })
 					if reached {
+						other.mustRevoke(other.lease("app")) // another mount of the process
 						v.mustServe()
 					}
 				})
