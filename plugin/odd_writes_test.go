@@ -80,6 +80,22 @@ func TestAValueOfAnotherTypeIsNotRepeated(t *testing.T) {
 	})
 }
 
+// TestALongCredentialIsRefusedAtOnce: to search an error for 600,000 equal letters took a quarter of an hour.
+func TestALongCredentialIsRefusedAtOnce(t *testing.T) {
+	refuses := map[string]func(t *testing.T, v *testVault){"before any call": func(t *testing.T, v *testVault) {
+		v.configure()
+		v.sim.ResetCalls()
+		for _, field := range []string{"access_key", "secret_key", "login", "password"} {
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{field + "=" + strings.Repeat("a", 513)}, field+" has 513 characters, and 512 is the most")
+		}
+		if n := len(v.sim.Calls()); n != 0 {
+			t.Errorf("%d calls", n)
+		}
+	}}
+	inBubble(t, refuses)
+	inHuawei(t, refuses)
+}
+
 // fuzzMountInHuawei is fuzzMount there.
 func fuzzMountInHuawei(t *testing.T) *testVault {
 	t.Helper()

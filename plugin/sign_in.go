@@ -34,9 +34,18 @@ func stands(data *framework.FieldData, field string) bool {
 	return given && text != ""
 }
 
+// longestCredential is far above those of all clouds. Each error is searched for them, and in a text that repeats itself that takes
+// minutes where they have hundreds of kilobytes.
+const longestCredential = 512
+
 // checkCredentials refuses white space that no key or password has: a file that is read with @ often
 // ends in a line break, and every call with it is refused.
 func checkCredentials(data *framework.FieldData) error {
+	for _, field := range []string{"access_key", "secret_key", "login", "password"} {
+		if text, _ := data.Get(field).(string); len(text) > longestCredential {
+			return userError("%s has %d characters, and %d is the most", field, len(text), longestCredential)
+		}
+	}
 	for _, field := range []string{"access_key", "secret_key"} {
 		text, _ := data.Get(field).(string)
 		if strings.ContainsFunc(text, unicode.IsSpace) {
