@@ -61,11 +61,17 @@ func (p product) binary() string {
 	}
 }
 
+// runPackage has the version that the functions' reports show.
+const runPackage = "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/run"
+
 // build compiles a product. What would depend on the machine, the directory or the user's settings is switched off.
 func (s source) build(ctx context.Context, p product, to string) error {
 	stamp := "-s -w -buildid="
 	if !p.lambda {
 		stamp += " -X main.version=" + s.version + " -X main.commit=" + s.commit
+	}
+	if strings.HasPrefix(p.pkg, "./functions/") { // what their reports and user agents say
+		stamp += " -X " + runPackage + ".released=" + s.version
 	}
 	if _, err := s.goFor(ctx, p, "build", "-trimpath", "-buildvcs=false", "-o", to, "-ldflags", stamp); err != nil {
 		return err

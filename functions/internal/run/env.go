@@ -75,13 +75,20 @@ func (s Env) about(digested any) (report.About, error) {
 	return report.About{Function: s.Function, Version: version(), RunID: s.RunID, Digest: digest}, err
 }
 
-// version is what the Go toolchain knows of the build.
+// Set by release builds (-ldflags "-X .../functions/internal/run.released=v1.2.3").
+var released string
+
+// version is that of a release, or what the Go toolchain knows of the build.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+	switch {
+	case released != "":
+		return released
+	case !ok || info.Main.Version == "" || info.Main.Version == "(devel)":
+		return "development"
+	default:
+		return info.Main.Version
 	}
-	return info.Main.Version
 }
 
 func (s Env) userAgent() string { return "cloudkeys-functions/" + version() }
