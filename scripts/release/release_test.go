@@ -118,6 +118,21 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 	})
 }
 
+// What a release has for other systems is made nowhere else: here one that locks files in its own way.
+func TestTheCommandCompilesForWindows(t *testing.T) {
+	s := source{dir: "../..", version: testVersion, commit: testCommit}
+	for _, p := range s.products() {
+		if p.name != commandName || p.os != "windows" || p.arch != "amd64" {
+			continue
+		}
+		if err := s.build(t.Context(), p, filepath.Join(t.TempDir(), "cloudkeys.exe")); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Error("a release has no command for Windows")
+}
+
 func TestArchives(t *testing.T) {
 	date := time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC)
 	files := []file{{name: "b", content: []byte("two"), executable: true}, {name: "a", content: []byte("one")}}
