@@ -12,6 +12,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -214,7 +215,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 	if err := b.ledger.Load(ctx, s, account); err != nil {
 		return "", err
 	}
-	leased, unfinished, unreadable := 0, 0, 0
+	leased, given, unfinished, unreadable := 0, 0, 0, 0
 	dead := func(*ledger.Item) bool { return false }
 	if a, err := b.account(ctx, s, account); err == nil {
 		dead = func(item *ledger.Item) bool { return !item.Expires.IsZero() && a.isDead(item.Expires) }
@@ -225,9 +226,11 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			unreadable++
 		case item.Unfinished():
 			unfinished++
-		case item.Leased() && dead(&item): // it ends with the entry
+		case item.Kind != keylabel.KindRoot && dead(&item): // it ends with the entry
 		case item.Leased():
 			leased++
+		case item.Kind == keylabel.KindStatic:
+			given++
 		}
 	}
 	static, err := staticRolesOf(ctx, s, account)
@@ -238,6 +241,8 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 		return fmt.Sprintf("%d leased access keys", leased), nil
 	case len(static) > 0:
 		return fmt.Sprintf("%d static roles", len(static)), nil
+	case given > 0:
+		return fmt.Sprintf("%d access keys of static roles that were deleted with force: tidy deletes them", given), nil
 	case unfinished > 0:
 		return "requests whose keys are still being cleaned up", nil
 	case unreadable > 0:

@@ -139,7 +139,7 @@ type comparer struct {
 	storage logical.Storage
 	name    string // of the account
 
-	statics map[string]*staticRole
+	statics map[string]*staticRole // of all accounts
 	note    func(func(*tidyReport))
 	dryRun  bool
 	confirm int // as many changes may be made, however many that is
@@ -157,7 +157,15 @@ type comparer struct {
 //	(4) look again, and delete what still is an orphan; of a static role's user, not before it has a key
 //	    → crash: the next round finds it
 func (c *comparer) advance(ctx context.Context, at *comparison) (err error) {
-	if c.statics, err = staticRolesOf(ctx, c.storage, c.name); err != nil {
+	accounts, err := staticRolesByAccount(ctx, c.storage)
+	if err != nil {
+		return err
+	}
+	c.statics = map[string]*staticRole{}
+	for _, roles := range accounts {
+		maps.Copy(c.statics, roles)
+	}
+	if err := c.ledger.Load(ctx, c.storage, c.name); err != nil {
 		return err
 	}
 	var problems []error
@@ -224,7 +232,7 @@ func (c *comparer) look(ctx context.Context, a *account, at *comparison, user st
 	if problem != nil && (ctx.Err() != nil || errors.Is(problem, transport.ErrNoTurn)) {
 		return problem
 	}
-	free, kept, err := c.deletable(ctx, at, user, keys, orphans)
+	free, kept, err := c.deletable(ctx, a, at, user, keys, orphans)
 	at.plan(user, len(free), gone)
 	for _, line := range off {
 		at.Found.Off.add(line)
@@ -257,10 +265,33 @@ func (at *comparison) plan(user string, orphans int, gone map[string]string) {
 	maps.Copy(at.Gone, gone)
 }
 
-// rolesOf are the static roles of a user: one, but for a race of two writes.
-func (c *comparer) rolesOf(user string) []string {
-	names := slices.Sorted(maps.Keys(c.statics))
-	return slices.DeleteFunc(names, func(name string) bool { return c.statics[name].UserName != user })
+// rolesOf are the static roles of a user, those of other accounts which are the same one in the cloud as well.
+func (c *comparer) rolesOf(ctx context.Context, a *account, user string) (names []string, err error) {
+	id := a.users.idOf(user)
+	for name, role := range c.statics {
+		is := role.UserName == user
+		if id != "" && role.UserID != "" {
+			is = role.UserID == id
+		}
+		if !is {
+			continue
+		}
+		same, err := c.sameCloudAccount(ctx, c.storage, a, role.Account)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// ownRolesOf are those of them that are this account's.
+func (c *comparer) ownRolesOf(ctx context.Context, a *account, user string) ([]string, error) {
+	names, err := c.rolesOf(ctx, a, user)
+	return slices.DeleteFunc(names, func(name string) bool { return c.statics[name].Account != c.name }), err
 }
 
 // lookAtStatic looks for the keys of a user's static roles in the list of its keys, which is nil where the
@@ -272,8 +303,9 @@ func (c *comparer) lookAtStatic(
 	if keys == nil || !c.WriteSafeReplicationState() {
 		return nil, nil, nil
 	}
+	names, err := c.ownRolesOf(ctx, a, user)
 	gone = map[string]string{}
-	for _, name := range c.rolesOf(user) {
+	for _, name := range names {
 		role, creds, err := c.staticRole(ctx, c.storage, name)
 		if err != nil || role == nil || creds.AccessKey == "" {
 			return nil, nil, err
@@ -296,7 +328,7 @@ func (c *comparer) lookAtStatic(
 			}
 		}
 	}
-	return gone, off, nil
+	return gone, off, err
 }
 
 // isGone tells whether a static role's key is proven to be gone, or has ended: somebody may have moved its date.
@@ -332,10 +364,14 @@ func (c *comparer) mayReplace(name string, creds *staticCreds) bool {
 // them may be in use, after a snapshot was restored; where it has, a key of its kind may be for the grace of a rotation,
 // counted from when it was first found.
 func (c *comparer) deletable(
-	ctx context.Context, at *comparison, user string, keys, orphans []provider.Key,
+	ctx context.Context, a *account, at *comparison, user string, keys, orphans []provider.Key,
 ) (free []provider.Key, kept []string, err error) {
+	names, err := c.rolesOf(ctx, a, user)
+	if err != nil {
+		return nil, nil, err
+	}
 	free = orphans
-	for _, name := range c.rolesOf(user) {
+	for _, name := range names {
 		role, creds, err := c.staticRole(ctx, c.storage, name)
 		if err != nil {
 			return nil, nil, err
@@ -378,9 +414,10 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 	if user == usersIdentity {
 		return c.removeUsers(ctx, a, at)
 	}
-	var problems []error
+	names, err := c.ownRolesOf(ctx, a, user)
+	problems := []error{err}
 	replaced := false
-	for _, name := range c.rolesOf(user) {
+	for _, name := range names {
 		if at.Gone[name] != "" {
 			replaced = true
 			problems = append(problems, c.replaceGone(ctx, a, name, at.Gone[name]))
@@ -391,7 +428,7 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 	}
 	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
 	if err == nil {
-		orphans, _, err = c.deletable(ctx, at, user, keys, orphans)
+		orphans, _, err = c.deletable(ctx, a, at, user, keys, orphans)
 	}
 	problems = append(problems, err)
 	for _, orphan := range orphans {

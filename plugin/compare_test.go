@@ -234,6 +234,27 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			v.mustBeLive(true, v.staticKey(role))
 			v.mustHaveLive(1)
 		},
+		"E14: so it does where another account of the mount, which is the same in the cloud, is compared first": func(_ *testing.T, v *testVault) {
+			v.staticRoles(1)
+			v.write("config/second", v.accountFields()...)
+			v.addUser("other")
+			v.write("static-roles/other", "account=second", "user_name=other", "rotation_period=720h", "rotation_grace_period=30m")
+			v.settle(staticKeyAge + 2*rollbackPeriod)
+			restore := v.storedNow()
+			v.write("rotate-role/other")
+			v.settle(time.Hour)
+			inUse := v.staticKey("other")
+			restore()
+			if v.domain == nil { // a role of the first account that names the user, so that its comparison looks at it
+				v.write("roles/other", "user_names=other")
+			} else {
+				edit(v, rolePrefix+"app", func(r *roleEntry) { r.UserNames = append(r.UserNames, "other") })
+			}
+			v.tidy("account=default")
+			v.mustBeLive(true, inUse)
+			v.tidy()
+			v.mustBeLive(true, inUse, v.staticKey("other"))
+		},
 		"nothing is deleted of a user whose static role cannot be rotated": func(_ *testing.T, v *testVault) {
 			role := v.staticRoles(1)[0]
 			restore := v.storedNow()

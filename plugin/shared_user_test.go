@@ -110,6 +110,18 @@ func TestAStaticRoleIsGivenUpWithForce(t *testing.T) {
 			v.mustHaveLive(0)
 			v.mustHaveLedger(0)
 		},
+		"E15: the account stays as long as they do": func(_ *testing.T, v *testVault) {
+			setUp(v)
+			open := closeCloud(v)
+			force(v)
+			open()
+			<-time.After(time.Minute)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "2 access keys of static roles that were deleted with force")
+			v.tidy()
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete", resp, err)
+			v.mustHaveLive(0)
+		},
 		"E15: while the cloud takes the engine key there is nothing to force": func(_ *testing.T, v *testVault) {
 			_, second := setUp(v)
 			stop := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403, Code: "4"})
