@@ -199,7 +199,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 				"then its record with force=true", id, entry.Account)
 		}
 	}
-	if err := refuseKept(entry); err != nil && !b.givenUp(ctx, s, entry) {
+	if err := refuseKept(entry); err != nil && !b.isAbandoned(ctx, s, entry) {
 		return err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
@@ -213,8 +213,8 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 	return b.removeEntry(ctx, s, entry)
 }
 
-// givenUp tells that a static role's key was abandoned, and that no role names it any more.
-func (b *backend) givenUp(ctx context.Context, s logical.Storage, e *ledger.Entry) bool {
+// isAbandoned tells that a static role's key was abandoned, and that no role names it any more.
+func (b *backend) isAbandoned(ctx context.Context, s logical.Storage, e *ledger.Entry) bool {
 	id, err := namedKey(ctx, s, e)
 	return e.Abandoned && e.Kind == keylabel.KindStatic && id == "" && err == nil
 }

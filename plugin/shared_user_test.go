@@ -55,8 +55,8 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 	})
 }
 
-// TestAStaticRoleIsGivenUpWithForce is E15 for static-roles/.
-func TestAStaticRoleIsGivenUpWithForce(t *testing.T) {
+// TestAStaticRoleIsAbandonedWithForce is E15 for static-roles/.
+func TestAStaticRoleIsAbandonedWithForce(t *testing.T) {
 	t.Parallel()
 	setUp := func(v *testVault) (first, second string) {
 		v.t.Helper()
