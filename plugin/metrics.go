@@ -300,7 +300,7 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 		}
 	}
 	m.writeCalls(t, accounts)
-	m.writeStuck(t, accounts, now)
+	writeStuck(t, accounts, now)
 	m.writeCompared(t, accounts)
 }
 
@@ -344,20 +344,15 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 }
 
 // writeStuck tells of keys past their date that cannot be removed, and of unfinished requests that cannot be cleaned up.
-func (m *metrics) writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
-	name := metricPrefix + "stuck_cleanups"
-	t.family(name, metricGauge, "Clean-ups that have failed so far: keys past their date, and unfinished requests since this process "+
-		"began. tidy-status tells why.")
-	for _, a := range accounts {
-		t.sample(name, float64(a.stuck), label{"account", a.name})
-	}
-	name = metricPrefix + "oldest_stuck_cleanup_seconds"
-	t.family(name, metricGauge, "Age of the oldest of them; 0: there is none.")
-	for _, a := range accounts {
-		age := 0.0
-		if !a.since.IsZero() {
-			age = now.Sub(a.since).Seconds()
-		}
-		t.sample(name, age, label{"account", a.name})
-	}
+func writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
+	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: keys past their date, and unfinished requests since this process "+
+		"began. tidy-status tells why.",
+		accounts, func(a accountMetric) (float64, []label) { return float64(a.stuck), []label{{"account", a.name}} })
+	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",
+		accounts, func(a accountMetric) (float64, []label) {
+			if a.since.IsZero() {
+				return 0, []label{{"account", a.name}}
+			}
+			return now.Sub(a.since).Seconds(), []label{{"account", a.name}}
+		})
 }

@@ -233,7 +233,7 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 	if err != nil {
 		return nil, err
 	}
-	longest, by := b.bounds(a, view, 0).MaxLease()
+	longest, limitedBy := decision(b.bounds(a, view, 0), view)
 	resp := &logical.Response{Data: map[string]any{
 		"supported":                         !view.None,
 		"known":                             view.known(),
@@ -242,9 +242,9 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 		"secure_mode":                       view.Policy.SecureMode,
 		"read_at":                           showTime(view.ReadAt),
 		"problem":                           view.Problem,
-		"effective_max_ttl":                 max(0, seconds(longest)),
+		"effective_max_ttl":                 longest,
 		"longest_key_lifetime":              seconds(key),
-		"limited_by":                        view.limitedBy(by),
+		"limited_by":                        limitedBy,
 	}}
 	if view.secureMode() {
 		resp.AddWarning(secureModeNews)

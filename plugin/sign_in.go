@@ -42,19 +42,12 @@ const longestCredential = 512
 // ends in a line break, and every call with it is refused.
 func checkCredentials(data *framework.FieldData) error {
 	for _, field := range []string{"access_key", "secret_key", "login", "password"} {
-		if text, _ := data.Get(field).(string); len(text) > longestCredential {
+		text, _ := data.Get(field).(string)
+		if len(text) > longestCredential {
 			return userError("%s has %d characters, and %d is the most", field, len(text), longestCredential)
 		}
-	}
-	for _, field := range []string{"access_key", "secret_key"} {
-		text, _ := data.Get(field).(string)
-		if strings.ContainsFunc(text, unicode.IsSpace) {
-			return userError("%s %s: write it without. A file that is read with @ often ends in a line break", field, whereSpace(text))
-		}
-	}
-	for _, field := range []string{"login", "password"} {
-		text, _ := data.Get(field).(string)
-		if strings.TrimSpace(text) != text || strings.ContainsAny(text, "\r\n") {
+		inside := strings.HasSuffix(field, "_key") && strings.ContainsFunc(text, unicode.IsSpace) // a password may hold some
+		if inside || strings.TrimSpace(text) != text || strings.ContainsAny(text, "\r\n") {
 			return userError("%s %s: write it without. A file that is read with @ often ends in a line break", field, whereSpace(text))
 		}
 	}

@@ -274,10 +274,7 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 // tendStaticRoles rotates what is due of an account's roles, the longest overdue first, and deletes what
 // is past its grace. It returns when the next of them is to be tried; zero: never.
 func (b *backend) tendStaticRoles(
-	ctx context.Context,
-	s logical.Storage,
-	account string,
-	roles map[string]*staticRole,
+	ctx context.Context, s logical.Storage, account string, roles map[string]*staticRole,
 ) (next time.Time, err error) {
 	if !b.WriteSafeReplicationState() {
 		return time.Time{}, nil
