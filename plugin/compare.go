@@ -81,8 +81,8 @@ func (o outcome) withheld(account string) string {
 		return ""
 	}
 	return fmt.Sprintf("the comparison of account %q with its cloud would rotate %d static roles, whose key is gone, and delete %d orphans: "+
-		"more than %d keys and a tenth of the account's, so that it has changed nothing. Look at them (vault write tidy account=%s dry_run=true), "+
-		"and if that is right: vault write tidy account=%s confirm=%d",
+		"more than %d keys and a tenth of the account's, so that it has changed nothing. Look at them (vault write tidy account=%s "+
+		"dry_run=true), and if that is right: vault write tidy account=%s confirm=%d",
 		account, o.Rotate, o.Delete, maxChanges, account, account, o.Rotate+o.Delete)
 }
 
@@ -391,7 +391,8 @@ func (c *comparer) deletable(
 			until := at.firstFound(orphan.ID).Add(role.Grace)
 			waits := lifetime.Waits(until, time.Now(), role.longestGrace())
 			if waits {
-				kept = append(kept, fmt.Sprintf("access key %s: it may be in use until %s, a grace of static role %q", orphan.ID, showTime(until), name))
+				kept = append(kept, fmt.Sprintf("access key %s: it may be in use until %s, a grace of static role %q", orphan.ID,
+					showTime(until), name))
 			}
 			return waits
 		})

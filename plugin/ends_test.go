@@ -53,7 +53,8 @@ func TestWhatEndsEachKindOfKey(t *testing.T) {
 			v.mustHaveNoUsers()
 			v.mustBeLive(true, v.staticKey("db"))
 		},
-		"a lost Vault, a mount or a namespace that is deleted by force: OUTSCALE ends what has a date, Huawei Cloud nothing": func(_ *testing.T, v *testVault) {
+		"a lost Vault, a mount or a namespace that is deleted by force: OUTSCALE ends what has a date, Huawei Cloud " +
+			"nothing": func(_ *testing.T, v *testVault) {
 			k := oneOfEach(v)
 			<-time.After(60 * day)
 			v.mustBeLive(v.domain != nil, k.leased, k.ofUser, k.static)

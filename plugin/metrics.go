@@ -239,13 +239,15 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots [
 	t.family(name, metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's log.")
 	t.sample(name, float64(b.metrics.panics.Load()))
 
-	gauge(t, "slots_used", "Slots of the users in a role's user_names that access keys take: this mount's, and those of others as last listed.",
+	gauge(t, "slots_used", "Slots of the users in a role's user_names that access keys take: this mount's, and those of others as last "+
+		"listed.",
 		slots, func(s roleSlots) (float64, []label) { return float64(s.used), s.labels() })
 	gauge(t, "slots_free", "Slots of these users that are left; 0: the role's pool is full.",
 		slots, func(s roleSlots) (float64, []label) { return float64(s.free), s.labels() })
 	gauge(t, "engine_key_expiration_timestamp_seconds", "When the engine's own key expires, as stored; missing where it never does.",
 		accounts, func(a accountMetric) (float64, []label) { return date(a.keyExpires), []label{{"account", a.name}} })
-	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; missing: never.",
+	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; "+
+		"missing: never.",
 		accounts, func(a accountMetric) (float64, []label) { return date(a.rotation), []label{{"account", a.name}} })
 	static := b.static.schedule()
 	gauge(t, "static_role_rotated_timestamp_seconds", "When the key of a static role was rotated, as the last tick has seen it.",
@@ -312,7 +314,8 @@ func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
 			t.sample(metricPrefix+name, float64(value(a)), label{"account", a.name})
 		}
 	}
-	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; tidy-status tells them.",
+	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
+		"tidy-status tells them.",
 		func(a accountMetric) int { return a.found.Rotate + a.found.Delete })
 	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off by somebody.",
 		func(a accountMetric) int { return len(a.found.Off.Lines) + a.found.Off.More })

@@ -86,7 +86,8 @@ func TestALongCredentialIsRefusedAtOnce(t *testing.T) {
 		v.configure()
 		v.sim.ResetCalls()
 		for _, field := range []string{"access_key", "secret_key", "login", "password"} {
-			v.mustRefuse(logical.UpdateOperation, "config/default", []string{field + "=" + strings.Repeat("a", 513)}, field+" has 513 characters, and 512 is the most")
+			v.mustRefuse(logical.UpdateOperation, "config/default", []string{field + "=" + strings.Repeat("a", 513)},
+				field+" has 513 characters, and 512 is the most")
 		}
 		if n := len(v.sim.Calls()); n != 0 {
 			t.Errorf("%d calls", n)

@@ -260,7 +260,8 @@ func (b *backend) pathTidy() []*framework.Path {
 			HelpSynopsis: "Remove keys of this mount that nothing knows.",
 			HelpDescription: "Compares the cloud with the ledger: removes the keys that carry this mount's label and that it does not know, " +
 				"rotates static roles whose key is gone, and sets right what the holder of a key has changed of its date and label. Changes of " +
-				"more than five keys and a tenth of the account's are withheld, until confirm gives their number. It runs in the background, one at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
+				"more than five keys and a tenth of the account's are withheld, until confirm gives their number. It runs in the background, one " +
+				"at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
 		},
 		{
 			Pattern:      "tidy-status",

@@ -156,7 +156,8 @@ func (b *backend) refuseTypes(req *logical.Request) error {
 // longestText bounds an answer's sentences: what they repeat may be of any size.
 const longestText = 1000
 
-// oneLine is a sentence as an answer says it, whatever was sent or the cloud has said: on one line, without what would lead a terminal astray.
+// oneLine is a sentence as an answer says it, whatever was sent or the cloud has said: on one line, without what would lead a terminal
+// astray.
 func oneLine(text string) string {
 	if len(text) > longestText {
 		text = text[:longestText] + "…"
