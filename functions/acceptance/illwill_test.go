@@ -110,10 +110,10 @@ func TestOwnersAreToldFirst(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.withAppRole()
-			var told atomic.Value
+			var sent atomic.Value
 			hook := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				told.Store(string(body))
+				sent.Store(string(body))
 				answer.WriteHeader(status)
 			}))
 			t.Cleanup(hook.Close)
@@ -123,9 +123,9 @@ func TestOwnersAreToldFirst(t *testing.T) {
 			if state := w.keys()[w.orphan].State; state != cloudsim.Active {
 				t.Errorf("the orphan is %s", state)
 			}
-			message, _ := told.Load().(string)
+			message, _ := sent.Load().(string)
 			if !strings.Contains(message, `"user":"app"`) || strings.Contains(message, w.orphan) {
-				t.Errorf("its owner was told %q", message)
+				t.Errorf("its owner got %q", message)
 			}
 			pages, err := filepath.Glob(filepath.Join(dir, "reports", "*", "default.json"))
 			if err != nil || len(pages) != 1 || !strings.Contains(mustRead(t, pages[0]), outcome) {

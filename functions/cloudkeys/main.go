@@ -261,7 +261,7 @@ func (c *command) print(swept *run.SweepAnswer, synced *run.PolicyAnswer) error 
 	var b strings.Builder
 	if swept != nil {
 		fmt.Fprintf(&b, "mode %s %s\n%d accounts\n", swept.Mode, swept.ModeWhy, len(swept.Accounts))
-		for _, a := range told(swept.Accounts) {
+		for _, a := range lines(swept.Accounts) {
 			fmt.Fprintf(&b, "%s: %d keys seen, %d planned, %d to look at, %d switched off, %d deleted, %d failed %s%s\n",
 				a.Account, a.Seen, a.Planned, a.Flagged, a.Deactivated, a.Deleted, a.Failed, a.Tripped, a.Problem)
 		}
@@ -278,12 +278,12 @@ func (c *command) print(swept *run.SweepAnswer, synced *run.PolicyAnswer) error 
 	return err
 }
 
-// allTold is up to how many accounts the text has a line each.
-const allTold = 50
+// mostLines is up to how many accounts the text has a line each.
+const mostLines = 50
 
-// told are the accounts that the text names: of many, those with something to say.
-func told(accounts []run.SweptAccount) []run.SweptAccount {
-	if len(accounts) <= allTold {
+// lines are the accounts that the text names: of many, those with something to say.
+func lines(accounts []run.SweptAccount) []run.SweptAccount {
+	if len(accounts) <= mostLines {
 		return accounts
 	}
 	return slices.DeleteFunc(slices.Clone(accounts), func(a run.SweptAccount) bool {

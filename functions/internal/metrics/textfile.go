@@ -34,7 +34,7 @@ func (f *TextFile) Sweep(ended time.Time, took time.Duration, sums []report.Sum)
 		of         func(report.Sum) int
 	}{
 		{"accounts", "Accounts that the last run was to go over.", func(report.Sum) int { return 1 }},
-		{"accounts_failed", "Accounts that the last run gave up, did not reach or left at a cap, or with keys that failed.", func(s report.Sum) int {
+		{"accounts_failed", "Accounts that were given up, not reached or over a cap, or with keys that failed.", func(s report.Sum) int {
 			return one(s.Problem != "" || !s.Reached || s.Tripped != "" || s.Failed > 0)
 		}},
 		{"accounts_partial", "Accounts for whose users the time did not suffice.", func(s report.Sum) int { return one(s.Reached && s.Partial) }},

@@ -254,8 +254,9 @@ func (s Env) finish(
 func (s Env) keepPlan(ctx context.Context, event settings.SweepEvent, result sweep.Result) (*StepAnswer, error) {
 	account := result.Accounts[0]
 	part := partPlan{
-		Account: account.Account, Provider: account.Provider, From: event.Resume[account.Account], Cursor: account.Cursor, Partial: account.Partial,
-		Seen: account.Counts.Seen, Planned: account.Counts.Planned, Tripped: account.Tripped, Findings: []sweep.Finding{},
+		Account: account.Account, Provider: account.Provider, From: event.Resume[account.Account], Cursor: account.Cursor,
+		Partial: account.Partial,
+		Seen:    account.Counts.Seen, Planned: account.Counts.Planned, Tripped: account.Tripped, Findings: []sweep.Finding{},
 		ByClass: map[sweep.Class]int{}, Unmatched: result.Unmatched,
 	}
 	for f, err := range result.Findings() {

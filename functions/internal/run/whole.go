@@ -303,7 +303,8 @@ func (w *whole) put(ctx context.Context, parts []partPlan) error {
 	numbers := map[string]int{}
 	for _, part := range parts {
 		if numbers[part.Account] == 0 {
-			orders = append(orders, order{RunID: w.env.RunID, SweepEvent: settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{part.Account}}})
+			event := settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{part.Account}}
+			orders = append(orders, order{RunID: w.env.RunID, SweepEvent: event})
 		}
 		n := numbers[part.Account]
 		if err := w.env.putJSON(ctx, w.env.planName(part.Account, n), part); err != nil {

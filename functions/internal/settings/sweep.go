@@ -184,6 +184,9 @@ func (s *Sweep) rows() []row {
 			"nothing is changed that no person has approved: a state machine's run waits for one, and the command takes the file of -plan with " +
 				"-apply",
 		},
-		{"CONCURRENCY", "10", "1 to 1000", number(&s.Concurrency, 1, 1000), "accounts that are worked on at once, by a state machine or by the command"},
+		{
+			"CONCURRENCY", "10", "1 to 1000", number(&s.Concurrency, 1, 1000),
+			"accounts that are worked on at once, by a state machine or by the command",
+		},
 	}...)
 }

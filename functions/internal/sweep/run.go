@@ -328,7 +328,8 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 		rules: rules{
 			settings: job.Settings, account: account, own: who.Key.ID, root: who.Identity.Kind == provider.IdentityRoot,
 			expires: cloud.ExpiresKeys(), bounded: policy.MaxKeyLifetime > 0, hasLedger: job.Ledger != nil, hasStore: job.Store != nil,
-			inactive: maps.Clone(state.Inactive), refused: state.Refused, notified: state.Notified, drifted: state.Drifted, engines: job.engineKeys(), now: time.Now(),
+			inactive: maps.Clone(state.Inactive), refused: state.Refused, notified: state.Notified, drifted: state.Drifted,
+			engines: job.engineKeys(), now: time.Now(),
 		},
 	}, nil
 }
