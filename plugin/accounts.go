@@ -34,28 +34,54 @@ type opener func(provider.Config) (provider.Cloud, error)
 // until the configuration changes: it holds the account's pace and the memory
 // of refused keys.
 func (b *backend) account(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	for {
+		a, former, changes := b.openedAccount(name)
+		if a != nil {
+			return a, nil
+		}
+		config, err := load[accountConfig](ctx, s, configPrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if config == nil {
+			return nil, userError("account %q is not configured: write config/%s first", name, name)
+		}
+		if a, err = b.openAfter(former, name, config); err != nil {
+			return nil, fmt.Errorf("account %q: %w", name, err)
+		}
+		if err := b.resumeHold(ctx, s, a); err != nil {
+			return nil, err
+		}
+		if kept := b.keepOpen(a, changes); kept != nil {
+			return kept, nil
+		}
+	}
+}
+
+// openedAccount is an account that is open; nil: it must be opened, after the former one, and changes is for keepOpen.
+func (b *backend) openedAccount(name string) (a, former *account, changes int) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	if a, ok := b.accounts.Get(name); ok {
-		return a, nil
+	a, _ = b.accounts.Get(name)
+	return a, b.former[name], b.changes
+}
+
+// keepOpen keeps an account that was just opened, and returns the one to go on with: another request may have been faster. It is nil
+// where a configuration has changed since, so that what was read may be old; one that is being stored now is not kept.
+func (b *backend) keepOpen(a *account, changes int) *account {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if first, ok := b.accounts.Get(a.name); ok {
+		return first
 	}
-	config, err := load[accountConfig](ctx, s, configPrefix+name)
-	if err != nil {
-		return nil, err
+	if b.changes != changes {
+		return nil
 	}
-	if config == nil {
-		return nil, userError("account %q is not configured: write config/%s first", name, name)
+	if b.storing[a.name] == 0 {
+		b.accounts.Add(a.name, a)
+		delete(b.former, a.name)
 	}
-	a, err := b.openAfter(b.former[name], name, config)
-	if err != nil {
-		return nil, fmt.Errorf("account %q: %w", name, err)
-	}
-	if err := b.resumeHold(ctx, s, a); err != nil {
-		return nil, err
-	}
-	b.accounts.Add(name, a)
-	delete(b.former, name)
-	return a, nil
+	return a
 }
 
 // accountConfig returns an account's configuration, and makes no client for it; nil where it
@@ -63,8 +89,9 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 // rotation, and need not read them all from storage again.
 func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name string) (*accountConfig, error) {
 	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	if a, ok := b.accounts.Peek(name); ok {
+	a, ok := b.accounts.Peek(name)
+	b.accountsLock.Unlock()
+	if ok {
 		return a.config, nil
 	}
 	return load[accountConfig](ctx, s, configPrefix+name)
@@ -113,8 +140,8 @@ func (b *backend) openAfter(former *account, name string, config *accountConfig)
 	return &account{name: name, config: config, kind: kind, cloud: cloud, users: b.usersKnown(name)}, nil
 }
 
-// storeAccount writes a configuration and forgets the client made from the old
-// one, in one step: a request between the two would bring the old client back.
+// storeAccount writes a configuration and forgets the client made from the old one. Until it is written, clients that are made of
+// what storage has are not kept, and an account that is frozen stays so: whoever looks after that sees what is written.
 // A nil configuration deletes.
 func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
 	if config == nil {
@@ -122,12 +149,9 @@ func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name stri
 			return err
 		}
 	}
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	b.retire(name)
-	delete(b.frozen, name) // whoever looks from here on sees what is written
+	b.beginStoring(name)
+	defer b.endStoring(name, config == nil)
 	if config == nil {
-		delete(b.former, name)
 		return remove(ctx, s, configPrefix+name)
 	}
 	return save(ctx, s, configPrefix+name, config)
@@ -138,6 +162,26 @@ func (b *backend) retire(name string) {
 	if open, ok := b.accounts.Peek(name); ok {
 		b.former[name] = open
 		b.accounts.Remove(name)
+	}
+}
+
+func (b *backend) beginStoring(name string) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	b.storing[name]++
+	b.retire(name)
+}
+
+func (b *backend) endStoring(name string, deleted bool) {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if b.storing[name]--; b.storing[name] == 0 {
+		delete(b.storing, name)
+	}
+	b.changes++
+	delete(b.frozen, name)
+	if deleted {
+		delete(b.former, name)
 	}
 }
 
@@ -180,6 +224,7 @@ func (b *backend) standing(a *account) (current, frozen bool) {
 func (b *backend) forgetAccount(name string) {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
+	b.changes++
 	b.retire(name)
 }
 

@@ -52,19 +52,19 @@ type backend struct {
 	build Build
 	open  opener
 
-	accountsLock sync.Mutex
+	accountsLock sync.Mutex // of these five; never held across a storage call
 	accounts     *simplelru.LRU[string, *account]
-	former       map[string]*account // those whose configuration was written since, until they are opened again; guarded by accountsLock
-	frozen       map[string]bool     // accounts that no key is begun for; guarded by accountsLock, see freeze
+	former       map[string]*account // those whose configuration was written since, until they are opened again
+	frozen       map[string]bool     // accounts that no key is begun for; see freeze
+	storing      map[string]int      // those whose configuration is being written, how many times
+	changes      int                 // of any configuration
 
 	locksLock sync.Mutex
 	locks     map[string]*pathLock // see lock
 
-	instanceLock sync.Mutex
-	instance     string
-
-	roles    *cache[roleEntry]
-	policies *cache[policyView]
+	roles     *cache[roleEntry]
+	policies  *cache[policyView]
+	instances *cache[instance] // of one entry
 
 	mount   mountLimit
 	longest longestKeys
@@ -105,8 +105,9 @@ func factory(build Build, open opener) logical.Factory {
 func newBackend(build Build, open opener) *backend {
 	b := &backend{
 		build: build, open: open,
-		accounts: newAccounts(), frozen: map[string]bool{}, former: map[string]*account{}, locks: map[string]*pathLock{},
-		roles: newCache[roleEntry](), policies: newCache[policyView](),
+		accounts: newAccounts(), frozen: map[string]bool{}, former: map[string]*account{}, storing: map[string]int{},
+		locks: map[string]*pathLock{},
+		roles: newCache[roleEntry](), policies: newCache[policyView](), instances: newCache[instance](),
 		ledger: ledger.New(), full: newFullUsers(), refusals: newRefusals(),
 		metrics: newMetrics(),
 	}
@@ -173,7 +174,8 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	return b.Backend.HandleExistenceCheck(ctx, req)
 }
 
-// invalidate forgets what another node has changed in storage.
+// invalidate forgets what another node has changed in storage. OpenBao waits for it on a standby, for two seconds: it takes no lock
+// that is held across a call of storage or of a cloud.
 func (b *backend) invalidate(_ context.Context, key string) {
 	switch {
 	case strings.HasPrefix(key, configPrefix):
@@ -185,9 +187,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	case strings.HasPrefix(key, ledger.Prefix):
 		b.ledger.Forget(ledger.AccountOf(key))
 	case key == instancePath:
-		b.instanceLock.Lock()
-		defer b.instanceLock.Unlock()
-		b.instance = ""
+		b.instances.drop(key)
 	}
 }
 

@@ -165,23 +165,31 @@ type instance struct {
 // makes. It is made once and never changes: clean-up recognises its own keys by
 // it, and never touches those of another mount, another Vault or a person.
 func (b *backend) instanceID(ctx context.Context, s logical.Storage) (string, error) {
-	b.instanceLock.Lock()
-	defer b.instanceLock.Unlock()
-	if b.instance != "" {
-		return b.instance, nil
+	stored, err := b.instances.load(ctx, s, instancePath)
+	if err != nil || stored != nil {
+		return stored.id(), err
 	}
-	stored, err := load[instance](ctx, s, instancePath)
+	unlock, err := b.lock(ctx, instancePath)
 	if err != nil {
 		return "", err
 	}
-	if stored == nil {
-		stored = &instance{ID: keylabel.NewID()}
-		if err := save(ctx, s, instancePath, stored); err != nil {
-			return "", fmt.Errorf("storing the instance id: %w", err)
-		}
+	defer unlock()
+	if stored, err = b.instances.load(ctx, s, instancePath); err != nil || stored != nil { // another request was faster
+		return stored.id(), err
 	}
-	b.instance = stored.ID
-	return b.instance, nil
+	stored = &instance{ID: keylabel.NewID()}
+	if err := save(ctx, s, instancePath, stored); err != nil {
+		return "", fmt.Errorf("storing the instance id: %w", err)
+	}
+	return stored.ID, nil
+}
+
+// id is empty of what is not there.
+func (i *instance) id() string {
+	if i == nil {
+		return ""
+	}
+	return i.ID
 }
 
 // isOurs tells whether a key was made by the instance.
