@@ -37,14 +37,14 @@ func (v *testVault) invalidateAll() {
 	}
 }
 
-// hang sends requests while something hangs, and returns once hung is told of one that hangs.
-func (v *testVault) hang(hung <-chan struct{}, requests ...*logical.Request) (wait func()) {
+// hang sends requests while something hangs, and returns once stuck is told of one that waits for it.
+func (v *testVault) hang(stuck <-chan struct{}, requests ...*logical.Request) (wait func()) {
 	var group sync.WaitGroup
 	for _, req := range requests {
 		req.Storage = v.storage
 		group.Go(func() { _, _ = v.engine.HandleRequest(v.t.Context(), req) })
 	}
-	<-hung
+	<-stuck
 	return group.Wait
 }
 
@@ -56,15 +56,15 @@ func TestAnInvalidationWaitsForNothing(t *testing.T) {
 				v.configure("max_active_keys=5")
 				v.lease("app")
 				v.restart() // which remembers nothing
-				hung, release := make(chan struct{}, 1000), make(chan struct{})
+				stuck, release := make(chan struct{}, 1000), make(chan struct{})
 				v.storage.before = func(_, key string) error {
 					if strings.HasPrefix(key, prefix) {
-						hung <- struct{}{}
+						stuck <- struct{}{}
 						<-release
 					}
 					return nil
 				}
-				wait := v.hang(hung, &logical.Request{Operation: logical.ReadOperation, Path: "creds/app"}, &logical.Request{Operation: logical.ListOperation, Path: "keys/"})
+				wait := v.hang(stuck, &logical.Request{Operation: logical.ReadOperation, Path: "creds/app"}, &logical.Request{Operation: logical.ListOperation, Path: "keys/"})
 				v.invalidateAll()
 				close(release)
 				wait()
@@ -73,11 +73,11 @@ func TestAnInvalidationWaitsForNothing(t *testing.T) {
 	})
 	t.Run("not for the cloud", func(t *testing.T) {
 		v := newTestVault(t)
-		hung, release, live := make(chan struct{}, 1000), make(chan struct{}), v.base
+		stuck, release, live := make(chan struct{}, 1000), make(chan struct{}), v.base
 		hangs := false
 		v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
 			if hangs {
-				hung <- struct{}{}
+				stuck <- struct{}{}
 				<-release
 			}
 			return live.RoundTrip(req)
@@ -86,7 +86,7 @@ func TestAnInvalidationWaitsForNothing(t *testing.T) {
 		v.lease("app")
 		hangs = true
 		wait := v.hang(
-			hung,
+			stuck,
 			&logical.Request{Operation: logical.ReadOperation, Path: "creds/app"}, &logical.Request{Operation: logical.UpdateOperation, Path: "rotate-root/default"},
 			&logical.Request{Operation: logical.ReadOperation, Path: "check/default"}, &logical.Request{Operation: logical.UpdateOperation, Path: "policy/default"},
 		)

@@ -51,6 +51,23 @@ func TestCommandsAreWellFormed(t *testing.T) {
 	}
 }
 
+// A catalog with and without versions of one plugin answers otherwise on some servers (Vault 2.1).
+func TestPluginsAreRegisteredWithTheirVersion(t *testing.T) {
+	registers := regexp.MustCompile(`\bplugin register\s+-(?:[^\n]*\\\n)*[^\n]*`)
+	found := 0
+	for _, page := range pages(t) {
+		for _, command := range registers.FindAllString(page.Text, -1) {
+			found++
+			if !strings.Contains(command, "-version=") {
+				t.Errorf("%s: %s", page.Name, command)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page registers the plugin")
+	}
+}
+
 func TestDocumentsInJSONAreWellFormed(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, block := range page.Blocks {
