@@ -111,6 +111,17 @@ func TestTheCommandFromItsFirstReportToTheLastKey(t *testing.T) {
 	}
 	w.env["CLIENT_CERT_FILE"] = w.certificate
 
+	mine := w.env["VAULT_JWT_FILE"]
+	w.env["VAULT_JWT_FILE"] = filepath.Join(dir, "token")
+	if err := os.WriteFile(w.env["VAULT_JWT_FILE"], []byte(mustToken(t, "somebody")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(exitFailed, "-dir", dir)
+	if !strings.Contains(last(), "Vault refuses it") {
+		t.Errorf("with the token of another service account it says %s", last())
+	}
+	w.env["VAULT_JWT_FILE"] = mine
+
 	later := w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: w.keys()[w.orphan].Tag, Created: time.Now().Add(-3 * time.Hour), Expires: time.Now().Add(48 * time.Hour)}).AccessKey
 	run(exitDone, "-dir", dir, "-mode", "enforce", "-apply", plan)
 	if keys := w.keys(); keys[w.orphan].State != cloudsim.Inactive || keys[later].State != cloudsim.Active {
