@@ -47,6 +47,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	if err := checkSize(configPrefix+name, config); err != nil {
+		return nil, err
+	}
 	if err := config.refuseStoredSecret(before, data); err != nil {
 		return nil, err
 	}

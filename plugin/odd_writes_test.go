@@ -26,8 +26,8 @@ import (
 const (
 	// longestAnswer is of a refusal, and of a warning: a terminal, or a log's line.
 	longestAnswer = 1024
-	// largestEntry is what Consul stores; integrated storage stores twice that. Beyond it a write is a 500 of the server's.
-	largestEntry = 512 << 10
+	// largestStored is what Consul stores; integrated storage stores twice that. Beyond it a write is a 500 of the server's.
+	largestStored = 512 << 10
 	// mostMemory is what one write may take beside a few copies of what it sends.
 	mostMemory = 64 << 20
 	// longestSequence is of real time, on a machine that has other work: normal are hundredths of a second.
@@ -97,6 +97,23 @@ func TestALongCredentialIsRefusedAtOnce(t *testing.T) {
 	inHuawei(t, refuses)
 }
 
+func TestAnEntryThatSomeStorageDoesNotTakeIsRefused(t *testing.T) {
+	certificate, _ := newClientCertificate(t)
+	inBubble(t, map[string]func(t *testing.T, v *testVault){"whatever makes it so large": func(_ *testing.T, v *testVault) {
+		v.configure()
+		for field, value := range map[string]string{
+			"endpoint": "https://" + strings.Repeat("a.", 300_000) + "com/api/v1", "ca_cert": certificate + strings.Repeat("\n", 600_000),
+		} {
+			v.mustRefuse(logical.UpdateOperation, "config/second", append(v.accountFields(), field+"="+value), "config/second would take", "shorten")
+		}
+		for field, value := range map[string]string{
+			"policy_document": testDocument + strings.Repeat(" ", 600_000), "policy_orns": "orn:ows:idauth::012345678910:policy/" + strings.Repeat("a", 600_000),
+		} {
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=iam_user", field + "=" + value}, "roles/x would take", "shorten")
+		}
+	}})
+}
+
 // fuzzMountInHuawei is fuzzMount there.
 func fuzzMountInHuawei(t *testing.T) *testVault {
 	t.Helper()
@@ -146,6 +163,8 @@ var oddTexts = []any{
 	repeated{"{\"a\":", 20_000},
 	repeated{"{{ if .RoleName }}", 50},
 	repeated{"a", 600_000},
+	repeated{" ", 600_000},
+	repeated{"a.", 300_000},
 	repeated{"\n", 3000},
 	repeated{"0 ", 3000},
 	repeated{"-----BEGIN CERTIFICATE-----\n", 2000},
@@ -337,7 +356,7 @@ func (v *testVault) writeOdd(w oddWrite) (problem string) {
 	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(mostMemory+50*sent) {
 		return fmt.Sprintf("%d bytes were sent, and %d allocated", sent, took)
 	}
-	if entry, err := v.storage.Storage.Get(v.t.Context(), w.Path); err == nil && entry != nil && len(entry.Value) > largestEntry {
+	if entry, err := v.storage.Storage.Get(v.t.Context(), w.Path); err == nil && entry != nil && len(entry.Value) > largestStored {
 		return fmt.Sprintf("an entry of %d bytes is stored", len(entry.Value))
 	}
 	for _, then := range []string{w.Path, "creds/x", "static-creds/x", "policy/second"} {

@@ -93,6 +93,9 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err := role.validate(); err != nil {
 		return nil, err
 	}
+	if err := checkSize(rolePrefix+name, role); err != nil {
+		return nil, err
+	}
 	if err := a.kind.CheckRole(role.spec()); err != nil {
 		return nil, asUserError(err)
 	}

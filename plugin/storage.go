@@ -45,6 +45,19 @@ func save(ctx context.Context, s logical.Storage, path string, value any) error 
 	return nil
 }
 
+// largestEntry is what an operator may have stored. Consul takes 512 KiB, integrated storage twice that, and the engine adds to an
+// entry; the certificates of all authorities of the web have 220.
+const largestEntry = 384 << 10
+
+// checkSize refuses what some storage could not take: the server would answer with an internal error.
+func checkSize(path string, value any) error {
+	raw, err := json.Marshal(value)
+	if err == nil && len(raw) > largestEntry {
+		return userError("%s would take %d bytes of storage, and %d is the most: shorten its fields", path, len(raw), largestEntry)
+	}
+	return err
+}
+
 // remove deletes an entry from storage; one that is not there is a success.
 func remove(ctx context.Context, s logical.Storage, path string) error {
 	if err := s.Delete(ctx, path); err != nil {
