@@ -16,6 +16,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"pgregory.net/rapid"
@@ -404,4 +405,31 @@ func (v *testVault) oddAnswer(resp *logical.Response, err error) (problem string
 		}
 	}
 	return ""
+}
+
+// FuzzDuration gives what the sdk's parser of durations reads: what is taken is whole seconds, and read as such.
+func FuzzDuration(f *testing.F) {
+	for _, value := range oddDurations {
+		f.Add(fmt.Sprint(odd(value)))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, raw := range []any{text, json.Number(text)} {
+			err := checkSeconds("ttl", raw)
+			if err != nil {
+				if len(err.Error()) > longestText {
+					t.Errorf("%q: a refusal of %d characters", text, len(err.Error()))
+				}
+				continue
+			}
+			d, err := parseutil.ParseDurationSecond(raw)
+			if err != nil || d < 0 || d%time.Second != 0 {
+				t.Errorf("%q is taken for %s: %v", text, d, err)
+			}
+			var role roleEntry
+			takeSeconds(&framework.FieldData{Raw: map[string]any{"ttl": raw}, Schema: roleFields()}, "ttl", &role.TTL)
+			if role.TTL != d {
+				t.Errorf("%q is stored as %s and not as %s", text, role.TTL, d)
+			}
+		}
+	})
 }
