@@ -344,23 +344,3 @@ func TestTheStackIsDeployableInEveryPartitionAndOrganisation(t *testing.T) {
 		}
 	}
 }
-
-func TestSamplesForSAMLocalSetWhatTheTemplateDeclares(t *testing.T) {
-	parsed, _ := read(t)
-	text, err := os.ReadFile("../env.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var samples map[string]map[string]string
-	if err := json.Unmarshal(text, &samples); err != nil {
-		t.Fatal(err)
-	}
-	for id, variables := range samples {
-		for name := range variables {
-			_, global := parsed.Globals.Function.Environment.Variables[name]
-			if _, own := parsed.Resources[id].Properties.Environment.Variables[name]; !own && !global {
-				t.Errorf("%s of %s is not in the template: sam local would ignore it", name, id)
-			}
-		}
-	}
-}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,8 +38,8 @@ func Environment() []string { return []string{"REPORT_BUCKET"} }
 // such stores refuse are added only by the SDK's package config, which is not used here.
 func FromEnvironment(getenv func(string) string) Archive {
 	name := getenv("REPORT_BUCKET")
-	if name == "" {
-		return nil
+	if name == "" || getenv("AWS_SAM_LOCAL") == "true" && strings.ToLower(name) != name {
+		return nil // sam local puts the bucket's logical id there, and no bucket has capitals in its name
 	}
 	options := s3.Options{
 		Region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),

@@ -4,10 +4,12 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -273,8 +275,18 @@ func TestARunWithoutSpaceForItsPlanHasAPage(t *testing.T) {
 	s := around(t, map[string]string{
 		"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": "http://127.0.0.1:1/api/v1",
 	})
-	if _, err := Sweep(t.Context(), s, settings.SweepEvent{}); err == nil {
-		t.Fatal("it ran")
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewJSONHandler(&log, nil))
+	var failed *RunFailedError
+	if _, err := Revoke(t.Context(), s, settings.SweepEvent{}); !errors.As(err, &failed) {
+		t.Fatalf("got error %T, and Lambda tells its type", err)
+	}
+	if strings.Contains(log.String(), "sweep done") {
+		t.Errorf("nothing was swept, and the log says %s", log.String())
+	}
+	step := settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{"default"}, Resume: map[string]string{"default": ""}}
+	if _, err := Revoke(t.Context(), s, step); !errors.As(err, &failed) || strings.Contains(log.String(), "sweep done") {
+		t.Errorf("a step of a state machine: %T, and the log says %s", err, log.String())
 	}
 	found, err := filepath.Glob(filepath.Join(string(s.Archive.(archive.Directory)), "reports", "*", "index.html"))
 	if err != nil || len(found) != 1 {

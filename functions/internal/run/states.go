@@ -240,12 +240,14 @@ func (s Env) finish(
 		return runErr // there was no run
 	}
 	var keepErr error
+	if runErr == nil || len(result.Accounts) > 0 { // one that came to no account is not done
+		defer s.tell(ctx, about, result)
+	}
 	if len(result.Accounts) > 0 {
 		if keepErr = cmp.Or(keep(ctx, result), p.err); keepErr != nil {
 			keepErr = &ReportLostError{keepErr}
 		}
 	}
-	s.tell(ctx, about, result)
 	return cmp.Or(runErr, keepErr)
 }
 

@@ -69,7 +69,9 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 		p.problem = runErr.Error()
 	}
 	places, keepErr := p.rest(ctx, result)
-	s.tell(ctx, about, result)
+	if runErr == nil || len(result.Accounts) > 0 { // one that came to no account is not done
+		s.tell(ctx, about, result)
+	}
 	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
