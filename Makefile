@@ -34,7 +34,7 @@ LAMBDA_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags lambda.no
 LAMBDA_ARCH ?= arm64
 
 # Packages whose tests need nothing but Go.
-UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docs/run -e /scripts/release -e /report/browser)
+UNIT = $$(go list ./... | grep -v -e /acceptance -e /plugin/integrations -e /test/devserver -e /scripts/docs/run -e /scripts/release -e /report/browser -e /functions/samlocal)
 
 .PHONY: help
 help: # list the targets that most people need (marked by two signs); CONTRIBUTING.md has the others (#:), held to them by a test
@@ -47,8 +47,8 @@ demo: ## lease, use, renew and revoke a key on a real server, with simulated clo
 	@scripts/demo/run.sh
 
 .PHONY: dev
-dev: ## the same, but stay up and print the exports to paste
-	@scripts/demo/run.sh -stay
+dev: ## the same, but stay up and print the exports to paste (ON=172.17.0.1: for containers on Docker's bridge)
+	@scripts/demo/run.sh -stay $(if $(ON),-on '$(ON)')
 
 .PHONY: sim
 sim: #: run the simulated clouds alone
@@ -95,9 +95,10 @@ validate: sam #: check template.yaml with sam and with cfn-lint, and the state m
 	$(SAM_VENV)/bin/python scripts/pins/sam/states.py functions/revoke.asl.json
 
 .PHONY: sam-build
-sam-build: sam #: build both functions for deployment (LAMBDA_ARCH=amd64 for x86_64)
+sam-build: sam #: build both functions to deploy or invoke them (LAMBDA_ARCH=amd64 for x86_64), and bind the built template to that architecture
 	LAMBDA_ARCH=$(LAMBDA_ARCH) SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam build \
 		--parameter-overrides Architecture=$(patsubst amd64,x86_64,$(LAMBDA_ARCH))
+	scripts/pins/sam/architecture.sh .aws-sam/build/template.yaml $(patsubst amd64,x86_64,$(LAMBDA_ARCH))
 
 # What `sam build` calls: BuildMethod go1.x would link against this machine's C library,
 # and strip nothing.
@@ -118,7 +119,7 @@ report: #: look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/cloudkeys report -dir .cache/report
 
 .PHONY: test
-test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions) validate sam-build ## run all tests
+test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions test-sam-local) validate sam-build ## run all tests
 
 .PHONY: check
 check: lint test-unit ## what to run before a pull request: lint and unit tests
@@ -144,6 +145,13 @@ test-release: #: make this machine's archives twice, and compare
 test-functions: build vault auth-aws auth-kubernetes build-functions sam #: run both functions under Lambda's emulator, with a real Vault
 	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_VAULT) \
 		go test -race -count=1 -timeout 15m -skip '^TestTheCommandOnARealServer' ./functions/acceptance
+
+# With Docker, or root and Debian's docker.io. SAM_LOCAL_REQUIRED=1 forbids that it is skipped where there is neither.
+.PHONY: test-sam-local
+test-sam-local: build $(PINNED) sam #: run the functions under sam local, in containers, with every file of events/
+	$(MAKE) sam-build LAMBDA_ARCH=$$(go env GOARCH)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/demo ./scripts/demo
+	SAM_VENV='$(CURDIR)/$(SAM_VENV)' $(ON_SERVERS) go test -count=1 -timeout 10m ./functions/samlocal
 
 # The real engine leases a key of each account, which takes minutes: it runs each night.
 .PHONY: test-fleet

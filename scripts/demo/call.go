@@ -17,11 +17,11 @@ import (
 )
 
 // newAPI is OUTSCALE's own SDK, as an application uses it: nothing of the engine is in the way.
-func newAPI(endpoint string) *osc.APIClient {
+func newAPI(endpoint string, transport *http.Transport) *osc.APIClient {
 	config := osc.NewConfiguration()
 	config.Servers = osc.ServerConfigurations{{URL: endpoint}}
 	// A proxy from the environment is for other hosts than this one.
-	config.HTTPClient = &http.Client{Transport: &http.Transport{}, Timeout: 15 * time.Second}
+	config.HTTPClient = &http.Client{Transport: transport, Timeout: 15 * time.Second}
 	return osc.NewAPIClient(config)
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ const (
 	adminPath = "/_cloudsim"
 )
 
-// cloud is a simulated OUTSCALE account, served on loopback.
+// cloud is a simulated OUTSCALE account, served on loopback or on an address of the machine.
 type cloud struct {
 	account *cloudsim.Account
 	root    cloudsim.Credentials // the key that is given to the engine
@@ -34,17 +35,27 @@ type cloud struct {
 	server  *http.Server
 	api     *osc.APIClient
 
+	authority string // of its certificate, in PEM; empty: it speaks plain http
+
 	domain    *cloudsim.Domain     // the account of Huawei Cloud
 	huaweiKey cloudsim.Credentials // the key that is given to the engine there
 }
 
 // startCloud serves an account under a 15-minute policy. The root key is given a date first, and the policy is set through
 // the API, as OUTSCALE demands: it accepts a policy only when every key of the account has a date within it.
-func startCloud(ctx context.Context) (*cloud, error) {
+func startCloud(ctx context.Context, on string) (*cloud, error) {
 	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	listener, err := listen.Listen(ctx, "tcp", net.JoinHostPort(cmp.Or(on, "127.0.0.1"), "0"))
 	if err != nil {
-		return nil, fmt.Errorf("find a loopback port for the simulated cloud: %w", err)
+		return nil, fmt.Errorf("find a port for the simulated cloud: %w", err)
+	}
+	base, authority, transport := "http://"+listener.Addr().String(), "", &http.Transport{}
+	if on != "" {
+		_, port, _ := net.SplitHostPort(listener.Addr().String())
+		base = "https://" + net.JoinHostPort(on, port)
+		if listener, authority, transport, err = secure(listener, on); err != nil {
+			return nil, err
+		}
 	}
 	sim := cloudsim.New(cloudsim.WithRegion(region))
 	account := sim.AddAccount(accountID)
@@ -52,11 +63,13 @@ func startCloud(ctx context.Context) (*cloud, error) {
 	c := &cloud{
 		account: account,
 		root:    account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(rootLife).Truncate(time.Second)}),
-		base:    "http://" + listener.Addr().String(),
+		base:    base,
 		sim:     sim,
+
+		authority: authority,
 	}
 	account.DeleteKey(account.RootKey().AccessKey) // it has no date
-	c.api = newAPI(c.endpoint())
+	c.api = newAPI(c.endpoint(), transport)
 	c.addHuawei()
 
 	mux := http.NewServeMux()
@@ -72,6 +85,14 @@ func startCloud(ctx context.Context) (*cloud, error) {
 }
 
 func (c *cloud) endpoint() string { return c.base + "/api/v1" }
+
+// shownAuthority is the argument that names the certificate's authority, as a user types it.
+func (c *cloud) shownAuthority() string {
+	if c.authority == "" {
+		return ""
+	}
+	return " ca_cert=@cloud.pem"
+}
 
 func (c *cloud) stop() error { return c.server.Close() }
 

@@ -53,10 +53,10 @@ func (d *demo) configureHuawei(ctx context.Context) error {
 	}
 	key := d.cloud.huaweiKey
 	d.out.command("%s write %s provider=huawei region=%s endpoint=%s max_ttl=%s \\", d.cli(), huaweiConfigPath, huaweiRegion, d.cloud.base, huaweiMaxTTL)
-	d.out.continued("access_key=%s secret_key=%s", key.AccessKey, mask(key.SecretKey))
+	d.out.continued("access_key=%s secret_key=%s%s", key.AccessKey, mask(key.SecretKey), d.cloud.shownAuthority())
 	_, err := d.server.Client.Logical().WriteWithContext(ctx, huaweiConfigPath, map[string]any{
 		"provider": "huawei", "region": huaweiRegion, "endpoint": d.cloud.base, "max_ttl": huaweiMaxTTL,
-		"access_key": key.AccessKey, "secret_key": key.SecretKey,
+		"access_key": key.AccessKey, "secret_key": key.SecretKey, "ca_cert": d.cloud.authority,
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", huaweiConfigPath, err)

@@ -3,7 +3,7 @@
 
 // Command demo leases access keys of two clouds from a real Vault with the real plugin, against simulated clouds: a key is
 // read, used, renewed and revoked, and each step is checked in the cloud. With -stay it only sets everything up, and stays
-// up to be tried by hand. All of it runs on loopback and is gone when the command ends.
+// up to be tried by hand. All of it runs on loopback, or with -on where containers reach it, and is gone when the command ends.
 package main
 
 import (
@@ -20,13 +20,14 @@ import (
 func main() {
 	began := time.Now()
 	stay := flag.Bool("stay", false, "set up, print how to use it, and stay up until Ctrl-C")
+	on := flag.String("on", "", "with -stay: serve on this address of the machine, which containers reach, and not on loopback")
 	flag.Parse()
 
 	// SIGPIPE is caught so that a closed pager ends the demo in order, too.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 
-	err := run(ctx, began, *stay, newPrinter(os.Stdout))
+	err := run(ctx, began, *stay, *on, newPrinter(os.Stdout))
 	switch {
 	case err == nil && *stay:
 		fmt.Fprintln(os.Stderr, "Stopped: the server has ended and its data is removed.")
@@ -41,8 +42,8 @@ func main() {
 }
 
 // run tells at the end how long all took since began. It leaves nothing behind, however it ends.
-func run(ctx context.Context, began time.Time, stay bool, out *printer) (err error) {
-	d, err := start(ctx, out)
+func run(ctx context.Context, began time.Time, stay bool, on string, out *printer) (err error) {
+	d, err := start(ctx, on, out)
 	if err != nil {
 		return err
 	}
@@ -59,6 +60,11 @@ func run(ctx context.Context, began time.Time, stay bool, out *printer) (err err
 	if stay {
 		if err := d.configureHuawei(ctx); err != nil {
 			return err
+		}
+		if on != "" {
+			if err := d.configureFunctions(ctx); err != nil {
+				return err
+			}
 		}
 		return d.stayUp(ctx)
 	}

@@ -31,23 +31,25 @@ type demo struct {
 	dir    string // of the server's configuration and log
 	bin    string // the server's binary, which is its command line, too
 	plugin string // the plugin's binary
+
+	functionsToken string // empty where nothing is set up for the companion functions
 }
 
-// start brings up the cloud and the server, or leaves nothing running.
-func start(ctx context.Context, out *printer) (*demo, error) {
+// start brings up the cloud and the server, on loopback or an address of the machine, or leaves nothing running.
+func start(ctx context.Context, on string, out *printer) (*demo, error) {
 	d := &demo{out: out, bin: os.Getenv("VAULT_BIN"), plugin: os.Getenv("CLOUDKEYS_PLUGIN")}
 	if d.bin == "" || d.plugin == "" {
 		return nil, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN must name the server's and the plugin's binary: make demo builds both and sets them")
 	}
 	var err error
-	if d.cloud, err = startCloud(ctx); err != nil {
+	if d.cloud, err = startCloud(ctx, on); err != nil {
 		return nil, err
 	}
 	if d.dir, err = os.MkdirTemp("", "cloudkeys-demo-"); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a directory for the server: %w", err), d.stop())
 	}
 	d.server, err = devserver.Start(ctx, devserver.Options{
-		Bin: d.bin, PluginDir: filepath.Dir(d.plugin), Dir: d.dir, Dev: true, LogLevel: "info",
+		Bin: d.bin, PluginDir: filepath.Dir(d.plugin), Dir: d.dir, Dev: true, LogLevel: "info", Host: on,
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.stop())
@@ -86,7 +88,7 @@ func (d *demo) configure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask the server for its version: %w", err)
 	}
-	d.out.step("A simulated OUTSCALE account and a real server, both on loopback")
+	d.out.step("A simulated OUTSCALE account and a real server, both on this machine")
 	d.out.field("cloud", "simulated OUTSCALE at %s, account %s", d.cloud.endpoint(), accountID)
 	d.out.field("policy", "no access key may live longer than %d s", int(maxLife.Seconds()))
 	d.out.field("server", "%s %s at %s", d.cli(), health.Version, d.server.Addr())
@@ -115,13 +117,14 @@ func (d *demo) mountPlugin(ctx context.Context) error {
 func (d *demo) writeAccount(ctx context.Context) error {
 	root := d.cloud.root
 	d.out.command("%s write %s provider=outscale region=%s endpoint=%s \\", d.cli(), configPath, region, d.cloud.endpoint())
-	d.out.continued("access_key=%s secret_key=%s", root.AccessKey, mask(root.SecretKey))
+	d.out.continued("access_key=%s secret_key=%s%s", root.AccessKey, mask(root.SecretKey), d.cloud.shownAuthority())
 	_, err := d.server.Client.Logical().WriteWithContext(ctx, configPath, map[string]any{
 		"provider":   "outscale",
 		"region":     region,
 		"endpoint":   d.cloud.endpoint(),
 		"access_key": root.AccessKey,
 		"secret_key": root.SecretKey,
+		"ca_cert":    d.cloud.authority,
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", configPath, err)

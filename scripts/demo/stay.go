@@ -16,6 +16,9 @@ import (
 func (d *demo) stayUp(ctx context.Context) error {
 	d.printExports()
 	d.printExamples()
+	if d.functionsToken != "" {
+		d.printForFunctions()
+	}
 	d.out.line("\nThe calls that reach the cloud follow. Ctrl-C stops everything.")
 	d.cloud.sim.OnAnswer(d.out.call)
 	<-ctx.Done()

@@ -4,6 +4,7 @@
 package devserver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -44,6 +46,7 @@ func (o Options) resolve() (Options, error) {
 			return o, err
 		}
 	}
+	o.Host = cmp.Or(o.Host, "127.0.0.1")
 	if o.LogLevel == "" {
 		o.LogLevel = "debug"
 	}
@@ -168,13 +171,13 @@ cluster_addr  = "https://127.0.0.1:%d"
 %s
 
 listener "tcp" {
-  address         = "127.0.0.1:%d"
+  address         = %q
   cluster_address = "127.0.0.1:%d"
   tls_disable     = true
 }
 
 %s
-`, s.options.LogLevel, s.Addr(), s.heard, plugins, otherServers, s.options.Lines, s.port, s.clusterPort, storage)
+`, s.options.LogLevel, s.Addr(), s.heard, plugins, otherServers, s.options.Lines, net.JoinHostPort(s.options.Host, strconv.Itoa(s.port)), s.clusterPort, storage)
 }
 
 // environment is the caller's environment without what steers a Vault or an

@@ -42,7 +42,9 @@ type Options struct {
 	Dev bool
 	// LogLevel is the server's log_level; empty means debug.
 	LogLevel string
-	// Port is the API's port on 127.0.0.1; 0 picks a free one.
+	// Host is the address of this machine that the API listens on; empty means 127.0.0.1.
+	Host string
+	// Port is the API's port on Host; 0 picks a free one.
 	Port int
 
 	// Cuttable puts a proxy before each node of a cluster, so that Cluster.Cut can cut one off from the others. On Linux alone.
@@ -112,7 +114,7 @@ func (s *Server) Restart(ctx context.Context) error {
 
 // Addr is the API's address, as VAULT_ADDR takes it.
 func (s *Server) Addr() string {
-	return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+	return "http://" + net.JoinHostPort(s.options.Host, strconv.Itoa(s.port))
 }
 
 // Token is the root token.

@@ -7,6 +7,7 @@
 //
 //	<!-- run -->            scripts/docs/run runs the commands, in the order of the page, on a server where the plugin is registered
 //	<!-- run dev -->        the same, on a server that is set up like that of make dev
+//	<!-- run sam -->        functions/samlocal runs the commands with sam local, in containers
 //	<!-- policy NAME -->    a JSON policy: the test's user NAME gets these rights and no others
 package markdown
 
