@@ -145,6 +145,12 @@ func TestSentencesThatMisled(t *testing.T) {
 				t.Errorf("%q", warnings)
 			}
 		},
+		"the limit that has cut a lease stands in its warning": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_ttl=1h")
+			resp, err := v.try(logical.UpdateOperation, "creds/app", "ttl=5h")
+			v.mustSucceed("creds", resp, err)
+			mustHold(t, strings.Join(resp.Warnings, "\n"), "the lease is cut to 1h0m0s by the role's max_ttl (5h0m0s was asked for)")
+		},
 		"a full pool says what to do": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			for range 10 {

@@ -104,7 +104,7 @@ func TestSession(t *testing.T) {
 				t.Errorf("%v", role)
 			}
 			resp := issue(v, "ttl=47h")
-			mustHold(t, strings.Join(resp.Warnings, " "), "shorter than the ttl")
+			mustHold(t, strings.Join(resp.Warnings, " "), "the lease is cut to", "by the cloud's longest session")
 			if resp.Secret.TTL > 24*time.Hour {
 				t.Errorf("%s", resp.Secret.TTL)
 			}

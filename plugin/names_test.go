@@ -81,7 +81,7 @@ func TestADurationThatWholeSecondsCannotSayIsRefused(t *testing.T) {
 				"1500ms":              "give whole seconds",
 				"0.5":                 "", // whichever refuses it
 				"9223372036854775807": "", // in seconds
-				"ten minutes":         "",
+				"ten minutes":         "such as 90s, 15m or 8h",
 				"1e300":               "",
 			} {
 				for path, fields := range map[string][]string{

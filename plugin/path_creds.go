@@ -140,8 +140,8 @@ func (b *backend) credentials(
 	if warning := i.account.clockWarning(); warning != "" {
 		resp.AddWarning(warning)
 	}
-	if requested > planned.Lease {
-		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + i.roleName + " for what limits it")
+	if warning := cutWarning(planned, requested); warning != "" {
+		resp.AddWarning(warning)
 	}
 	return resp, nil
 }

@@ -235,6 +235,14 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 	return warnings
 }
 
+// cutWarning names what has cut a lease to less than was asked for; empty where nothing has.
+func cutWarning(plan lifetime.IssuePlan, requested time.Duration) string {
+	if requested <= plan.Lease {
+		return ""
+	}
+	return fmt.Sprintf("the lease is cut to %s by the %s (%s was asked for)", plan.Lease, limitSource(plan.Limit), requested)
+}
+
 // limitSource says where a limit is set.
 func limitSource(by lifetime.Limit) string {
 	switch by {

@@ -106,8 +106,8 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, ttl
 	resp.AddWarning(fmt.Sprintf("the cloud cannot take this session back: it works until %s, also when its lease is revoked",
 		showTime(session.Expires)))
-	if o.requested > plan.Lease {
-		resp.AddWarning("the lease is shorter than the ttl that was asked for: read roles/" + o.roleName + " for what limits it")
+	if warning := cutWarning(plan, o.requested); warning != "" {
+		resp.AddWarning(warning)
 	}
 	return resp, nil
 }

@@ -119,6 +119,7 @@ type IssuePlan struct {
 	Issued   time.Time
 	Lease    time.Duration
 	MaxLease time.Duration
+	Limit    Limit     // what decides MaxLease
 	Expiry   time.Time // the key's date
 	Grace    time.Duration
 }
@@ -129,12 +130,13 @@ func PlanIssue(now time.Time, b Bounds, wanted time.Duration) (IssuePlan, error)
 	if err := b.CheckUsable(); err != nil {
 		return IssuePlan{}, err
 	}
-	longest, _ := b.MaxLease()
+	longest, by := b.MaxLease()
 	lease := min(wanted, longest)
 	return IssuePlan{
 		Issued:   now,
 		Lease:    lease,
 		MaxLease: longest,
+		Limit:    by,
 		Expiry:   b.KeyExpiry(now, now.Add(lease)),
 		Grace:    b.Grace,
 	}, nil
