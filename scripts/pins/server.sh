@@ -25,7 +25,7 @@ executable() {
     echo "$found"
 }
 
-# product BINARY prints "Vault 1.21.1" or "OpenBao 2.7.2"; it fails where the binary is neither. The caller's token, address
+# product BINARY prints "Vault 1.21.2" or "OpenBao 2.7.2"; it fails where the binary is neither. The caller's token, address
 # and home are for other servers.
 product() {
     local said bounded=
