@@ -61,7 +61,7 @@ func TestTheDashboardShowsWhatTheFunctionsCount(t *testing.T) {
 func emitted(t *testing.T) map[string]bool {
 	t.Helper()
 	var out bytes.Buffer
-	if err := Sweep(&out, "f", sweep.Result{Accounts: []sweep.AccountResult{{}}}); err != nil {
+	if err := Sweep(&out, "f", sweep.Result{Accounts: []sweep.AccountResult{{}}}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := PolicySync(&out, "f", policysync.Result{Accounts: []policysync.AccountResult{{}}}); err != nil {

@@ -23,13 +23,13 @@ const Namespace = "VaultAccessKeyCompanion"
 // values are one provider's metrics by name.
 type values map[string]float64
 
-// Sweep writes the metrics of a sweep, a line for each provider.
-func Sweep(w io.Writer, function string, result sweep.Result) error {
+// Sweep writes the metrics of a sweep, a line for each provider. armed tells whether its plan would be applied: no breaker trips otherwise.
+func Sweep(w io.Writer, function string, result sweep.Result, armed bool) error {
 	byProvider := map[string]values{}
 	for _, account := range result.Accounts {
 		v := of(byProvider, account.Provider)
 		v.ran(account.Problem == "" && (account.Counts.Seen > 0 || !account.Partial)) // not one for which there was no time at all
-		v.flag("BreakerTripped", account.Tripped != "")
+		v.flag("BreakerTripped", armed && account.Tripped != "")
 		v.counts(account.Counts)
 		v["RunSeconds"] = result.Took.Seconds()
 	}
@@ -42,7 +42,7 @@ func PolicySync(w io.Writer, function string, result policysync.Result) error {
 	for _, account := range result.Accounts {
 		v := of(byProvider, account.Provider)
 		v.ran(account.Problem == "")
-		v.flag("PolicyDrift", account.Problem == "" && account.Drift())
+		v.flag("PolicyDrift", account.Problem == "" && account.Undone())
 		v["PolicyBlockers"] += float64(account.BlockerCount)
 		v["RunSeconds"] = result.Took.Seconds()
 	}

@@ -65,7 +65,7 @@ func TestASweepsMetrics(t *testing.T) {
 	var out bytes.Buffer
 	err := Sweep(&out, "revoke-expired-keys", sweep.Result{Started: time.Now(), Took: 1500 * time.Millisecond, Accounts: []sweep.AccountResult{
 		{Provider: "outscale", Counts: counts}, {Provider: "outscale", Counts: counts, Tripped: "x"}, {Provider: "huawei", Problem: "x"},
-	}})
+	}}, true)
 	lines := read(t, &out)
 	if err != nil || len(lines) != 2 {
 		t.Fatalf("got %v and error %v", lines, err)
@@ -84,11 +84,21 @@ func TestASweepsMetrics(t *testing.T) {
 	}
 }
 
+func TestNoBreakerTripsWhereNothingWouldHaveBeenApplied(t *testing.T) {
+	for armed, want := range map[bool]float64{true: 1, false: 0} {
+		var out bytes.Buffer
+		err := Sweep(&out, "f", sweep.Result{Started: time.Now(), Accounts: []sweep.AccountResult{{Provider: "outscale", Tripped: "x"}}}, armed)
+		if lines := read(t, &out); err != nil || lines[0]["BreakerTripped"] != want {
+			t.Errorf("armed %v: got %v and error %v", armed, lines[0]["BreakerTripped"], err)
+		}
+	}
+}
+
 func TestAPolicySyncsMetrics(t *testing.T) {
 	var out bytes.Buffer
 	err := PolicySync(&out, "sync-policy", policysync.Result{Started: time.Now(), Accounts: []policysync.AccountResult{
-		{Provider: "outscale", Wanted: time.Hour, InForce: 2 * time.Hour, BlockerCount: 3},
-		{Provider: "outscale", Wanted: time.Hour, InForce: time.Hour, Action: policysync.ActionTighten},
+		{Provider: "outscale", Wanted: time.Hour, InForce: 2 * time.Hour, After: time.Hour, BlockerCount: 3},
+		{Provider: "outscale", Wanted: time.Hour, InForce: time.Hour, After: time.Hour, Action: policysync.ActionTighten},
 	}})
 	lines := read(t, &out)
 	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 1.0 || lines[0]["PolicyBlockers"] != 3.0 || lines[0]["TargetsSwept"] != 2.0 {

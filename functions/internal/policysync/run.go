@@ -78,6 +78,10 @@ func (r AccountResult) Drift() bool {
 	return r.Action != ActionReport && (r.InForce == 0 || r.InForce > r.Wanted)
 }
 
+// Undone tells whether the policy in force is not what an armed run leaves: in report mode, what it would change. Keys in the way of a
+// stricter policy are told by their number.
+func (r AccountResult) Undone() bool { return r.Action != ActionReport && r.InForce != r.After }
+
 // Run syncs every account of the job. It fails with a *fleet.FailedError where an account was
 // given up; the result tells all that was done even then. Keys that stand in the way are
 // a result, and no failure.

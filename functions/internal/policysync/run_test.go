@@ -257,11 +257,31 @@ func TestDriftIsAPolicyInForceThatIsTooWide(t *testing.T) {
 			w := newWorld(t)
 			w.job.Settings.Mode = test.mode
 			w.policy(test.now)
-			if r := w.mustRun(t); r.Drift() != test.drift {
+			if r := w.mustRun(t); r.Drift() != test.drift || r.Undone() != test.drift {
 				t.Errorf("got %+v", r)
 			}
 		})
 	}
+	t.Run("nothing is left undone where keys are in the way, and the alarm does not stay on for them", func(t *testing.T) {
+		w := newWorld(t)
+		w.job.Settings.Mode = settings.Report
+		w.policy(9 * day)
+		w.account.AddKey(cloudsim.KeySpec{User: "ci"})
+		if r := w.mustRun(t); r.Action != ActionBlocked || !r.Drift() || r.Undone() {
+			t.Errorf("got %+v", r)
+		}
+	})
+	t.Run("a ratchet is undone until an armed run has moved it", func(t *testing.T) {
+		w := newWorld(t)
+		w.policy(9 * day)
+		w.account.AddKey(cloudsim.KeySpec{User: "ci", Expires: ahead(3 * day)})
+		w.job.Settings.Mode = settings.Report
+		before := w.mustRun(t)
+		w.job.Settings.Mode = settings.Enforce
+		if r := w.mustRun(t); !before.Undone() || r.Undone() || !r.Drift() {
+			t.Errorf("got %+v, and before %+v", r, before)
+		}
+	})
 }
 
 // Without Vault, or roles, nothing tells what is wanted: a report says so, and is none the less one.

@@ -241,7 +241,7 @@ func (s Env) finish(
 	}
 	var keepErr error
 	if runErr == nil || len(result.Accounts) > 0 { // one that came to no account is not done
-		defer s.tell(ctx, about, result)
+		defer s.tell(ctx, about, result, p.provisional || result.Mode == settings.Enforce)
 	}
 	if len(result.Accounts) > 0 {
 		if keepErr = cmp.Or(keep(ctx, result), p.err); keepErr != nil {

@@ -70,15 +70,15 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 	}
 	places, keepErr := p.rest(ctx, result)
 	if runErr == nil || len(result.Accounts) > 0 { // one that came to no account is not done
-		s.tell(ctx, about, result)
+		s.tell(ctx, about, result, result.Mode == settings.Enforce)
 	}
 	return answerSweep(result, places), cmp.Or(runErr, keepErr) // not joined: Lambda reports the type of the error
 }
 
-// tell logs the sum of a sweep and writes its metrics.
-func (s Env) tell(ctx context.Context, about report.About, result sweep.Result) {
+// tell logs the sum of a sweep and writes its metrics. armed tells whether its plan would be applied.
+func (s Env) tell(ctx context.Context, about report.About, result sweep.Result, armed bool) {
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "sweep done", report.SweepSummary(about, result)...)
-	s.lost(ctx, metrics.Sweep(s.Metrics, s.Function, result))
+	s.lost(ctx, metrics.Sweep(s.Metrics, s.Function, result, armed))
 }
 
 // sweep takes what it needs from Vault and gives it back. After a SIGTERM that comes before the
