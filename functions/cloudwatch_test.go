@@ -101,7 +101,7 @@ func termsOf(t *testing.T, expression string) (ids []string) {
 	return ids
 }
 
-// further is how many data points CloudWatch reads beyond the N that it judges, where some of those may be missing: five for N = 3, in
+// further is how many data points CloudWatch reads beyond the N that it counts, where some of those may be missing: five for N = 3, in
 // the guide's example; it gives no number for others.
 const further = 2
 
@@ -161,20 +161,20 @@ func (a alarm) points(samples []sample, now time.Duration) []*float64 {
 // by what the alarm says of missing data.
 func (a alarm) on(t *testing.T, samples []sample, now time.Duration) bool {
 	t.Helper()
-	breaching, judged := 0, 0
+	breaching, counted := 0, 0
 	points := a.points(samples, now)
-	for i := len(points) - 1; i >= 0 && judged < a.n; i-- {
+	for i := len(points) - 1; i >= 0 && counted < a.n; i-- {
 		if points[i] == nil {
 			continue
 		}
-		judged++
+		counted++
 		if value := *points[i]; a.below && value < a.threshold || !a.below && value > a.threshold {
 			breaching++
 		}
 	}
 	switch a.missing {
 	case "breaching":
-		breaching += a.n - judged
+		breaching += a.n - counted
 	case "notBreaching":
 	default:
 		t.Fatalf("the evaluator does not know how to treat missing data as %q", a.missing)
