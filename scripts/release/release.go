@@ -59,6 +59,9 @@ func (s source) release(ctx context.Context, out, only string) error {
 	if err := os.WriteFile(filepath.Join(out, "PLUGIN-SHA256"), []byte(binaries.String()), 0o644); err != nil {
 		return err
 	}
+	if err := s.writeStacks(products, out); err != nil {
+		return err
+	}
 	if err := s.writeImages(products, out); err != nil {
 		return err
 	}
