@@ -89,10 +89,11 @@ sam: #: install the pinned aws-sam-cli, cfn-lint and moto into .cache
 	scripts/pins/sam/install.sh
 
 .PHONY: validate
-validate: sam #: check template.yaml with sam and with cfn-lint, and the state machine
+validate: sam #: check template.yaml with sam and with cfn-lint, the state machine, and the roles that CloudFormation gets
 	AWS_DEFAULT_REGION=eu-west-3 SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam validate --lint
 	$(SAM_VENV)/bin/cfn-lint -t template.yaml -c I
 	$(SAM_VENV)/bin/python scripts/pins/sam/states.py functions/revoke.asl.json
+	$(SAM_VENV)/bin/python scripts/pins/sam/rights.py template.yaml
 
 .PHONY: sam-build
 sam-build: sam #: build both functions to deploy or invoke them (LAMBDA_ARCH=amd64 for x86_64), and bind the built template to that architecture

@@ -37,6 +37,7 @@ type template struct {
 	Parameters map[string]struct {
 		Default       string   `yaml:"Default"`
 		AllowedValues []string `yaml:"AllowedValues"`
+		MaxLength     int      `yaml:"MaxLength"`
 	} `yaml:"Parameters"`
 	Globals struct {
 		Function struct {
@@ -106,7 +107,8 @@ func read(t *testing.T) (template, string) {
 func TestTheTemplateSetsExactlyWhatTheFunctionsRead(t *testing.T) {
 	parsed, _ := read(t)
 	sweepNames, policyNames := settings.Names()
-	common := slices.Concat(vault.Environment(), accounts.Environment(), archive.Environment(), []string{"ALLOW_LOCAL_ENFORCE"})
+	common := slices.Concat(vault.Environment(), accounts.Environment(), archive.Environment(),
+		[]string{"ALLOW_LOCAL_ENFORCE", "HTTPS_PROXY", "NO_PROXY"}) // Go's own client reads the last two
 	for id, names := range map[string][]string{revokeID: sweepNames, syncID: policyNames} {
 		t.Run(id, func(t *testing.T) {
 			declared := slices.Collect(maps.Keys(parsed.Globals.Function.Environment.Variables))
