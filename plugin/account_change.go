@@ -372,6 +372,9 @@ func (b *backend) deleteOwnKeys(
 	if err := b.refuseSharedKey(ctx, s, a); err != nil {
 		return append(left, a.config.AccessKey), nil // the other account takes it along, or an operator does
 	}
+	if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // before its delete was tried: it may be switched off, or refused by mistake
+		return append(left, a.config.AccessKey), err
+	}
 	switch off, problem := a.deleteItself(ctx); {
 	case isRefused(problem):
 		return left, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -66,6 +67,18 @@ func TestDeletedAccounts(t *testing.T) {
 				}
 			}
 			v.mustHaveLive(0)
+		},
+		"a key that the cloud refuses before it was deleted may work again: the account stays, until it is deleted once more": func(t *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.switchKey(id, false)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			v.switchKey(id, true)
+			v.settle(afterHold)
+			del(v, "config/default")
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
 		},
 		"E16: after a crash before the end, delete again goes on": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.signInFields()...)
