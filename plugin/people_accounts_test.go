@@ -71,7 +71,7 @@ func accountDeeds() []deed {
 		{"this machine's clock is 20 minutes off", func(p place) {
 			p.setClock(20 * time.Minute)
 			for _, t := range p.tenants {
-				p.troubled(t, nil, outage+soon)
+				p.troubled(t, nil, outage+afterHold) // OUTSCALE says of a wrong time what it says of a refused key
 			}
 			p.lasts("the clock is 20 minutes off", outage, func() { p.setClock(0) })
 		}},
@@ -97,7 +97,7 @@ func networkDeeds() []deed {
 			p.lastsHere("a proxy that refuses", outage, soon, p.t.order(cloudsim.Fault{Kind: cloudsim.RefuseConnection}))
 		}},
 		{"connections fall silent", func(p place) {
-			p.lastsHere("silence", outage, soon, p.t.order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: time.Hour}))
+			p.lastsHere("silence", outage, soon, p.t.order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: 40 * time.Second}))
 		}},
 		{"the cloud throttles", func(p place) {
 			p.lastsHere("throttling", outage, soon, p.t.order(cloudsim.Fault{Kind: cloudsim.Throttle, Rate: 1}))
@@ -173,5 +173,5 @@ func (p place) setClock(skew time.Duration) {
 func (m *mount) knowsTheClock(t *tenant) bool {
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	return m.calls[t.name] >= 2*dates
+	return m.calls[t.name] >= 2*dates && (m.w.clocks.IsZero() || m.w.clocks.Before(m.w.began))
 }

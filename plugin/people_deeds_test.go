@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,13 +43,17 @@ func deedNamed(name string) (deed, bool) {
 	return all[i], true
 }
 
-// strike has a deed done at a call of the mount's, and tells whether there is a deed of that name.
-func (w *world) strike(name, call string, m *mount) bool {
+// strike has a deed done at a call of the mount's. Where it is a fault that strikes, it returns its name.
+func (w *world) strike(name, call string, m *mount) (fault string) {
 	d, known := deedNamed(name)
 	if !known {
-		w.tell("  a fault: %s", name)
-		w.note(name)
-		return false
+		name = m.faultOf(name, call)
+		w.tell("  a fault at %s: %s", call, name)
+		w.note(aFault)
+		for _, t := range w.tenants {
+			m.troubleFor(t, outageLength+afterHold)
+		}
+		return name
 	}
 	at := w.aim
 	if at.world == nil {
@@ -57,7 +62,29 @@ func (w *world) strike(name, call string, m *mount) bool {
 	at.call = call
 	w.tell(" at %s:", call)
 	w.doDeed(d, at)
-	return true
+	if d.name == aPanic {
+		panic("ordered by the test")
+	}
+	return ""
+}
+
+// The faults of the schedules strike in sequences, too: a number chooses one that can hit the call.
+const (
+	aFault = "a fault"
+	aPanic = "a panic"
+)
+
+func (m *mount) faultOf(name, call string) string {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, aFault+" "))
+	if err != nil {
+		return name
+	}
+	cloud := m.scene.cloud
+	if strings.Contains(call, ":v3") {
+		cloud = m.second
+	}
+	faults := cloud.faultsAt(call)
+	return faults[n%len(faults)]
 }
 
 func (w *world) doDeed(d deed, at place) {
@@ -222,7 +249,10 @@ func (p place) ofKey(touch string, do func(key cloudsim.Key)) {
 
 func (w *world) touch(id, what string) {
 	if made := w.keys[id]; made != nil {
-		made.touched = what
+		made.touched += what + " "
+		if strings.Contains(what, "label") && made.mount.knows().begun[made.label] {
+			made.excused = "its label was changed while nothing else was known of it"
+		}
 		w.tell("    %s (%s): %s", id, made.user, what)
 	}
 }

@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -61,6 +62,10 @@ func (w *world) check(when string) {
 		known := m.knows()
 		m.checkKnown(known)
 		m.checkLeases(known)
+		for _, t := range w.tenants {
+			m.quietOnTime(t)
+			m.keepsSlots(t)
+		}
 	}
 	for i := before; i < len(w.problems); i++ {
 		w.problems[i] += " (" + when + ")"
@@ -123,7 +128,7 @@ func (m *mount) checkLeases(known knowledge) {
 		case l.Irrevocable && live && known.ledger[id] == nil && made.excused == "":
 			m.w.problem("6: the server has given up the lease of %s, whose key lives and has no record", id)
 		case made.touched != "" || made.ended || made.excused != "" || !time.Now().Before(l.Expires):
-		case !live && m.w.clocks.Before(l.IssueTime):
+		case !live && !made.clock && m.w.clocks.Before(l.IssueTime):
 			m.w.problem("3: the lease of %s (%s) ends at %s, and its key does not work", id, made.user, showTime(l.Expires))
 		}
 	}
@@ -142,7 +147,11 @@ func (m *mount) holdAgainstKey(how string, l *testLease) {
 		end = end.Add(-m.w.skew)
 	}
 	switch {
-	case made != nil && (made.touched != "" || made.ended), !m.knowsTheClock(t):
+	case made != nil && (made.touched != "" || made.ended):
+	case !m.knowsTheClock(t):
+		if made != nil {
+			made.clock = true
+		}
 	case !there || !t.live(key):
 		m.w.problem("3: a lease was %s, and its key %s does not work", how, l.AccessKey())
 	case key.Expires.IsZero() || end.Add(time.Second).Before(l.Expires):
@@ -173,6 +182,32 @@ func (w *world) countRefusal(call cloudsim.Call) {
 		m.lock.Lock()
 		m.refused[call.AccessKey] = append(m.refused[call.AccessKey], time.Now())
 		m.lock.Unlock()
+	}
+}
+
+// quietOnTime is (4) for a static role that nobody touches: it is rotated at its time, whatever keeps others from that.
+func (m *mount) quietOnTime(t *tenant) {
+	path := staticCredsPrefix + t.name + "-quiet"
+	creds, err := load[staticCreds](context.Background(), m.storage.Storage, path)
+	if err != nil || creds == nil || m.behind || m.lately(t) {
+		return
+	}
+	if late := time.Since(creds.LastRotation.Add(time.Hour)); late > reaped+afterHold {
+		m.w.problem("4: static role %s-quiet of %s is due for %s", t.name, m.name, late)
+	}
+}
+
+// keepsSlots is (4) for the engine itself: of its own identity, whatever comes at once, it keeps a slot for its key and the next one.
+func (m *mount) keepsSlots(t *tenant) {
+	leased := 0
+	for _, key := range t.keys() {
+		made := m.w.keys[key.ID]
+		if made != nil && made.mount == m && made.user == "" && made.kind == string(keylabel.KindLease) {
+			leased++
+		}
+	}
+	if leased > t.quota()-reservedSlots {
+		m.w.problem("4: %s has leased %d keys of its own identity in %s, and has no room for its next key", m.name, leased, t.name)
 	}
 }
 
@@ -240,14 +275,26 @@ func (w *world) peace() {
 				w.problem("4: in peace, %s cannot revoke the lease of %s", m.name, l.AccessKey())
 			}
 		}
-		for _, t := range w.tenants { // the day's comparison, today
-			m.compareNow(t)
-		}
-		m.start()
-		m.asked("tidy", func(ctx context.Context) { m.tidyUp(ctx) })
 	}
-	w.advance(40 * time.Minute)
+	w.compareAll()
+	w.advance(20 * time.Minute)
+	w.compareAll() // a static role's orphan may be in use until its grace is over: the next comparison deletes it
+	w.advance(20 * time.Minute)
+	for _, m := range w.mounts {
+		m.behind = false
+	}
+	w.advance(10 * time.Minute)
 	w.mustBeClean()
+}
+
+// compareAll is a day's comparison, and a tidy whose changes somebody confirms, however many they are.
+func (w *world) compareAll() {
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			m.compareNow(t)
+			m.asked("tidy", func(ctx context.Context) { m.tidyUp(ctx, "account="+t.name, "confirm=1000") })
+		}
+	}
 }
 
 // amend is what operators do when all is over.
@@ -288,6 +335,12 @@ func (m *mount) amendAccount(t *tenant) {
 			t.addUser(m.user(user))
 		}
 	}
+	for i := range lostRoles { // nobody needs them any more
+		path := fmt.Sprintf("static-roles/%s-lost%d", t.name, i)
+		if slices.Contains(m.under(staticRolePrefix), path) {
+			m.asked(path, func(ctx context.Context) { _ = m.requestQuietly(ctx, logical.DeleteOperation, path) })
+		}
+	}
 	for _, role := range m.roleFields(t) {
 		m.asked(role[0], func(ctx context.Context) { _ = m.requestQuietly(ctx, logical.UpdateOperation, role[0], role[1:]...) })
 	}
@@ -318,8 +371,14 @@ func (w *world) mustBeClean() {
 			creds := stored[staticCreds](m.testVault, path)
 			account, _, _ := strings.Cut(strings.TrimPrefix(path, staticCredsPrefix), "-")
 			t := m.tenantOf(account)
+			if time.Since(creds.Compared) < day {
+				continue // what a comparison has replaced, none replaces again within a day
+			}
 			made := w.keys[creds.AccessKey]
-			if key, there := t.key(creds.AccessKey); (!there || !t.live(key)) && made != nil && made.touched != switchedOff && !made.ended {
+			if strings.Contains(path, "-lost") {
+				continue // their users are gone
+			}
+			if key, there := t.key(creds.AccessKey); (!there || !t.live(key)) && made != nil && !strings.Contains(made.touched, switchedOff) && !made.ended {
 				w.problem("2: in peace, the key %s of %s does not work", creds.AccessKey, path)
 			}
 		}

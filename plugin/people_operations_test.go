@@ -50,20 +50,31 @@ func works() []work {
 			_ = p.m.requestQuietly(ctx, logical.UpdateOperation, "config/"+p.t.name, append(p.m.fieldsOf(p.t), "max_ttl=4h")...)
 		}},
 		{"delete a configuration", "delete", func(p place) { p.m.writeSpare(p.t) }, func(ctx context.Context, p place) {
-			_ = p.m.requestQuietly(ctx, logical.DeleteOperation, "config/spare-"+p.t.name)
+			if p.m.requestQuietly(ctx, logical.DeleteOperation, "config/spare-"+p.t.name) == nil {
+				p.m.excuseSwitchedOff(p.t)
+			}
 		}},
 		{"delete a static role", "delete", nil, func(ctx context.Context, p place) { p.m.deleteStaticRole(ctx, p.t) }},
 		{"tick", "tick", func(p place) {
 			p.m.newLease(p.t.name + "-app")
 			p.m.compareNow(p.t)
-			edit(p.m.testVault, staticCredsPrefix+p.t.name+"-quiet", func(c *staticCreds) { c.LastRotation = time.Now().Add(-day) })
+			edit(p.m.testVault, staticCredsPrefix+p.t.name+"-quiet", func(c *staticCreds) { c.LastRotation = time.Now().Add(-time.Hour) })
 		}, func(ctx context.Context, p place) { _ = p.m.tickIn(ctx) }},
 	}
 }
 
 // compareNow lets the engine hold the account against its ledger in the next tick, and not when chance says.
 func (m *mount) compareNow(t *tenant) {
-	if err := save(m.w.t.Context(), m.storage.Storage, reconcilePrefix+t.name, &reconcileState{Next: time.Now()}); err != nil {
+	ctx, s := m.w.t.Context(), m.storage.Storage
+	state, err := load[reconcileState](ctx, s, reconcilePrefix+t.name)
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	if state == nil {
+		state = &reconcileState{}
+	}
+	state.Next = time.Now()
+	if err := save(ctx, s, reconcilePrefix+t.name, state); err != nil {
 		m.w.t.Fatal(err)
 	}
 	m.start()
@@ -160,6 +171,17 @@ func (m *mount) killKey(ctx context.Context, _ *tenant, l *testLease) {
 	}
 }
 
+// excuseSwitchedOff: an engine key that cannot delete itself is switched off, with a near date, and the answer says so.
+func (m *mount) excuseSwitchedOff(t *tenant) {
+	m.w.scan()
+	for id, made := range m.w.keys {
+		key, there := t.key(id)
+		if there && made.mount == m && made.kind == string(keylabel.KindRoot) && key.State == cloudsim.Inactive && key.Expires.Before(time.Now().Add(time.Hour)) {
+			made.excused = "it ends by a near date, and the answer says so"
+		}
+	}
+}
+
 func (m *mount) deleteStaticRole(ctx context.Context, t *tenant) {
 	path := t.name + "-db"
 	creds, err := load[staticCreds](ctx, m.storage.Storage, staticCredsPrefix+path)
@@ -184,12 +206,19 @@ func (w *world) end(id string) {
 }
 
 // tidyUp runs a tidy to its end.
-func (m *mount) tidyUp(ctx context.Context) {
-	if m.requestQuietly(ctx, logical.UpdateOperation, "tidy") != nil {
+func (m *mount) tidyUp(ctx context.Context, fields ...string) {
+	if m.requestQuietly(ctx, logical.UpdateOperation, "tidy", fields...) != nil {
 		return
 	}
 	for b := m.backend; b.tidying.current() != nil && !m.process.dead.Load(); {
 		<-time.After(time.Second)
+	}
+	if resp, err := m.request(ctx, logical.ReadOperation, "tidy-status"); failure(resp, err) == nil {
+		for field, value := range resp.Data {
+			if lines, is := value.([]string); is && len(lines) > 0 {
+				m.w.tell("    tidy: %s: %.400s", field, strings.Join(lines, "; "))
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ func operatorDeeds() []deed {
 		{"a static role is deleted", func(p place) { p.besides(logical.DeleteOperation, "static-roles/"+p.t.name+"-db") }},
 		{"a static role is rotated", func(p place) { p.besides(logical.UpdateOperation, "rotate-role/"+p.t.name+"-db") }},
 		{"the engine key is rotated", func(p place) { p.besides(logical.UpdateOperation, "rotate-root/"+p.t.name) }},
+		{"many static roles lose their users", func(p place) { p.aside(func(ctx context.Context) { p.loseUsers(ctx) }) }},
 		{"an operator checks the account", func(p place) { p.besides(logical.ReadOperation, "check/"+p.t.name) }},
 	}
 }
@@ -64,6 +66,7 @@ func serverDeeds() []deed {
 			p.m.process.die()
 		}},
 		{"the client hangs up", func(p place) { p.m.hangUp() }},
+		{aPanic, func(p place) { p.m.panics++ }},
 	}
 }
 
@@ -81,7 +84,7 @@ func (p place) aside(run func(ctx context.Context)) {
 		defer cancel()
 		run(ctx)
 	})
-	if locksAccounts(p.call) {
+	if holdsMutex(p.call) {
 		return
 	}
 	select {
@@ -90,12 +93,9 @@ func (p place) aside(run func(ctx context.Context)) {
 	}
 }
 
-// locksAccounts tells the storage calls during which the engine holds a mutex. Whoever needs that waits without the bubble's clock
-// going on: nobody else may wait for it then.
-func locksAccounts(call string) bool {
-	_, path, _ := strings.Cut(call, " ")
-	return slices.Contains([]string{"config", "hold", "instance"}, path)
-}
+// holdsMutex tells the calls during which the engine may hold a mutex: those to storage. Whoever needs that waits without the bubble's
+// clock going on, so nobody may wait for him meanwhile.
+func holdsMutex(call string) bool { return strings.Contains(call, " ") }
 
 // requestQuietly is a request whose failure is nobody's concern but the model's.
 func (m *mount) requestQuietly(ctx context.Context, op logical.Operation, path string, fields ...string) error {
@@ -114,6 +114,7 @@ func (p place) answered(op logical.Operation, path string, fields []string, err 
 	}
 	switch config := "config/" + p.t.name; {
 	case path == config && op == logical.DeleteOperation && err == nil:
+		p.m.excuseSwitchedOff(p.t)
 		p.m.troubleFor(p.t, never)
 		for _, made := range p.keys {
 			if made.mount == p.m && made.tenant == p.t && slices.Contains(fields, "force=true") {
@@ -125,16 +126,31 @@ func (p place) answered(op logical.Operation, path string, fields []string, err 
 	}
 }
 
+// lostRoles is how many static roles lose their users at once, as when somebody clears a cloud account up.
+const lostRoles = 28
+
+func (p place) loseUsers(ctx context.Context) {
+	for i := range lostRoles {
+		user := fmt.Sprintf("lost%d-%s", i, p.m.name)
+		p.t.addUser(user)
+		_ = p.m.requestQuietly(ctx, logical.UpdateOperation, fmt.Sprintf("static-roles/%s-lost%d", p.t.name, i),
+			"account="+p.t.name, "user_name="+user, "rotation_period=1h", "rotation_grace_period=5m")
+		p.deleteUser(user)
+	}
+}
+
 // newEngineKey is a key of the engine's user that an operator makes by hand.
 func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials {
 	user := m.user("vault")
 	var made cloudsim.Credentials
 	switch {
 	case t.domain != nil:
+		t.domain.AddUser(user, cloudsim.SecurityAdministrator, cloudsim.AgentOperator) // its name may have gone to nobody
 		made = t.domain.AddKey(cloudsim.IAMKeySpec{User: user})
 	case m == m.w.mounts[0]:
 		made = t.account.AddKey(cloudsim.KeySpec{})
 	default:
+		t.account.AddUser(user, "api:*")
 		made = t.account.AddKey(cloudsim.KeySpec{User: user})
 	}
 	m.w.planted[made.AccessKey] = true
@@ -177,11 +193,12 @@ func (m *mount) restoreSnapshot() {
 			made.excused = "a snapshot from before it was restored"
 		}
 		if key, there := made.tenant.key(id); !there || !made.tenant.live(key) {
-			made.touched = "deleted before a snapshot was restored"
+			made.touched += "deleted before a snapshot was restored "
 		}
 	}
 	for _, t := range m.w.tenants {
 		m.troubleFor(t, never) // the engine key of the snapshot may be deleted since
 	}
+	m.behind = true
 	m.start()
 }

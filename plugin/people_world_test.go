@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
@@ -30,6 +31,8 @@ type world struct {
 	mounts  []*mount
 	told    []string // what has happened, for whoever reads a failure
 
+	storyLock sync.Mutex
+
 	protocol  string // that an operation is of; empty: between operations
 	struck    func(deed, protocol string)
 	problems  []string
@@ -39,6 +42,7 @@ type world struct {
 	aim       place // of the deed that a call is struck with
 	skew      time.Duration
 	clocks    time.Time // when a clock was moved last
+	began     time.Time // the operation that is under way, or was last
 	nextTick  time.Time
 	ticking   time.Duration // how often the server ticks
 	serial    int           // of names
@@ -61,6 +65,7 @@ type mount struct {
 	trouble  map[string]time.Time            // until when nothing can be asked of an account
 	instance string
 	saved    *snapshot
+	behind   bool // a snapshot was restored, and the day's comparison has not been since
 	restore  bool // when the process that runs has ended
 	panics   uint64
 	beside   sync.WaitGroup // requests of others that are under way
@@ -79,6 +84,7 @@ type madeKey struct {
 	label    string
 	user     string
 	touched  string // what somebody has done to it; empty: nothing
+	clock    bool   // its date was written while the engine could not know the cloud's clock
 	ended    bool   // somebody has ordered its end
 	excused  string // why nobody has to know it any more; empty: somebody has to
 }
@@ -128,6 +134,7 @@ func (w *world) newMount(i int) *mount {
 		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, trouble: map[string]time.Time{},
 		refused: map[string][]time.Time{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
 	}
+	v.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: story{w}, DisableTime: true, Name: m.name})
 	huawei := w.sim.Transport()
 	outscale := v.base
 	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -143,7 +150,7 @@ func (w *world) newMount(i int) *mount {
 		}
 		return resp, err
 	})
-	m.live, m.deed = v.base, func(name, call string) bool { return w.strike(name, call, m) }
+	m.live, m.deed = v.base, func(name, call string) string { return w.strike(name, call, m) }
 	engine := m.user("vault")
 	m.tenantOf(accountHuawei).domain.AddUser(engine, cloudsim.SecurityAdministrator, cloudsim.AgentOperator)
 	m.given[accountHuawei] = m.tenantOf(accountHuawei).domain.AddKey(cloudsim.IAMKeySpec{User: engine})
@@ -174,7 +181,7 @@ func (m *mount) tenantOf(account string) *tenant {
 // fieldsOf are those with which an operator writes the configuration.
 func (m *mount) fieldsOf(t *tenant) []string {
 	key := m.given[t.name]
-	fields := []string{"provider=" + t.provider, "max_requests_per_second=1000", "access_key=" + key.AccessKey, "secret_key=" + key.SecretKey}
+	fields := []string{"provider=" + t.provider, "access_key=" + key.AccessKey, "secret_key=" + key.SecretKey}
 	if t.domain != nil {
 		return append(fields, "region=ap-southeast-1")
 	}
@@ -189,7 +196,7 @@ func (m *mount) roleFields(t *tenant) [][]string {
 		{"roles/" + t.name + "-calm", account, "user_names=" + m.user("calm"), ttl, "max_ttl=1h"},
 		{"roles/" + t.name + "-job", account, "credential_type=iam_user", ttl, "max_ttl=1h", "groups=builders"},
 		{"static-roles/" + t.name + "-db", account, "user_name=" + m.user("db"), "rotation_period=24h", "rotation_grace_period=5m"},
-		{"static-roles/" + t.name + "-quiet", account, "user_name=" + m.user("quiet"), "rotation_period=6h", "rotation_grace_period=5m"},
+		{"static-roles/" + t.name + "-quiet", account, "user_name=" + m.user("quiet"), "rotation_period=1h", "rotation_grace_period=5m"},
 	}
 	if t.domain == nil {
 		roles = append(roles, []string{"roles/" + t.name + "-own", account, "own_identity=true", ttl, "max_ttl=1h"})
@@ -208,7 +215,20 @@ func (m *mount) configureAccount(t *tenant) {
 
 // tell keeps a line of the story.
 func (w *world) tell(format string, values ...any) {
+	w.storyLock.Lock()
+	defer w.storyLock.Unlock()
 	w.told = append(w.told, time.Now().UTC().Format("02 15:04:05.0 ")+fmt.Sprintf(format, values...))
+}
+
+// story has what the engine logs told, too.
+type story struct{ *world }
+
+// Write implements io.Writer.
+func (s story) Write(line []byte) (int, error) {
+	s.storyLock.Lock()
+	defer s.storyLock.Unlock()
+	s.told = append(s.told, "      "+strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // problem notes that an invariant does not hold.
@@ -254,7 +274,11 @@ func (w *world) advance(d time.Duration) {
 func (w *world) tick() {
 	for _, m := range w.mounts {
 		m.saboteur.repair()
-		m.asked("a tick", func(ctx context.Context) { _ = m.tickIn(ctx) })
+		m.asked("a tick", func(ctx context.Context) {
+			if err := m.tickIn(ctx); err != nil {
+				w.tell("a tick of %s: %.300s", m.name, err)
+			}
+		})
 	}
 }
 

@@ -119,7 +119,7 @@ func (s *scene) store(p *process, op, key string, do func() error) error {
 		return errDead
 	}
 	name := op + " " + storageName(key)
-	if fault := s.saboteur.pass(name); fault != "" && !s.isDeed(fault, name) {
+	if fault := s.faultAt(name); fault != "" {
 		return hitStorage(fault, s, do)
 	}
 	if p.dead.Load() { // somebody has ended it just now
@@ -137,8 +137,15 @@ func storageName(key string) string {
 	return first
 }
 
-// isDeed tells what somebody else does at a call from a fault, and has it done. The call then goes on.
-func (s *scene) isDeed(name, call string) bool { return s.deed != nil && s.deed(name, call) }
+// faultAt notes a call and returns the fault that is to hit it; empty: none. What somebody else does at a call is done by then, and the
+// call goes on.
+func (s *scene) faultAt(call string) string {
+	fault := s.saboteur.pass(call)
+	if fault == "" || s.deed == nil {
+		return fault
+	}
+	return s.deed(fault, call)
+}
 
 // cloudOf is the cloud that a request is on its way to.
 func (s *scene) cloudOf(req *http.Request) *faultyCloud {
@@ -153,7 +160,7 @@ func (s *scene) call(p *process, req *http.Request) (*http.Response, error) {
 		return nil, errDead
 	}
 	cloud := s.cloudOf(req)
-	if fault := s.saboteur.pass(cloud.call(req)); fault != "" && !s.isDeed(fault, cloud.call(req)) {
+	if fault := s.faultAt(cloud.call(req)); fault != "" {
 		return cloud.hitCloud(fault, cloudCall{s, req, s.live})
 	}
 	if p.dead.Load() { // somebody has ended it just now

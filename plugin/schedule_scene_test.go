@@ -31,9 +31,9 @@ const (
 type scene struct {
 	*testVault
 	cloud    *faultyCloud
-	second   *faultyCloud                 // where the mount has accounts in Huawei Cloud, too
-	deed     func(name, call string) bool // has somebody else do something at a call; false: it is a fault's name
-	live     http.RoundTripper            // the cloud without faults
+	second   *faultyCloud                   // where the mount has accounts in Huawei Cloud, too
+	deed     func(name, call string) string // has somebody else do something at a call; else it returns the fault
+	live     http.RoundTripper              // the cloud without faults
 	saboteur *saboteur
 	process  *process
 	hangUp   context.CancelFunc // of the request that runs
