@@ -43,8 +43,8 @@ func deedNamed(name string) (deed, bool) {
 	return all[i], true
 }
 
-// strike has a deed done at a call of the mount's. Where it is a fault that strikes, it returns its name.
-func (w *world) strike(name, call string, m *mount) (fault string) {
+// act has a deed done at a call of the mount's. Where it is a fault that acts, it returns its name.
+func (w *world) act(name, call string, m *mount) (fault string) {
 	d, known := deedNamed(name)
 	if !known {
 		name = m.faultOf(name, call)
@@ -68,7 +68,7 @@ func (w *world) strike(name, call string, m *mount) (fault string) {
 	return ""
 }
 
-// The faults of the schedules strike in sequences, too: a number chooses one that can hit the call.
+// The faults of the schedules act in sequences, too: a number chooses one that can hit the call.
 const (
 	aFault = "a fault"
 	aPanic = "a panic"
@@ -95,7 +95,7 @@ func (w *world) doDeed(d deed, at place) {
 	w.scan()
 }
 
-func (w *world) note(name string) { w.struck(name, cmp.Or(w.protocol, "between")) }
+func (w *world) note(name string) { w.acted(name, cmp.Or(w.protocol, "between")) }
 
 // switchedOff is what a static role's key is left as: somebody meant it, and check/ says so.
 const switchedOff = "switched off"

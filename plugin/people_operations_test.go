@@ -16,7 +16,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-// work is an operation of the engine, at a place, that others strike at each of its calls.
+// work is an operation of the engine, at a place, that others act at each of its calls.
 type work struct {
 	name     string
 	protocol string // one of protocols
@@ -24,7 +24,7 @@ type work struct {
 	run      func(ctx context.Context, p place)
 }
 
-// protocols are the rows of the table that tells who struck where.
+// protocols are the rows of the table that tells who acted where.
 var protocols = []string{"issue", "renew", "revoke", "kill", "rotate root", "rotate static", "tidy", "config write", "delete", "tick"}
 
 // works are all that the engine does for others.

@@ -33,15 +33,15 @@ const (
 	sequenceSeed = 11
 )
 
-// A move is one step of a sequence: an operation that something strikes at one of its calls, something that somebody does between
+// A move is one step of a sequence: an operation that something acts at one of its calls, something that somebody does between
 // operations, or time that passes.
 type move struct {
 	what   string // the name of a work, of a deed, or of passages
 	mount  int
 	tenant int
 	pick   int
-	call   int    // the number of the call that is struck
-	strike string // a deed's name, or "a fault" and a number; empty: nothing strikes
+	call   int    // the number of the call that is acted
+	act    string // a deed's name, or "a fault" and a number; empty: nothing acts
 }
 
 // String is a move as peopleVariable takes it, such as
@@ -49,20 +49,20 @@ type move struct {
 //	revoke @ m1 osc 0 | 7 = a user is renamed
 func (m move) String() string {
 	text := fmt.Sprintf("%s @ m%d %s %d", m.what, m.mount+1, []string{accountOutscale, accountHuawei}[m.tenant], m.pick)
-	if m.strike != "" {
-		text += fmt.Sprintf(" | %d = %s", m.call, m.strike)
+	if m.act != "" {
+		text += fmt.Sprintf(" | %d = %s", m.call, m.act)
 	}
 	return text
 }
 
 func parseMove(text string) (m move, err error) {
-	at, strike, struck := strings.Cut(text, " | ")
-	if struck {
-		call, name, _ := strings.Cut(strike, " = ")
+	at, act, acted := strings.Cut(text, " | ")
+	if acted {
+		call, name, _ := strings.Cut(act, " = ")
 		if m.call, err = strconv.Atoi(call); err != nil {
 			return move{}, fmt.Errorf("%q: %w", text, err)
 		}
-		m.strike = name
+		m.act = name
 	}
 	name, where, _ := strings.Cut(at, " @ ")
 	m.what = name
@@ -115,7 +115,7 @@ func draw(t *rapid.T, least int) (moves []move) {
 		kind := rapid.IntRange(0, 20).Draw(t, "kind")
 		which := rapid.IntRange(1, 256).Draw(t, "which")
 		where := rapid.IntRange(0, 15).Draw(t, "where")
-		strike := rapid.IntRange(0, 256).Draw(t, "strike")
+		act := rapid.IntRange(0, 256).Draw(t, "act")
 		call := rapid.IntRange(1, 40).Draw(t, "call")
 		if kind == 0 {
 			continue
@@ -124,8 +124,8 @@ func draw(t *rapid.T, least int) (moves []move) {
 		switch class := turned(kind, i, 20); {
 		case class < 10:
 			m.what = works[turned(which, i, len(works))].name
-			if strike > 0 {
-				m.call, m.strike = call, strikeNamed(turned(strike, i, 256), deeds)
+			if act > 0 {
+				m.call, m.act = call, actNamed(turned(act, i, 256), deeds)
 			}
 		case class < 16:
 			m.what = deeds[turned(which, i, len(deeds))].name
@@ -137,8 +137,8 @@ func draw(t *rapid.T, least int) (moves []move) {
 	return moves
 }
 
-// strikeNamed is a deed in four cases of five, and else a fault.
-func strikeNamed(n int, deeds []deed) string {
+// actNamed is a deed in four cases of five, and else a fault.
+func actNamed(n int, deeds []deed) string {
 	if n%5 == 4 {
 		return fmt.Sprintf("%s %d", aFault, n)
 	}
@@ -157,8 +157,8 @@ func (w *world) make(i int, m move) {
 	for _, work := range works() {
 		if work.name == m.what {
 			var hits []hit
-			if m.strike != "" {
-				hits = []hit{{nthCall(m.call), m.strike}}
+			if m.act != "" {
+				hits = []hit{{nthCall(m.call), m.act}}
 			}
 			w.do(work, p, hits)
 		}
@@ -174,13 +174,13 @@ func (w *world) make(i int, m move) {
 
 // playSequence plays a sequence as a test of its own, which only fails where it says so itself. It returns what does not hold, and
 // then what has happened.
-func playSequence(t *testing.T, name string, moves []move, loud bool, struck func(deed, protocol string)) (problems []string) {
+func playSequence(t *testing.T, name string, moves []move, loud bool, acted func(deed, protocol string)) (problems []string) {
 	t.Helper()
 	good := t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
-			if struck != nil {
-				w.struck = struck
+			if acted != nil {
+				w.acted = acted
 			}
 			for i, m := range moves {
 				if w.make(i, m); w.failed() {
@@ -188,7 +188,7 @@ func playSequence(t *testing.T, name string, moves []move, loud bool, struck fun
 				}
 			}
 			w.peace()
-			problems = append(slices.Clone(w.problems), w.told...)
+			problems = append(slices.Clone(w.problems), w.lines...)
 			if !w.failed() {
 				problems = nil
 			}
@@ -232,7 +232,7 @@ func TestSequences(t *testing.T) {
 	var failedAfter time.Duration
 	failures, verdicts := 0, map[string]string{}
 	defer func() {
-		matrix.print("struck in sequences")
+		matrix.print("acted in sequences")
 		fmt.Printf("sequences: %d, moves: %d, seed %s\n", played.Load(), made.Load(), flag.Lookup("rapid.seed").Value)
 		if failing != nil {
 			fmt.Printf("found after %s, shrunk to %d moves in %s\n", failedAfter.Round(time.Second), len(failing), (time.Since(began) - failedAfter).Round(time.Second))

@@ -23,23 +23,23 @@ import (
 )
 
 // world is an account of each cloud, two mounts of the engine that lease keys in both, and other people at work there: between any
-// two calls of an operation somebody may do something that the engine is not told of. See people_deeds_test.go for what.
+// two calls of an operation somebody may do something that the engine is not lines of. See people_deeds_test.go for what.
 type world struct {
 	t       *testing.T
 	sim     *cloudsim.Cloud
 	tenants []*tenant
 	mounts  []*mount
-	told    []string // what has happened, for whoever reads a failure
+	lines   []string // what has happened, for whoever reads a failure
 
 	storyLock sync.Mutex
 
 	protocol  string // that an operation is of; empty: between operations
-	struck    func(deed, protocol string)
+	acted     func(deed, protocol string)
 	problems  []string
 	keys      map[string]*madeKey // that the mounts have made, as they were first seen
 	planted   map[string]bool     // keys of other people, whatever stands on them
 	condition []*condition
-	aim       place // of the deed that a call is struck with
+	aim       place // of the deed that a call is acted with
 	skew      time.Duration
 	clocks    time.Time // when a clock was moved last
 	began     time.Time // the operation that is under way, or was last
@@ -108,7 +108,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
 	w := &world{
-		t: t, sim: sim, keys: map[string]*madeKey{}, planted: map[string]bool{}, struck: func(string, string) {},
+		t: t, sim: sim, keys: map[string]*madeKey{}, planted: map[string]bool{}, acted: func(string, string) {},
 		ticking: rollbackPeriod,
 	}
 	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}
@@ -150,7 +150,7 @@ func (w *world) newMount(i int) *mount {
 		}
 		return resp, err
 	})
-	m.live, m.deed = v.base, func(name, call string) string { return w.strike(name, call, m) }
+	m.live, m.deed = v.base, func(name, call string) string { return w.act(name, call, m) }
 	engine := m.user("vault")
 	m.tenantOf(accountHuawei).domain.AddUser(engine, cloudsim.SecurityAdministrator, cloudsim.AgentOperator)
 	m.given[accountHuawei] = m.tenantOf(accountHuawei).domain.AddKey(cloudsim.IAMKeySpec{User: engine})
@@ -217,17 +217,17 @@ func (m *mount) configureAccount(t *tenant) {
 func (w *world) tell(format string, values ...any) {
 	w.storyLock.Lock()
 	defer w.storyLock.Unlock()
-	w.told = append(w.told, time.Now().UTC().Format("02 15:04:05.0 ")+fmt.Sprintf(format, values...))
+	w.lines = append(w.lines, time.Now().UTC().Format("02 15:04:05.0 ")+fmt.Sprintf(format, values...))
 }
 
-// story has what the engine logs told, too.
+// story has what the engine logs lines, too.
 type story struct{ *world }
 
 // Write implements io.Writer.
 func (s story) Write(line []byte) (int, error) {
 	s.storyLock.Lock()
 	defer s.storyLock.Unlock()
-	s.told = append(s.told, "      "+strings.TrimSpace(string(line)))
+	s.lines = append(s.lines, "      "+strings.TrimSpace(string(line)))
 	return len(line), nil
 }
 
