@@ -378,7 +378,8 @@ func (w *world) mustBeClean() {
 			if strings.Contains(path, "-lost") {
 				continue // their users are gone
 			}
-			if key, there := t.key(creds.AccessKey); (!there || !t.live(key)) && made != nil && !strings.Contains(made.touched, switchedOff) && !made.ended {
+			meant := made == nil || made.ended || strings.Contains(made.touched, switchedOff)
+			if key, there := t.key(creds.AccessKey); !meant && (!there || !t.live(key)) {
 				w.problem("2: in peace, the key %s of %s does not work", creds.AccessKey, path)
 			}
 		}

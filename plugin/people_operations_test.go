@@ -176,7 +176,8 @@ func (m *mount) excuseSwitchedOff(t *tenant) {
 	m.w.scan()
 	for id, made := range m.w.keys {
 		key, there := t.key(id)
-		if there && made.mount == m && made.kind == string(keylabel.KindRoot) && key.State == cloudsim.Inactive && key.Expires.Before(time.Now().Add(time.Hour)) {
+		near := key.State == cloudsim.Inactive && key.Expires.Before(time.Now().Add(time.Hour))
+		if there && near && made.mount == m && made.kind == string(keylabel.KindRoot) {
 			made.excused = "it ends by a near date, and the answer says so"
 		}
 	}

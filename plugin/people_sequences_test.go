@@ -103,8 +103,6 @@ var passages = []struct {
 	{"operators set right what they can", func(w *world, _ place) { w.amend() }},
 }
 
-const nothing = "nothing"
-
 // draw chooses the moves. Zero is "nothing" everywhere, so that what a failure does not need shrinks away; places turn the choices, so
 // that small numbers, which rapid prefers, mean another thing at each.
 func draw(t *rapid.T, least int) (moves []move) {
@@ -235,7 +233,8 @@ func TestSequences(t *testing.T) {
 		matrix.print("acted in sequences")
 		fmt.Printf("sequences: %d, moves: %d, seed %s\n", played.Load(), made.Load(), flag.Lookup("rapid.seed").Value)
 		if failing != nil {
-			fmt.Printf("found after %s, shrunk to %d moves in %s\n", failedAfter.Round(time.Second), len(failing), (time.Since(began) - failedAfter).Round(time.Second))
+			shrinking := time.Since(began) - failedAfter
+			fmt.Printf("found after %s, shrunk to %d moves in %s\n", failedAfter.Round(time.Second), len(failing), shrinking.Round(time.Second))
 			t.Errorf("%s", strings.Join(failingStory, "\n"))
 			t.Error(replayLine(sequenceText(failing)))
 		}
@@ -294,7 +293,8 @@ func replaySequence(t *testing.T, text string) {
 }
 
 func replayLine(text string) string {
-	return fmt.Sprintf("replay it: %s='%s' go test ./plugin -run '^TestSequences$' -count=1", peopleVariable, strings.ReplaceAll(text, "'", `'\''`))
+	quoted := strings.ReplaceAll(text, "'", `'\''`)
+	return fmt.Sprintf("replay it: %s='%s' go test ./plugin -run '^TestSequences$' -count=1", peopleVariable, quoted)
 }
 
 // setRapid sets one of rapid's flags for this test. They are the process's: tests beside it would have them, too.

@@ -81,13 +81,6 @@ func (t *tenant) lock(engineKey string) {
 	}
 }
 
-func (t *tenant) isLocked(engineKey string) bool {
-	if t.domain == nil {
-		return t.account.Locked()
-	}
-	return t.domain.Locked(engineKey)
-}
-
 // order places an order to fail at this account alone.
 func (t *tenant) order(fault cloudsim.Fault) (cancel func()) {
 	fault.Account = t.id()

@@ -23,7 +23,7 @@ import (
 const peopleVariable = "CLOUDKEYS_PEOPLE"
 
 // sampledDeeds is how many schedules there are for each that the sample plays.
-const sampledDeeds = 97
+const sampledDeeds = 397
 
 // single is an operation during which somebody does one thing, at one call.
 type single struct {
@@ -78,8 +78,8 @@ func TestPeople(t *testing.T) {
 			}
 		}
 	})
-	if whole := matrix.print("struck one at a time"); wanted == "all" && !whole {
-		t.Error("somebody has struck nowhere in an operation: the table shows who and where")
+	if whole := matrix.print("acted one at a time"); wanted == "all" && !whole {
+		t.Error("somebody has acted nowhere in an operation: the table shows who and where")
 	}
 	if err := faulttest.Figures(fmt.Sprintf("deeds=%d", played.Load())); err != nil {
 		t.Error(err)
@@ -122,7 +122,7 @@ func (s single) play(t *testing.T, counted *matrix) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			if counted != nil {
-				w.struck = counted.count
+				w.acted = counted.count
 			}
 			w.single(s)
 			w.report()
@@ -130,7 +130,7 @@ func (s single) play(t *testing.T, counted *matrix) {
 	})
 }
 
-// single plays one operation, with what strikes it.
+// single plays one operation, with what acts it.
 func (w *world) single(s single) (points []string) {
 	w.t.Helper()
 	p := place{w, w.mounts[0], w.tenants[s.account], 0, ""}
@@ -143,7 +143,7 @@ func (w *world) single(s single) (points []string) {
 	return points
 }
 
-// do runs an operation and has others strike at its calls.
+// do runs an operation and has others act at its calls.
 func (w *world) do(work work, at place, hits []hit) {
 	w.t.Helper()
 	if work.prepare != nil {
@@ -167,11 +167,11 @@ func (w *world) do(work work, at place, hits []hit) {
 func (w *world) report() {
 	w.t.Helper()
 	if w.failed() {
-		w.t.Errorf("%s\n%s", strings.Join(w.problems, "\n"), strings.Join(w.told, "\n"))
+		w.t.Errorf("%s\n%s", strings.Join(w.problems, "\n"), strings.Join(w.lines, "\n"))
 	}
 }
 
-// matrix counts who has struck inside which protocol.
+// matrix counts who has acted inside which protocol.
 type matrix struct {
 	lock   sync.Mutex
 	counts map[string]map[string]int
@@ -188,7 +188,7 @@ func (m *matrix) count(deed, protocol string) {
 	m.counts[deed][protocol]++
 }
 
-// print writes the table, and tells whether every deed has struck inside every protocol.
+// print writes the table, and tells whether every deed has acted inside every protocol.
 func (m *matrix) print(title string) (whole bool) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
