@@ -30,7 +30,8 @@ type machine struct {
 	approval string
 }
 
-func newMachine(t testing.TB, f *fleet, environments int, settings map[string]string) *machine {
+// newMachine executes the definition with the waits before a retry cut short, and with what replaced names replaced besides.
+func newMachine(t testing.TB, f *fleet, environments int, settings map[string]string, replaced ...string) *machine {
 	t.Helper()
 	env := f.environment()
 	env["REPORT_BUCKET"], env["RUN_MAX_PERCENT"], env["RUN_MAX_KEYS"], env["CONCURRENCY"] = "reports", "100", "100000", strconv.Itoa(environments)
@@ -41,9 +42,8 @@ func newMachine(t testing.TB, f *fleet, environments int, settings map[string]st
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The waits before a retry are cut short, and nothing else.
-	text := strings.NewReplacer("${Partition}", "aws", "${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
-		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`, `"IntervalSeconds": 1`).Replace(string(definition))
+	text := strings.NewReplacer(append(replaced, "${Partition}", "aws", "${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
+		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`, `"IntervalSeconds": 1`)...).Replace(string(definition))
 	m.post("/moto-api/config", map[string]any{"stepfunctions": map[string]any{"execute_state_machine": true}})
 	var made struct{ StateMachineArn string }
 	m.call("states", "CreateStateMachine", map[string]any{
@@ -198,7 +198,7 @@ func TestAPersonDecides(t *testing.T) {
 				answer = map[string]any{"taskToken": asked.TaskToken, "error": "Rejected", "cause": "too many"}
 			}
 			m.call("states", operation, answer, nil)
-			if got := m.wait(arn, 5*time.Minute); got.Status != test.status || got.Status == "FAILED" && got.Error != "Rejected" {
+			if got := m.wait(arn, 5*time.Minute); got.Status != test.status || got.Status == "FAILED" && (got.Error != "NotApproved" || !strings.Contains(got.Cause, "Rejected")) {
 				t.Errorf("got %+v", got)
 			}
 			f.mustBeSwept(test.swept)
@@ -220,6 +220,39 @@ func TestAPersonDecides(t *testing.T) {
 				t.Errorf("asked %+v", asked)
 			}
 		})
+	}
+}
+
+// TestNobodyAnswersInTime has a person be asked for three seconds. The execution must not take the timeout's own name for its error:
+// names that begin with States. are not allowed there.
+func TestNobodyAnswersInTime(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	m := newMachine(t, f, 2, map[string]string{"APPROVAL": "true"}, `"TimeoutSeconds": 43200`, `"TimeoutSeconds": 3`)
+	arn := m.start(`{}`)
+	asked := m.mustAsk()
+	if got := m.wait(arn, 5*time.Minute); got.Status != "FAILED" || got.Error != "NotApproved" || !strings.Contains(got.Cause, "States.Timeout") {
+		t.Errorf("got %+v", got)
+	}
+	f.mustBeSwept(none)
+	if page := m.kept(asked.Verdict.Page); !strings.Contains(page, "Nobody approved:") || strings.Contains(page, "This run is not over, or it ended early") {
+		t.Errorf("the run's page is %s", page)
+	}
+}
+
+// TestOneBadAccountOfThreeStopsNobodyElse has a third of the accounts fail, which is over any share that a map tolerates by itself.
+func TestOneBadAccountOfThreeStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	bad := f.members[1]
+	f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: bad.account.ID(), Kind: cloudsim.Refuse, Status: 400})
+	m := newMachine(t, f, 2, nil)
+	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
+		t.Errorf("got %+v", got)
+	}
+	f.mustBeSwept(func(m *member) bool { return m != bad })
+	if got := m.verdict(); got.Failed != 1 || got.Accounts != 3 || got.Changing != 2 {
+		t.Errorf("got %+v", got)
 	}
 }
 
