@@ -33,6 +33,14 @@ func everySixHours(from, to int, metric string, value float64) (samples []sample
 	return samples
 }
 
+// byTurns are runs of some nights, at their time of the day.
+func byTurns(at time.Duration, nights ...int) (samples []sample) {
+	for _, night := range nights {
+		samples = append(samples, sample{time.Duration(night)*day + at, "TargetsSwept", 1})
+	}
+	return samples
+}
+
 func one(at time.Duration, metric string) []sample { return []sample{{at, metric, 1}} }
 
 // bound is when an alarm must have come on, and when it must be off again.
@@ -50,7 +58,7 @@ func TestEachAlarmIsOnWhenAndOnlyWhenItShouldBe(t *testing.T) {
 		"SilenceAlarm": {
 			"a run each night": {nights(0, 7, "TargetsSwept", 3), nil},
 			"a run each night, early and late by turns": {
-				[]sample{{3*time.Hour + 17*minute, "TargetsSwept", 1}, {day + 3*time.Hour + 58*minute, "TargetsSwept", 1}, {2*day + 3*time.Hour + 17*minute, "TargetsSwept", 1}, {3*day + 3*time.Hour + 58*minute, "TargetsSwept", 1}, {4*day + 3*time.Hour + 17*minute, "TargetsSwept", 1}, {5*day + 3*time.Hour + 17*minute, "TargetsSwept", 1}, {6*day + 3*time.Hour + 17*minute, "TargetsSwept", 1}}, nil,
+				slices.Concat(byTurns(3*time.Hour+17*minute, 0, 2, 4, 6), byTurns(3*time.Hour+58*minute, 1, 3, 5)), nil,
 			},
 			"a night without one, told the same morning": {
 				slices.Concat(nights(0, 3, "TargetsSwept", 3), nights(4, 3, "TargetsSwept", 3)),
@@ -83,7 +91,9 @@ func TestEachAlarmIsOnWhenAndOnlyWhenItShouldBe(t *testing.T) {
 			"a run that stays in the queue for days": {
 				slices.Concat(one(at, "NumberOfMessagesSent"), nights(2, 5, "ApproximateNumberOfMessagesVisible", 1)), []bound{soon(at)},
 			},
-			"two nights, told twice": {slices.Concat(one(at, "NumberOfMessagesSent"), one(next, "NumberOfMessagesSent")), []bound{soon(at), soon(next)}},
+			"two nights, told twice": {
+				slices.Concat(one(at, "NumberOfMessagesSent"), one(next, "NumberOfMessagesSent")), []bound{soon(at), soon(next)},
+			},
 		},
 		"StatesFailedAlarm": {
 			"executions that succeed": {nights(0, 7, "ExecutionsSucceeded", 1), nil},
@@ -91,7 +101,9 @@ func TestEachAlarmIsOnWhenAndOnlyWhenItShouldBe(t *testing.T) {
 			"one that failed":         {one(at, "ExecutionsFailed"), []bound{soon(at)}},
 			"one that timed out":      {one(at, "ExecutionsTimedOut"), []bound{soon(at)}},
 			"one that was aborted":    {one(at, "ExecutionsAborted"), []bound{soon(at)}},
-			"two, of different ends":  {slices.Concat(one(at, "ExecutionsFailed"), one(next, "ExecutionsAborted")), []bound{soon(at), soon(next)}},
+			"two, of different ends": {
+				slices.Concat(one(at, "ExecutionsFailed"), one(next, "ExecutionsAborted")), []bound{soon(at), soon(next)},
+			},
 		},
 		"UnplannedAlarm": {
 			"all accounts planned": {nights(0, 7, "AccountsUnplanned", 0), nil},

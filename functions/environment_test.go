@@ -28,7 +28,10 @@ func TestTheEnvironmentHasRoomForAnAuthorityOf4096Bits(t *testing.T) {
 	}
 	authority := &x509.Certificate{
 		SerialNumber: new(big.Int).Lsh(big.NewInt(1), 150), IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().AddDate(20, 0, 0),
-		Subject:  pkix.Name{Country: []string{"FR"}, Organization: []string{"An organisation of some size"}, OrganizationalUnit: []string{"Infrastructure"}, CommonName: "Internal authority 2026"},
+		Subject: pkix.Name{
+			Country: []string{"FR"}, Organization: []string{"An organisation of some size"}, OrganizationalUnit: []string{"Infrastructure"},
+			CommonName: "Internal authority 2026",
+		},
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, authority, authority, &private.PublicKey, private)
@@ -37,8 +40,10 @@ func TestTheEnvironmentHasRoomForAnAuthorityOf4096Bits(t *testing.T) {
 	}
 	at := map[string]string{
 		"VaultAddr": "https://vault.internal.some-organisation.example.com:8200", "VaultNamespace": "organisation/division/team",
-		"VaultIamServerId": "vault.internal.some-organisation.example.com", "Notify": "arn:aws-us-gov:sns:us-gov-west-1:123456789012:" + strings.Repeat("t", 60),
-		"VaultCaCertParameter": "/operations/vault/ca", "ClientCertFile": "/opt/certificates/{account}.pem", "ClientKeyFile": "/opt/certificates/{account}.key",
+		"VaultIamServerId":     "vault.internal.some-organisation.example.com",
+		"Notify":               "arn:aws-us-gov:sns:us-gov-west-1:123456789012:" + strings.Repeat("t", 60),
+		"VaultCaCertParameter": "/operations/vault/ca",
+		"ClientCertFile":       "/opt/certificates/{account}.pem", "ClientKeyFile": "/opt/certificates/{account}.key",
 	}
 	parsed, _ := read(t)
 	longest := func(parameter string) string { return strings.Repeat("x", parsed.Parameters[parameter].MaxLength) }

@@ -46,7 +46,8 @@ type desk struct {
 func TestEveryEventUnderSAMLocal(t *testing.T) {
 	engine := newEngine(t)
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
-	found, err := filepath.Glob(filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid", "aws-lambda-rie-"+architecture))
+	rapid := filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid")
+	found, err := filepath.Glob(filepath.Join(rapid, "aws-lambda-rie-"+architecture))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("aws-sam-cli ships no emulator for %s: %v %v", architecture, found, err)
 	}
@@ -79,7 +80,8 @@ func TestWhatIsBuiltIsBoundToItsArchitecture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound := regexp.MustCompile(`(?m)^  Architecture:\n    Type: String\n    Default: (\w+)\n    AllowedValues:\n    - (\w+)\n    [A-Z]`).FindSubmatch(template)
+	parameter := regexp.MustCompile(`(?m)^  Architecture:\n    Type: String\n    Default: (\w+)\n    AllowedValues:\n    - (\w+)\n    [A-Z]`)
+	bound := parameter.FindSubmatch(template)
 	if bound == nil || !bytes.Equal(bound[1], bound[2]) {
 		t.Fatalf("the built template is bound to %q", bound)
 	}
@@ -98,7 +100,8 @@ func TestWhatIsBuiltIsBoundToItsArchitecture(t *testing.T) {
 // wrapSAM puts a sam on the reader's PATH that pulls no image.
 func (d *desk) wrapSAM() {
 	d.t.Helper()
-	script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --skip-pull-image --invoke-image %s\n", filepath.Join(os.Getenv("SAM_VENV"), "bin", "sam"), d.base)
+	sam := filepath.Join(os.Getenv("SAM_VENV"), "bin", "sam")
+	script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --skip-pull-image --invoke-image %s\n", sam, d.base)
 	if err := os.WriteFile(filepath.Join(d.bin, "sam"), []byte(script), 0o700); err != nil {
 		d.t.Fatal(err)
 	}
@@ -152,23 +155,23 @@ func (d *desk) pageLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var lines strings.Builder
 	for _, page := range pages {
 		for _, block := range page.Noted("run sam") {
-			answers, n := json.NewDecoder(bytes.NewReader(d.run(t, block.Text, nil))), 0
-			for ; answers.More(); n++ { // no line ends between them
-				var answer json.RawMessage
-				if err := answers.Decode(&answer); err != nil {
-					t.Fatal(err)
-				}
-				mustAnswer(t, answer)
-			}
-			if want := strings.Count(block.Text, "sam local invoke"); n != want || want == 0 {
-				t.Errorf("%d answers to %d lines", n, want)
-			}
-			return
+			lines.WriteString(block.Text + "\n")
 		}
 	}
-	t.Error("no page has lines for sam local")
+	answers, n := json.NewDecoder(bytes.NewReader(d.run(t, lines.String(), nil))), 0
+	for ; answers.More(); n++ { // no line ends between them
+		var answer json.RawMessage
+		if err := answers.Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		mustAnswer(t, answer)
+	}
+	if want := strings.Count(lines.String(), "sam local invoke"); n != want || want == 0 {
+		t.Errorf("%d answers to %d lines", n, want)
+	}
 }
 
 // eachEvent runs a subtest for each file of events/, some at once.

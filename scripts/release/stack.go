@@ -12,7 +12,8 @@ import (
 )
 
 // The stack of the functions as it is deployed without Go and without this repository: template.yaml, whose functions are the zips
-// beside it, and the state machine's definition. There is one for each architecture, since a template names local files by their names alone.
+// beside it, and the state machine's definition. There is one for each
+// architecture, since a template names local files by their names alone.
 
 const (
 	stackName  = "cloudkeys-stack"
@@ -48,7 +49,8 @@ func (s source) writeStacks(products []built, out string) error {
 		if err != nil {
 			return err
 		}
-		packed, err := packZip(append(files, file{name: "template.yaml", content: []byte(packaged)}, file{name: definition, content: machine}), s.date)
+		files = append(files, file{name: "template.yaml", content: []byte(packaged)}, file{name: definition, content: machine})
+		packed, err := packZip(files, s.date)
 		if err != nil {
 			return err
 		}
@@ -63,20 +65,23 @@ func (s source) writeStacks(products []built, out string) error {
 // packagedTemplate has the functions' code come from zips, and allows their one architecture. A template in which something of that is
 // not found is refused: it would be deployed with what is not there.
 func packagedTemplate(template, version, architecture string) (string, error) {
+	const built = `(?m)^    Metadata:\n      BuildMethod: makefile # target build-`
 	for _, change := range []struct{ what, to string }{
 		{`(?m)^    CodeUri: \.\n`, ""},
-		{`(?m)^    Metadata:\n      BuildMethod: makefile # target build-RevokeExpiredKeysFunction\n    Properties:\n`, "    Properties:\n      CodeUri: revoke-expired-keys.zip\n"},
-		{`(?m)^    Metadata:\n      BuildMethod: makefile # target build-SyncPolicyFunction\n    Properties:\n`, "    Properties:\n      CodeUri: sync-policy.zip\n"},
+		{built + `RevokeExpiredKeysFunction\n    Properties:\n`, "    Properties:\n      CodeUri: revoke-expired-keys.zip\n"},
+		{built + `SyncPolicyFunction\n    Properties:\n`, "    Properties:\n      CodeUri: sync-policy.zip\n"},
 		{`(?m)^      DefinitionUri: functions/revoke\.asl\.json$`, "      DefinitionUri: " + definition},
 		{
 			`(?m)^  Architecture:\n(    .*\n){4}`,
-			"  Architecture:\n    Type: String\n    Default: " + architecture + "\n    AllowedValues: [" + architecture + "]\n    Description: What the zips are built for.\n",
+			"  Architecture:\n    Type: String\n    Default: " + architecture + "\n    AllowedValues: [" + architecture + "]\n" +
+				"    Description: What the zips are built for.\n",
 		},
 		{`(?m)^Description: >\n`, "Description: >\n  Release " + version + ".\n"},
 	} {
 		pattern := regexp.MustCompile(change.what)
 		if n := len(pattern.FindAllString(template, -1)); n != 1 {
-			return "", fmt.Errorf("template.yaml has %d places like %q, and the packaged template needs one: change scripts/release/stack.go with it", n, change.what)
+			return "", fmt.Errorf("template.yaml has %d places like %q, and the packaged template needs one: change "+
+				"scripts/release/stack.go with it", n, change.what)
 		}
 		template = pattern.ReplaceAllLiteralString(template, change.to)
 	}
