@@ -259,7 +259,7 @@ func (a *account) warnings(view *policyView) []string {
 	}
 	if !config.KeyExpires.IsZero() {
 		next := config.nextRotation()
-		warnings = append(warnings, fmt.Sprintf("the engine's own access key ends at %s. It is replaced by itself from %s on: "+
+		warnings = append(warnings, fmt.Sprintf("the engine's own access key expires at %s. It is rotated automatically from %s on: "+
 			"Vault must not be down or sealed for as long as %s", showTime(config.KeyExpires), showTime(next),
 			config.KeyExpires.Sub(next).Round(time.Second)))
 	}

@@ -162,7 +162,19 @@ func TestSentencesThatMisled(t *testing.T) {
 			v.base = unresolved{}
 			v.restart()
 			v.mustRefuse(logical.UpdateOperation, "config/default", []string{"provider=outscale", "region=eu-west2", "access_key=A", "secret_key=B"},
-				"check region and endpoint", "api.eu-west2.outscale.com", "eu-west-2")
+				"check endpoint and region", "api.eu-west2.outscale.com", "OUTSCALE's are eu-west-2")
+		},
+		"an address of Huawei Cloud that does not exist names no region of OUTSCALE": func(t *testing.T, v *testVault) {
+			v.base = unresolved{}
+			v.restart()
+			resp, err := v.try(logical.UpdateOperation, "config/default", "provider=huawei", "region=eu-west-2",
+				"endpoint=https://iam.example.com", "access_key=A", "secret_key=B")
+			if err != nil || !resp.IsError() {
+				t.Fatalf("%v, %v", resp, err)
+			}
+			if said := resp.Error().Error(); !strings.Contains(said, "iam.example.com does not resolve") || strings.Contains(said, "OUTSCALE") {
+				t.Error(said)
+			}
 		},
 		"a wrong secret is named among the causes": func(_ *testing.T, v *testVault) {
 			v.mustRefuse(logical.UpdateOperation, "config/default", append(v.accountFields(), "secret_key=WRONG"), "secret_key")

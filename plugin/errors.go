@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -111,8 +112,12 @@ func explain(account string, err error) error {
 		}
 		var dns *net.DNSError
 		if errors.As(err, &dns) && dns.IsNotFound {
-			return userError("the address of account %q does not exist, since %s does not resolve: check region and endpoint in config/%s. "+
-				"OUTSCALE's regions are eu-west-2, cloudgouv-eu-west-1 and others (%s)", account, dns.Name, account, err)
+			regions := ""
+			if strings.HasSuffix(dns.Name, ".outscale.com") { // there the region is part of the name
+				regions = ": OUTSCALE's are eu-west-2, cloudgouv-eu-west-1 and others"
+			}
+			return userError("the address of account %q does not exist, since %s does not resolve: check endpoint and region in config/%s%s (%s)",
+				account, dns.Name, account, regions, err)
 		}
 		return fmt.Errorf("account %q: the cloud cannot be reached; check endpoint, network and certificates: %w", account, err)
 	default:

@@ -146,7 +146,7 @@ func TestConfig(t *testing.T) {
 		"what will surprise is said at once": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
 			warnings := strings.Join(v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...), "\n")
-			mustHold(t, warnings, "own access key ends at", "replaced by itself from", "20m0s", "allow_root_identity")
+			mustHold(t, warnings, "own access key expires at", "rotated automatically from", "20m0s", "allow_root_identity")
 			mustHold(t, strings.Join(v.write("roles/app", "user_names=app", "max_ttl=9000h"), "\n"), "cut to 768h0m0s", "mount")
 		},
 	})

@@ -209,3 +209,69 @@ func TestTheIndexNamesEveryPage(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryPageShowsTheShelves: a reader may enter docs/ by any page, such as from a search engine.
+func TestEveryPageShowsTheShelves(t *testing.T) {
+	const shelves = "\n\n[Use](README.md#use-it) · [Operate](README.md#operate-it) · [Develop](README.md#develop-it)\n\n"
+	found := 0
+	for _, page := range pages(t) {
+		dir, name := filepath.Split(page.Name)
+		if dir != "docs/" || name == "README.md" {
+			continue
+		}
+		found++
+		if title, _, _ := strings.Cut(page.Text, "\n"); !strings.HasPrefix(page.Text, title+shelves) {
+			t.Errorf("%s does not show the shelves below its title:%s", page.Name, shelves)
+		}
+	}
+	if found == 0 {
+		t.Error("docs/ has no pages")
+	}
+}
+
+// TestTheReadmeShowsTheDemoAsItIs holds the steps in README's output of make demo to those that the demo prints.
+func TestTheReadmeShowsTheDemoAsItIs(t *testing.T) {
+	var source strings.Builder
+	files, err := filepath.Glob(filepath.Join(root, "scripts", "demo", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(text)
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := regexp.MustCompile(`(?m)^    # (.+)$`).FindAllStringSubmatch(string(readme), -1)
+	if len(steps) == 0 {
+		t.Error("README.md shows no step of the demo")
+	}
+	for _, step := range steps {
+		if !strings.Contains(source.String(), step[1]) {
+			t.Errorf("the demo does not print %q", step[1])
+		}
+	}
+}
+
+// TestTheQuestionsOfUsersAreAnswered: what people look for before they try the engine has a question of its own in faq.md.
+func TestTheQuestionsOfUsersAreAnswered(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "faq.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	questions := regexp.MustCompile(`(?m)^\*\*(.+\?)\*\* .{8,}$`).FindAllStringSubmatch(string(page), -1)
+	for _, about := range []string{
+		"vault image, or with Helm", "Which versions of", "GitHub Actions, GitLab, Jenkins", "keys made by hand", "get rid of it", "proxy",
+		"Several cloud accounts", "`ttl` for CI", "before its lease ended", "Cockpit, OOS, ICU", "user interface", "at the cloud's API", "Namespaces", "Terraform",
+		"from a laptop", "client counts", "Windows and macOS", "functions without AWS",
+	} {
+		if !slices.ContainsFunc(questions, func(question []string) bool { return strings.Contains(question[1], about) }) {
+			t.Errorf("faq.md has no question with %q, or no answer to it", about)
+		}
+	}
+}

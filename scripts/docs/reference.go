@@ -79,7 +79,7 @@ func (p *page) printf(format string, args ...any) {
 }
 
 func (p *page) head() {
-	p.printf("# API reference\n\n" +
+	p.printf("# API reference\n\n[Use](README.md#use-it) · [Operate](README.md#operate-it) · [Develop](README.md#develop-it)\n\n" +
 		"Made by `make docs` from the engine's own description; `vault path-help <mount>/<path>` shows the fields. Paths are below the mount, " +
 		"such as `outscale/`. Durations are written as `15m` or in seconds, and shown in seconds. A field marked *sensitive* is a secret: `config/` never returns it.\n")
 }

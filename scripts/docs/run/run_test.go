@@ -165,7 +165,8 @@ func newBareDesk(t *testing.T, policies map[string][]string, inMemory bool) (*de
 		t.Fatal(err)
 	}
 	d.env = append(clouds,
-		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "NEW="+plugin, "AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
+		"PATH="+d.commandLine(bin)+":"+os.Getenv("PATH"), "HOME="+d.dir, "PLUGINS="+d.plugins, "NEW="+plugin, "VERSION=v0.1.0", "NEW_VERSION=v0.2.0",
+		"AUDIT_LOG="+filepath.Join(d.dir, "audit.log"),
 		// bao reads these as well, and a BAO_TOKEN would win over the VAULT_TOKEN that a page sets for one command.
 		"VAULT_ADDR="+server.Addr(), "VAULT_TOKEN="+server.Token(),
 	)
@@ -262,19 +263,30 @@ func (d *desk) buildCommand() {
 	}
 }
 
+// The reader's own shell after a page: what was a variable of it before still has the value that it had, since a reader goes on in it.
+const (
+	rememberTheShell = `
+readers() { printf %s "$VAULT_ADDR $VAULT_TOKEN $OSC_ACCESS_KEY $OSC_SECRET_KEY $HOME $PATH" | sha256sum; }
+readers_before=$(readers)
+`
+	holdTheShell = `
+test "$readers_before" = "$(readers)" || echo "error: the page has changed the variables of the reader's shell"
+`
+)
+
 // run runs the blocks of a page in one shell, which ends at the first command that fails.
 func (d *desk) run(page, prelude string, blocks []markdown.Block) {
 	d.t.Helper()
-	script := "set -eu\n" + prelude
+	script := "set -eu\n" + prelude + rememberTheShell
 	for _, block := range blocks {
 		script += fmt.Sprintf("echo '== %s:%d'\n%s", page, block.Line, block.Text)
 	}
 	if strings.Contains(script, "\ncloudkeys ") {
 		d.buildCommand()
 	}
-	out := d.mustRun(script)
+	out := d.mustRun(script + holdTheShell)
 	if strings.Contains(out, "error: ") {
-		d.t.Errorf("check/ has a finding:\n%s", out)
+		d.t.Errorf("check/ has a finding, or the shell is not what it was:\n%s", out)
 	}
 }
 
