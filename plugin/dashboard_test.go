@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -138,6 +139,16 @@ func TestTheAlertsAreOfWhatTheEngineCounts(t *testing.T) {
 	}
 	if !absent {
 		t.Error("nothing fires where nothing is scraped")
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(Cloudkeys[A-Za-z]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		if !bytes.Contains(raw, []byte("alert: "+row[1]+"\n")) {
+			t.Errorf("no rule is the page's %s", row[1])
+		}
+	}
+	for _, gauge := range []string{"comparison_withheld", "static_keys_switched_off"} { // what waits for somebody to decide
+		if !bytes.Contains(raw, []byte(metricPrefix+gauge)) {
+			t.Errorf("no rule tells of %s%s", metricPrefix, gauge)
+		}
 	}
 }
 
