@@ -77,7 +77,7 @@ func keysFields() map[string]*framework.FieldSchema {
 
 func keyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"kind":       field(framework.TypeString, "What the key was made for: lease, user (a lease whose user goes with it), static or root (an engine key)."),
+		"kind":       field(framework.TypeString, "What the key was made for: lease, user (a lease whose user goes with it), static or root."),
 		"account":    field(framework.TypeString, "Name of the account."),
 		"account_id": field(framework.TypeString, "Id of the cloud account."),
 		"user_name":  field(framework.TypeString, "User whose key it is; empty: the engine's own identity."),
