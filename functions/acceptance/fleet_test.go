@@ -231,6 +231,19 @@ func (f *fleet) mustHaveLeased() {
 			return
 		}
 	}
+	f.mustHaveGivenBackLocked()
+}
+
+// mustHaveGivenBack compares logins with the tokens that were revoked after them.
+func (f *fleet) mustHaveGivenBack() {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mustHaveGivenBackLocked()
+}
+
+func (f *fleet) mustHaveGivenBackLocked() {
+	f.t.Helper()
 	if f.logins != f.revoked {
 		f.t.Errorf("%d logins, and %d tokens given back", f.logins, f.revoked)
 	}
