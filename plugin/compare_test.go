@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -51,6 +52,7 @@ func (v *testVault) mustBeLive(is bool, ids ...string) {
 // mustAnnounce expects so many events of an operation since the last look.
 func (v *testVault) mustAnnounce(operation string, want int) {
 	v.t.Helper()
+	synctest.Wait() // no request waits for its event
 	n := 0
 	for _, e := range v.events.Events {
 		if string(e.Type) == eventPrefix+operation {
@@ -60,6 +62,12 @@ func (v *testVault) mustAnnounce(operation string, want int) {
 	if v.events.Events = nil; n != want {
 		v.t.Errorf("%d events %s, want %d", n, operation, want)
 	}
+}
+
+// forgetEvents begins a look at events anew.
+func (v *testVault) forgetEvents() {
+	synctest.Wait() // no request waits for its event
+	v.events.Events = nil
 }
 
 // storedNow is a snapshot of the mount's storage.
@@ -124,7 +132,7 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			role := v.staticRoles(1)[0]
 			lost := v.staticKey(role)
 			v.deleteKey(lost)
-			v.events.Events = nil
+			v.forgetEvents()
 			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			v.mustBeLive(true, v.staticKey(role))
 			v.mustAnnounce(eventRotate, 1)
@@ -147,7 +155,7 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			role := v.staticRoles(1)[0]
 			off := v.staticKey(role)
 			v.switchKey(off, false)
-			v.events.Events = nil
+			v.forgetEvents()
 			v.tidy()
 			v.mustTidied(tidyDone, nil, "static_roles_rotated", "", "static_keys_switched_off", off,
 				"static_keys_switched_off", "rotate-role/"+role, "static_keys_switched_off", "switch it on")
@@ -351,7 +359,7 @@ func TestWhatALesseeDoesToHisKey(t *testing.T) {
 			counted := 0.0
 			for what, tamper := range tampered {
 				tamper()
-				v.events.Events = nil
+				v.forgetEvents()
 				v.tidy("dry_run=true")
 				v.mustTidied(tidyDone, nil, "keys_set_right", was.ID)
 				if is, _ := v.key(was.ID); is.Tag == was.Tag && is.Expires.Equal(was.Expires) {

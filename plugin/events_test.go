@@ -63,14 +63,14 @@ func TestEvents(t *testing.T) {
 		},
 		"a lease tells whom it was given by and where it stands in the ledger": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			v.events.Events = nil
+			v.forgetEvents()
 			l := v.lease("app")
 			expect(v, sent{"creds-create", "creds/app", "keys/" + l.AccessKey(), "app", "true"})
 			v.read("keys/" + l.AccessKey())
 		},
 		"a lease that fails tells so": func(t *testing.T, v *testVault) {
 			v.configure("user_names=ghost")
-			v.events.Events = nil
+			v.forgetEvents()
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "does not exist")
 			expect(v, sent{"creds-create-fail", "creds/app", "creds/app", "app", "false"})
 			v.mustRefuse(logical.ReadOperation, "creds/nope", nil, "does not exist")
@@ -83,8 +83,7 @@ func TestEvents(t *testing.T) {
 		"a killed key and a tidy tell too": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")
-			synctest.Wait()
-			v.events.Events = nil
+			v.forgetEvents()
 			v.kill(l)
 			v.tidy("account=default")
 			expect(v,

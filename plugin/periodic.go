@@ -35,8 +35,11 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	}
 	// The server sends one last, ordinary tick with the mount tainted before it disables or moves it.
 	last := b.System().Tainted()
-	// Whose a static role is stands in the role alone: they are read once for all accounts.
-	static := sync.OnceValues(func() (map[string]map[string]*staticRole, error) { return staticRolesByAccount(ctx, req.Storage) })
+	// Whose a static role is stands in the role alone: they are read once for all accounts. OnceValues would panic anew for each of them.
+	static := sync.OnceValues(func() (roles map[string]map[string]*staticRole, err error) {
+		err = b.safely("the reading of the static roles", func() error { roles, err = staticRolesByAccount(ctx, req.Storage); return err })
+		return roles, err
+	})
 	var tended sync.WaitGroup
 	problems, next := make([]error, len(names)), make([]time.Time, len(names))
 	for i, name := range names {

@@ -208,6 +208,7 @@ func names(rows []row) []string {
 func Table() string {
 	var b strings.Builder
 	b.WriteString("# Settings of the functions\n\n" +
+		"[Use](README.md#use-it) · [Operate](README.md#operate-it) · [Develop](README.md#develop-it)\n\n" +
 		"Read from the environment once, when a run begins. What does not fit is refused with one error, and nothing is done.\n" +
 		"Durations are written like `90d`, `12h` or `30m`.\n")
 	markdown(&b, "revoke-expired-keys", new(Sweep).rows())
