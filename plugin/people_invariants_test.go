@@ -202,7 +202,7 @@ func (m *mount) keepsSlots(t *tenant) {
 	leased := 0
 	for _, key := range t.keys() {
 		made := m.w.keys[key.ID]
-		if made != nil && made.mount == m && made.user == "" && made.kind == string(keylabel.KindLease) {
+		if made != nil && made.mount == m && made.excused == "" && made.user == "" && made.kind == string(keylabel.KindLease) {
 			leased++
 		}
 	}
@@ -212,8 +212,9 @@ func (m *mount) keepsSlots(t *tenant) {
 }
 
 func (m *mount) countPanics() {
-	if got := m.backend.metrics.panics.Load(); got > m.panics {
-		m.w.problem("7: %d panics in %s", got-m.panics, m.name)
+	// One that is ordered while static roles are listed reaches each account that waits for the list.
+	if got := m.backend.metrics.panics.Load(); got > m.panics*uint64(len(m.w.tenants)+1) {
+		m.w.problem("7: %d panics in %s, and %d were ordered", got, m.name, m.panics)
 	}
 }
 

@@ -176,7 +176,7 @@ func (m *mount) excuseSwitchedOff(t *tenant) {
 	m.w.scan()
 	for id, made := range m.w.keys {
 		key, there := t.key(id)
-		near := key.State == cloudsim.Inactive && key.Expires.Before(time.Now().Add(time.Hour))
+		near := !key.Expires.IsZero() && key.Expires.Before(time.Now().Add(5*time.Minute)) // whoever switches it on again meanwhile
 		if there && near && made.mount == m && made.kind == string(keylabel.KindRoot) {
 			made.excused = "it ends by a near date, and the answer says so"
 		}
@@ -201,6 +201,7 @@ func (m *mount) deleteStaticRole(ctx context.Context, t *tenant) {
 
 // end notes that somebody has ordered a key's end.
 func (w *world) end(id string) {
+	w.scan()
 	if made := w.keys[id]; made != nil {
 		made.ended = true
 	}

@@ -194,6 +194,9 @@ func (m *mount) restoreSnapshot() {
 		}
 		if key, there := made.tenant.key(id); !there || !made.tenant.live(key) {
 			made.touched += "deleted before a snapshot was restored "
+			if there && key.State == cloudsim.Inactive {
+				made.touched += switchedOff
+			}
 		}
 	}
 	for _, t := range m.w.tenants {

@@ -294,9 +294,18 @@ func (w *world) endConditions() {
 		if over {
 			w.tell("it ends: %s", c.name)
 			c.stop()
+			if now.After(c.end.Add(time.Second)) { // an operation took its time, and it lasted as long
+				w.troubledAll(afterHold)
+			}
 		}
 		return over
 	})
+}
+
+func (w *world) troubledAll(d time.Duration) {
+	for _, t := range w.tenants {
+		w.troubled(t, nil, d)
+	}
 }
 
 // asked runs a request in the present process, and holds that it ends in time. Where the process dies, a new one takes over.
@@ -318,6 +327,7 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 		m.restoreSnapshot()
 	}
 	m.countPanics()
+	m.w.endConditions()
 }
 
 // longestRequest is past every budget: Vault gives a revoke 90 s.
