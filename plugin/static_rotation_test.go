@@ -126,7 +126,7 @@ func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
 	t.Parallel()
 	const users, pace = 500, 5
 	inHuawei(t, map[string]func(t *testing.T, v *testVault){
-		"keys past their date are gone within 1.3 times what the pace allows": func(t *testing.T, v *testVault) {
+		"keys past their date are gone nearly as fast as the pace allows": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			for i := range 28 {
 				name := fmt.Sprintf("gone%d", i)
@@ -169,10 +169,14 @@ func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
 				return n
 			}
 			<-time.After(21*time.Minute + 10*time.Second)
-			began, searched := time.Now(), 0
-			for left() > 0 && time.Since(began) < 3*time.Hour {
+			began := time.Now()
+			var took, searched time.Duration
+			for (took == 0 || searched == 0) && time.Since(began) < 3*time.Hour {
 				if searched == 0 && len(v.begun()) == 0 {
-					searched = int(time.Since(began) / time.Minute)
+					searched = time.Since(began)
+				}
+				if took == 0 && left() == 0 {
+					took = time.Since(began)
 				}
 				<-time.After(time.Second)
 				if int(time.Since(began)/time.Second)%60 == 0 {
@@ -181,13 +185,14 @@ func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
 			}
 			// A key takes two calls, and the server gives the periodic work ten seconds of each minute.
 			allowed := 2 * 2 * users * time.Second / pace * time.Duration(tickPeriod/tickBudget)
-			took := time.Since(began)
-			t.Logf("gone after %s, of %s that the pace allows; the search took %d min", took, allowed, searched)
-			if left() > 0 || took > allowed*13/10 {
-				t.Errorf("%d keys are left after %s, want none after %s", left(), took, allowed*13/10)
+			t.Logf("gone after %s, of %s that the pace allows; the search took %s", took, allowed, searched)
+			// It takes 1.1 times as long. On a busy machine, whose scheduler had the search come to the pacer first at nearly each turn, 1.6
+			// was seen once; without shares of the tick it is 2.1.
+			if left() > 0 || took > allowed*17/10 {
+				t.Errorf("%d keys are left after %s, want none after %s", left(), took, allowed*17/10)
 			}
-			if searched == 0 {
-				t.Error("no search was under way, or it never ended")
+			if searched < took/2 {
+				t.Errorf("a search was under way for %s alone, or it never ended", searched)
 			}
 			v.settle(2 * time.Hour)
 			if now := v.read("static-creds/healthy")["access_key"]; now == healthy {
