@@ -313,7 +313,9 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			v.mustTidied(tidyDone, nil, "orphans_removed", "", "withheld", "delete 6 orphans", "withheld", "confirm=6")
 			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			v.mustHaveLive(6)
-			v.deleteKey(v.liveKeys()[0].ID)
+			for _, key := range v.liveKeys()[:min(1, len(v.liveKeys()))] { // none is left where the bound is wrong, as was said above
+				v.deleteKey(key.ID)
+			}
 			v.tidy()
 			v.mustTidied(tidyDone, nil, "withheld", "")
 			v.mustHaveLive(0)

@@ -53,7 +53,8 @@ func newEngine(t *testing.T) *engine {
 		if os.Getenv("SAM_LOCAL_REQUIRED") != "" {
 			t.Fatalf("no container engine runs at %s, and there is none that this user may start: %v", e.socket, err)
 		}
-		t.Skipf("no container engine runs at %s, and there is none that this user may start (%v): install Debian's docker.io and be root", e.socket, err)
+		t.Skipf("no container engine runs at %s, and there is none that this user may start (%v): install Debian's docker.io and be root",
+			e.socket, err)
 	}
 	e.start(daemon)
 	return e
