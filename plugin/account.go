@@ -295,7 +295,7 @@ const reapRetryLive = 5 * time.Minute
 // endsKeys tells whether the cloud itself ends a key at its date.
 func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
 
-// retryReap is the pause after so many failures to remove a key that is past its date.
+// retryReap is the pause after so many failures to remove a key that has expired.
 func (a *account) retryReap(failures int) time.Duration {
 	longest := reapRetryMax
 	if !a.endsKeys() {
@@ -380,7 +380,7 @@ func (i issuance) correctDate(ctx context.Context, key *recordedKey) error {
 		err = i.account.cloud.MoveExpiry(ctx, ref)
 	}
 	if err != nil {
-		return fmt.Errorf("moving the date of the new access key %s to what it should be by the cloud's clock: %w", key.ID, err)
+		return fmt.Errorf("moving the expiration date of the new access key %s to what it should be by the cloud's clock: %w", key.ID, err)
 	}
 	key.Expires = e.Expires
 	return nil

@@ -95,8 +95,8 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		c.add("warning: " + withheld)
 	}
 	if len(c.withoutExpiration) > 0 {
-		c.warning(fmt.Sprintf("access keys without a date that this mount did not issue: %s", strings.Join(c.withoutExpiration, ", ")),
-			"give each a date or delete it, or the account cannot get an access policy greater than 0")
+		c.warning(fmt.Sprintf("keys not created by this mount never expire: %s", strings.Join(c.withoutExpiration, ", ")),
+			"give each an expiration date or delete it, or the account cannot get an access policy greater than 0")
 	}
 	return c, nil
 }
@@ -148,7 +148,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	case c.policy.None:
 	case c.policy.Policy.MaxKeyLifetime == 0:
 		c.warning("the account's access policy sets no longest life for access keys",
-			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have a date")
+			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have an expiration date")
 	case longest < lifetime.MinMaxLease && by == lifetime.LimitPolicy:
 		least := lifetime.MinMaxLease + c.bounds.Grace + lifetime.ClockMargin
 		c.failure(fmt.Sprintf("the access policy lets a key live %s, which leaves no useful lease", c.bounds.Policy),

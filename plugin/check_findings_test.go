@@ -28,13 +28,13 @@ func TestCheckFindings(t *testing.T) {
 		healthy bool
 		parts   []string // of one finding
 	}{
-		"the engine's own key has no date": {
+		"the engine's own key never expires": {
 			func(v *testVault) {
 				v.account.SetPolicy(cloudsim.Policy{})
 				v.root = v.account.AddKey(cloudsim.KeySpec{})
 				v.configure()
 			}, true,
-			[]string{"warning: the engine key", "has no date: write a key with a date to config/default"},
+			[]string{"warning: the engine key", "never expires: write a key with an expiration date to config/default"},
 		},
 		"the engine's own key is under a third of its life": {
 			func(v *testVault) { <-time.After(17 * time.Hour) }, true,
@@ -133,7 +133,7 @@ func TestCheckFindings(t *testing.T) {
 			}, false,
 			[]string{`error: role "self" cannot lease`, "roles/self"},
 		},
-		"foreign keys have no date": {
+		"foreign keys never expire": {
 			func(v *testVault) { v.account.AddKey(cloudsim.KeySpec{User: "app"}) }, true,
 			[]string{"warning: access keys without a date that this mount did not issue: ", ` (user "app"): give each a date or delete it`},
 		},

@@ -43,7 +43,7 @@ func (c keyCount) String() string {
 
 // checkOwnKey looks at the key that signs the calls, and at its neighbours. It warns
 // when a third of the key's life is left: a fixed time would be wrong both for keys of
-// an hour and for keys of a year. One that is inactive or past its date cannot ask.
+// an hour and for keys of a year. One that is inactive or expired cannot ask.
 func (c *checkup) checkOwnKey(ctx context.Context) {
 	c.checkUser(ctx, "", nil)
 	c.checkOwnSlots()
@@ -55,8 +55,8 @@ func (c *checkup) checkOwnKey(ctx context.Context) {
 				"in config/"+c.account.name)
 		}
 	case c.own.Expires.IsZero():
-		c.warning(fmt.Sprintf("the engine key %s has no date", c.own.ID),
-			"write a key with a date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
+		c.warning(fmt.Sprintf("the engine key %s never expires", c.own.ID),
+			"write a key with an expiration date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
 	case left < c.own.Expires.Sub(c.own.Created)/3:
 		c.warning(fmt.Sprintf("the engine key %s expires at %s, in %s", c.own.ID, showTime(c.own.Expires), left.Round(time.Second)),
 			"write a new one to config/"+c.account.name+" before, or every lease fails")
@@ -238,7 +238,7 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 	return nil
 }
 
-// checkPastDate finds leased keys that are past their date and still work, since the cloud
+// checkPastDate finds leased keys that have expired and still work, since the cloud
 // ends none by itself and the engine could not delete them.
 func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *ledger.Ledger) error {
 	if err := index.Load(context.WithoutCancel(ctx), s, c.account.name); err != nil {

@@ -161,7 +161,7 @@ func TestCheck(t *testing.T) {
 			}
 			v.mustRevoke(v.lease("maker"))
 		},
-		"a key past its date that cannot be removed has ended all the same": func(t *testing.T, v *testVault) {
+		"an expired key that cannot be removed has ended all the same": func(t *testing.T, v *testVault) {
 			v.makeHealthy()
 			l := v.lease("app")
 			v.leases = nil

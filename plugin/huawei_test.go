@@ -249,7 +249,7 @@ func TestHuaweiLease(t *testing.T) {
 			v.lease("app")
 			v.mustHaveLive(5)
 		},
-		"a key that cannot be deleted past its date is tried every few minutes, and check says that it works": func(t *testing.T, v *testVault) {
+		"an expired key that cannot be deleted is tried every few minutes, and check says that it works": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")
 			v.leases = nil // Vault never stored the lease

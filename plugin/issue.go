@@ -94,7 +94,7 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
 	var full *ledger.FullError
 	if errors.As(err, &full) {
-		return recordedKey{}, userError("role %q cannot get an access key: %d of its keys are out or being made or cleaned up, and "+
+		return recordedKey{}, userError("role %q cannot get an access key: %d of its keys exist, including those being created or deleted, and "+
 			"max_active_keys is %d: revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.maxActive, i.roleName)
 	}
 	if err != nil {

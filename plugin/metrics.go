@@ -201,7 +201,7 @@ func topRoles(counts map[string]int) (roles []string, rest int) {
 // accountMetric is what is known of one account.
 type accountMetric struct {
 	name       string
-	keyExpires time.Time // of the engine's own key; zero: it has no date
+	keyExpires time.Time // of the engine's own key; zero: it never expires
 	rotation   time.Time // when it is replaced by itself; zero: never
 	stuck      int       // clean-ups that have failed so far
 	since      time.Time // that the oldest of them is stuck
@@ -346,9 +346,9 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 	}
 }
 
-// writeStuck tells of keys past their date that cannot be removed, and of unfinished requests that cannot be cleaned up.
+// writeStuck tells of expired keys that cannot be removed, and of unfinished requests that cannot be cleaned up.
 func writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
-	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: keys past their date, and unfinished requests since this process "+
+	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: expired keys, and unfinished requests since this process "+
 		"began. tidy-status tells why.",
 		accounts, func(a accountMetric) (float64, []label) { return float64(a.stuck), []label{{"account", a.name}} })
 	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",

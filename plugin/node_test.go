@@ -27,7 +27,7 @@ func TestANodeThatIsNotActiveLeavesTheCloudAlone(t *testing.T) {
 				return v.tick()
 			})
 		},
-		"periodic work: a key past its date": func(t *testing.T, v *testVault) {
+		"periodic work: an expired key": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.lease("app")
 			v.leases = nil

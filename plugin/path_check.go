@@ -22,25 +22,23 @@ func (b *backend) pathCheck() []*framework.Path {
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "account-health"},
 		Fields: map[string]*framework.FieldSchema{
 			"account": field(framework.TypeString, "Name of the account."),
-			"now": query(field(framework.TypeBool, "Whether to try the engine key now, though the cloud has refused it; at most "+
-				"once in 15 minutes, since refusals lock the account.")),
+			"now": query(field(framework.TypeBool, "Try the engine key now although the cloud has refused it; at most once in 15 "+
+				"minutes, because refused requests lock the account.")),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback:                  b.pathCheckRead,
-				Summary:                   "Ask the cloud now whether the account can lease keys.",
+				Summary:                   "Check now whether the account can lease keys.",
 				DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "check"},
 				Responses:                 answers(checkAnswer()),
 				ForwardPerformanceStandby: true, // the active node paces the account's calls
 			},
 		},
 		HelpSynopsis: "The account's health, each finding with its remedy.",
-		HelpDescription: "Asks the cloud who the engine is, how long its key lives, what the access policy says, and how the slots " +
-			"of the roles' users are " +
-			"used. Permissions are tried without changing anything in the cloud: with OUTSCALE's DryRun all of them, on Huawei Cloud " +
-			"those to read alone. Each finding reads " +
-			"\"severity: what: remedy\"; healthy is false where one is an error. The engine's own key is warned of when less than a " +
-			"third of its life is left.",
+		HelpDescription: "Reads from the cloud whose key the engine has, when it expires, the access policy, and the key slots of the " +
+			"roles' users. Permissions are tried without changing anything: all of them on OUTSCALE (DryRun), only those to read on Huawei " +
+			"Cloud. Each finding reads \"severity: what: remedy\"; healthy is false if one of them is an error. It warns of the engine key " +
+			"when less than a third of its life is left.",
 	}}
 }
 
@@ -48,26 +46,26 @@ func checkAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"healthy":    field(framework.TypeBool, "Whether no finding is an error."),
 		"findings":   field(framework.TypeStringSlice, "What was found, each as \"severity: what: remedy\"."),
-		"account_id": field(framework.TypeString, "Id of the cloud account; empty: it could not be asked."),
-		"identity": field(framework.TypeString, "Whom the engine's key belongs to: root, user or unknown; empty: it could not be "+
-			"asked."),
+		"account_id": field(framework.TypeString, "Id of the cloud account; empty: not known."),
+		"identity": field(framework.TypeString, "Owner of the engine's key: root (the cloud account), user (an EIM or IAM user) or "+
+			"unknown; empty: the cloud could not be asked."),
 		"user_name":      field(framework.TypeString, "Name of that user."),
 		"access_key":     field(framework.TypeString, "ID of the engine's own key."),
 		"key_active":     field(framework.TypeBool, "Whether the cloud lists it as active."),
-		"key_created":    field(framework.TypeString, "When it was made."),
-		"key_expiration": field(framework.TypeString, "When it ends; empty: never, or not known."),
-		"key_trusted": field(framework.TypeBool, "Whether it was made in Cockpit after a multi-factor authentication: what an "+
-			"account in secure mode asks for (OUTSCALE)."),
+		"key_created":    field(framework.TypeString, "When it was created."),
+		"key_expiration": field(framework.TypeString, "When it expires; empty: never, or not known."),
+		"key_trusted": field(framework.TypeBool, "Whether it was created in Cockpit after a multi-factor authentication, which an "+
+			"account in secure mode requires (OUTSCALE)."),
 		"policy_known": field(framework.TypeBool, "Whether the access policy could be read."),
 		"max_access_key_expiration_seconds": field(framework.TypeInt64, "Longest life of a key under the policy, in seconds; 0: "+
 			"unlimited, where known."),
 		"effective_max_ttl": field(framework.TypeInt64, "Longest lease of a role that sets no max_ttl, in seconds."),
-		"limited_by":        field(framework.TypeString, "What decides that: policy, account or mount."),
+		"limited_by":        field(framework.TypeString, "The limit that decides it: policy, account or mount."),
 		"clock_skew": field(framework.TypeInt64, "How far the cloud's clock is ahead of this machine's, in seconds; below zero: "+
 			"behind."),
 		"key_counts": field(framework.TypeStringSlice, "How the slots of the engine's identity and of the roles' users are used."),
-		"keys_without_expiration": field(framework.TypeStringSlice, "Keys of those identities without a date that this mount did "+
-			"not issue."),
+		"keys_without_expiration": field(framework.TypeStringSlice, "Keys of those identities that never expire and were not created "+
+			"by this mount."),
 	}
 }
 
@@ -166,31 +164,31 @@ func (b *backend) pathPolicy() []*framework.Path {
 				ForwardPerformanceStandby: true, // the view is local: each cluster asks for itself
 			},
 		},
-		HelpSynopsis: "The account's access policy, which bounds the life of every key.",
-		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses a date. " +
-			"A write asks the cloud now, for example after the policy was changed. Huawei Cloud has no such policy: there the " +
-			"account's max_ttl is the bound.",
+		HelpSynopsis: "The account's access policy, which limits the life of every key.",
+		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses an " +
+			"expiration date. A write reads it from the cloud now, for example after it was changed. Huawei Cloud has no such policy: set " +
+			"the account's max_ttl there.",
 	}}
 }
 
 func policyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"supported": field(framework.TypeBool, "Whether the cloud has such a policy (OUTSCALE). Without one, the account's max_ttl "+
-			"is the bound."),
+			"is the limit."),
 		"known": field(framework.TypeBool, "Whether the policy could be read when last tried."),
 		"max_access_key_expiration_seconds": field(framework.TypeInt64, "Longest life of a key as last read, in seconds; 0: "+
 			"unlimited, where known."),
-		"require_trusted_env": field(framework.TypeBool, "Whether the policy demands trusted sessions."),
-		"secure_mode": field(framework.TypeBool, "Whether the account takes trusted keys alone, those made in Cockpit after a "+
+		"require_trusted_env": field(framework.TypeBool, "Whether the policy requires trusted sessions."),
+		"secure_mode": field(framework.TypeBool, "Whether the account accepts only trusted keys, those created in Cockpit after a "+
 			"multi-factor authentication: no leased key is one."),
 		"read_at":           field(framework.TypeString, "When the policy was last read; empty: never."),
-		"problem":           field(framework.TypeString, "Why it could not be read when last tried; empty: it could."),
+		"problem":           field(framework.TypeString, "Why the last attempt to read it failed; empty: it did not."),
 		"effective_max_ttl": field(framework.TypeInt64, "Longest lease of a role that sets no max_ttl, in seconds."),
 		"longest_key_lifetime": field(framework.TypeInt64, "Longest life of a key that the account's roles, static roles and "+
-			"rotation_period need, in seconds: an access policy that allows less cuts leases, or refuses rotations. 0: nothing "+
-			"needs a key."),
-		"limited_by": field(framework.TypeString, "What decides effective_max_ttl: policy, account or mount; and whether the policy "+
-			"is unknown, or there is none."),
+			"rotation_period need, in seconds: an access policy that allows less shortens leases, or makes rotations fail. 0: "+
+			"nothing needs a key."),
+		"limited_by": field(framework.TypeString, "The limit that decides effective_max_ttl: policy, account or mount; and whether the "+
+			"policy is unknown, or there is none."),
 	}
 }
 

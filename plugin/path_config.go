@@ -26,12 +26,12 @@ func (b *backend) pathConfig() []*framework.Path {
 		readSummary:  "Read an account; its secrets are never returned.",
 		writeSummary: "Write an account.",
 		patchSummary: "Change some fields of an account.",
-		dropSummary:  "Delete an account that nothing needs any more, with the keys that the engine has made for itself.",
+		dropSummary:  "Delete an account that is no longer in use, and the keys that the engine created for itself.",
 		listHelp:     "Lists the names under which cloud accounts are configured; after and limit page through them.",
 		synopsis:     "Configure a cloud account and the engine's own access key in it.",
-		help: "The key is tried against the cloud before it is stored, unless verify=false. In place of a key, login and password of the " +
-			"cloud account make one; they are not stored. Fields that are not given keep their value. An account can be changed to " +
-			"another cloud account, or deleted, only when no lease needs it.",
+		help: "The key is tried against the cloud before it is stored, unless verify=false. Instead of a key you can give the login and " +
+			"password of the cloud account: the engine creates its key with them, and does not store them. Fields that are not given keep " +
+			"their value. An account can be changed to another cloud account, or deleted, only while no lease uses it.",
 	})
 }
 
@@ -117,54 +117,54 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"access_key": field(framework.TypeString, "ID of the engine's own access key in the account."),
 		"secret_key": sensitive(field(framework.TypeString, "Secret of that key. It is never returned.")),
-		"login": sensitive(field(framework.TypeString, "Login (email address) of the cloud account, in place of a key (outscale): "+
-			"the engine makes itself one. It is not stored.")),
+		"login": sensitive(field(framework.TypeString, "Login (email address) of the cloud account, instead of a key (outscale): "+
+			"the engine creates its own key with it. It is not stored.")),
 		"password": sensitive(field(framework.TypeString, "Password that goes with login. It is not stored.")),
-		"region": field(framework.TypeString, "Region of the account, which OUTSCALE's calls are signed for. Default: eu-west-2 "+
+		"region": field(framework.TypeString, "Region of the account. OUTSCALE's requests are signed for it. Default: eu-west-2 "+
 			"(outscale), ap-southeast-1 (huawei)."),
-		"endpoint": field(framework.TypeString, "Address of the API: OUTSCALE's with or without /api/v1 at its end, Huawei Cloud's "+
+		"endpoint": field(framework.TypeString, "Address of the API. OUTSCALE: with or without /api/v1 at its end. Huawei Cloud: "+
 			"that of IAM, as in https://iam.eu-de.otc.t-systems.com. Default: the region's public endpoint."),
-		"domain_id": field(framework.TypeString, "Id of the account (huawei), for a key that may not look it up. Default: what the "+
-			"cloud says."),
+		"domain_id": field(framework.TypeString, "Id of the account (huawei), if the key has no permission to look it up. Default: "+
+			"what the cloud returns."),
 		"signature": {
 			Type: framework.TypeString, AllowedValues: []any{clouds.SignatureSDK, clouds.SignatureOTC},
-			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older way of clouds of the " +
-				"Open Telekom Cloud family. Default: sdk.",
+			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older signature of the Open " +
+				"Telekom Cloud family. Default: sdk.",
 		},
-		"ca_cert": field(framework.TypeString, "PEM certificates of the authorities to trust for the endpoint, in place of the "+
+		"ca_cert": field(framework.TypeString, "PEM certificates of the authorities to trust for the endpoint, instead of the "+
 			"system's."),
-		"client_cert": field(framework.TypeString, "PEM client certificate, where the account's API access rules demand one."),
+		"client_cert": field(framework.TypeString, "PEM client certificate, if the account's API access rules require one."),
 		"client_key":  sensitive(field(framework.TypeString, "PEM key of the client certificate. It is never returned.")),
-		"ttl":         field(framework.TypeDurationSecond, "Default TTL of leases whose role sets none."),
-		"max_ttl": field(framework.TypeDurationSecond, "Longest life of any lease of the account. Where the cloud has no policy for "+
-			"it (huawei), this is the bound."),
+		"ttl":         field(framework.TypeDurationSecond, "Default TTL of leases, for roles that set none."),
+		"max_ttl": field(framework.TypeDurationSecond, "Maximum TTL of all leases of the account. Huawei Cloud has no policy that "+
+			"limits them: set it there."),
 		"expiry_grace": {
 			Type: framework.TypeDurationSecond, Default: int(lifetime.DefaultExpiryGrace / time.Second),
-			Description: "How long a key may outlive its lease in the cloud, as room for the revocation.",
+			Description: "How long a key may outlive its lease in the cloud, which leaves time for the revocation.",
 		},
 		"max_requests_per_second": {
 			Type: framework.TypeFloat, Default: float64(clouds.DefaultPerSecond),
-			Description: "Most calls a second to the cloud. It is lowered for a while when the cloud throttles.",
+			Description: "Maximum number of API calls a second. It is lowered for a while when the cloud throttles.",
 		},
 		"request_timeout": {
 			Type: framework.TypeDurationSecond, Default: int(clouds.DefaultTimeout / time.Second),
-			Description: "Longest time that one attempt of a call may take.",
+			Description: "Timeout of one attempt of an API call.",
 		},
 		"max_retries": {
 			Type:    framework.TypeInt,
 			Default: clouds.DefaultMaxRetries,
-			Description: "How often a call is tried again that failed without having been carried out. Throttled calls do not count: " +
-				"they are repeated until the request's time is up.",
+			Description: "Number of retries of an API call that certainly had no effect. Throttled calls do not count: they are " +
+				"repeated until the request times out.",
 		},
-		"rotation_period": field(framework.TypeDurationSecond, "How often the engine replaces its own key. 0: only when the key's "+
-			"own date makes it, as under an access policy."),
+		"rotation_period": field(framework.TypeDurationSecond, "How often the engine replaces its own key. 0: only before the key "+
+			"expires, as it does under an access policy."),
 		"allow_root_identity": field(framework.TypeBool, "Whether roles may lease keys (outscale) or sessions (huawei) of the "+
-			"engine's own identity. Such a lease can extend itself."),
+			"engine's own identity. Whoever holds such a key can extend its life."),
 		"username_template": byDefault(defaultUsernameTemplate, field(framework.TypeString, "Template of the names of new users "+
 			"(iam_user roles), with .RoleName, .DisplayName (64 characters of it), {{ if }}, and the functions "+
 			strings.Join(clouds.TemplateFunctions(), ", ")+". Names must differ each time and have 64 characters at most.")),
-		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up an account whose cloud does not take the "+
-			"engine key any more, with the keys that are still in it. They are listed in the answer.")),
+		"force": query(field(framework.TypeBool, "Only with delete: drop the account although the cloud refuses the engine key, "+
+			"and leave the keys that are still in it. The response lists them.")),
 		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
 	}
 }
@@ -176,12 +176,13 @@ func configAnswer() map[string]*framework.FieldSchema {
 	for _, hidden := range []string{"account", "secret_key", "client_key", "login", "password", "verify", "force"} {
 		delete(fields, hidden)
 	}
-	fields["account_id"] = field(framework.TypeString, "Id of the cloud account; empty until the key was verified.")
-	fields["identity"] = field(framework.TypeString, "Whom the engine's key belongs to: root, user or unknown.")
+	fields["account_id"] = field(framework.TypeString, "Id of the cloud account; empty until the key has been verified.")
+	fields["identity"] = field(framework.TypeString, "Owner of the engine's key: root (the cloud account), user (an EIM or IAM user) "+
+		"or unknown.")
 	fields["user_name"] = field(framework.TypeString, "Name of that user.")
-	fields["key_expiration"] = field(framework.TypeString, "Date of the engine's own key; empty: never.")
-	fields["next_rotation"] = field(framework.TypeString, "When the engine replaces its own key by itself; empty: never.")
-	fields["previous_access_keys"] = field(framework.TypeStringSlice, "Own keys that were replaced and are still to be deleted.")
+	fields["key_expiration"] = field(framework.TypeString, "When the engine's own key expires; empty: never.")
+	fields["next_rotation"] = field(framework.TypeString, "When the engine next replaces its own key; empty: never.")
+	fields["previous_access_keys"] = field(framework.TypeStringSlice, "Keys of the engine that were replaced and are not deleted yet.")
 	return fields
 }
 
@@ -232,8 +233,8 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 				Summary:  "Replace the engine's own access key.",
 				Responses: answers(map[string]*framework.FieldSchema{
 					"access_key":          field(framework.TypeString, "ID of the new key."),
-					"key_expiration":      field(framework.TypeString, "Its date; empty: never."),
-					"next_rotation":       field(framework.TypeString, "When it is replaced by itself; empty: never."),
+					"key_expiration":      field(framework.TypeString, "When it expires; empty: never."),
+					"next_rotation":       field(framework.TypeString, "When the engine next replaces it; empty: never."),
 					"previous_access_key": field(framework.TypeString, "ID of the replaced key, which is deleted within minutes."),
 				}),
 				ForwardPerformanceStandby:   true,
@@ -241,9 +242,8 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 			},
 		},
 		HelpSynopsis: "Replace the engine's own access key.",
-		HelpDescription: "Makes a new key, tries it, stores it, and deletes the one it replaces some minutes later, when no " +
-			"request uses it any more. " +
-			"The same happens by itself when rotation_period has passed, and before the key's own date.",
+		HelpDescription: "Creates a new key, tries it, stores it, and deletes the replaced key some minutes later, when no " +
+			"request uses it any more. The engine does the same by itself when rotation_period has passed, and before the key expires.",
 	}}
 }
 

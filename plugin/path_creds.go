@@ -20,18 +20,17 @@ func (b *backend) pathCreds() []*framework.Path {
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "generate", OperationSuffix: "credentials"},
 		Fields: map[string]*framework.FieldSchema{
 			"role": field(framework.TypeString, "Name of the role."),
-			"ttl":  field(framework.TypeDurationSecond, "TTL of the lease, up to what the role can give."),
+			"ttl":  field(framework.TypeDurationSecond, "TTL of the lease, at most the role's effective_max_ttl."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   b.leasesKey("credentials"),
 			logical.UpdateOperation: b.leasesKey("credentials-with-parameters"),
 		},
 		HelpSynopsis: "Lease a new access key.",
-		HelpDescription: "Makes an access key as the role describes. The key works until the lease ends and, should Vault not be " +
-			"there to revoke it, " +
-			"for the account's expiry_grace longer at most. Huawei Cloud ends no key by itself: there a key works until Vault deletes it. " +
-			"A session (credential_type=session_token) ends by itself, with its lease, and cannot be taken back before. The rights of " +
-			"a new user (credential_type=iam_user) can take the cloud 15 seconds more to apply.",
+		HelpDescription: "Creates an access key as the role describes. The key works until the lease ends or, if Vault is not there " +
+			"to revoke it, for the account's expiry_grace longer at most. Huawei Cloud's keys never expire: there a key works until Vault " +
+			"deletes it. A session (credential_type=session_token) expires with its lease, and cannot be revoked before. The rights of a " +
+			"new user (credential_type=iam_user) can take up to 15 seconds to apply in the cloud.",
 	}}
 }
 
@@ -50,11 +49,11 @@ func credsAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"access_key": field(framework.TypeString, "ID of the access key."),
 		"secret_key": sensitive(field(framework.TypeString, "Its secret.")),
-		"security_token": sensitive(field(framework.TypeString, "Token that goes with every request which the key signs "+
-			"(session_token alone).")),
-		"expiration": field(framework.TypeString, "When the cloud ends the key by itself (RFC 3339, UTC), or, where it does not "+
-			"(huawei), when the engine deletes it at the latest. Renewing the lease moves it."),
-		"user_name": field(framework.TypeString, "User whose key it is, or who was made for it; empty: the engine's own identity."),
+		"security_token": sensitive(field(framework.TypeString, "Session token, to be sent with every request that the key signs "+
+			"(only with credential_type=session_token).")),
+		"expiration": field(framework.TypeString, "When the key expires in the cloud (RFC 3339, UTC), or, on Huawei Cloud, where keys "+
+			"never expire, when the engine deletes it at the latest. A renewal moves it."),
+		"user_name": field(framework.TypeString, "User that the key belongs to, or that was created for it; empty: the engine's own identity."),
 		"account":   field(framework.TypeString, "Name of the account."),
 		"region":    field(framework.TypeString, "Region of the account."),
 	}
@@ -165,7 +164,7 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 				},
 			},
 			HelpSynopsis:    "Read the current key of a static role.",
-			HelpDescription: "The key has no lease: it works until it is rotated, and for the role's rotation_grace_period after that.",
+			HelpDescription: "The key has no lease: it works until it is rotated, and for rotation_grace_period after that.",
 		},
 		{
 			Pattern:      "rotate-role/" + framework.GenericNameRegex("name"),
@@ -181,8 +180,8 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 				},
 			},
 			HelpSynopsis: "Rotate the key of a static role now.",
-			HelpDescription: "The replaced key works for the role's rotation_grace_period longer. A period counts anew from now; a " +
-				"schedule stays as it is.",
+			HelpDescription: "The replaced key works for rotation_grace_period longer. rotation_period counts again from now; a " +
+				"schedule does not change.",
 		},
 	}
 }
@@ -191,9 +190,9 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 func staticCredsAnswer() map[string]*framework.FieldSchema {
 	fields := credsAnswer()
 	delete(fields, "security_token")
-	fields["expiration"].Description = "When the cloud ends the key by itself (RFC 3339, UTC), should Vault not rotate it " +
-		"before; empty: never."
-	fields["ttl"] = field(framework.TypeInt64, "Seconds until the next rotation, or, while one is due, until it is tried; never 0.")
+	fields["expiration"].Description = "When the key expires in the cloud (RFC 3339, UTC) if it is not rotated before; " +
+		"empty: never."
+	fields["ttl"] = field(framework.TypeInt64, "Seconds until the next rotation, or, if one is overdue, until the next attempt; never 0.")
 	fields["last_vault_rotation"] = field(framework.TypeString, "When the key was last rotated.")
 	fields["rotation_period"] = field(framework.TypeInt64, "Time between two rotations, in seconds; 0: by schedule.")
 	fields["rotation_schedule"] = field(framework.TypeString, "Schedule of the rotations; empty: by period.")

@@ -24,17 +24,17 @@ func (b *backend) pathInfo() []*framework.Path {
 				Summary:  "Read the version of the plugin.",
 				Responses: answers(map[string]*framework.FieldSchema{
 					"version":    field(framework.TypeString, "Version of the plugin; empty in development builds."),
-					"commit":     field(framework.TypeString, "Commit that the plugin was built from, as far as the build knows it."),
+					"commit":     field(framework.TypeString, "Commit that the plugin was built from; n/a if the build does not know it."),
 					"go_version": field(framework.TypeString, "Version of Go that it was built with."),
 					"vault_sdk":  field(framework.TypeString, "Version of Vault's sdk in it."),
 					"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
-					"instance_id": field(framework.TypeString, "Id in the label of every key that this mount makes; empty until it "+
-						"has made one."),
+					"instance_id": field(framework.TypeString, "Id in the label of every key that this mount creates; empty until it "+
+						"has created one."),
 				}),
 			},
 		},
 		HelpSynopsis:    "Version of the plugin.",
-		HelpDescription: "Says which build of the plugin runs, which clouds it knows, and by which id the labels of its keys can be recognised.",
+		HelpDescription: "Shows which build of the plugin runs, which clouds it supports, and the id of this mount in the labels of its keys.",
 	}}
 }
 
@@ -69,19 +69,17 @@ func (b *backend) pathMetrics() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.pathMetricsRead,
-				Summary:  "Read what the engine has counted, as Prometheus scrapes it.",
+				Summary:  "Read the engine's metrics in Prometheus's text format.",
 				// No fields: the sdk keeps the names of a raw answer's parts out of schemas.
 				Responses:                 map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}},
 				ForwardPerformanceStandby: true, // what is counted is in the active node's memory
 			},
 		},
-		HelpSynopsis: "What the engine has counted, as Prometheus scrapes it.",
-		HelpDescription: "Answers in Prometheus's text format: leased keys by role, how long issue, renewal and revocation take, " +
-			"calls to the cloud and their errors, " +
-			"clean-ups that are stuck, and how long the engine's own keys live. It asks no cloud and does not read the ledger. " +
-			"Counters are of the process that " +
-			"answers, and begin at 0 with it; a performance standby forwards to the active node, a performance secondary answers for itself. " +
-			"The command line shows it with vault read -format=raw.",
+		HelpSynopsis: "The engine's metrics in Prometheus's text format.",
+		HelpDescription: "Leased keys by role, durations of issue, renewal and revocation, API calls and their errors, clean-ups that " +
+			"are stuck, and when the engine keys expire. It neither calls the cloud nor reads the ledger. Counters begin at 0 with the process. " +
+			"A performance standby forwards to the active node; a performance secondary returns its own. On the command line: " +
+			"vault read -format=raw.",
 	}}
 }
 

@@ -24,44 +24,43 @@ func (b *backend) pathKeys() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
 					Callback:                  b.pathKeysList,
-					Summary:                   "List the keys that this mount has given out.",
+					Summary:                   "List the issued keys that still exist.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "list"},
 					Responses:                 answersList(),
 					ForwardPerformanceStandby: true, // a standby's ledger lags behind
 				},
 			},
-			HelpSynopsis: "List the keys that this mount has given out.",
-			HelpDescription: "Lists the access keys in the ledger: all that this mount has made and that are not known to be gone from the cloud. " +
-				"account, user and own_identity restrict the list; after and limit page through it.",
+			HelpSynopsis: "List the issued keys that still exist.",
+			HelpDescription: "Lists the access keys in the ledger: all that this mount created and that are not known to be deleted in the cloud. " +
+				"account, user and own_identity filter the list; after and limit page through it.",
 		},
 		{
 			Pattern:      "keys/" + framework.GenericNameRegex("access_key_id"),
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": field(framework.TypeString, "ID of the access key."),
-				"force": query(field(framework.TypeBool, "Of a delete alone: whether to drop the record of a key whose account was "+
-					"deleted with force.")),
+				"force": query(field(framework.TypeBool, "Only with delete: drop the record of a key whose account was deleted with "+
+					"force.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
 					Callback:                  b.pathKeyRead,
-					Summary:                   "Read who was given a key, and until when.",
+					Summary:                   "Read who holds a key, and when it expires.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
 					Responses:                 answers(keyAnswer()),
 					ForwardPerformanceStandby: true, // a standby's ledger lags behind
 				},
 				logical.DeleteOperation: &framework.PathOperation{
 					Callback:                  b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete),
-					Summary:                   "Kill a leased key in the cloud now.",
+					Summary:                   "Delete a leased key in the cloud now.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "delete"},
 					Responses:                 answersNothing(),
 					ForwardPerformanceStandby: true, // the ledger is local: each cluster kills its own keys
 				},
 			},
-			HelpSynopsis: "Who was given a key, and until when; kill it now.",
-			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. A " +
-				"delete kills the key " +
-				"in the cloud at once; its lease stays until it ends or is revoked, and cannot be renewed.",
+			HelpSynopsis: "Show who holds a key and when it expires; delete it now.",
+			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. Delete " +
+				"removes the key in the cloud at once; its lease stays until it expires or is revoked, and cannot be renewed.",
 		},
 	}
 }
@@ -77,19 +76,19 @@ func keysFields() map[string]*framework.FieldSchema {
 
 func keyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"kind":       field(framework.TypeString, "What the key was made for: lease, user (a lease whose user goes with it), static or root."),
+		"kind":       field(framework.TypeString, "What the key was created for: lease, user (a lease with a user of its own), static or root."),
 		"account":    field(framework.TypeString, "Name of the account."),
 		"account_id": field(framework.TypeString, "Id of the cloud account."),
 		"user_name":  field(framework.TypeString, "User whose key it is; empty: the engine's own identity."),
 		"role":       field(framework.TypeString, "Role that it was leased by."),
-		"issued":     field(framework.TypeString, "When it was made."),
-		"expiration": field(framework.TypeString, "When the cloud ends it by itself, or, where it does not (Huawei Cloud), when it "+
-			"is deleted at the latest."),
+		"issued":     field(framework.TypeString, "When it was created."),
+		"expiration": field(framework.TypeString, "When it expires in the cloud, or, on Huawei Cloud, where keys never expire, when "+
+			"the engine deletes it at the latest."),
 		"accessor":     field(framework.TypeString, "Accessor of the token that asked for it."),
 		"entity_id":    field(framework.TypeString, "Entity that asked for it."),
 		"display_name": field(framework.TypeString, "Display name of that token."),
 		"request_id":   field(framework.TypeString, "Id of the request, as in Vault's audit log."),
-		"problem":      field(framework.TypeString, "Why it could not be removed after its date; empty: nothing is stuck."),
+		"problem":      field(framework.TypeString, "Why it could not be deleted after it expired; empty: nothing is stuck."),
 	}
 }
 
@@ -175,10 +174,10 @@ func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*l
 func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), issueBudget)
 	defer cancel()
-	return nil, b.killKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool))
+	return nil, b.deleteLeasedKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool))
 }
 
-func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, force bool) error {
+func (b *backend) deleteLeasedKey(ctx context.Context, s logical.Storage, id string, force bool) error {
 	entry, err := b.findKey(ctx, s, id)
 	if err != nil {
 		return err
@@ -209,7 +208,7 @@ func (b *backend) killKey(ctx context.Context, s logical.Storage, id string, for
 	if err := removeDead(ctx, a, entry); err != nil {
 		return notKilled(a, entry, err)
 	}
-	b.Logger().Info("killed an access key on request", "account", a.name, "user", entry.User, "access_key", id)
+	b.Logger().Info("deleted an access key on request", "account", a.name, "user", entry.User, "access_key", id)
 	return b.removeEntry(ctx, s, entry)
 }
 
@@ -244,24 +243,24 @@ func (b *backend) pathTidy() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy"},
 			Fields: map[string]*framework.FieldSchema{
 				"account": field(framework.TypeString, "Account to look at; empty: all."),
-				"dry_run": field(framework.TypeBool, "Only tell what would be done."),
-				"confirm": field(framework.TypeInt, "Do as many changes as the last comparison of the account has withheld; the "+
+				"dry_run": field(framework.TypeBool, "Only report what would be done."),
+				"confirm": field(framework.TypeInt, "Make as many changes as the last comparison of the account has withheld: the "+
 					"number is in tidy-status. More than that is withheld again."),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:                  b.announced(eventTidy, "account", b.pathTidyWrite),
-					Summary:                   "Remove keys of this mount that nothing knows, in the background.",
+					Summary:                   "Delete orphaned keys, in the background.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "start"},
 					Responses:                 answers(tidyAnswer()),
 					ForwardPerformanceStandby: true, // ledger and report are local: each cluster tidies for itself
 				},
 			},
-			HelpSynopsis: "Remove keys of this mount that nothing knows.",
-			HelpDescription: "Compares the cloud with the ledger: removes the keys that carry this mount's label and that it does not know, " +
-				"rotates static roles whose key is gone, and sets right what the holder of a key has changed of its date and label. Changes of " +
-				"more than five keys and a tenth of the account's are withheld, until confirm gives their number. It runs in the background, one " +
-				"at a time; tidy-status tells how it goes. The engine does the same by itself once a day.",
+			HelpSynopsis: "Delete orphaned keys: created by this mount, and not in its ledger.",
+			HelpDescription: "Compares the cloud with the ledger: deletes the keys that carry this mount's label and are not in its ledger, " +
+				"rotates static roles whose key is gone, and restores expiration dates and labels that the holder of a key has changed. If it " +
+				"would change more than five keys and a tenth of the account's, it changes none until confirm gives their number. It runs in the " +
+				"background, one at a time; tidy-status shows its progress. The engine does the same by itself once a day.",
 		},
 		{
 			Pattern:      "tidy-status",
@@ -269,14 +268,14 @@ func (b *backend) pathTidy() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
 					Callback:                  b.pathTidyStatusRead,
-					Summary:                   "Read how the running tidy goes, or how the last one ended.",
+					Summary:                   "Read the progress of the running tidy, or the result of the last one.",
 					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
 					Responses:                 answers(tidyAnswer()),
 					ForwardPerformanceStandby: true, // progress is in the active node's memory
 				},
 			},
-			HelpSynopsis:    "How the running tidy goes, or how the last one ended.",
-			HelpDescription: "Tells what the tidy has found and removed, what is stuck and why, and what waits for the rollback.",
+			HelpSynopsis:    "The progress of the running tidy, or the result of the last one.",
+			HelpDescription: "Shows what the tidy has found and deleted, what is stuck and why, and what waits for the rollback.",
 		},
 	}
 }

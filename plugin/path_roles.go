@@ -22,17 +22,17 @@ func (b *backend) pathRoles() []*framework.Path {
 		written: eventRoleWrite, dropped: eventRoleDelete,
 
 		listSummary:  "List the roles.",
-		readSummary:  "Read a role, and the longest lease that it can give.",
+		readSummary:  "Read a role, and its longest possible lease.",
 		writeSummary: "Write a role.",
 		patchSummary: "Change some fields of a role.",
-		dropSummary:  "Delete a role; its leases live on.",
+		dropSummary:  "Delete a role; its leases stay.",
 		listHelp:     "Lists the names of the roles; after and limit page through them.",
 		synopsis:     "Describe whose access keys may be leased, and for how long.",
-		help: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity where the " +
-			"account allows it. With credential_type=iam_user each lease gets a user of its own, with the role's policies and groups, " +
-			"and takes it along when it ends. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, " +
-			"which end by themselves and cannot be taken back. A read shows the longest lease that the role can give " +
-			"(effective_max_ttl) and which limit decides it (limited_by).",
+		help: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity if the " +
+			"account allows it. With credential_type=iam_user each lease gets a user of its own with the role's policies and groups, " +
+			"which is deleted with the lease. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, " +
+			"which expire by themselves and cannot be revoked. A read shows the longest possible lease (effective_max_ttl) and which " +
+			"limit decides it (limited_by).",
 	})
 }
 
@@ -166,12 +166,12 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 		readSummary:  "Read a static role.",
 		writeSummary: "Write a static role.",
 		patchSummary: "Change some fields of a static role.",
-		dropSummary:  "Delete a static role and its keys, or hand them over.",
+		dropSummary:  "Delete a static role, and its keys unless keep_key is set.",
 		listHelp:     "Lists the names of the static roles; after and limit page through them.",
-		synopsis:     "A user whose one key is rotated on time.",
-		help: "Takes a user on: the first write makes a key for it, which static-creds/<name> returns until it is rotated, by period or " +
-			"by schedule. The key that is replaced works for the rotation_grace_period longer. Other keys of the user are never touched. " +
-			"A delete deletes the role's keys; keep_key=true leaves them in the cloud, and forgets them.",
+		synopsis:     "A user whose access key the engine rotates.",
+		help: "The first write creates a key of the user. static-creds/<name> returns it until it is rotated, by period or by schedule. A " +
+			"replaced key works for rotation_grace_period longer. Other keys of the user are never touched. A delete deletes the role's " +
+			"keys; with keep_key=true it leaves them in the cloud and forgets them.",
 	})
 }
 
@@ -179,17 +179,17 @@ func staticRoleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":              field(framework.TypeString, "Name of the static role."),
 		"account":           {Type: framework.TypeString, Default: defaultAccount, Description: "Account of the user."},
-		"user_name":         field(framework.TypeString, "User whose key is rotated. One user belongs to one static role."),
+		"user_name":         field(framework.TypeString, "User whose key is rotated. A user can have one static role."),
 		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations."),
 		"rotation_schedule": field(framework.TypeString, "Cron expression of five fields, in UTC, instead of a period."),
 		"rotation_window": field(framework.TypeDurationSecond, "How long after its scheduled time a rotation may begin, at least "+
-			"1h; later it waits for the next time. Default: any time."),
-		"rotation_grace_period": field(framework.TypeDurationSecond, "How long the replaced key goes on working. Default: the "+
+			"1h; after that it waits for the next scheduled time. Default: no limit."),
+		"rotation_grace_period": field(framework.TypeDurationSecond, "How long a replaced key continues to work. Default: the "+
 			"smaller of 1h and a quarter of the time between rotations."),
-		"keep_key": query(field(framework.TypeBool, "With a delete: hand the keys over instead of deleting them. They work until "+
-			"their date, and nobody rotates them.")),
-		"force": query(field(framework.TypeBool, "Of a delete alone: whether to give up keys that cannot be deleted, since the cloud does "+
-			"not take the engine key any more. They are listed in the answer.")),
+		"keep_key": query(field(framework.TypeBool, "Only with delete: leave the keys in the cloud. They work until they expire, and "+
+			"nobody rotates them.")),
+		"force": query(field(framework.TypeBool, "Only with delete: drop the role although its keys cannot be deleted, because the cloud "+
+			"refuses the engine key. The response lists them.")),
 	}
 }
 

@@ -38,7 +38,9 @@ func works() []work {
 		{"renew", "renew", lease, func(ctx context.Context, p place) { p.withLease(func(l *testLease) { p.m.renewLease(ctx, p.t, l) }) }},
 		{"revoke", "revoke", lease, func(ctx context.Context, p place) { p.withLease(func(l *testLease) { p.m.revokeIn1(ctx, l) }) }},
 		{"revoke a user", "revoke", leaseUser, func(ctx context.Context, p place) { p.withLease(func(l *testLease) { p.m.revokeIn1(ctx, l) }) }},
-		{"kill", "kill", lease, func(ctx context.Context, p place) { p.withLease(func(l *testLease) { p.m.killKey(ctx, p.t, l) }) }},
+		{"kill", "kill", lease, func(ctx context.Context, p place) {
+			p.withLease(func(l *testLease) { p.m.deleteLeasedKey(ctx, p.t, l) })
+		}},
 		{"rotate root", "rotate root", nil, func(ctx context.Context, p place) {
 			_ = p.m.requestQuietly(ctx, logical.UpdateOperation, "rotate-root/"+p.t.name)
 		}},
@@ -164,7 +166,7 @@ func (m *mount) revokeIn1(ctx context.Context, l *testLease) {
 	m.mustNotWork("the revoke", l.AccessKey())
 }
 
-func (m *mount) killKey(ctx context.Context, _ *tenant, l *testLease) {
+func (m *mount) deleteLeasedKey(ctx context.Context, _ *tenant, l *testLease) {
 	m.w.end(l.AccessKey())
 	if m.requestQuietly(ctx, logical.DeleteOperation, "keys/"+l.AccessKey()) == nil {
 		m.mustNotWork("the delete", l.AccessKey())

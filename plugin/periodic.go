@@ -117,7 +117,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 		reap,
 		{1, func(ctx context.Context) error { return b.reconcileIfDue(ctx, s, a) }},
 	}
-	if !a.endsKeys() { // keys past their date work until they are deleted: a third of the tick is theirs, and the first
+	if !a.endsKeys() { // expired keys work until they are deleted: a third of the tick is theirs, and the first
 		reap.share = 3
 		jobs = append([]job{reap}, slices.Delete(jobs, 4, 5)...)
 	}
@@ -210,7 +210,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	defer cancel()
 	err = removeDead(own, a, entry)
 	if err == nil {
-		b.Logger().Info("removed an access key past its date", "account", a.name, "access_key", entry.AccessKey)
+		b.Logger().Info("removed an expired access key", "account", a.name, "access_key", entry.AccessKey)
 		return false, b.removeEntry(ctx, s, entry)
 	}
 	if ctx.Err() != nil || errors.Is(err, transport.ErrNoTurn) {
@@ -223,7 +223,7 @@ func (b *backend) reapKey(ctx context.Context, s logical.Storage, a *account, en
 	entry.Failures++
 	entry.Problem = err.Error()
 	entry.RetryAt = time.Now().Add(a.retryReap(entry.Failures))
-	b.Logger().Warn("an access key past its date cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
+	b.Logger().Warn("an expired access key cannot be removed", "account", a.name, "access_key", entry.AccessKey, "error", err)
 	return false, b.ledger.Save(ctx, s, entry)
 }
 

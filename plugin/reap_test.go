@@ -20,7 +20,7 @@ import (
 func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 	t.Parallel()
 	const others = 5
-	// overdue are keys past their date that Vault has forgotten; the first came due first.
+	// overdue are expired keys that Vault has forgotten; the first came due first.
 	overdue := func(v *testVault, n int) (ids []string) {
 		for range n {
 			ids = append(ids, v.lease("app").AccessKey())

@@ -185,7 +185,7 @@ func TestTick(t *testing.T) {
 				t.Errorf("a tick of %s holds a step-down up", took)
 			}
 		},
-		"so it does with many keys past their date": func(t *testing.T, v *testVault) {
+		"so it does with many expired keys": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			for range 8 {
 				v.lease("app")

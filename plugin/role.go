@@ -93,30 +93,29 @@ func roleFields() map[string]*framework.FieldSchema {
 				credentialAccessKey, credentialIAMUser,
 				credentialSession,
 			},
-			Description: "What it leases: access_key, keys of users that exist; iam_user, a key with a new user, both gone with the lease; " +
-				"session_token (Huawei Cloud), a temporary key of an agency, which ends by itself and cannot be taken back.",
+			Description: "What it leases: access_key, keys of existing users; iam_user, a new user with a key, both deleted with the lease; " +
+				"session_token (Huawei Cloud), a temporary key of an agency, which expires by itself and cannot be revoked.",
 		},
-		"user_names": field(framework.TypeCommaStringSlice, "Users whose keys it leases (access_key), spread over them. Required, "+
-			"but with own_identity."),
-		"user_path": field(framework.TypeString, "Path under which new users are made (iam_user, OUTSCALE), such as /ci/. Empty: /."),
-		"policy_orns": field(framework.TypeCommaStringSlice, "ORNs of the managed policies that new users are given (iam_user, "+
-			"OUTSCALE)."),
-		"policy_document": field(framework.TypeString, "Inline policy that new users are given, as JSON (iam_user, OUTSCALE)."),
-		"groups": field(framework.TypeCommaStringSlice, "User groups that new users are put into (iam_user), by name, or on "+
-			"OUTSCALE by path and name as in /ci/builders."),
-		"agency_name": field(framework.TypeString, "Agency whose rights its sessions have (session_token). Empty: the engine's own "+
-			"rights, where the account allows it."),
+		"user_names": field(framework.TypeCommaStringSlice, "Users whose keys it leases (access_key), spread over them. Required "+
+			"unless own_identity is set."),
+		"user_path":       field(framework.TypeString, "Path of new users (iam_user, OUTSCALE), such as /ci/. Empty: /."),
+		"policy_orns":     field(framework.TypeCommaStringSlice, "ORNs of the managed policies of new users (iam_user, OUTSCALE)."),
+		"policy_document": field(framework.TypeString, "Inline policy of new users, as JSON (iam_user, OUTSCALE)."),
+		"groups": field(framework.TypeCommaStringSlice, "Groups of new users (iam_user), by name, or on OUTSCALE by path and "+
+			"name as in /ci/builders."),
+		"agency_name": field(framework.TypeString, "Agency whose rights the sessions have (session_token). Empty: the engine's own "+
+			"rights, if the account allows it."),
 		"agency_domain": field(framework.TypeString, "Name of the Huawei Cloud account that the agency belongs to (session_token). "+
 			"Empty: the engine's own."),
-		"session_policy": field(framework.TypeString, "Policy that narrows its sessions, as JSON (session_token). Huawei Cloud's "+
-			"OBS alone honours it."),
+		"session_policy": field(framework.TypeString, "Policy that restricts the sessions, as JSON (session_token). Only Huawei "+
+			"Cloud's OBS honours it."),
 		"ttl":     field(framework.TypeDurationSecond, "Default TTL of its leases."),
-		"max_ttl": field(framework.TypeDurationSecond, "Longest life of its leases."),
-		"own_identity": field(framework.TypeBool, "Whether it may lease what belongs to the engine's own identity, where the "+
-			"account's allow_root_identity allows it: keys (outscale; of it alone where user_names is empty), or sessions without "+
-			"agency_name (huawei)."),
-		"max_active_keys": field(framework.TypeInt, "Most keys that it may have in the cloud at a time, those being made or cleaned "+
-			"up included; 0: no cap."),
+		"max_ttl": field(framework.TypeDurationSecond, "Maximum TTL of its leases."),
+		"own_identity": field(framework.TypeBool, "Whether it may lease keys (outscale) or sessions without agency_name (huawei) "+
+			"of the engine's own identity. The account must allow it too (allow_root_identity). On OUTSCALE without user_names it leases "+
+			"no others."),
+		"max_active_keys": field(framework.TypeInt, "Maximum number of keys of the role that may exist at once, including those being "+
+			"created or deleted; 0: no limit."),
 	}
 }
 
@@ -124,9 +123,9 @@ func roleFields() map[string]*framework.FieldSchema {
 func roleAnswer() map[string]*framework.FieldSchema {
 	fields := roleFields()
 	delete(fields, "name")
-	fields["effective_max_ttl"] = field(framework.TypeInt64, "Longest lease that it can give, in seconds.")
-	fields["limited_by"] = field(framework.TypeString, "What decides that: role, account, mount, policy or cloud; and whether the "+
-		"policy is unknown, or there is none.")
+	fields["effective_max_ttl"] = field(framework.TypeInt64, "Longest possible lease, in seconds.")
+	fields["limited_by"] = field(framework.TypeString, "The limit that decides it: role, account, mount, policy or cloud; and whether "+
+		"the policy is unknown, or there is none.")
 	return fields
 }
 
@@ -286,7 +285,7 @@ func (r *roleEntry) rights() provider.Rights {
 func (r *roleEntry) validateType() error {
 	given := func(name string, is bool, belongs string) error {
 		if is && r.CredentialType != belongs {
-			return userError("%s goes with credential_type=%s alone, and this role has %s: write %s empty, or change the type",
+			return userError("%s is only valid with credential_type=%s, and this role has %s: clear %s, or change credential_type",
 				name, belongs, r.CredentialType, name)
 		}
 		return nil

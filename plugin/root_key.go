@@ -278,7 +278,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 const maxRotationPause = time.Hour
 
 // rotationPause is the pause after so many failures in a row, for a key that lives so long yet; less than
-// nothing where it has no date. Each try makes calls, and perhaps a key: yet there are always some tries
+// nothing where the key never expires. Each try makes calls, and perhaps a key: yet there are always some tries
 // left before the key ends.
 func rotationPause(failures int, left time.Duration) time.Duration {
 	pause := min(maxRotationPause, time.Minute<<min(failures-1, 6))

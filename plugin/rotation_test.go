@@ -224,7 +224,7 @@ func TestAutomaticRotation(t *testing.T) {
 		"under a policy of 120 s it lives for hours": func(t *testing.T, v *testVault) {
 			v.surviveUnder(120, 6*time.Hour, 5*time.Minute)
 		},
-		"a rotation_period rotates a key that has no date, and the new one has one in case Vault does not " +
+		"a rotation_period rotates a key that never expires, and the new one has an expiration date in case Vault does not " +
 			"return": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.write("config/default", "rotation_period=24h")

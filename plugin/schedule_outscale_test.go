@@ -24,7 +24,7 @@ type faultyCloud struct {
 	refusals   []refusal                                 // how it says no
 	users      func(v *testVault) map[string]string      // label by name of those that this software made
 	sign       func(s *scene, data map[string]any) error // nil where it knows the leased key
-	neverEnds  bool                                      // its keys work past their date, until they are deleted
+	neverEnds  bool                                      // its keys work on after their expiration date, until they are deleted
 	operations []operation
 }
 

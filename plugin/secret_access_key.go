@@ -185,7 +185,7 @@ func (b *backend) moveExpiryOnce(
 func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) error {
 	keys, err := a.cloud.ListKeys(ctx, entry.User)
 	if err != nil {
-		return fmt.Errorf("looking up the key's true date: %w", err)
+		return fmt.Errorf("reading the key's expiration date: %w", err)
 	}
 	for _, key := range keys {
 		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {

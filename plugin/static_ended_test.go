@@ -19,7 +19,7 @@ func TestAStaticKeyThatSomebodyHasEndedIsReplaced(t *testing.T) {
 			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			v.mustBeLive(true, v.staticKey(role))
 		},
-		"not while it has no date, or one to come": func(t *testing.T, v *testVault) {
+		"not while it never expires, or expires later": func(t *testing.T, v *testVault) {
 			role := v.staticRoles(1)[0]
 			key, _ := v.key(v.staticKey(role))
 			for _, date := range []time.Time{{}, time.Now().Add(day)} {

@@ -126,7 +126,7 @@ func TestDeadStaticRolesKeepNothingFromItsTurn(t *testing.T) {
 	t.Parallel()
 	const users, pace = 500, 5
 	inHuawei(t, map[string]func(t *testing.T, v *testVault){
-		"keys past their date are gone nearly as fast as the pace allows": func(t *testing.T, v *testVault) {
+		"expired keys are gone nearly as fast as the pace allows": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			for i := range 28 {
 				name := fmt.Sprintf("gone%d", i)

@@ -355,23 +355,22 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"state":           field(framework.TypeString, "idle (never run), running, done, or failed."),
 		"account":         field(framework.TypeString, "Account that it was started for; empty: all."),
-		"dry_run":         field(framework.TypeBool, "Whether it only tells what it would remove."),
+		"dry_run":         field(framework.TypeBool, "Whether it only reports what it would do."),
 		"started":         field(framework.TypeString, "When it was started."),
-		"finished":        field(framework.TypeString, "When it ended; empty: it runs, or was cut off."),
-		"keys":            field(framework.TypeInt, "How many keys in the cloud it has looked at."),
-		"orphans_found":   list("Keys with this mount's label that the ledger does not know."),
-		"orphans_removed": list("Those of them that it has removed from the cloud."),
-		"stuck": list("Keys in the ledger that are past their date and cannot be removed, and entries of it that cannot be read, " +
-			"with the reason."),
-		"waiting": list("Keys of unfinished requests that the next ticks clean up, with the reason where that has failed, and orphans " +
+		"finished":        field(framework.TypeString, "When it ended; empty: it is running, or was interrupted."),
+		"keys":            field(framework.TypeInt, "Number of keys in the cloud that it has looked at."),
+		"orphans_found":   list("Keys with this mount's label that are not in the ledger."),
+		"orphans_removed": list("Those of them that it has deleted in the cloud."),
+		"stuck":           list("Expired keys in the ledger that cannot be deleted, and records that cannot be read, with the reason."),
+		"waiting": list("Keys of unfinished requests that the engine will clean up, with the reason if that has failed, and orphans " +
 			"that may be in use."),
-		"static_keys_gone":         list("Keys of static roles that the cloud does not have."),
-		"static_roles_rotated":     list("Static roles that have got another key for that."),
-		"static_keys_switched_off": list("Keys of static roles that somebody has switched off, which are left so, and what to do."),
-		"keys_set_right":           list("Keys whose date or label somebody had changed, and which have those of the ledger again."),
-		"withheld": list("What it has not done, since it was more than five keys and a tenth of the account's; of the daily " +
+		"static_keys_gone":         list("Keys of static roles that no longer exist in the cloud."),
+		"static_roles_rotated":     list("Static roles that got a new key because of that."),
+		"static_keys_switched_off": list("Keys of static roles that somebody has deactivated, which stay deactivated, and what to do."),
+		"keys_set_right":           list("Keys whose expiration date or label somebody had changed, and which it has restored."),
+		"withheld": list("What it has not done, because it was more than five keys and a tenth of the account's; of the daily " +
 			"comparisons as well."),
-		"errors": list("Why it failed, where it did."),
+		"errors": list("Why it failed, if it did."),
 	}
 }
 

@@ -123,7 +123,7 @@ func (w *world) mustReport(answer run.SweepAnswer, event string, changes bool) [
 
 func (w *world) syncWith(s sample, mode, event string) {
 	w.t.Helper()
-	// The orphan and the foreign key would stand in the way; the engine's own key has no date.
+	// The orphan and the foreign key would stand in the way; the engine's own key never expires.
 	w.account.DeleteKey(w.orphan)
 	w.account.DeleteKey(w.foreign)
 	w.account.DeleteKey(w.account.RootKey().AccessKey)

@@ -192,7 +192,7 @@ func TestAHuaweiKeyIsSwitchedOffFirst(t *testing.T) {
 	w.start(revokeFunction, "MODE=enforce", "ACCOUNTS=huawei", "QUARANTINE=1d").invoke(`{}`)
 	expired, there := h.domain.Key(h.keys["expired"])
 	if !there || expired.Live() || !strings.HasPrefix(expired.Description, "cloudkeys-") {
-		t.Fatalf("the key past its date is %+v", expired)
+		t.Fatalf("the expired key is %+v", expired)
 	}
 	changed := h.changingIAM()
 

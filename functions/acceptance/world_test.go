@@ -36,7 +36,7 @@ type world struct {
 	account *cloudsim.Account
 	leased  string // a key that Vault has leased out
 	orphan  string // ours by its label, and in no ledger
-	expired string // ours, past its date
+	expired string // ours, and expired
 	foreign string // made by a person long ago
 	env     map[string]string
 

@@ -45,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// add makes a key of the engine that is past its date.
+// add makes a key of the engine that has expired.
 func (w *world) add() string {
 	return w.account.AddKey(cloudsim.KeySpec{
 		User: "app", Tag: keylabel.New(instance, keylabel.KindLease).String(),

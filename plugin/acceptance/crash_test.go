@@ -162,7 +162,7 @@ func (c *crashes) untilSettled(kept *lease) {
 	defer func() {
 		c.t.Logf("after %s: %d keys removed by the rollback, %d at their date; now %v in the cloud, %v in the ledger, %v leased",
 			time.Since(started).Round(time.Second), c.logged("removed the access key of an unfinished request"),
-			c.logged("removed an access key past its date"), own, ledger, leases)
+			c.logged("removed an expired access key"), own, ledger, leases)
 	}()
 	until(c.t, settling, "all keys but one are gone, with their leases", func() bool {
 		var ledgerErr, leasesErr error

@@ -128,7 +128,7 @@ func (l *huaweiLease) due() time.Time {
 	_, date, _ := strings.Cut(key.Description, "/until/")
 	due, err := time.Parse(time.RFC3339, date)
 	if err != nil {
-		l.m.t.Fatalf("the key's description %q has no date: %v", key.Description, err)
+		l.m.t.Fatalf("the key's description %q holds no expiration date: %v", key.Description, err)
 	}
 	return due
 }

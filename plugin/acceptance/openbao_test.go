@@ -236,7 +236,7 @@ func TestDeletedNamespace(t *testing.T) {
 		return err == nil && list == nil
 	})
 	if key, there := m.account.Key(leased.AccessKey); there && (key.Expires.IsZero() || key.Expires.After(time.Now().Add(2*time.Hour))) {
-		t.Errorf("the leased key has no date that ends it: reliability.md says that it does: %+v", key)
+		t.Errorf("the leased key has no expiration date: reliability.md says that it does: %+v", key)
 	}
 	for _, id := range []string{static, own} {
 		if key, there := m.account.Key(id); !there || !key.Live(time.Now()) {

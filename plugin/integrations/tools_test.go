@@ -169,7 +169,7 @@ func TestKeysThatToolsMakeAreForeign(t *testing.T) {
 	byOSC := mustDecode[accessKeys](t, d.mustRun(d.oscCLI("CreateAccessKey", "--ExpirationDate", "2063-04-05"))).AccessKey.AccessKeyId
 	byAWS := mustDecode[eimAccessKeys](t, d.mustRun(d.awsCLI("create-access-key", "--user-name", "deploy"))).AccessKey.AccessKeyId
 
-	t.Run("check counts them, and names the one that has no date", func(t *testing.T) {
+	t.Run("check counts them, and names the one that never expires", func(t *testing.T) {
 		found := fmt.Sprint(d.read("outscale/check/default").Data)
 		for _, part := range []string{"3 of 10 (1 issued by this mount, 2 others)", "that this mount did not issue: " + byAWS} {
 			if !strings.Contains(found, part) {

@@ -68,7 +68,7 @@ func startCloud(ctx context.Context, on string) (*cloud, error) {
 
 		authority: authority,
 	}
-	account.DeleteKey(account.RootKey().AccessKey) // it has no date
+	account.DeleteKey(account.RootKey().AccessKey) // it never expires
 	c.api = newAPI(c.endpoint(), transport)
 	c.addHuawei()
 

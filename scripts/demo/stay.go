@@ -42,7 +42,7 @@ func (d *demo) printExamples() {
 		{"lease a key", vault + " read " + credsPath},
 		{"lease one of Huawei Cloud", vault + " read " + huaweiCredsPath},
 		{"renew the lease that was printed", vault + " lease renew -increment=12m LEASE_ID"},
-		{"list the keys that are out", vault + " list -detailed " + mount + "/keys"},
+		{"list the issued keys that still exist", vault + " list -detailed " + mount + "/keys"},
 		{"read the account's access policy", vault + " read " + mount + "/policy/default"},
 		{
 			"raise it in the simulated cloud to one hour", fmt.Sprintf(`curl -d '{"account":"%s","max_access_key_expiration_seconds":3600}' %s`,
@@ -52,7 +52,7 @@ func (d *demo) printExamples() {
 		{"see what a role can still give", vault + " read " + rolePath},
 		{"have the account looked over", vault + " read " + mount + "/check/default"},
 		{"replace the engine's own key", vault + " write -f " + mount + "/rotate-root/default"},
-		{"kill a key that has leaked", vault + " delete " + mount + "/keys/ACCESS_KEY"},
+		{"delete a key that has leaked", vault + " delete " + mount + "/keys/ACCESS_KEY"},
 	} {
 		d.out.line("# " + example.what)
 		d.out.line(example.command)

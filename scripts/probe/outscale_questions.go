@@ -34,7 +34,7 @@ func (o *oscCloud) questions(*session) []question {
 		{"The error of the eleventh key", "QuotaExceded", "Rules.QuotaExceededSpelling", o.quota},
 		{"Thirty calls at once", "", "", o.burst},
 		{"A key signs after its date", "no", "", o.pastDate},
-		{"Deleting a key past its date, INACTIVE", accepted, "Rules.RefuseExpiredDelete", o.deleteExpired},
+		{"Deleting an expired key, INACTIVE", accepted, "Rules.RefuseExpiredDelete", o.deleteExpired},
 	}...)
 }
 

@@ -31,7 +31,7 @@ var playedOutscale = map[string]struct {
 	"Rules.QuotaExceededSpelling": {cloudsim.Rules{QuotaExceededSpelling: true}, "The error of the eleventh key", "QuotaExceeded"},
 	"Rules.NoSecureMode":          {cloudsim.Rules{NoSecureMode: true}, "The fields of the access policy", "MaxAccessKeyExpirationSeconds, RequireTrustedEnv"},
 	"Rules.PolicyForgets":         {cloudsim.Rules{PolicyForgets: true}, "An update of the policy without one of its fields", "accepted (200)"},
-	"Rules.RefuseExpiredDelete":   {cloudsim.Rules{RefuseExpiredDelete: true}, "Deleting a key past its date, INACTIVE", refused},
+	"Rules.RefuseExpiredDelete":   {cloudsim.Rules{RefuseExpiredDelete: true}, "Deleting an expired key, INACTIVE", refused},
 }
 
 func TestOutscale(t *testing.T) {

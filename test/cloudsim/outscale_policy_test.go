@@ -35,7 +35,7 @@ func TestAPolicyIsOnlyTightenedAsFarAsTheKeysAllow(t *testing.T) {
 		"equal to a remaining life":               {seconds: 3600, refused: true},
 		"below a remaining life":                  {seconds: 60, refused: true},
 		"below that of an INACTIVE key of a user": {keys: []KeySpec{{User: "u", Inactive: true, Expires: time.Now().AddDate(50, 0, 0)}}, seconds: 7200, refused: true},
-		"while a key has no date":                 {keepRoot: true, seconds: 7200, refused: true},
+		"while a key never expires":               {keepRoot: true, seconds: 7200, refused: true},
 		"with a trusted session":                  {seconds: 7200, trusted: true},
 		"a trusted session without a bound":       {seconds: 0, trusted: true, refused: true},
 		"secure mode without trusted sessions":    {seconds: 7200, secure: true, refused: true},

@@ -186,7 +186,7 @@ func (s *search) blocker(ctx context.Context, key provider.Key, promised map[str
 				return
 			}
 		} else {
-			s.problems = append(s.problems, fmt.Errorf("bringing the date of access key %s forward: %w", fleet.Mask(key.ID), err))
+			s.problems = append(s.problems, fmt.Errorf("bringing the expiration date of access key %s forward: %w", fleet.Mask(key.ID), err))
 		}
 	}
 	s.state.Blockers++
@@ -226,14 +226,14 @@ func (s *search) move(ctx context.Context, key provider.Key, date time.Time) err
 // describe says why a key blocks and what can be done about it.
 func (s *search) describe(key provider.Key) Blocker {
 	b := Blocker{AccessKey: key.ID, User: key.User, Ours: s.ours(key), Active: key.Active, Expires: key.Expires}
-	b.Reason = "it has no date"
+	b.Reason = "it never expires"
 	if !key.Expires.IsZero() {
 		b.Reason = fmt.Sprintf("it lives until %s, longer than the wanted %s", key.Expires.UTC().Format(time.RFC3339), short(s.wanted))
 	}
 	label, err := keylabel.Parse(key.Label)
 	switch {
 	case key.ID == s.who.Key.ID:
-		b.Advice = "it signs this run's calls: give it a date, or let the run take its key from Vault"
+		b.Advice = "it signs this run's calls: give it an expiration date, or let the run take its key from Vault"
 	case slices.Contains(s.account.EngineKeys, key.ID) || err == nil && label.Kind == keylabel.KindRoot:
 		b.Advice = "it is Vault's own: set the account's rotation_period and write rotate-root"
 	case b.Ours:
@@ -241,7 +241,7 @@ func (s *search) describe(key provider.Key) Blocker {
 	case err == nil:
 		b.Advice = "another secrets engine made it: see there"
 	default:
-		b.Advice = "ask its owner to give it an earlier date, or to delete it"
+		b.Advice = "ask its owner to give it an earlier expiration date, or to delete it"
 	}
 	return b
 }

@@ -52,7 +52,7 @@ func decide(s settings.PolicySync, now, wanted time.Duration, keys remains) (Act
 	case now > 0 && now < wanted && !s.AllowLoosen:
 		return ActionNone, now, fmt.Sprintf("the policy is stricter than the wanted %s, so it bounds Vault's leases", short(wanted))
 	case keys.noExpiration > 0:
-		return ActionBlocked, now, fmt.Sprintf("%d keys have no date, and a policy demands one of every key", keys.noExpiration)
+		return ActionBlocked, now, fmt.Sprintf("%d keys never expire, and a policy demands an expiration date of every key", keys.noExpiration)
 	case now > 0 && now < wanted:
 		return ActionLoosen, wanted, "the policy is stricter than Vault needs, and ALLOW_LOOSEN is set"
 	case keys.longest < wanted:

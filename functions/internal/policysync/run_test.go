@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{cloud: cloudsim.New(), vault: &vault{max: 30 * day}}
 	w.account = w.cloud.AddAccount(testAccount)
 	own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
-	w.account.DeleteKey(w.account.RootKey().AccessKey) // it has no date
+	w.account.DeleteKey(w.account.RootKey().AccessKey) // it never expires
 	w.own = own.AccessKey
 	network := &http.Transport{}
 	t.Cleanup(network.CloseIdleConnections)

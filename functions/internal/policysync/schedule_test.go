@@ -71,7 +71,7 @@ func newSyncScene(t *testing.T) *syncScene {
 	s := &syncScene{world: &world{cloud: cloudsim.New(), vault: &vault{max: 30 * day}}, saboteur: &faulttest.Saboteur{HangUp: func() {}}}
 	s.account = s.cloud.AddAccount(testAccount)
 	own := s.account.AddKey(cloudsim.KeySpec{Expires: ahead(12 * time.Hour)})
-	s.account.DeleteKey(s.account.RootKey().AccessKey) // it has no date
+	s.account.DeleteKey(s.account.RootKey().AccessKey) // it never expires
 	s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(9 * day / time.Second), RequireTrustedEnv: true})
 	label := keylabel.New(testInstance, keylabel.KindLease).String()
 	s.free = s.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: label, Expires: ahead(5 * day)}).AccessKey

@@ -293,7 +293,7 @@ func (p Policy) clear(a policysync.AccountResult) string {
 	var last time.Time
 	for _, b := range a.Blockers {
 		if b.Expires.IsZero() {
-			return "; keys without date never get out of the way by themselves"
+			return "; keys that never expire do not get out of the way by themselves"
 		}
 		if b.Expires.After(last) {
 			last = b.Expires

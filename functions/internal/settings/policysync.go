@@ -73,7 +73,7 @@ func (s *PolicySync) rows() []row {
 		},
 		{
 			"SHORTEN_KEYS", "false", "true or false", boolean(&s.Shorten),
-			"bring the date of the engine's keys that stand in the way forward, never below what Vault's ledger promises",
+			"bring the expiration date of the engine's keys that stand in the way forward, never below what Vault's ledger promises",
 		},
 		{
 			"ALLOW_LOOSEN", "false", "true or false, not with TUNE_MAX_LEASE", boolean(&s.AllowLoosen),

@@ -128,7 +128,7 @@ func (s Sweep) check() error {
 func (s *Sweep) rows() []row {
 	return append(s.Run.rows(), []row{
 		{"MIN_AGE", "1h", "5m or more", duration(&s.MinAge, leastAge), "a younger key is kept whatever else is known of it"},
-		{"GRACE", "1h", "0 or more", duration(&s.Grace, 0), "how long after its date a key of the engine is left to the engine"},
+		{"GRACE", "1h", "0 or more", duration(&s.Grace, 0), "how long after it expires a key of the engine is left to the engine"},
 		{"QUARANTINE", "7d", "0 or more", duration(&s.Quarantine, 0), "how long a key is switched off before it is deleted"},
 		{
 			"MAX_AGE", "90d", "longer than MIN_AGE and USED_WITHIN, or 0", duration(&s.MaxAge, 0),

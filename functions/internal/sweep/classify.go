@@ -168,7 +168,7 @@ func (r rules) exempt(key provider.Key) (until time.Time, reason string) {
 func (r rules) otherEngine(key provider.Key, instance string) (Class, string) {
 	switch {
 	case r.past(key):
-		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and past its date of %s: see whether that engine "+
+		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and expired since %s: see whether that engine "+
 			"exists", instance, day(key.End()))
 	case r.old(key):
 		return ClassOther, fmt.Sprintf("labelled by the secrets engine %s, and older than MAX_AGE: see whether that engine exists", instance)
@@ -198,7 +198,7 @@ func (r rules) recorded(key provider.Key, entry fleet.LedgerKey) (Class, string)
 func (r rules) ours(key provider.Key) (Class, string) {
 	switch {
 	case r.past(key):
-		return ClassExpired, "made by the secrets engine, past its date of " + day(key.End())
+		return ClassExpired, "created by the secrets engine, expired since " + day(key.End())
 	case !r.hasLedger:
 		return ClassUnverified, "made by the secrets engine, and there is no Vault to ask for its lease"
 	default:
@@ -210,11 +210,11 @@ func (r rules) foreign(key provider.Key) (Class, string) {
 	age := r.now.Sub(key.Created)
 	switch {
 	case r.past(key):
-		return ClassExpired, "past its date of " + day(key.End())
+		return ClassExpired, "expired since " + day(key.End())
 	case r.settings.MaxAge > 0 && age > r.settings.MaxAge:
 		return ClassOverAge, fmt.Sprintf("%d days old, and MAX_AGE is %d", days(age), days(r.settings.MaxAge))
 	case r.bounded && key.End().IsZero():
-		return ClassNoExpiration, "has no date, though the account's access policy demands one"
+		return ClassNoExpiration, "never expires, although the account's access policy demands an expiration date"
 	default:
 		return ClassForeign, "not made by the secrets engine"
 	}

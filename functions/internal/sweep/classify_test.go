@@ -62,7 +62,7 @@ func TestEveryKeyHasOneClass(t *testing.T) {
 		"leased":                                             {key(func(k *provider.Key) { k.Label = mine }), lease, nil, ClassLeased, ActionKeep},
 		"leased, its label lost":                             {key(func(k *provider.Key) { k.Created = old }), lease, nil, ClassLeased, ActionKeep},
 		"static":                                             {key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "static"}, nil, ClassStatic, ActionKeep},
-		"leased, past its date":                              {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag},
+		"leased, expired":                                    {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag},
 		"orphan":                                             {key(func(k *provider.Key) { k.Label = mine }), nil, nil, ClassOrphan, ActionDeactivate},
 		"orphan of a user made for a lease":                  {key(func(k *provider.Key) { k.Label = ours(keylabel.KindUser) }), nil, nil, ClassOrphan, ActionDeactivate},
 		"orphan without quarantine":                          {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.settings.Quarantine = 0 }, ClassOrphan, ActionRemove},

@@ -51,8 +51,8 @@ const (
 	ClassYoung        Class = "young"              // below MIN_AGE
 	ClassLeased       Class = "leased"             // in Vault's ledger
 	ClassStatic       Class = "static"             // in Vault's ledger, of a static role
-	ClassOverdue      Class = "overdue"            // in Vault's ledger, past its date: Vault should have removed it
-	ClassExpired      Class = "expired"            // past its date
+	ClassOverdue      Class = "overdue"            // in Vault's ledger, expired: Vault should have removed it
+	ClassExpired      Class = "expired"            // expired
 	ClassOrphan       Class = "orphan"             // the engine's, and the ledger does not know it
 	ClassUnverified   Class = "unverified"         // the engine's, and there is no ledger to ask
 	ClassOther        Class = "other engine"       // has the label of another engine

@@ -42,7 +42,7 @@ func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
 		action Action
 	}{
 		"a root label that nobody confirms":                    {key(ours(keylabel.KindRoot), 3*dayLong), nil, ClassOrphan, ActionDeactivate},
-		"one on a key past its date":                           {key(ours(keylabel.KindRoot), 3*dayLong, ended), nil, ClassExpired, ActionRemove},
+		"one on an expired key":                                {key(ours(keylabel.KindRoot), 3*dayLong, ended), nil, ClassExpired, ActionRemove},
 		"one on a key younger than a day":                      {key(ours(keylabel.KindRoot), 23*time.Hour), nil, ClassYoung, ActionKeep},
 		"one that the ledger confirms":                         {key(ours(keylabel.KindRoot), 3*dayLong), &fleet.LedgerKey{Kind: "root"}, ClassEngine, ActionKeep},
 		"another instance's label":                             {key(other, 3*dayLong), nil, ClassOther, ActionKeep},

@@ -117,7 +117,7 @@ func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepSce
 	s.doomed = []string{
 		s.add(cloudsim.KeySpec{User: "deploy", Tag: ourLabel, Expires: ahead(30 * dayLong)}),                  // an orphan
 		s.add(cloudsim.KeySpec{User: "ci", Tag: ourLabel, Expires: ahead(30 * dayLong), Inactive: true}),      // one in quarantine
-		s.add(cloudsim.KeySpec{User: "gone", Tag: ours(keylabel.KindStatic), Expires: ahead(-3 * time.Hour)}), // one past its date
+		s.add(cloudsim.KeySpec{User: "gone", Tag: ours(keylabel.KindStatic), Expires: ahead(-3 * time.Hour)}), // an expired one
 		s.add(cloudsim.KeySpec{User: "gone", Tag: ours(keylabel.KindLease), Expires: ahead(90 * dayLong)}),
 	}
 	return s
@@ -178,7 +178,7 @@ func playSweep(t *testing.T, in func(s *sweepScene, t *testing.T), point, fault 
 // that must stay, and the runs after it do what is left to do.
 func TestSweepSchedules(t *testing.T) { sweepSchedules(t, (*sweepScene).inOutscale) }
 
-// TestSweepSchedulesOnHuaweiCloud is the same where keys have no date of their own.
+// TestSweepSchedulesOnHuaweiCloud is the same where keys never expire.
 func TestSweepSchedulesOnHuaweiCloud(t *testing.T) { sweepSchedules(t, (*sweepScene).inHuawei) }
 
 func sweepSchedules(t *testing.T, in func(s *sweepScene, t *testing.T)) {

@@ -68,7 +68,7 @@ type Entry struct {
 	DisplayName string `json:"display_name,omitempty"`
 	RequestID   string `json:"request_id,omitempty"`
 
-	// Problem is why a key past its date could not be removed, and RetryAt when that is tried again.
+	// Problem is why an expired key could not be removed, and RetryAt when that is tried again.
 	Problem  string    `json:"problem,omitempty"`
 	Failures int       `json:"failures,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`

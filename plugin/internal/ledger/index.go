@@ -102,7 +102,7 @@ func (i *Item) Failed() bool { return i.failed }
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 
-// Due is when somebody should look at an entry: past its date, or at once where its request has
+// Due is when somebody should look at an entry: when its key has expired, or at once where its request has
 // not ended well.
 func (e *Entry) Due() time.Time {
 	if time.Until(e.RetryAt) > RetryMax { // written under a clock that was wrong
@@ -358,7 +358,7 @@ func (l *Ledger) Has(label string) bool {
 	return false
 }
 
-// Due are an account's leased keys that are past their date, the longest overdue first.
+// Due are an account's leased keys that have expired, the longest overdue first.
 func (l *Ledger) Due(account string, now time.Time) []Item {
 	return byDue(l.Select(account, func(i *Item) bool {
 		return i.Leased() && i.known() && !i.Unfinished() && !i.running && !now.Before(i.Due)

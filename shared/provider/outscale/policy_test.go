@@ -70,7 +70,7 @@ func TestAPolicyThatCannotBeReadIsAnErrorAndNotUnlimited(t *testing.T) {
 func (w *world) bounded(t *testing.T) *Client {
 	t.Helper()
 	own := w.account.AddKey(cloudsim.KeySpec{Expires: later(30 * time.Minute), Trusted: true})
-	w.account.DeleteKey(w.config.AccessKey) // it has no date
+	w.account.DeleteKey(w.config.AccessKey) // it never expires
 	return w.as(t, own)
 }
 

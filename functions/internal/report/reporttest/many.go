@@ -68,11 +68,11 @@ func key(account, mode string, i, n int) sweep.Finding {
 		f.Class, f.Reason, f.Action = sweep.ClassOrphan, "made by the secrets engine, and its ledger has no such key", sweep.ActionDeactivate
 		f.Used = Now.Add(-time.Duration(pick(300)+40) * day)
 	case kind < 3:
-		f.Class, f.Reason, f.Action = sweep.ClassExpired, "made by the secrets engine, past its date of 2026-10-02", sweep.ActionRemove
+		f.Class, f.Reason, f.Action = sweep.ClassExpired, "created by the secrets engine, expired since 2026-10-02", sweep.ActionRemove
 		f.Expires = Now.Add(-58 * day)
 	case kind < 5:
 		f.Class, f.Action, f.Expires = sweep.ClassNoExpiration, sweep.ActionFlag, time.Time{}
-		f.Reason = "has no date, though the account's access policy demands one"
+		f.Reason = "never expires, although the account's access policy demands an expiration date"
 	case kind < 6:
 		f.Class, f.Action, f.Active = sweep.ClassOrphan, sweep.ActionWait, false
 		f.Reason = "made by the secrets engine, and its ledger has no such key: switched off, in quarantine until 2026-12-04T02:00:00Z"
@@ -195,7 +195,7 @@ func Policy(mode string, n int) report.Policy {
 		case policysync.ActionRatchet:
 			a.After, a.Reason = 64*day+time.Minute, "keys live longer than the wanted 240h: the policy is lowered as far as they allow"
 		case policysync.ActionBlocked:
-			a.Reason = "3 keys have no date, and a policy demands one of every key"
+			a.Reason = "3 keys never expire, and a policy demands an expiration date of every key"
 		case policysync.ActionTighten:
 			a.After, a.Reason = 10*day, "no key lives longer than wanted"
 		case policysync.ActionReport:
