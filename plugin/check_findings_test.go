@@ -135,7 +135,7 @@ func TestCheckFindings(t *testing.T) {
 		},
 		"foreign keys never expire": {
 			func(v *testVault) { v.account.AddKey(cloudsim.KeySpec{User: "app"}) }, true,
-			[]string{"warning: access keys without a date that this mount did not issue: ", ` (user "app"): give each a date or delete it`},
+			[]string{"warning: keys not created by this mount never expire: ", ` (user "app"): give each an expiration date or delete it`},
 		},
 		"a user of a role does not exist": {
 			func(v *testVault) { v.write("roles/ghost", "user_names=app,ghost") }, false,

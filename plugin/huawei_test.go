@@ -167,11 +167,11 @@ func TestHuaweiRoleInput(t *testing.T) {
 		},
 		"an agency of another type": {
 			[]string{"user_names=app", "agency_name=a"},
-			[]string{"agency_name goes with credential_type=session_token"},
+			[]string{"agency_name is only valid with credential_type=session_token"},
 		},
 		"users of a session": {
 			[]string{"credential_type=session_token", "agency_name=a", "user_names=app"},
-			[]string{"user_names goes with credential_type=access_key"},
+			[]string{"user_names is only valid with credential_type=access_key"},
 		},
 		"an unknown type":                    {[]string{"credential_type=banana"}, []string{"access_key, iam_user, session_token"}},
 		"a name that cannot be of an agency": {[]string{"credential_type=session_token", "agency_name=a/b"}, []string{`"a/b"`}},

@@ -21,7 +21,7 @@ func TestIAMUserRole(t *testing.T) {
 		fields []string
 		says   []string
 	}{
-		"user_names":                 {user("user_names=app"), []string{"user_names goes with credential_type=access_key", "iam_user"}},
+		"user_names":                 {user("user_names=app"), []string{"user_names is only valid with credential_type=access_key", "iam_user"}},
 		"a path without slashes":     {user("user_path=ci"), []string{"user_path", `"ci"`, "/ci/"}},
 		"a path with a hyphen":       {user("user_path=/my-team/"), []string{"user_path", "underscores"}},
 		"a path that is too long":    {user("user_path=/" + strings.Repeat("a", 500) + "/"), []string{"user_path", "502 characters"}},
@@ -69,7 +69,7 @@ func TestIAMUserRole(t *testing.T) {
 			strings.Replace(testDocument, "Read*", strings.Repeat("x", 5120), 1)), []string{"5120", "policy_orns"}},
 		"a path for keys of users": {
 			[]string{"user_names=app", "user_path=/ci/"},
-			[]string{"user_path goes with credential_type=iam_user", "access_key"},
+			[]string{"user_path is only valid with credential_type=iam_user", "access_key"},
 		},
 		"policies for keys of users":     {[]string{"user_names=app", "policy_orns=" + testORN + "a"}, []string{"policy_orns goes with"}},
 		"a document for keys of users":   {[]string{"user_names=app", "policy_document=" + testDocument}, []string{"policy_document goes with"}},

@@ -30,7 +30,7 @@ func TestCheckFinds(t *testing.T) {
 		},
 		"foreign keys without a date": {
 			"warning", func(m *mount) { fill(m, "app", 1, time.Time{}) },
-			[]string{"without a date that this mount did not issue", `user "app"`, "policy greater than 0"},
+			[]string{"not created by this mount never expire", `user "app"`, "policy greater than 0"},
 		},
 		"a quota that is nearly full": {
 			"warning", func(m *mount) { fill(m, "app", 8, nextYear) }, []string{`user "app" has 8 of 10 (0 issued by this mount, 8 others)`},

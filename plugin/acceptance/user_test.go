@@ -92,7 +92,7 @@ func TestBadRolesWithUsers(t *testing.T) {
 		`policy_document={"Statement": [{"Action": ["api:ReadVms"], "Resource": ["*"]}]}`, "statement 1 has no Effect")
 	refuse("a path that the cloud would refuse", "roles/job", "user_path=ci", "user_path")
 	refuse("a policy that is no ORN", "roles/job", "policy_orns=reader", "policy_orns")
-	refuse("users of a pool", "roles/job", "user_names=app", "user_names goes with credential_type=access_key")
+	refuse("users of a pool", "roles/job", "user_names=app", "user_names is only valid with credential_type=access_key")
 	refuse("a template that makes one name", "config/default", "username_template=ci-user", "twice", "add randomness")
 	refuse("a template that makes names of more than 64 characters", "config/default", "username_template={{ random 65 }}", "of 65 characters")
 	refuse("a template that makes characters which names cannot have", "config/default", "username_template={{ random 20 }}/ci",

@@ -171,7 +171,7 @@ func TestKeysThatToolsMakeAreForeign(t *testing.T) {
 
 	t.Run("check counts them, and names the one that never expires", func(t *testing.T) {
 		found := fmt.Sprint(d.read("outscale/check/default").Data)
-		for _, part := range []string{"3 of 10 (1 issued by this mount, 2 others)", "that this mount did not issue: " + byAWS} {
+		for _, part := range []string{"3 of 10 (1 issued by this mount, 2 others)", "not created by this mount never expire: " + byAWS} {
 			if !strings.Contains(found, part) {
 				t.Errorf("check does not say %q: %s", part, found)
 			}
