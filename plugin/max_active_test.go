@@ -97,7 +97,7 @@ func TestMaxActiveKeys(t *testing.T) {
 		"a create whose fate is unknown counts until the rollback has settled it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_active_keys=1")
 			v.leaveBegun()
-			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys", "cleaned up")
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys", "created or deleted")
 			v.restart()
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys")
 			v.advance(begunAge + 3*rollbackPeriod)

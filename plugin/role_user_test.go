@@ -71,9 +71,9 @@ func TestIAMUserRole(t *testing.T) {
 			[]string{"user_names=app", "user_path=/ci/"},
 			[]string{"user_path is only valid with credential_type=iam_user", "access_key"},
 		},
-		"policies for keys of users":     {[]string{"user_names=app", "policy_orns=" + testORN + "a"}, []string{"policy_orns goes with"}},
-		"a document for keys of users":   {[]string{"user_names=app", "policy_document=" + testDocument}, []string{"policy_document goes with"}},
-		"groups for keys of users":       {[]string{"user_names=app", "groups=readers"}, []string{"groups goes with"}},
+		"policies for keys of users":     {[]string{"user_names=app", "policy_orns=" + testORN + "a"}, []string{"policy_orns is only valid with"}},
+		"a document for keys of users":   {[]string{"user_names=app", "policy_document=" + testDocument}, []string{"policy_document is only valid with"}},
+		"groups for keys of users":       {[]string{"user_names=app", "groups=readers"}, []string{"groups is only valid with"}},
 		"a type that does not exist":     {[]string{"credential_type=banana"}, []string{`unknown credential_type "banana"`, "iam_user"}},
 		"an account that does not exist": {user("account=nope", "groups=readers"), []string{`account "nope" is not configured`}},
 		"a ttl that exceeds its max_ttl": {user("groups=readers", "ttl=2h", "max_ttl=1h"), []string{"longer than max_ttl"}},
@@ -124,7 +124,7 @@ func TestIAMUserRole(t *testing.T) {
 	}
 	tests["a role changes its type once its fields are emptied"] = func(_ *testing.T, v *testVault) {
 		v.configure()
-		v.mustRefuse(logical.UpdateOperation, "roles/app", user("groups=readers"), "user_names", "write user_names empty")
+		v.mustRefuse(logical.UpdateOperation, "roles/app", user("groups=readers"), "user_names", "clear user_names")
 		v.write("roles/app", user("groups=readers", "user_names=")...)
 	}
 	tests["a role name that makes the account's template fail is refused at the write"] = func(_ *testing.T, v *testVault) {

@@ -438,7 +438,7 @@ func TestThePolicyReport(t *testing.T) {
 		}
 	}
 	page := text(t, p.HTML)
-	for _, want := range []string{"unlimited", "2 h", "and 6 more keys", "never get out of the way by themselves", "ABCD…QRST"} {
+	for _, want := range []string{"unlimited", "2 h", "and 6 more keys", "do not get out of the way by themselves", "ABCD…QRST"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
