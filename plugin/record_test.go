@@ -75,7 +75,7 @@ func TestTheLastTick(t *testing.T) {
 	})
 }
 
-// TestARequestThatRuns is none that the rollback takes up, whatever the clock says.
+// TestARequestThatRuns is E22: none that the rollback takes up, whatever the clock says.
 func TestARequestThatRuns(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(t *testing.T, v *testVault){}
@@ -115,7 +115,7 @@ func TestARequestThatRuns(t *testing.T) {
 	inBothClouds(t, tests)
 }
 
-// TestALeaseWithoutItsAccount: what the ledger does not know is gone, and needs no account.
+// TestALeaseWithoutItsAccount is E21: what the ledger does not know is gone, and needs no account.
 func TestALeaseWithoutItsAccount(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
@@ -193,6 +193,7 @@ func TestALeaseWithoutItsAccount(t *testing.T) {
 	})
 }
 
+// TestTheListOfAUsersKeys is E34.
 func TestTheListOfAUsersKeys(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"beside a thousand leases with users of their own it reads none of their entries": func(t *testing.T, v *testVault) {
@@ -299,7 +300,7 @@ func TestAnotherIdentity(t *testing.T) {
 	})
 }
 
-// TestRenamedUsers takes keys away whose owner goes by another name.
+// TestRenamedUsers is E3: it takes keys away whose owner goes by another name.
 func TestRenamedUsers(t *testing.T) {
 	t.Parallel()
 	rename := map[string]func(v *testVault){
@@ -365,7 +366,7 @@ func TestRenamedUsers(t *testing.T) {
 	inBothClouds(t, tests)
 }
 
-// TestNamesOfOthers: a role by name does not follow whoever bears it.
+// TestNamesOfOthers is E39: a role by name does not follow whoever bears it.
 func TestNamesOfOthers(t *testing.T) {
 	t.Parallel()
 	takeOver := func(v *testVault) {

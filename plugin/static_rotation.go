@@ -249,11 +249,8 @@ func (b *backend) armRotations(s logical.Storage, next time.Time) {
 	})
 }
 
-// rotateOnTime rotates what is due between two ticks. The node may have stepped down since the last.
+// rotateOnTime rotates what is due between two ticks.
 func (b *backend) rotateOnTime(s logical.Storage) error {
-	if !b.tendsLocalStorage() || !b.WriteSafeReplicationState() {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(transport.WithClass(context.Background(), transport.ClassBackground), tickBudget)
 	defer cancel()
 	roles, err := staticRolesByAccount(ctx, s)
@@ -272,7 +269,8 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 }
 
 // tendStaticRoles rotates what is due of an account's roles, the longest overdue first, and deletes what
-// is past its grace. It returns when the next of them is to be tried; zero: never.
+// is past its grace, on the node that may: the one that armed the timer may have stepped down since. It returns when the
+// next of them is to be tried; zero: never.
 func (b *backend) tendStaticRoles(
 	ctx context.Context, s logical.Storage, account string, roles map[string]*staticRole,
 ) (next time.Time, err error) {
