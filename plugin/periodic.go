@@ -131,8 +131,9 @@ type job struct {
 }
 
 // inShares runs the jobs one after the other. Each has its share of the time that is left, so that
-// none is kept from its own, whatever happens to the others; what a job does not use goes to those
-// that follow, and at the end to those whose share was too short.
+// none is kept from its own, whatever happens to the others. A job whose share was too short goes on at the
+// end, those that stand first before the others. Until then its share still counts, or the last job would take
+// all that is left: a comparison, which goes on for an hour, half of the reaper's time.
 func inShares(ctx context.Context, jobs []job) error {
 	shares := 0
 	for _, j := range jobs {
@@ -142,12 +143,13 @@ func inShares(ctx context.Context, jobs []job) error {
 	var cut []job
 	for _, j := range jobs {
 		own, cancel := context.WithTimeout(ctx, timeLeft(ctx)*time.Duration(j.share)/time.Duration(shares))
-		err := j.run(own)
-		if shares -= j.share; timeLeft(own) < time.Second && shares > 0 { // the pacer gives no turn that comes too late
+		problems = append(problems, j.run(own))
+		if timeLeft(own) < time.Second { // the pacer gives no turn that comes too late
 			cut = append(cut, j)
+		} else {
+			shares -= j.share
 		}
 		cancel()
-		problems = append(problems, err)
 	}
 	for _, j := range cut {
 		if ctx.Err() == nil {
