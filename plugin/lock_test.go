@@ -25,7 +25,7 @@ func TestLocks(t *testing.T) {
 		"one request can hold the locks of thousands of names": func(t *testing.T, v *testVault) {
 			var unlocks []func()
 			for i := range names {
-				for _, path := range []string{staticRolePrefix, "static-users/default/", configPrefix, rolePrefix} {
+				for _, path := range []string{staticRolePrefix, configPrefix, rolePrefix} {
 					unlock, err := v.backend.lock(t.Context(), fmt.Sprintf("%sname-%d", path, i))
 					if err != nil {
 						t.Fatal(err)

@@ -106,12 +106,8 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
-	shared, err := b.checkStaticRoles(ctx, req.Storage, a, role)
+	shared, err := b.storeRole(ctx, req.Storage, a, name, role)
 	if err != nil {
-		return nil, err
-	}
-	defer b.roles.drop(rolePrefix + name)
-	if err := save(ctx, req.Storage, rolePrefix+name, role); err != nil {
 		return nil, err
 	}
 	bounds, view, err := b.roleBounds(ctx, req.Storage, role)
@@ -121,6 +117,20 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	answer := role.answer()
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
 	return decided(subset(answer, roleDecisions()), slices.Concat(role.warnings(bounds, view), unlisted, shared)), nil
+}
+
+// storeRole looks for static roles whose user the role leases keys of, and stores it unless that excludes it.
+func (b *backend) storeRole(ctx context.Context, s logical.Storage, a *account, name string, role *roleEntry) (shared []string, err error) {
+	unlock, err := b.lock(ctx, roleUsersLock)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if shared, err = b.checkStaticRoles(ctx, s, a, role); err != nil {
+		return nil, err
+	}
+	defer b.roles.drop(rolePrefix + name)
+	return shared, save(ctx, s, rolePrefix+name, role)
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.

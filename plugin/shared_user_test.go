@@ -5,7 +5,9 @@ package cloudkeys
 
 import (
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -53,6 +55,46 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 			v.lease("app")
 		},
 	})
+}
+
+// TestRolesThatAreWrittenTogetherDoNotShareAUser has the second write begin when the first one has looked and is about to be
+// stored: it waits, and is refused.
+func TestRolesThatAreWrittenTogetherDoNotShareAUser(t *testing.T) {
+	t.Parallel()
+	lease, static := []string{"roles/app", "user_names=db", "ttl=10m"}, []string{"static-roles/db", "user_name=db", "rotation_period=24h"}
+	again := []string{"static-roles/again", "user_name=db", "rotation_period=24h"}
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for name, writes := range map[string][2][]string{
+		"a static role while a role is written": {lease, static},
+		"a role while a static role is written": {static, lease},
+		"two static roles":                      {static, again},
+	} {
+		tests[name] = func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.addUser("db")
+			first, second := writes[0], writes[1]
+			var late sync.WaitGroup
+			var refused error
+			v.storage.before = func(op, key string) error {
+				if op == "put" && key == first[0] {
+					v.storage.before = nil
+					late.Go(func() { refused = failure(v.try(logical.UpdateOperation, second[0], second[1:]...)) })
+					synctest.Wait() // until it waits for the first, or has ended
+				}
+				return nil
+			}
+			v.write(first[0], first[1:]...)
+			late.Wait()
+			if refused == nil {
+				t.Errorf("%s was written beside %s", second[0], first[0])
+			}
+			v.mustRefuse(logical.UpdateOperation, second[0], second[1:], "db")
+			if entry, err := v.storage.Get(t.Context(), second[0]); entry != nil || err != nil {
+				t.Errorf("%s is stored, or cannot be read: %v", second[0], err)
+			}
+		}
+	}
+	inHuawei(t, tests)
 }
 
 // TestAStaticRoleIsAbandonedWithForce is E15 for static-roles/.

@@ -315,22 +315,15 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err := role.validate(before); err != nil {
 		return nil, err
 	}
-	unlockUser, err := b.lock(ctx, "static-users/"+role.Account+"/"+role.UserName) // two new roles cannot both take it
+	a, err := b.checkStaticUser(ctx, s, role)
 	if err != nil {
 		return nil, err
 	}
-	defer unlockUser()
-	if err := b.checkStaticUser(ctx, s, name, role); err != nil {
-		return nil, err
+	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
+		role.UserID = ids[role.UserName]
 	}
-	if warnings, err = b.pinStaticUser(ctx, s, role); err != nil {
-		return nil, err
-	}
-	if err := save(ctx, s, staticRolePrefix+name, role); err != nil {
-		return nil, err
-	}
-	if before != nil {
-		return warnings, nil
+	if warnings, err = b.storeStaticRole(ctx, s, a, name, role); err != nil || before != nil {
+		return warnings, err
 	}
 	if _, err := b.rotateStatic(ctx, s, name, role); err != nil {
 		return nil, errors.Join(err, b.dropUnlessMade(ctx, s, name))
@@ -338,38 +331,48 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	return warnings, nil
 }
 
-// pinStaticUser keeps the id of a static role's user, as far as the cloud tells it, and looks for roles that lease
-// keys of it.
-func (b *backend) pinStaticUser(ctx context.Context, s logical.Storage, role *staticRole) (warnings []string, err error) {
-	a, err := b.account(ctx, s, role.Account)
+// roleUsersLock is held from the look at whose a user is to the write of a role or static role of it: two that are written
+// together would else both find it free. No cloud is called meanwhile.
+const roleUsersLock = "role-users"
+
+// storeStaticRole keeps a user in one static role, and looks for roles that lease keys of it.
+func (b *backend) storeStaticRole(
+	ctx context.Context, s logical.Storage, a *account, name string, role *staticRole,
+) (warnings []string, err error) {
+	unlock, err := b.lock(ctx, roleUsersLock)
 	if err != nil {
 		return nil, err
 	}
-	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
-		role.UserID = ids[role.UserName]
-	}
-	names, err := storedNames(ctx, s, rolePrefix)
+	defer unlock()
+	others, err := staticRolesOf(ctx, s, role.Account)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		leasing, err := b.roles.load(ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
+	for other, entry := range others {
+		if other != name && entry.UserName == role.UserName {
+			return nil, userError("user %q belongs to static role %q already", role.UserName, other)
 		}
-		if leasing == nil || !leasing.shares(role) {
-			continue
-		}
-		same, err := b.sameCloudAccount(ctx, s, a, leasing.Account)
-		if err != nil {
-			return nil, err
-		}
-		if !same {
-			continue
-		}
-		warnings = append(warnings, fmt.Sprintf("role %q leases keys of user %q", name, role.UserName))
 	}
-	return a.sharedSlots(warnings)
+	leasing, err := b.leaseRoles(ctx, s, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range leasing {
+		if !other.shares(role) {
+			continue
+		}
+		same, err := b.sameCloudAccount(ctx, s, a, other.Account)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			warnings = append(warnings, fmt.Sprintf("role %q leases keys of user %q", other.name, role.UserName))
+		}
+	}
+	if warnings, err = a.sharedSlots(warnings); err != nil {
+		return nil, err
+	}
+	return warnings, save(ctx, s, staticRolePrefix+name, role)
 }
 
 // shares tells whether a role leases keys of a static role's user.
@@ -461,35 +464,25 @@ func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace b
 	return role, nil
 }
 
-// checkStaticUser keeps a user in one static role, away from the engine's own identity, and
-// the rotation within the access policy.
-func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, name string, role *staticRole) error {
+// checkStaticUser keeps a static role away from the engine's own identity, and its rotation within the access policy.
+func (b *backend) checkStaticUser(ctx context.Context, s logical.Storage, role *staticRole) (*account, error) {
 	a, err := b.identified(ctx, s, role.Account)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.kind.CheckUserName("user_name", role.UserName); err != nil {
-		return asUserError(err)
+		return nil, asUserError(err)
 	}
 	own, err := b.owns(ctx, a, role.UserName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if own {
-		return userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
-	}
-	others, err := staticRolesOf(ctx, s, role.Account)
-	if err != nil {
-		return err
-	}
-	for other, entry := range others {
-		if other != name && entry.UserName == role.UserName {
-			return userError("user %q belongs to static role %q already", role.UserName, other)
-		}
+		return nil, userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
 	view, err := b.currentPolicy(ctx, s, a)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return asUserError(role.times().CheckPolicy(time.Now(), view.Policy.MaxKeyLifetime))
+	return a, asUserError(role.times().CheckPolicy(time.Now(), view.Policy.MaxKeyLifetime))
 }

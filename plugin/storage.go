@@ -118,7 +118,7 @@ func (c *cache[T]) drop(path string) {
 // lock lets one change of a storage entry run at a time: a rotation would otherwise
 // overwrite what an operator writes meanwhile. Locks are channels, so that waiting ends with
 // the context, and fake time in tests sees it. Where several are held, they are taken in this
-// order: static role, its user, account.
+// order: role or static role, users of roles, account.
 func (b *backend) lock(ctx context.Context, path string) (unlock func(), err error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
