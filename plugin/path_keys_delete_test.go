@@ -15,7 +15,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-func TestKillKey(t *testing.T) {
+func TestDeleteLeasedKey(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a leaked key is gone from cloud and ledger at once, and from nowhere else": func(t *testing.T, v *testVault) {
