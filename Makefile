@@ -136,7 +136,7 @@ test-unit: #: run the tests that need nothing but Go, in about a minute
 test-race: #: the same under the race detector
 	go test -race -timeout 20m $(UNIT)
 
-# It is no part of test and torture yet: it finds a case that is open (reliability.md). Without go test, which keeps to itself what a test that passes prints: here, who has acted where.
+# Without go test, which keeps to itself what a test that passes prints: here, who has acted where.
 .PHONY: test-people
 test-people: #: other people at every call and in random sequences, for five minutes (PEOPLE=1h: for longer)
 	go test -c -o $(BIN)/people.test ./plugin

@@ -130,6 +130,7 @@ func TestDeleteLeasedKey(t *testing.T) {
 			v.configure("ttl=10m")
 			for step := 0; ; step++ {
 				l := v.lease("app")
+				v.settleNew()
 				died := v.dieAt(step, func(ctx context.Context) { _, _ = v.request(ctx, logical.DeleteOperation, "keys/"+l.AccessKey()) })
 				v.restart()
 				v.invariant()

@@ -86,6 +86,7 @@ func TestRenew(t *testing.T) {
 		"a key that has vanished fails the renewal with what to do": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")
+			v.settleNew()
 			v.deleteKey(l.AccessKey())
 			err := v.renew(l, 0)
 			if err == nil {

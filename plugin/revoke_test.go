@@ -45,6 +45,39 @@ func TestRevoke(t *testing.T) {
 			v.mustRevoke(l)
 			v.mustHaveLedger(0)
 		},
+		"a key that somebody deleted seconds after its issue is one by the server's second or third attempt": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.deleteKey(l.AccessKey())
+			if err := v.revoke(l); err == nil {
+				t.Error("what no list need show yet counts as gone")
+			} else {
+				mustHold(t, err.Error(), "made seconds ago", "try again")
+			}
+			l.Expires = time.Now()
+			v.advance(time.Minute)
+			if len(v.leases) > 0 {
+				t.Errorf("the server still tries: %+v", l)
+			}
+			v.mustHaveLedger(0)
+		},
+		"a key whose user is renamed before any list shows it is none until it is dead": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
+			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: 8 * time.Second})
+			l := v.lease("app")
+			v.renameUser("app", "renamed")
+			if err := v.revoke(l); err == nil {
+				t.Error("reported as revoked")
+			}
+			l.Expires = time.Now()
+			v.advance(time.Minute)
+			if len(v.leases) > 0 {
+				t.Errorf("the server still tries: %+v", l)
+			}
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
+		},
 		"a key whose user somebody deleted is a success": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			l := v.lease("app")

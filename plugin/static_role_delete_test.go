@@ -104,6 +104,7 @@ func TestKeepKey(t *testing.T) {
 		},
 		"of a user that is gone nothing is left to hand over": func(t *testing.T, v *testVault) {
 			id := setUp(v)
+			v.settleNew()
 			v.account.DeleteKey(id)
 			v.deleteUser("app")
 			mustHold(t, handOver(v), id, "does not work any more")
@@ -121,6 +122,7 @@ func TestKeepKey(t *testing.T) {
 		},
 		"a key that does not work any more is not handed over": func(t *testing.T, v *testVault) {
 			id := setUp(v)
+			v.settleNew()
 			v.account.DeleteKey(id)
 			mustHold(t, handOver(v), id, "does not work any more")
 			mustBeGone(v)

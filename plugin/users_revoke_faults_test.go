@@ -41,6 +41,7 @@ func TestUserRevokeFaults(t *testing.T) {
 		}
 		mustHold(t, err.Error(), "/people/", "label", "by hand")
 		v.mustHaveLive(0)
+		v.settleNew()
 		v.deleteUser(l.Data["user_name"].(string))
 		v.mustRevoke(l)
 	}

@@ -144,6 +144,7 @@ func TestUserLease(t *testing.T) {
 		"a user that somebody deleted is a success at revoke, and said so at renew": func(t *testing.T, v *testVault) {
 			v.configureUsers()
 			l := v.lease("job")
+			v.settleNew()
 			v.account.DeleteUser(v.leasedUser(l).Name)
 			if err := v.renew(l, 0); err == nil {
 				t.Error("renewed")
@@ -157,6 +158,7 @@ func TestUserLease(t *testing.T) {
 			v.configureUsers()
 			l := v.lease("job")
 			name := v.leasedUser(l).Name
+			v.settleNew()
 			v.account.DeleteUser(name)
 			foreign := v.account.AddKey(cloudsim.KeySpec{User: name})
 			v.mustRevoke(l)

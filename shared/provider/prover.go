@@ -25,16 +25,17 @@ const (
 // it its calls as a Directory. It remembers, by the ids of users, whose keys were looked at: a
 // large account takes more calls than one try has time for. All searches share the looking.
 type Prover struct {
-	cloud Directory
-	turn  chan *census // one search at a time: those that wait make use of what it sees
+	cloud  Directory
+	recent *Recent      // what the client has made
+	turn   chan *census // one search at a time: those that wait make use of what it sees
 
 	mu    sync.Mutex           // never held while waiting
 	began map[string]time.Time // the searches by the key's id or label: a look that is older proves nothing
 }
 
 // NewProver returns a prover. It makes no call.
-func NewProver(cloud Directory) *Prover {
-	p := &Prover{cloud: cloud, turn: make(chan *census, 1), began: map[string]time.Time{}}
+func NewProver(cloud Directory, recent *Recent) *Prover {
+	p := &Prover{cloud: cloud, recent: recent, turn: make(chan *census, 1), began: map[string]time.Time{}}
 	p.turn <- new(census)
 	return p
 }
@@ -42,6 +43,7 @@ func NewProver(cloud Directory) *Prover {
 // OnKey makes a call on the key of ref, by whatever name its owner goes. It fails with NotFound
 // only where the key is proven gone.
 func (p *Prover) OnKey(ctx context.Context, ref KeyRef, call func(context.Context, KeyRef) error) error {
+	p.recent.Hear(ref.mark(), ref.Made)
 	cause := call(ctx, ref)
 	if KindOf(cause) != KindNotFound {
 		return cause
@@ -78,7 +80,22 @@ func GoneIsDone(err error) error {
 //	    no such user: the key went with it, since no user who has keys can be deleted
 //	(4) else: the keys under the name, or the caller's where there is none, then those of all users, remembered by id,
 //	    until two lists of users agree
+//
+// Of a key that was made seconds ago nothing proves that it is gone: no list, of keys or users, need show it yet.
 func (p *Prover) FindKey(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
+	p.recent.Hear(ref.mark(), ref.Made)
+	settling := p.recent.Has(ref.mark())
+	key, found, err = p.findKey(ctx, ref)
+	if err == nil && !found && settling {
+		err = p.unproven(ref, nil, NotYetKnown("FindKey", errors.New("no list shows it")))
+	}
+	if settling {
+		p.end(ref) // what was looked at until now counts no longer when the next search begins
+	}
+	return key, found, err
+}
+
+func (p *Prover) findKey(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
 	if ref.mark() == "" {
 		return Key{}, false, p.unproven(ref, nil, errors.New("neither its id nor its label is known"))
 	}

@@ -119,6 +119,50 @@ var goneTests = map[string]func(test){
 		t.do(t.Cloud.RevokeKey(t.Context(), ref))
 		t.mustBeGone(anybodys)
 	},
+	"a key that was made seconds ago is not gone because no list shows it yet": func(t test) {
+		t.eachMadeNow(func(made provider.IssuedKey, ref provider.KeyRef, client provider.Cloud) {
+			t.Admin.RenameUser(t.User, "renamed")
+			defer t.Admin.RenameUser("renamed", t.User)
+			t.kind(client.RevokeKey(t.Context(), ref), provider.KindUnknown)
+			if _, found, err := client.FindKey(t.Context(), ref); err == nil && !found {
+				t.Error("its absence counts as proven")
+			}
+			if err := client.MoveExpiry(t.Context(), ref); provider.KindOf(err) == provider.KindNotFound {
+				t.Error(err)
+			}
+			settle()
+			t.do(client.RevokeKey(t.Context(), ref))
+			t.exists(made.ID, false)
+			t.mustBeGone(ref)
+		})
+	},
+	"a key that somebody deleted seconds after it was made is gone half a minute later": func(t test) {
+		t.eachMadeNow(func(made provider.IssuedKey, ref provider.KeyRef, client provider.Cloud) {
+			t.Admin.DeleteKey(made.ID)
+			t.kind(client.RevokeKey(t.Context(), ref), provider.KindUnknown)
+			<-time.After(provider.Settling)
+			t.do(client.RevokeKey(t.Context(), ref))
+			t.mustBeGone(ref)
+		})
+	},
+	"a key that was revoked seconds after it was made is gone at once": func(t test) {
+		made := t.key(t.User)
+		ref := made.Ref(t.ID)
+		ref.Made = time.Now()
+		t.do(t.Cloud.RevokeKey(t.Context(), ref))
+		t.do(t.Cloud.RevokeKey(t.Context(), ref))
+		t.mustBeGone(ref)
+		t.key(t.Other)
+		t.do(t.Cloud.RevokeKey(t.Context(), ref))
+	},
+	"a clock that was ahead when a key was made keeps no key from being gone": func(t test) {
+		made := t.key(t.User)
+		settle()
+		ref := made.Ref(t.ID)
+		ref.Made = time.Now().Add(time.Hour)
+		t.Admin.DeleteKey(made.ID)
+		t.do(t.Cloud.RevokeKey(t.Context(), ref))
+	},
 	"a key went with its user, also where the name is another's by now": func(t test) {
 		t.eachKnowledge(func(_ provider.IssuedKey, ref provider.KeyRef) {
 			t.Admin.DeleteUser(t.User)
@@ -287,6 +331,32 @@ func (t test) eachKnowledge(do func(provider.IssuedKey, provider.KeyRef)) {
 		}
 		t.Logf("the owner is known: %s", known)
 		do(made, ref)
+	}
+}
+
+// eachMadeNow does something with a key that no list shows for some seconds: with the client that has made it, and with one that
+// knows of it what its record says. What is known of its user is a hint, a name, or certain.
+func (t test) eachMadeNow(do func(made provider.IssuedKey, ref provider.KeyRef, client provider.Cloud)) {
+	t.Helper()
+	t.Admin.MayActAs(t.Other)
+	signer := t.key(t.Other)
+	settle()
+	for _, known := range []string{"hint", "name", "surely"} {
+		for _, client := range []provider.Cloud{t.Cloud, t.Admin.As(t.T, signer.ID, signer.Secret)} {
+			t.Admin.HideNewKeys(20 * time.Second)
+			made := t.key(t.User)
+			t.Admin.HideNewKeys(0)
+			ref := made.Ref(t.ID)
+			ref.UserID, ref.UserIDCertain = t.Admin.UserID(t.User), known == "surely"
+			if known == "name" {
+				ref.UserID = ""
+			}
+			if client != t.Cloud {
+				ref.Made = time.Now()
+			}
+			t.Logf("the owner is known: %s", known)
+			do(made, ref, client)
+		}
 	}
 }
 

@@ -55,6 +55,8 @@ type Admin interface {
 	RenameUser(name, to string)
 	// OnCall does something before each call of an operation is carried out; nil: nothing any more.
 	OnCall(op Op, do func())
+	// HideNewKeys has every key that is made from now on show in no list for so long.
+	HideNewKeys(d time.Duration)
 	// DeleteKey deletes a key.
 	DeleteKey(id string)
 	// DeleteUser deletes a user with all that hangs on it.

@@ -44,7 +44,7 @@ type Client struct {
 	domain           memo // the account's id, where it is not configured
 	self             memo // the id of the user whose key signs
 	names            names
-	recent           recent
+	recent           *provider.Recent
 	prover           *provider.Prover
 }
 
@@ -116,9 +116,9 @@ func New(c Config) (*Client, error) {
 		},
 		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,
 		redact:           provider.Redactor(c.SecretKey, c.SecurityToken),
-		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey),
+		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey), recent: new(provider.Recent),
 	}
-	client.prover = provider.NewProver(client)
+	client.prover = provider.NewProver(client, client.recent)
 	return client, nil
 }
 

@@ -5,6 +5,7 @@ package huawei
 
 import (
 	"testing"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -75,6 +76,10 @@ func (w conformance) HasUser(name string) (exists bool, rights int) {
 }
 
 func (w conformance) DeleteUser(name string) { w.domain.DeleteUser(name) }
+
+func (w conformance) HideNewKeys(d time.Duration) {
+	w.cloud.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: d})
+}
 
 func (w conformance) DeleteKey(id string) { w.domain.DeleteKey(id) }
 

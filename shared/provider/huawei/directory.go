@@ -5,20 +5,14 @@ package huawei
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// FindKey implements provider.Finder. What was made seconds ago, no list need show yet.
+// FindKey implements provider.Finder.
 func (c *Client) FindKey(ctx context.Context, ref provider.KeyRef) (key provider.Key, found bool, err error) {
-	c.recent.hear(ref.ID, ref.Made)
-	key, found, err = c.prover.FindKey(ctx, ref)
-	if err == nil && !found && c.recent.has(ref.ID) {
-		return provider.Key{}, false, &provider.UnprovenError{Key: ref.ID, Err: notYetKnown(opListKeys, errors.New("no list shows it"))}
-	}
-	return key, found, err
+	return c.prover.FindKey(ctx, ref)
 }
 
 // UserByID implements provider.Directory. Parts of the cloud may not know a user that is there, so
@@ -33,7 +27,7 @@ func (c *Client) UserByID(ctx context.Context, id string) (provider.User, error)
 			return provider.User{}, listErr
 		}
 		if user.ID == id {
-			return provider.User{}, notYetKnown(opShowUser, fmt.Errorf("it is listed: %w", err))
+			return provider.User{}, provider.NotYetKnown(opShowUser, fmt.Errorf("it is listed: %w", err))
 		}
 	}
 	return provider.User{}, err

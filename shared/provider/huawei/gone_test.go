@@ -97,7 +97,7 @@ func TestAUserIsGoneOnlyWhereTheAccountSaysSo(t *testing.T) {
 			slow(t, cloudsim.HuaweiRules{}, func(t *testing.T, w *world) {
 				user, _, err := w.job(t.Context())
 				mustDo(t, err)
-				<-time.After(settling)
+				<-time.After(provider.Settling)
 				for _, fault := range test.faults {
 					if fault.Kind == cloudsim.RubbishAnswer {
 						fault.Body = `{"user":{"id":"` + user.ID + `","name":"job-1"}}`

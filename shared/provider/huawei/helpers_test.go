@@ -218,5 +218,5 @@ func readable(body string) io.ReadCloser { return io.NopCloser(strings.NewReader
 // justMade has the client know a user's id without asking, as it does of users that it makes.
 func (c *Client) justMade(name, id string) {
 	c.names.put(name, id)
-	c.recent.add(id)
+	c.recent.Add(id)
 }

@@ -63,7 +63,7 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 	if err != nil {
 		return provider.IssuedKey{}, err
 	}
-	c.recent.add(made.ID)
+	c.recent.Add(made.ID)
 	return made, nil
 }
 
@@ -138,7 +138,7 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 	if err != nil {
 		return fmt.Errorf("access key %s: %w", ref.ID, err)
 	}
-	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
 		return c.onceKnown(ctx, ref.ID, opUpdateKey, func() error {
 			key, err := c.update(ctx, ref.ID, wireKey{Description: description})
 			if err == nil && key.Status == stateInactive {
@@ -172,7 +172,7 @@ func (c *Client) update(ctx context.Context, id string, change wireKey) (wireKey
 func (c *Client) deleteKey(ctx context.Context, id string) error {
 	err := c.do(ctx, call{op: opDeleteKey, method: http.MethodDelete, path: keyPath, ids: []string{id}, want: http.StatusNoContent}, nil)
 	if err == nil {
-		c.recent.drop(id)
+		c.recent.Drop(id)
 	}
 	return err
 }
@@ -231,7 +231,7 @@ func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
 	if err != nil {
 		description = ref.Label
 	}
-	return c.onKey(ctx, opUpdateKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
 		return c.updateKey(ctx, ref.ID, wireKey{Description: description})
 	})
 }

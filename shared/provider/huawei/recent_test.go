@@ -66,7 +66,7 @@ func TestANewUserIsWaitedFor(t *testing.T) {
 				moved := key.Ref(w.domain.ID())
 				moved.Expires = later(2 * time.Hour)
 				mustDo(t, w.client.MoveExpiry(t.Context(), moved))
-				<-time.After(settling)
+				<-time.After(provider.Settling)
 				mustDo(t, w.client.RemoveUser(t.Context(), w.userRef(user)))
 				if _, there := w.domain.User("job-1"); there {
 					t.Error("the user is still there")
@@ -94,7 +94,7 @@ func TestWaitingForANewUserEnds(t *testing.T) {
 			started := time.Now()
 			_, _, err := w.job(t.Context())
 			mustBeKind(t, err, provider.KindNotFound)
-			if took := time.Since(started); took < settling || took > settling+lastPause {
+			if took := time.Since(started); took < provider.Settling || took > provider.Settling+lastPause {
 				t.Errorf("it took %s", took)
 			}
 		})
@@ -150,24 +150,6 @@ func TestTheAbsenceOfWhatWasJustMadeIsNotBelieved(t *testing.T) {
 	})
 }
 
-func TestWhatWasJustMadeIsForgottenAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r recent
-		r.add("a")
-		<-time.After(settling - time.Second)
-		r.add("b")
-		if !r.has("a") || !r.has("b") || r.has("c") {
-			t.Error("it forgets too early")
-		}
-		<-time.After(time.Second)
-		r.add("c")
-		if r.has("a") || !r.has("b") || len(r.made) != 2 {
-			t.Errorf("got %v", r.made)
-		}
-	})
-}
-
-// A key and a user know when they were made, also where the client does not.
 func TestAnotherClientDoesNotBelieveAYoungAbsenceEither(t *testing.T) {
 	slow(t, cloudsim.HuaweiRules{UserDelay: 10 * time.Second, KeyDelay: 20 * time.Second}, func(t *testing.T, w *world) {
 		user, key, err := w.job(t.Context())
@@ -190,28 +172,5 @@ func TestAnotherClientDoesNotBelieveAYoungAbsenceEither(t *testing.T) {
 			}
 		}
 		mustDo(t, newClient(t, w.config).MoveExpiry(t.Context(), ref)) // which waits
-	})
-}
-
-func TestWhatAnotherClientHasMadeIsHeardOf(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r recent
-		r.hear("", time.Now())
-		r.hear("old", time.Now().Add(-settling))
-		r.hear("new", time.Now().Add(-time.Second))
-		if len(r.made) != 1 || !r.has("new") {
-			t.Errorf("got %v", r.made)
-		}
-		r.hear("new", time.Now())
-		<-time.After(settling - time.Second)
-		if r.has("new") {
-			t.Error("it counts from when it was heard of last")
-		}
-		r.add("deleted")
-		r.drop("deleted", "unknown")
-		r.hear("deleted", time.Now())
-		if r.has("deleted") || r.has("unknown") {
-			t.Errorf("what was deleted is new again: %v", r.made)
-		}
 	})
 }

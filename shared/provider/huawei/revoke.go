@@ -19,17 +19,17 @@ import (
 // After (1) the key is dead, whatever happens then; a crash between the two leaves a key
 // that cannot sign, and calling again goes on.
 func (c *Client) RevokeKey(ctx context.Context, ref provider.KeyRef) error {
-	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, c.remove))
+	return provider.GoneIsDone(c.prover.OnKey(ctx, ref, c.remove))
 }
 
 // DeactivateKey implements provider.Stages.
 func (c *Client) DeactivateKey(ctx context.Context, ref provider.KeyRef) error {
-	return provider.GoneIsDone(c.onKey(ctx, opUpdateKey, ref, c.deactivate))
+	return provider.GoneIsDone(c.prover.OnKey(ctx, ref, c.deactivate))
 }
 
 // DeleteKey implements provider.Stages.
 func (c *Client) DeleteKey(ctx context.Context, ref provider.KeyRef) error {
-	return provider.GoneIsDone(c.onKey(ctx, opDeleteKey, ref, func(ctx context.Context, ref provider.KeyRef) error {
+	return provider.GoneIsDone(c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
 		return c.deleteKey(ctx, ref.ID)
 	}))
 }
@@ -52,17 +52,4 @@ func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
 		}
 	}
 	return c.updateKey(ctx, ref.ID, change)
-}
-
-// onKey makes a call on a key. "Not found" of one that was made seconds ago proves nothing, and
-// no list does.
-func (c *Client) onKey(ctx context.Context, op string, ref provider.KeyRef, call func(context.Context, provider.KeyRef) error) error {
-	c.recent.hear(ref.ID, ref.Made)
-	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
-		err := call(ctx, ref)
-		if provider.KindOf(err) == provider.KindNotFound && c.recent.has(ref.ID) {
-			return notYetKnown(op, err)
-		}
-		return err
-	})
 }

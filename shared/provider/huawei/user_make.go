@@ -74,12 +74,12 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 		err = unreadable(create, http.StatusCreated, "the answer does not hold the user that was asked for")
 	}
 	if provider.KindOf(err) == provider.KindAmbiguous {
-		c.recent.add(spec.Label) // a list may lack it for a while
+		c.recent.Add(spec.Label) // a list may lack it for a while
 	}
 	if err != nil {
 		return provider.User{}, err
 	}
-	c.recent.add(answer.User.ID)
+	c.recent.Add(answer.User.ID)
 	c.names.put(spec.Name, answer.User.ID)
 	return provider.User{ID: answer.User.ID, Name: spec.Name, Label: spec.Label}, nil
 }

@@ -27,7 +27,7 @@ var errNotOurs = errors.New("it does not carry the label that it was made with, 
 // Everything that hangs on the user is looked up, not remembered: its owner may have made
 // a further key. A crash anywhere leaves a user that the next attempt finds again.
 func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
-	c.recent.hear(cmp.Or(ref.ID, ref.Label), ref.Made)
+	c.recent.Hear(cmp.Or(ref.ID, ref.Label), ref.Made)
 	user, err := c.labelledUser(ctx, ref)
 	if err != nil {
 		return fmt.Errorf("removing user %s: %w", ref.Name, err)
@@ -45,8 +45,8 @@ func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
 	if provider.KindOf(err) != provider.KindNotFound {
 		return err
 	}
-	if c.recent.has(user.ID) {
-		return notYetKnown(opDeleteUser, err)
+	if c.recent.Has(user.ID) {
+		return provider.NotYetKnown(opDeleteUser, err)
 	}
 	// Somebody was faster, or parts of the cloud do not know the user yet.
 	if user, err := c.listedUser(ctx, ref); err != nil || user != nil {
@@ -63,7 +63,7 @@ func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
 	)
 	if err == nil {
 		c.names.forget(user.Name)
-		c.recent.drop(user.ID, user.Label)
+		c.recent.Drop(user.ID, user.Label)
 	}
 	return err
 }
@@ -111,8 +111,8 @@ func held(user provider.User, ref provider.UserRef) (*provider.User, error) {
 // confirmUserRemoved believes that a user is gone where the right account says so, and
 // not within seconds of its creation.
 func (c *Client) confirmUserRemoved(ctx context.Context, ref provider.UserRef) error {
-	if c.recent.has(ref.ID) || c.recent.has(ref.Label) {
-		return notYetKnown(opListUsers, fmt.Errorf("user %s was not found", ref.Name))
+	if c.recent.Has(ref.ID) || c.recent.Has(ref.Label) {
+		return provider.NotYetKnown(opListUsers, fmt.Errorf("user %s was not found", ref.Name))
 	}
 	account, err := c.AccountID(ctx)
 	if err != nil {

@@ -154,7 +154,7 @@ func (c *Client) forUser(ctx context.Context, op, name string, call func(id stri
 // and the name given to another since; the API would make the key all the same, and tells the
 // id in its answer but not the name. What this client has just made, lists may not show yet.
 func (c *Client) doubt(name string) {
-	if id := c.names.get(name); id != "" && !c.recent.has(id) {
+	if id := c.names.get(name); id != "" && !c.recent.Has(id) {
 		c.names.forget(name)
 	}
 }

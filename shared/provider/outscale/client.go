@@ -39,6 +39,7 @@ type Client struct {
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
 	perSecond float64 // the pacer's
+	recent    *provider.Recent
 	prover    *provider.Prover
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
@@ -103,9 +104,9 @@ func New(c Config) (*Client, error) {
 	client := &Client{
 		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent,
 		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
-		redact: provider.Redactor(c.SecretKey, c.Password, c.Login),
+		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent),
 	}
-	client.prover = provider.NewProver(client)
+	client.prover = provider.NewProver(client, client.recent)
 	return client, nil
 }
 

@@ -5,6 +5,7 @@ package outscale
 
 import (
 	"testing"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -63,6 +64,10 @@ func (w conformance) DeleteKey(id string) { w.account.DeleteKey(id) }
 func (w conformance) UserID(name string) string { return w.userID(name) }
 
 func (w conformance) RenameUser(name, to string) { w.account.RenameUser(name, to) }
+
+func (w conformance) HideNewKeys(d time.Duration) {
+	w.cloud.SetRules(cloudsim.Rules{ListingDelay: d})
+}
 
 func (w conformance) OnCall(op providertest.Op, do func()) {
 	w.cloud.OnCall(func(call cloudsim.Call) {

@@ -79,12 +79,17 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 	}
 	path := spec.Path + label.Path()
 	answer, resp, err := c.api.createUser(ctx, osc.CreateUserRequest{UserName: spec.Name, Path: &path})
-	if err := c.fault(op, resp, err); err != nil {
+	err = c.fault(op, resp, err)
+	if err == nil && (answer.User == nil || answer.User.GetUserId() == "") {
+		err = unreadable(op, resp.StatusCode, "the answer holds no user")
+	}
+	if provider.KindOf(err) == provider.KindAmbiguous {
+		c.recent.Add(spec.Label) // a list may lack it for a while
+	}
+	if err != nil {
 		return provider.User{}, err
 	}
-	if answer.User == nil || answer.User.GetUserId() == "" {
-		return provider.User{}, unreadable(op, resp.StatusCode, "the answer holds no user")
-	}
+	c.recent.Add(answer.User.GetUserId())
 	return listedUser(*answer.User), nil
 }
 

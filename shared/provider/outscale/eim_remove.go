@@ -4,6 +4,7 @@
 package outscale
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ var errNotOurs = errors.New("it does not carry the label that it was made with, 
 // made further keys, and DeleteUser is refused as long as one is left. A crash
 // anywhere leaves a user that the next attempt finds again.
 func (c *Client) RemoveUser(ctx context.Context, ref provider.UserRef) error {
+	c.recent.Hear(cmp.Or(ref.ID, ref.Label), ref.Made)
 	user, err := c.labelledUser(ctx, ref)
 	if err != nil {
 		return fmt.Errorf("removing user %s: %w", ref.Name, err)
@@ -78,8 +80,12 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 	return nil, nil
 }
 
-// confirmUserRemoved believes that a user is gone where the right account says so.
+// confirmUserRemoved believes that a user is gone where the right account says so, and
+// not within seconds of its creation.
 func (c *Client) confirmUserRemoved(ctx context.Context, ref provider.UserRef) error {
+	if c.recent.Has(ref.ID) || c.recent.Has(ref.Label) {
+		return provider.NotYetKnown("ReadUsers", fmt.Errorf("user %s was not found", ref.Name))
+	}
 	account, err := c.AccountID(ctx)
 	if err != nil {
 		return fmt.Errorf("user %s was not found, but whether it is gone cannot be confirmed: %w", ref.Name, err)
@@ -207,5 +213,8 @@ func (c *Client) leaveGroup(ctx context.Context, user provider.User, group osc.U
 
 func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
 	answer, resp, err := c.api.deleteUser(ctx, osc.DeleteUserRequest{UserName: user.Name})
-	return c.done("DeleteUser", resp, err, answer.ResponseContext)
+	if err = c.done("DeleteUser", resp, err, answer.ResponseContext); err == nil {
+		c.recent.Drop(user.ID, user.Label)
+	}
+	return err
 }

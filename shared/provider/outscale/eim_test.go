@@ -81,6 +81,20 @@ func (e *eim) ref(user provider.User) provider.UserRef {
 	return provider.UserRef{AccountID: eimAccount, ID: user.ID, Name: user.Name, Label: e.label.String()}
 }
 
+// hidesUsers has the list of users lack them all.
+func (e *eim) hidesUsers() (cancel func()) {
+	return e.sim.Order(cloudsim.Fault{
+		Op: "ReadUsers", Kind: cloudsim.RubbishAnswer, Body: `{"Users":[],"HasMoreItems":false,"ResponseContext":{}}`,
+	})
+}
+
+func mustBeOfKind(t *testing.T, err error, kind provider.Kind) {
+	t.Helper()
+	if err == nil || provider.KindOf(err) != kind {
+		t.Errorf("got %v, want an error of kind %q", err, kind)
+	}
+}
+
 // inEIM runs each test in fake time.
 func inEIM(t *testing.T, tests map[string]func(t *testing.T, e *eim)) {
 	t.Helper()
@@ -238,6 +252,7 @@ func TestRemoveUser(t *testing.T) {
 		},
 		"a foreign user of the same name is not touched": func(t *testing.T, e *eim) {
 			ref := e.ref(e.user(t))
+			<-time.After(provider.Settling)
 			e.account.DeleteUser("job")
 			e.account.AddUser("job")
 			for _, id := range []string{ref.ID, ""} {
@@ -249,6 +264,37 @@ func TestRemoveUser(t *testing.T) {
 			if _, there := e.account.User("job"); !there {
 				t.Error("somebody else's user was deleted")
 			}
+		},
+		"one that was made seconds ago is not gone because no list shows it yet": func(t *testing.T, e *eim) {
+			ref := e.ref(e.user(t))
+			byLabel := ref
+			byLabel.ID, byLabel.Made = "", time.Now()
+			heard := ref
+			heard.Made = time.Now()
+			cancel := e.hidesUsers()
+			mustBeOfKind(t, e.client.RemoveUser(t.Context(), ref), provider.KindUnknown)
+			for _, known := range []provider.UserRef{heard, byLabel} {
+				mustBeOfKind(t, e.as(t, e.account.RootKey()).RemoveUser(t.Context(), known), provider.KindUnknown)
+			}
+			cancel()
+			if err := e.client.RemoveUser(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			mustBeGone(t, e)
+		},
+		"nor one whose create was not answered": func(t *testing.T, e *eim) {
+			e.sim.Order(cloudsim.Fault{Op: "CreateUser", Kind: cloudsim.DropAnswer, Times: 1})
+			spec := provider.UserSpec{Name: "job", Path: "/", Label: e.label.String()}
+			_, err := e.client.CreateUser(t.Context(), spec)
+			mustBeOfKind(t, err, provider.KindAmbiguous)
+			ref := provider.UserRef{AccountID: eimAccount, Name: "job", Label: spec.Label}
+			cancel := e.hidesUsers()
+			mustBeOfKind(t, e.client.RemoveUser(t.Context(), ref), provider.KindUnknown)
+			cancel()
+			if err := e.client.RemoveUser(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			mustBeGone(t, e)
 		},
 		"a user with another label is not touched": func(t *testing.T, e *eim) {
 			ref := e.ref(e.user(t))
@@ -307,6 +353,7 @@ func TestRemoveUser(t *testing.T) {
 		for _, kind := range []cloudsim.FaultKind{cloudsim.Refuse, cloudsim.RefuseAfter, cloudsim.DropAnswer} {
 			tests[fmt.Sprintf("%s fails (%s): an error, and the next attempt goes on", op, kind)] = func(t *testing.T, e *eim) {
 				ref := e.ref(e.user(t))
+				<-time.After(provider.Settling)
 				e.sim.Order(cloudsim.Fault{Op: op, Kind: kind, Times: 1})
 				err := e.client.RemoveUser(t.Context(), ref)
 				var fault *provider.Error

@@ -42,6 +42,7 @@ func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider
 	if err != nil || !isAsked(key.Expires, spec.Expires) { // the date is not repeated: nobody knows what else stands in its place
 		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, "the answer does not hold the access key, or the expiration date, that was asked for")
 	}
+	c.recent.Add(key.ID)
 	return provider.IssuedKey{Key: key, Secret: provider.Secret(k.GetSecretKey())}, nil
 }
 
@@ -143,7 +144,10 @@ func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
 		AccessKeyId: ref.ID,
 		UserName:    optional(ref.User),
 	})
-	return c.done("DeleteAccessKey", resp, err, answer.ResponseContext)
+	if err = c.done("DeleteAccessKey", resp, err, answer.ResponseContext); err == nil {
+		c.recent.Drop(ref.ID)
+	}
+	return err
 }
 
 // listed translates a key of the API; it names no owner, so the caller does.
