@@ -78,16 +78,9 @@ func TestEachAlarmIsOnWhenAndOnlyWhenItShouldBe(t *testing.T) {
 			},
 			"no more runs": {everySixHours(0, 8, "TargetsSwept", 1), []bound{{2 * day, 3 * day, 7 * day}}},
 		},
-		"RevokeErrorsAlarm": {
-			"invocations that succeed": {nights(0, 7, "Errors", 0), nil},
-			"one that fails":           {slices.Concat(nights(0, 7, "Errors", 0), one(at, "Errors")), []bound{soon(at)}},
-		},
-		"SyncErrorsAlarm": {
-			"invocations that succeed": {everySixHours(0, 28, "Errors", 0), nil},
-			"one that fails":           {slices.Concat(everySixHours(0, 28, "Errors", 0), one(at, "Errors")), []bound{soon(at)}},
-		},
 		"FailureAlarm": {
 			"an empty queue": {nil, nil},
+			"a try that failed, and a second one that did not": {slices.Concat(one(at, "Errors"), one(at+3*minute, "Invocations")), nil},
 			"a run that stays in the queue for days": {
 				slices.Concat(one(at, "NumberOfMessagesSent"), nights(2, 5, "ApproximateNumberOfMessagesVisible", 1)), []bound{soon(at)},
 			},
@@ -109,10 +102,18 @@ func TestEachAlarmIsOnWhenAndOnlyWhenItShouldBe(t *testing.T) {
 			"all accounts planned": {nights(0, 7, "AccountsUnplanned", 0), nil},
 			"one left out":         {one(at, "AccountsUnplanned"), []bound{soon(at)}},
 		},
+		"UnappliedAlarm": {
+			"all plans applied": {nights(0, 7, "AccountsUnapplied", 0), nil},
+			"one that was not":  {one(at, "AccountsUnapplied"), []bound{soon(at)}},
+			"a step that failed, and was tried again with success": {
+				slices.Concat(one(at, "Errors"), one(at, "TargetsFailed"), nights(0, 7, "AccountsUnapplied", 0)), nil,
+			},
+		},
 		"ApprovalAlarm": {
 			"no question": {nil, nil},
 			"one that lies in the queue for twelve hours": {
-				slices.Concat(one(at, "NumberOfMessagesSent"), []sample{{at + 6*time.Hour, "ApproximateNumberOfMessagesVisible", 1}}), []bound{soon(at)},
+				slices.Concat(one(at, "NumberOfMessagesSent"), []sample{{at + 6*time.Hour, "ApproximateNumberOfMessagesVisible", 1}}),
+				[]bound{soon(at)},
 			},
 		},
 		"BreakerAlarm": {

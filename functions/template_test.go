@@ -223,6 +223,9 @@ func emitted(t *testing.T) map[string]bool {
 	if err := metrics.Decide(&out, "f", false, 0); err != nil {
 		t.Fatal(err)
 	}
+	if err := metrics.Close(&out, "f", 0); err != nil {
+		t.Fatal(err)
+	}
 	names := map[string]bool{}
 	decoder := json.NewDecoder(&out)
 	for decoder.More() {
@@ -321,7 +324,8 @@ func TestBothFunctionsAreBuiltByMake(t *testing.T) {
 func TestNoRightIsGivenToEverything(t *testing.T) {
 	_, text := read(t)
 	for number, line := range strings.Split(text, "\n") {
-		if trimmed := strings.TrimSpace(line); trimmed == `Resource: "*"` || strings.HasPrefix(trimmed, "Action: s3:*") && !strings.Contains(text, "Effect: Deny") {
+		trimmed := strings.TrimSpace(line)
+		if trimmed == `Resource: "*"` || strings.HasPrefix(trimmed, "Action: s3:*") && !strings.Contains(text, "Effect: Deny") {
 			t.Error("line " + strconv.Itoa(number+1) + ": " + trimmed)
 		}
 	}
@@ -358,5 +362,39 @@ func TestTheStackIsDeployableInEveryPartitionAndOrganisation(t *testing.T) {
 		if _, has := parsed.Outputs[name]; !has {
 			t.Errorf("the stack has no output %s", name)
 		}
+	}
+}
+
+// A key of the organisation's own encrypts everything that a run leaves behind, and whoever writes there may use it.
+func TestAKeyOfKMSIsForAllThatIsKept(t *testing.T) {
+	parsed, text := read(t)
+	_, all, _ := strings.Cut(text, "\nResources:\n")
+	uses := map[string]bool{}
+	id := ""
+	for line := range strings.Lines(all) {
+		if name, is := strings.CutPrefix(line, "  "); is && name[0] >= 'A' && name[0] <= 'Z' {
+			id, _, _ = strings.Cut(name, ":")
+		}
+		uses[id] = uses[id] || strings.Contains(line, "!Ref KmsKeyArn")
+	}
+	kept := 0
+	for id, resource := range parsed.Resources {
+		switch resource.Type {
+		case "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Logs::LogGroup", "AWS::IAM::Role", "AWS::Serverless::StateMachine":
+			if kept++; !uses[id] {
+				t.Errorf("%s knows nothing of KmsKeyArn", id)
+			}
+		}
+	}
+	if common, _, _ := strings.Cut(text, "\nResources:\n"); kept < 9 || !strings.Contains(common, "    KmsKeyArn: !If [HasKms, !Ref KmsKeyArn") {
+		t.Errorf("%d resources keep something, and the functions' environment may not be encrypted", kept)
+	}
+}
+
+// SAM would make a role for each schedule, which could not use the key.
+func TestSchedulesHaveTheRoleThatIsWrittenOut(t *testing.T) {
+	_, text := read(t)
+	if schedules, roles := strings.Count(text, "Type: ScheduleV2"), strings.Count(text, "RoleArn: !GetAtt ScheduleRole.Arn"); schedules != 3 || roles != 3 {
+		t.Errorf("%d schedules, and %d have the role", schedules, roles)
 	}
 }

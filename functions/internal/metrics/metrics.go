@@ -123,3 +123,8 @@ func Decide(w io.Writer, function string, tripped bool, failed int) error {
 	v.flag("BreakerTripped", tripped)
 	return write(w, function, time.Now(), map[string]values{"all": v})
 }
+
+// Close writes how many accounts have planned keys that were not changed when a state machine's run was over.
+func Close(w io.Writer, function string, unapplied int) error {
+	return write(w, function, time.Now(), map[string]values{"all": {"AccountsUnapplied": float64(unapplied)}})
+}

@@ -67,7 +67,8 @@ type Sum struct {
 	Told         int `json:"owners_told"` // keys whose owners were told
 	Undeletable  int `json:"undeletable"`
 	Failed       int `json:"failed"`
-	Unsettled    int `json:"unsettled"` // changed meanwhile, or not reached
+	Refused      int `json:"delete_refused"` // of those failed: they stay switched off, and the next run tries again
+	Unsettled    int `json:"unsettled"`      // changed meanwhile, or not reached
 	NeverExpires int `json:"never_expire"`
 	UnreadUsers  int `json:"unread_users"`
 
@@ -104,7 +105,10 @@ func (s *Sum) key(f sweep.Finding, became fate) {
 		s.Undeletable++
 	case fateTold:
 		s.Told++
-	case fateFailed, fateNotTold, fateDeleteRefused, fateOther:
+	case fateDeleteRefused:
+		s.Failed++
+		s.Refused++
+	case fateFailed, fateNotTold, fateOther:
 		s.Failed++
 	case fateDrifted, fateNotReached:
 		s.Unsettled++
@@ -132,6 +136,7 @@ func (s Sum) Add(o Sum) Sum {
 		{&s.Told, &o.Told},
 		{&s.Undeletable, &o.Undeletable},
 		{&s.Failed, &o.Failed},
+		{&s.Refused, &o.Refused},
 		{&s.Unsettled, &o.Unsettled},
 		{&s.NeverExpires, &o.NeverExpires},
 		{&s.UnreadUsers, &o.UnreadUsers},

@@ -251,20 +251,37 @@ func TestAnAccountWhosePlanWasNotAppliedSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		name string
-		said bool
-	}{{"an invocation that died", true}, {"one that has done its work", false}} {
+		name            string
+		failed, refused int // keys; -1: nothing was applied
+		counted         string
+	}{
+		{"an invocation that died", -1, 0, `"AccountsUnapplied":1,`},
+		{"one that could not change a key", 1, 0, `"AccountsUnapplied":1,`},
+		{"one whose delete the cloud has refused, and that tries again the next night", 1, 1, `"AccountsUnapplied":0,`},
+		{"one that has done its work", 0, 0, `"AccountsUnapplied":0,`},
+	} {
 		t.Run(test.name, func(t *testing.T) {
-			if !test.said {
-				if err := s.statePages(report.About{}, config, 0).keepApplied(t.Context(), reporttest.Result(t, settings.Enforce)); err != nil {
+			if test.failed >= 0 {
+				applied := s.statePages(report.About{}, config, 0)
+				if err := applied.keepApplied(t.Context(), reporttest.Result(t, settings.Enforce)); err != nil {
+					t.Fatal(err)
+				}
+				sum := *applied.sumOf("production")
+				sum.Failed, sum.Refused = test.failed, test.refused
+				if err := s.putJSON(t.Context(), s.partName("sums", "production", 0), sum); err != nil {
 					t.Fatal(err)
 				}
 			}
+			var counted bytes.Buffer
+			s.Metrics = &counted
 			if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose}); err != nil {
 				t.Fatal(err)
 			}
-			if page := p.read(t, "index.html"); strings.Contains(page, "planned keys were not dealt with") != test.said {
+			if page := p.read(t, "index.html"); strings.Contains(page, "planned keys were not dealt with") != (test.failed < 0) {
 				t.Errorf("the index is %s", page)
+			}
+			if !strings.Contains(counted.String(), test.counted) {
+				t.Errorf("the metrics are %s, want %s", counted.String(), test.counted)
 			}
 		})
 	}

@@ -142,6 +142,14 @@ func TestAJudgement(t *testing.T) {
 			env: enforce(), parts: map[string][]partPlan{"a": whole(1, 50), "b": nil, "c": whole(0, 9)},
 			want: Verdict{Verdict: VerdictApply, Accounts: 3, Failed: 1, Changing: 1, Seen: 59, Planned: 1}, changes: []string{"a"},
 		},
+		"accounts without a plan, as many as are tolerated": {
+			env: enforce("TOLERATED_FAILURES", "67"), parts: map[string][]partPlan{"a": whole(1, 50)},
+			want: Verdict{Verdict: VerdictApply, Accounts: 3, Failed: 2, Changing: 1, Seen: 50, Planned: 1}, changes: []string{"a"},
+		},
+		"and more than are": {
+			env: enforce("TOLERATED_FAILURES", "66"), parts: map[string][]partPlan{"a": whole(1, 50)},
+			want: Verdict{Verdict: VerdictTripped, Accounts: 3, Failed: 2, Changing: 1, Seen: 50, Planned: 1},
+		},
 		"so is one over its own cap, and its keys do not count": {
 			env: enforce("MAX_KEYS", "4"), parts: map[string][]partPlan{"a": whole(1, 50), "b": whole(5, 50), "c": whole(0, 9)},
 			want: Verdict{Verdict: VerdictApply, Accounts: 3, Refused: 1, Changing: 1, Seen: 59, Planned: 1}, changes: []string{"a"},

@@ -39,14 +39,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
 		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d", "NOTIFY", "https://example.com/keys", "NOTICE", "2d",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s", "REPORT_IDS", "whole",
-		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "APPROVAL", "true", "CONCURRENCY", "40",
+		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "TOLERATED_FAILURES", "5", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{Phase: PhaseList})
 	const day = 24 * time.Hour
 	want := Sweep{
 		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second, ReportIDs: WholeIDs}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
 		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day, Notify: "https://example.com/keys", Notice: 2 * day,
 		AllowEmptyLedger: true,
-		RunMaxKeys:       70, RunMaxPercent: 3, Approval: true, Concurrency: 40,
+		RunMaxKeys:       70, RunMaxPercent: 3, Tolerated: 5, Approval: true, Concurrency: 40,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", got, want, err)
@@ -93,6 +93,7 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"a pattern that cannot match":              {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
 		"a yes instead of true":                    {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
 		"a run's percentage above 100":             {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},
+		"more than all failures":                   {[]string{"TOLERATED_FAILURES", "101"}, "TOLERATED_FAILURES"},
 		"no accounts at once":                      {[]string{"CONCURRENCY", "0"}, "CONCURRENCY"},
 		"no workers":                               {[]string{"WORKERS", "0"}, "WORKERS"},
 	}

@@ -35,6 +35,7 @@ type Sweep struct {
 	// Of all accounts together, by a state machine or by the command.
 	RunMaxKeys    int
 	RunMaxPercent int
+	Tolerated     int  // percent of the accounts that may be left without a plan
 	Approval      bool // a person is asked before anything is changed
 	Concurrency   int  // accounts at once
 }
@@ -178,6 +179,10 @@ func (s *Sweep) rows() []row {
 		{
 			"RUN_MAX_PERCENT", "10", "1 to 100", number(&s.RunMaxPercent, 1, 100),
 			"plans of several accounts that change a greater part of all their keys are not applied, none of them",
+		},
+		{
+			"TOLERATED_FAILURES", "100", "0 to 100", number(&s.Tolerated, 0, 100),
+			"percent of the accounts that may be left without a plan; where more are, no plan is applied. 100: the others' plans always are",
 		},
 		{
 			"APPROVAL", "false", "true or false", boolean(&s.Approval),
