@@ -4,12 +4,14 @@
 package metrics
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 )
@@ -27,7 +29,9 @@ func TestATextFileHasTheNumbersOfTheLastRun(t *testing.T) {
 		{Account: "c", Provider: "huawei", Seen: 1, Reached: true, Partial: true},
 		{Account: "d"},
 	})
-	file.PolicySync(ended, time.Second, []report.PolicyAccount{{Provider: "outscale", Drift: true, BlockerCount: 3}, {Provider: "outscale", Problem: "x", Drift: true}})
+	file.PolicySync(ended, time.Second, []report.PolicyAccount{
+		{Provider: "outscale", Drift: true, BlockerCount: 3}, {Provider: "outscale", Problem: "x", Drift: true},
+	})
 	if err := file.Write(path); err != nil {
 		t.Fatal(err)
 	}
@@ -52,37 +56,8 @@ func TestATextFileHasTheNumbersOfTheLastRun(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); err != nil || len(left) > 0 {
 		t.Errorf("%q are left (%v)", left, err)
 	}
-	mustBeText(t, string(text))
-}
-
-// mustBeText holds a text to the rules of the format that the collector trips over: help and type once before a metric's values, no
-// series twice, names and units as Prometheus wants them.
-func mustBeText(t *testing.T, text string) {
-	t.Helper()
-	line := regexp.MustCompile(`^([a-z_]+)(\{provider="[a-z]+"\})? -?[0-9.e+]+$`)
-	described, seen := map[string]bool{}, map[string]bool{}
-	for l := range strings.Lines(text) {
-		l = strings.TrimSuffix(l, "\n")
-		if rest, help := strings.CutPrefix(l, "# HELP "); help {
-			name, what, _ := strings.Cut(rest, " ")
-			if described[name] || what == "" {
-				t.Errorf("%s is described twice, or not at all", name)
-			}
-			described[name] = true
-			continue
-		}
-		if strings.HasPrefix(l, "# TYPE ") {
-			continue
-		}
-		match := line.FindStringSubmatch(l)
-		if match == nil || !described[match[1]] || seen[match[1]+match[2]] {
-			t.Errorf("%q is no value, is not described, or stands twice", l)
-			continue
-		}
-		seen[match[1]+match[2]] = true
-		if strings.HasSuffix(match[1], "_total") || strings.HasSuffix(match[1], "_count") {
-			t.Errorf("%s is a gauge, and named as a counter", match[1])
-		}
+	if problems, err := promlint.New(bytes.NewReader(text)).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("promtool's lint says %v, %v", problems, err)
 	}
 }
 
