@@ -21,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 // cloudOfFunctions is the AWS that a fleet's functions live in: moto as SQS, S3 and Step
@@ -38,7 +40,7 @@ type cloudOfFunctions struct {
 	free chan *lambda // environments that wait for an event
 
 	mu    sync.Mutex
-	log   []*output
+	log   []*emulator.Output
 	busy  map[string]*lambda // by the event's body
 	files map[string][]byte  // reports and state, by path
 }
@@ -157,7 +159,7 @@ func (c *cloudOfFunctions) invoke(event string) (string, error) {
 	delete(c.busy, event)
 	c.mu.Unlock()
 	select {
-	case <-l.process.done:
+	case <-l.process.Done:
 		err = errors.Join(err, errors.New("it was killed"))
 		l = c.environment()
 	default:
@@ -175,7 +177,7 @@ func (c *cloudOfFunctions) killWhere(text string) {
 			continue
 		}
 		// The function has a process group of its own, and would outlive the emulator.
-		if err := errors.Join(syscall.Kill(l.child(), syscall.SIGKILL), l.process.kill()); err != nil {
+		if err := errors.Join(syscall.Kill(l.child(), syscall.SIGKILL), l.process.Stop(syscall.SIGKILL)); err != nil {
 			c.t.Error(err)
 		}
 	}

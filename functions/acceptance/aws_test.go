@@ -11,28 +11,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 // motoServer is moto as IAM, STS, S3, SQS (for approvals) and Step Functions. It verifies no signature: the signer has a test
 // with a vector of its own.
 type motoServer struct {
 	url     string
-	process *process
+	process *emulator.Process
 }
 
 func startMoto(ctx context.Context, dir string, env ...string) (*motoServer, error) {
-	port, err := freePort()
+	port, err := emulator.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func startMoto(ctx context.Context, dir string, env ...string) (*motoServer, err
 	cmd := exec.Command(filepath.Join(os.Getenv("SAM_VENV"), "bin", "python"), "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), env...)
 	m := &motoServer{url: "http://127.0.0.1:" + port}
-	if m.process, err = begin(cmd); err != nil {
+	if m.process, err = emulator.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -56,17 +57,7 @@ func startMoto(ctx context.Context, dir string, env ...string) (*motoServer, err
 	return m, nil
 }
 
-func (m *motoServer) stop() error { return m.process.kill() }
-
-func freePort() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	return port, err
-}
+func (m *motoServer) stop() error { return m.process.Stop(syscall.SIGKILL) }
 
 func waitForAnswer(ctx context.Context, address string) error {
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -22,6 +22,7 @@ import (
 	walk "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 // The command's exit statuses.
@@ -35,8 +36,8 @@ const (
 // command is one call of the binary cloudkeys, with nothing in its environment but what it is given.
 type command struct {
 	t              testing.TB
-	process        *process
-	stdout, stderr output
+	process        *emulator.Process
+	stdout, stderr emulator.Output
 }
 
 func startCommand(t testing.TB, env map[string]string, args ...string) *command {
@@ -48,11 +49,11 @@ func startCommand(t testing.TB, env map[string]string, args ...string) *command 
 		cmd.Env = append(cmd.Env, name+"="+env[name])
 	}
 	var err error
-	if c.process, err = begin(cmd); err != nil {
+	if c.process, err = emulator.Start(cmd, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.process.kill(); err != nil {
+		if err := c.process.Stop(syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
 	})
@@ -61,8 +62,8 @@ func startCommand(t testing.TB, env map[string]string, args ...string) *command 
 
 // wait returns the exit status.
 func (c *command) wait() int {
-	<-c.process.done
-	return c.process.cmd.ProcessState.ExitCode()
+	<-c.process.Done
+	return c.process.Cmd.ProcessState.ExitCode()
 }
 
 // mustExit runs the command to its end, and returns what it printed.
@@ -165,10 +166,10 @@ func TestTheCommandSweeps2000Accounts(t *testing.T) {
 		c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
 		select {
 		case <-reached:
-		case <-c.process.done:
+		case <-c.process.Done:
 			t.Fatalf("it has ended before %d of %s:\n%s", after.n, after.op, &c.stderr)
 		}
-		if err := c.process.kill(); err != nil {
+		if err := c.process.Stop(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -230,7 +231,7 @@ func TestACommandThatIsTerminatedGivesBackWhatItHas(t *testing.T) {
 	})
 	c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
 	<-reached
-	if err := syscall.Kill(c.process.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(c.process.Cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		t.Fatal(err)
 	}
 	if got := c.wait(); got != exitFailed || !strings.Contains(c.stderr.String(), "goes on with it") {
@@ -261,7 +262,7 @@ func TestTwoCommandsExcludeEachOther(t *testing.T) {
 		t.Errorf("it says %s", stderr)
 	}
 	cancel()
-	if err := first.process.kill(); err != nil {
+	if err := first.process.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	mustExit(t, exitDone, f.environment(), "revoke-expired-keys", "-dir", dir, "-run-max-percent", "50")
@@ -312,10 +313,10 @@ func TestTheCommandOnARealServerOf2000Accounts(t *testing.T) {
 	c := startCommand(t, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
 	select {
 	case <-reached:
-	case <-c.process.done:
+	case <-c.process.Done:
 		t.Fatalf("it has ended before it was killed:\n%s", &c.stderr)
 	}
-	if err := c.process.kill(); err != nil {
+	if err := c.process.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	stdout, _ := mustExit(t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)

@@ -6,7 +6,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"maps"
@@ -14,14 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 // The functions, by the names of their directories.
@@ -34,38 +33,19 @@ const (
 type lambda struct {
 	t       testing.TB
 	address string
-	process *process
-	log     *output
-}
-
-// output collects what the emulator and the function write.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	process *emulator.Process
+	log     *emulator.Output
 }
 
 // startLambda runs a function with a clean environment, as Lambda has it.
 func startLambda(t testing.TB, function string, env map[string]string) *lambda {
 	t.Helper()
-	emulator := map[string]string{"amd64": "aws-lambda-rie-x86_64", "arm64": "aws-lambda-rie-arm64"}[runtime.GOARCH]
-	found, err := filepath.Glob(filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid", emulator))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("aws-sam-cli ships no emulator %s for this machine: %v %v", emulator, found, err)
+	path, err := emulator.Path()
+	if err != nil {
+		t.Fatal(err)
 	}
 	port, api := mustPort(t), mustPort(t)
-	cmd := exec.Command(found[0], "--runtime-interface-emulator-address", "127.0.0.1:"+port, "--runtime-api-address", "127.0.0.1:"+api,
+	cmd := exec.Command(path, "--runtime-interface-emulator-address", "127.0.0.1:"+port, "--runtime-api-address", "127.0.0.1:"+api,
 		filepath.Join(os.Getenv("FUNCTIONS_BIN"), function, "bootstrap"))
 	all := map[string]string{
 		"PATH": os.Getenv("PATH"), "AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO", "AWS_LAMBDA_FUNCTION_NAME": function,
@@ -75,13 +55,13 @@ func startLambda(t testing.TB, function string, env map[string]string) *lambda {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		cmd.Env = append(cmd.Env, name+"="+all[name])
 	}
-	l := &lambda{t: t, address: "http://127.0.0.1:" + port, log: &output{}}
+	l := &lambda{t: t, address: "http://127.0.0.1:" + port, log: &emulator.Output{}}
 	cmd.Stdout, cmd.Stderr = l.log, l.log
-	if l.process, err = begin(cmd); err != nil {
+	if l.process, err = emulator.Start(cmd, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := l.process.kill(); err != nil {
+		if err := l.process.Stop(syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -93,7 +73,7 @@ func startLambda(t testing.TB, function string, env map[string]string) *lambda {
 
 func mustPort(t testing.TB) string {
 	t.Helper()
-	port, err := freePort()
+	port, err := emulator.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +194,7 @@ func (l *lambda) terminate() {
 func (l *lambda) child() int {
 	l.t.Helper()
 	// Each thread has the children that it started.
-	threads, err := filepath.Glob("/proc/" + strconv.Itoa(l.process.cmd.Process.Pid) + "/task/*/children")
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(l.process.Cmd.Process.Pid) + "/task/*/children")
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 // engine is a container engine with Docker's API on a socket.
@@ -33,9 +35,8 @@ type engine struct {
 	client *http.Client
 }
 
-// newEngine is the engine that runs on this machine, or Debian's dockerd, which is started for the test where root may. Without
-// either the test is skipped, unless SAM_LOCAL_REQUIRED forbids it, as in CI.
-func newEngine(t *testing.T) *engine {
+// connect is a client of the engine of this machine, whether there is one or not.
+func connect(t *testing.T) *engine {
 	t.Helper()
 	socket, is := strings.CutPrefix(cmp.Or(os.Getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"), "unix://")
 	if !is {
@@ -45,6 +46,14 @@ func newEngine(t *testing.T) *engine {
 	e.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
 	}}}
+	return e
+}
+
+// newEngine is the engine that runs on this machine, or Debian's dockerd, which is started for the test where root may. Without
+// either the test is skipped, unless SAM_LOCAL_REQUIRED forbids it, as in CI.
+func newEngine(t *testing.T) *engine {
+	t.Helper()
+	e := connect(t)
 	if e.call(http.MethodGet, "/_ping", nil) == nil {
 		return e
 	}
@@ -56,42 +65,65 @@ func newEngine(t *testing.T) *engine {
 		t.Skipf("no container engine runs at %s, and there is none that this user may start (%v): install Debian's docker.io and be root",
 			e.socket, err)
 	}
-	e.start(daemon)
+	if err := e.start(daemon); err != nil {
+		t.Fatal(err)
+	}
 	return e
 }
 
 // start runs dockerd without rules of a firewall, which a machine in a container may not write. Containers reach this machine over
-// the bridge all the same, and nothing else.
-func (e *engine) start(daemon string) {
+// the bridge all the same, and nothing else. Where it does not come up, the error has what it said last.
+func (e *engine) start(daemon string) error {
 	e.t.Helper()
 	dir, err := os.MkdirTemp("", "samlocal") // a socket's path is bound to 108 bytes
 	if err != nil {
-		e.t.Fatal(err)
+		return err
 	}
 	e.socket = filepath.Join(dir, "docker.sock")
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		e.t.Fatal(err)
-	}
 	cmd := exec.Command(daemon, "--iptables=false", "--ip-masq=false", "--ip-forward=false", "--host=unix://"+e.socket,
 		"--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"), "--pidfile="+filepath.Join(dir, "pid"))
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	ended := make(chan error, 1)
-	if err = cmd.Start(); err != nil {
-		e.t.Fatal(err)
+	var said emulator.Output
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, 10*time.Second // one of its children may hold them open
+	process, err := emulator.Start(cmd, syscall.SIGTERM)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
 	}
-	go func() { ended <- cmd.Wait() }()
 	e.t.Cleanup(func() {
 		stopErr := cmd.Process.Signal(syscall.SIGTERM) // it ends its containers, and its mounts
-		if stopErr == nil {
-			<-ended
+		<-process.Done
+		if errors.Is(stopErr, os.ErrProcessDone) {
+			stopErr = nil
 		}
-		if err := errors.Join(log.Close(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(stopErr, os.RemoveAll(dir)); err != nil {
 			e.t.Error(err)
 		}
 	})
-	until(e.t, time.Minute, "dockerd answers", func() bool { return e.call(http.MethodGet, "/_ping", nil) == nil })
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(time.Minute); e.call(http.MethodGet, "/_ping", nil) != nil; {
+		select {
+		case <-tick.C:
+		case <-process.Done:
+			return fmt.Errorf("this machine cannot run a container engine: %s ended with %s: %s", daemon, cmd.ProcessState, tail(said.String()))
+		case <-limit:
+			return fmt.Errorf("%s does not answer after a minute: %s", daemon, tail(said.String()))
+		}
+	}
+	return nil
+}
+
+// tail is the end of a log.
+func tail(text string) string { return text[max(0, len(text)-2000):] }
+
+func TestAnEngineThatCannotStartSaysWhy(t *testing.T) {
+	daemon := filepath.Join(t.TempDir(), "dockerd")
+	if err := os.WriteFile(daemon, []byte("#!/bin/sh\necho 'Devices cgroup is not mounted' >&2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := connect(t).start(daemon)
+	if err == nil || !strings.Contains(err.Error(), "cannot run a container engine") || !strings.Contains(err.Error(), "Devices cgroup") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // call asks the engine. What a build prints is looked through for its error.

@@ -20,14 +20,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/scripts/docs/markdown"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/emulator"
 )
 
 const root = "../.."
@@ -45,13 +44,11 @@ type desk struct {
 
 func TestEveryEventUnderSAMLocal(t *testing.T) {
 	engine := newEngine(t)
-	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
-	rapid := filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid")
-	found, err := filepath.Glob(filepath.Join(rapid, "aws-lambda-rie-"+architecture))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("aws-sam-cli ships no emulator for %s: %v %v", architecture, found, err)
+	path, err := emulator.Path()
+	if err != nil {
+		t.Fatal(err)
 	}
-	d := &desk{t: t, bin: t.TempDir(), base: engine.image(found[0], architecture)}
+	d := &desk{t: t, bin: t.TempDir(), base: engine.image(path, emulator.Architecture())}
 	d.env = map[string]string{"DOCKER_HOST": "unix://" + engine.socket, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-3"}
 	d.wrapSAM()
 	maps.Copy(d.env, makeDev(t, bridge(t)))
@@ -192,16 +189,12 @@ func eachEvent(t *testing.T, do func(t *testing.T, function, event string)) {
 }
 
 func (d *desk) startLambda(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := emulator.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(address)
-	var said output
+	address := "127.0.0.1:" + port
+	var said emulator.Output
 	cmd := d.command("exec sam local start-lambda -n env.json --port "+port, nil)
 	stop := begin(t, cmd, &said)
 	t.Cleanup(func() {
@@ -240,7 +233,7 @@ func makeDev(t *testing.T, on string) map[string]string {
 	}
 	cmd := exec.Command(demo, "-stay", "-on", on)
 	cmd.Dir = root
-	var said output
+	var said emulator.Output
 	stop := begin(t, cmd, &said)
 	t.Cleanup(stop)
 	exports := map[string]string{}
@@ -257,36 +250,17 @@ func makeDev(t *testing.T, on string) map[string]string {
 	return exports
 }
 
-// output collects what a process writes.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// begin starts a process in a group of its own. stop ends it as Ctrl-C does, and waits.
-func begin(t *testing.T, cmd *exec.Cmd, said *output) (stop func()) {
+// begin starts a process. stop ends it as Ctrl-C does, and waits.
+func begin(t *testing.T, cmd *exec.Cmd, said *emulator.Output) (stop func()) {
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = said, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	process, err := emulator.Start(cmd, syscall.SIGINT)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return func() {
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		if err := process.Stop(syscall.SIGINT); err != nil {
 			t.Error(err)
 		}
-		_ = cmd.Wait() // it was ended, which is no failure
 	}
 }
