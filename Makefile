@@ -160,8 +160,8 @@ test-report: #: open the functions' report in headless Chromium
 
 # Not among the others: the race detector's own builds would come on top of the two of a release.
 .PHONY: test-release
-test-release: #: make this machine's archives twice, and compare
-	go test -count=1 -timeout 15m ./scripts/release
+test-release: sam #: make this machine's archives twice, compare them, and deploy the stack of the functions to moto
+	SAM_VENV='$(CURDIR)/$(SAM_VENV)' go test -count=1 -timeout 15m ./scripts/release
 
 .PHONY: test-functions
 test-functions: build vault auth-aws auth-kubernetes build-functions sam #: run both functions under Lambda's emulator, with a real Vault
