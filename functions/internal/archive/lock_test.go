@@ -6,6 +6,7 @@ package archive
 import (
 	"context"
 	"crypto/md5"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,10 @@ func (s *store) answer(w http.ResponseWriter, r *http.Request, name string) {
 		_, _ = io.WriteString(w, "<Error><Code>"+code+"</Code></Error>")
 	}
 	conditional := r.Header.Get("If-None-Match")+r.Header.Get("If-Match") != ""
+	why := s3Refuses(r, body)
 	switch {
+	case why != "":
+		fail(http.StatusForbidden, "SignatureDoesNotMatch: "+why)
 	case r.Header.Get("X-Amz-Sdk-Checksum-Algorithm") != "": // which many stores do not know
 		fail(http.StatusBadRequest, "InvalidRequest")
 	case r.Method == http.MethodPut && conditional && s.conditions == "refused":
@@ -84,7 +88,8 @@ func (s *store) bucket(t *testing.T, settings map[string]string) *Bucket {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	env := map[string]string{
-		"REPORT_BUCKET": "bucket", "AWS_ENDPOINT_URL_S3": server.URL, "AWS_REGION": "eu-west-2", "AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK",
+		"REPORT_BUCKET": "bucket", "AWS_ENDPOINT_URL_S3": server.URL, "AWS_REGION": storeRegion,
+		"AWS_ACCESS_KEY_ID": storeKey, "AWS_SECRET_ACCESS_KEY": storeSecret,
 	}
 	for name, value := range settings {
 		env[name] = strings.ReplaceAll(value, "{port}", server.URL[strings.LastIndex(server.URL, ":")+1:])
@@ -259,27 +264,43 @@ func TestTheLockOfAKilledRunEnds(t *testing.T) {
 	})
 }
 
-// OOS and MinIO take the bucket in the path; OBS wants it in the host's name.
+// OOS and MinIO take the bucket in the path; OBS wants it in the host's name. Both are reached over TLS, where a body is not signed.
 func TestABucketOfAnotherStore(t *testing.T) {
-	for style, want := range map[string]string{"": "localhost:{port}/bucket/x.json", "virtual": "bucket.localhost:{port}/x.json"} {
-		s := &store{}
-		bucket := s.bucket(t, map[string]string{"REPORT_BUCKET_STYLE": style, "AWS_ENDPOINT_URL_S3": "http://localhost:{port}"})
-		options := bucket.client.Options()
-		server := strings.TrimPrefix(*options.BaseEndpoint, "http://")
-		options.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, server) // whatever the bucket's host is called
-		}}}
-		bucket.client = s3.New(options)
-		place, err := bucket.Put(t.Context(), "x.json", "application/json", func(w io.Writer) error {
-			_, err := io.WriteString(w, "{}")
-			return err
-		})
-		if err != nil || place != "s3://bucket/x.json" {
-			t.Fatalf("%q: got %s and %v", style, place, err)
-		}
-		want = strings.ReplaceAll(want, "localhost:{port}", server)
-		if text, there := s.objects[want]; !there || text != "{}" {
-			t.Errorf("%q: the store has %q, want %s", style, s.objects, want)
+	for style, want := range map[string]string{"": "localhost/bucket/x y.json", "virtual": "bucket.localhost/x y.json"} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(scheme+" "+style, func(t *testing.T) {
+				s := &store{objects: map[string]string{}}
+				server := httptest.NewServer(s)
+				if scheme == "https" {
+					server = httptest.NewTLSServer(s)
+				}
+				t.Cleanup(server.Close)
+				bucket := s.bucket(t, map[string]string{"REPORT_BUCKET_STYLE": style, "AWS_ENDPOINT_URL_S3": scheme + "://localhost"})
+				options := bucket.client.Options()
+				transport := server.Client().Transport.(*http.Transport).Clone()
+				transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // whatever the bucket's host is called
+				transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+				}
+				options.HTTPClient = &http.Client{Transport: transport}
+				bucket.client = s3.New(options)
+				place, err := bucket.Put(t.Context(), "x y.json", "application/json", func(w io.Writer) error {
+					_, err := io.WriteString(w, "{}")
+					return err
+				})
+				if err != nil || place != "s3://bucket/x y.json" {
+					t.Fatalf("got %s and %v", place, err)
+				}
+				if text, there := s.objects[want]; !there || text != "{}" {
+					t.Errorf("the store has %q, want %s", s.objects, want)
+				}
+				if text, err := bucket.Get(t.Context(), "x y.json"); err != nil || string(text) != "{}" {
+					t.Errorf("it gives back %q and %v", text, err)
+				}
+				if text, err := bucket.Get(t.Context(), "nothing.json"); err != nil || text != nil {
+					t.Errorf("of what is not there it gives back %q and %v", text, err)
+				}
+			})
 		}
 	}
 }
