@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -143,6 +144,29 @@ func TestTheCommandFromItsFirstReportToTheLastKey(t *testing.T) {
 	w.mustHideSecrets(said...)
 }
 
+// holdFrom leaves the n-th call of a kind, and all of its kind after it, without an answer until they are released: however fast the
+// machine is, whoever makes them is in the middle of its work when reached is closed.
+func holdFrom(t *testing.T, sim *cloudsim.Cloud, n int64, is func(cloudsim.Call) bool) (reached <-chan struct{}, release func()) {
+	t.Helper()
+	hit, released := make(chan struct{}), make(chan struct{})
+	release = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	var calls atomic.Int64
+	sim.OnCall(func(call cloudsim.Call) {
+		if !is(call) {
+			return
+		}
+		count := calls.Add(1)
+		if count == n {
+			close(hit)
+		}
+		if count >= n {
+			<-released
+		}
+	})
+	return hit, release
+}
+
 // TestTheCommandSweeps2000Accounts kills the command in the middle of planning, and in the middle of its changes.
 func TestTheCommandSweeps2000Accounts(t *testing.T) {
 	t.Parallel()
@@ -156,13 +180,7 @@ func TestTheCommandSweeps2000Accounts(t *testing.T) {
 		op string
 		n  int64
 	}{{"ReadUsers", 800}, {"DeleteAccessKey", 200}} {
-		reached := make(chan struct{})
-		var calls atomic.Int64
-		f.sim.OnCall(func(call cloudsim.Call) {
-			if call.Op == after.op && calls.Add(1) == after.n {
-				close(reached)
-			}
-		})
+		reached, release := holdFrom(t, f.sim, after.n, func(call cloudsim.Call) bool { return call.Op == after.op })
 		c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
 		select {
 		case <-reached:
@@ -172,6 +190,7 @@ func TestTheCommandSweeps2000Accounts(t *testing.T) {
 		if err := c.process.Stop(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		release()
 	}
 	stdout, stderr := mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
 	t.Logf("%d accounts, with two kills, in %s", accounts, time.Since(began).Round(time.Second))
@@ -222,13 +241,7 @@ func TestACommandThatIsTerminatedGivesBackWhatItHas(t *testing.T) {
 	env := f.environment()
 	env["RUN_MAX_PERCENT"], env["CONCURRENCY"] = "50", "3"
 	dir := t.TempDir()
-	reached := make(chan struct{})
-	var calls atomic.Int64
-	f.sim.OnCall(func(call cloudsim.Call) {
-		if call.Op == "DeleteAccessKey" && calls.Add(1) == 5 {
-			close(reached)
-		}
-	})
+	reached, release := holdFrom(t, f.sim, 5, func(call cloudsim.Call) bool { return call.Op == "DeleteAccessKey" })
 	c := startCommand(t, env, "revoke-expired-keys", "-dir", dir)
 	<-reached
 	if err := syscall.Kill(c.process.Cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -237,6 +250,7 @@ func TestACommandThatIsTerminatedGivesBackWhatItHas(t *testing.T) {
 	if got := c.wait(); got != exitFailed || !strings.Contains(c.stderr.String(), "goes on with it") {
 		t.Errorf("it exits with %d, and says %s", got, &c.stderr)
 	}
+	release()
 	f.mustHaveGivenBack()
 	mustExit(t, exitDone, env, "revoke-expired-keys", "-dir", dir)
 	f.mustBeSwept(every)
@@ -247,24 +261,17 @@ func TestTwoCommandsExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3)
 	dir := t.TempDir()
-	working := make(chan struct{}, 1)
-	f.sim.OnCall(func(cloudsim.Call) {
-		select {
-		case working <- struct{}{}:
-		default:
-		}
-	})
-	cancel := f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Delay, Delay: 20 * time.Second})
+	working, release := holdFrom(t, f.sim, 1, func(call cloudsim.Call) bool { return call.Op == "ReadUsers" })
 	first := startCommand(t, f.environment(), "revoke-expired-keys", "-dir", dir)
 	<-working
 	_, stderr := mustExit(t, exitFailed, f.environment(), "revoke-expired-keys", "-dir", dir)
 	if !strings.Contains(stderr, "another run is at work in "+dir) {
 		t.Errorf("it says %s", stderr)
 	}
-	cancel()
 	if err := first.process.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	release()
 	mustExit(t, exitDone, f.environment(), "revoke-expired-keys", "-dir", dir, "-run-max-percent", "50")
 	f.mustBeSwept(every)
 }
@@ -302,12 +309,8 @@ func TestTheCommandOnARealServerOf2000Accounts(t *testing.T) {
 	t.Logf("%d accounts were configured in %s", accounts, time.Since(began).Round(time.Second))
 
 	dir := t.TempDir()
-	reached := make(chan struct{})
-	var changed atomic.Int64
-	w.sim.OnCall(func(call cloudsim.Call) {
-		if call.Op == "UpdateAccessKey" && call.User == "functions" && changed.Add(1) == orphans/2 {
-			close(reached)
-		}
+	reached, release := holdFrom(t, w.sim, orphans/2, func(call cloudsim.Call) bool {
+		return call.Op == "UpdateAccessKey" && call.User == "functions"
 	})
 	began = time.Now()
 	c := startCommand(t, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
@@ -319,6 +322,7 @@ func TestTheCommandOnARealServerOf2000Accounts(t *testing.T) {
 	if err := c.process.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	release()
 	stdout, _ := mustExit(t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-dir", dir)
 	t.Logf("and swept, with a kill, in %s", time.Since(began).Round(time.Second))
 	if !strings.Contains(stdout, "2001 accounts") {

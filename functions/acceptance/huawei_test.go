@@ -205,7 +205,7 @@ func TestAHuaweiKeyIsSwitchedOffFirst(t *testing.T) {
 		deleted := func() bool { return w.sweptAlone(function).Deleted == 2 }
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for limit := time.After(20 * time.Second); !deleted(); {
+		for limit := time.After(time.Minute); !deleted(); {
 			select {
 			case <-tick.C:
 			case <-limit:

@@ -99,7 +99,7 @@ func (l *lambda) tryInvoke(event string) (string, error) {
 			return "", err
 		}
 		answer, err := http.DefaultClient.Do(req)
-		if err != nil && strings.Contains(err.Error(), "connection refused") && time.Since(start) < 20*time.Second {
+		if err != nil && strings.Contains(err.Error(), "connection refused") && time.Since(start) < time.Minute {
 			continue
 		}
 		if err != nil {
@@ -143,7 +143,7 @@ func (l *lambda) lines() []map[string]any {
 func (l *lambda) eventually(has func(line map[string]any) bool) map[string]any {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		var found map[string]any
 		for _, line := range l.lines() {
 			if has(line) {

@@ -220,7 +220,7 @@ func (w *world) mustHaveGivenBack() {
 	w.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(20 * time.Second); w.hasOwnKey(); {
+	for limit := time.After(time.Minute); w.hasOwnKey(); {
 		select {
 		case <-tick.C:
 		case <-limit:

@@ -202,7 +202,7 @@ func (d *desk) startLambda(t *testing.T) {
 			t.Logf("start-lambda wrote: %s", said.String())
 		}
 	})
-	until(t, time.Minute, "start-lambda listens", func() bool {
+	until(t, 5*time.Minute, "start-lambda listens", func() bool {
 		connection, err := net.Dial("tcp", address)
 		return err == nil && connection.Close() == nil
 	})
@@ -237,7 +237,7 @@ func makeDev(t *testing.T, on string) map[string]string {
 	stop := begin(t, cmd, &said)
 	t.Cleanup(stop)
 	exports := map[string]string{}
-	until(t, 2*time.Minute, "make dev is up", func() bool {
+	until(t, 5*time.Minute, "make dev is up", func() bool {
 		_, last, up := strings.Cut(said.String(), "runs `sam local`")
 		for _, export := range regexp.MustCompile(`(?m)^export (\w+)=(.+)$`).FindAllStringSubmatch(last, -1) {
 			exports[export[1]] = export[2]
