@@ -66,8 +66,7 @@ func (w *world) withKubernetes() {
 	mount := "kubernetes-" + w.name
 	w.write("sys/auth/"+mount, "type="+kubernetesPlugin)
 	w.write("auth/"+mount+"/config", "kubernetes_host="+reviews.URL, "token_reviewer_jwt=reviewer", "disable_local_ca_jwt=true")
-	w.write("auth/"+mount+"/role/cloudkeys-revoke", "bound_service_account_names="+serviceAccount,
-		"bound_service_account_namespaces="+namespace, "token_policies="+w.name, "token_no_default_policy=true", "token_ttl=15m")
+	w.follow("run kubernetes", "auth/kubernetes/", "auth/"+mount+"/", "cloudkeys-functions", w.name)
 	file := filepath.Join(w.t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		w.t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -93,16 +94,32 @@ func unpack(t *testing.T, packed, dir string) {
 	}
 }
 
-// mustDeploy deploys with the state machine, a key and reserved executions, which is most of what a condition leaves out.
+// overrides are the parameters that docs/functions.md deploys with.
+func overrides(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/functions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n### On AWS\n")
+	lines := regexp.MustCompile(`sam deploy --guided[^\n]*\\\n +--parameter-overrides ((?:[^\n]*\\\n)*[^\n]*)`).FindStringSubmatch(section)
+	if lines == nil {
+		t.Fatal("docs/functions.md does not say how the stack is deployed to AWS")
+	}
+	return strings.Fields(strings.ReplaceAll(lines[1], "\\\n", " "))
+}
+
+// mustDeploy deploys with what the page says, and with the state machine, a key and reserved executions besides, which is most of what a
+// condition leaves out.
 func mustDeploy(t *testing.T, venv, dir string) {
 	t.Helper()
 	script, err := filepath.Abs("../pins/sam/deploy.py")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(venv, "bin", "python"), script, dir, "VaultAddr=https://vault.example.com",
-		"AlarmTopicArn=arn:aws:sns:eu-west-3:123456789012:operations", "FanOut=states", "ReservedConcurrency=20",
-		"KmsKeyArn=arn:aws:kms:eu-west-3:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+	args := append([]string{script, dir}, overrides(t)...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(venv, "bin", "python"), append(args, "FanOut=states", "ReservedConcurrency=20",
+		"KmsKeyArn=arn:aws:kms:eu-west-3:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	made, err := cmd.Output()
@@ -129,7 +146,8 @@ func mustDeploy(t *testing.T, venv, dir string) {
 		sum := sha256.Sum256([]byte(read(t, dir, name+".zip")))
 		function := stack.Functions[stack.Outputs[output]]
 		if function.SHA256 != base64.StdEncoding.EncodeToString(sum[:]) || len(function.Architectures) != 1 ||
-			function.Architectures[0] != emulator.Architecture() || function.Environment["MODE"] != "report" {
+			function.Architectures[0] != emulator.Architecture() || function.Environment["MODE"] != "report" ||
+			function.Environment["VAULT_ADDR"] != "https://vault.example.com" {
 			t.Errorf("%s is %+v", stack.Outputs[output], function)
 		}
 	}

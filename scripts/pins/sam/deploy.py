@@ -37,6 +37,9 @@ def packaged(folder, endpoint):
 def deploy(folder, values, endpoint):
     template = packaged(folder, endpoint)
     defaults = {name: p["Default"] for name, p in template["Parameters"].items() if "Default" in p}
+    unknown = values.keys() - template["Parameters"].keys()
+    if unknown:
+        sys.exit(f"the template has no parameters {sorted(unknown)}")
     template = transform(template, defaults | values, {})
     cloudformation = boto3.client("cloudformation", endpoint_url=endpoint)
     cloudformation.create_stack(
