@@ -242,7 +242,7 @@ func TestTheLedgerIsHeldAgainstTheCloud(t *testing.T) {
 			v.mustBeLive(true, v.staticKey(role))
 			v.mustHaveLive(1)
 		},
-		"E14: so it does where another account of the mount, which is the same in the cloud, is compared first": func(_ *testing.T, v *testVault) {
+		"E14: so it does where another account of the mount, the same in the cloud, is compared first": func(_ *testing.T, v *testVault) {
 			v.staticRoles(1)
 			v.write("config/second", v.accountFields()...)
 			v.addUser("other")

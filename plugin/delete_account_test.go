@@ -68,7 +68,7 @@ func TestDeletedAccounts(t *testing.T) {
 			}
 			v.mustHaveLive(0)
 		},
-		"a key that the cloud refuses before it was deleted may work again: the account stays, until it is deleted once more": func(t *testing.T, v *testVault) {
+		"a key that the cloud refuses before it was deleted may work again: the account stays": func(t *testing.T, v *testVault) {
 			v.configure()
 			id := v.rotate()["access_key"].(string)
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)

@@ -53,7 +53,7 @@ func TestHuaweiRotation(t *testing.T) {
 			v.mustRevoke(v.lease("app"))
 			v.mustHaveOwnKeys(1)
 		},
-		"no expiration date stands on the engine's own key and a static role's, by which somebody could end them": func(t *testing.T, v *testVault) {
+		"no expiration date stands on the engine's own key and a static role's": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "rotation_period=24h")...)
 			v.rotate()
 			v.write("static-roles/app", "user_name=app", "rotation_period=24h")

@@ -17,7 +17,14 @@ import (
 )
 
 // invalidatedKeys is one key of storage of each kind that the engine keeps in memory, and one of none.
-var invalidatedKeys = []string{configPrefix + "default", rolePrefix + "app", policyPrefix + "default", ledger.Prefix + "default/label", instancePath, "else"}
+var invalidatedKeys = []string{
+	configPrefix + "default",
+	rolePrefix + "app",
+	policyPrefix + "default",
+	ledger.Prefix + "default/label",
+	instancePath,
+	"else",
+}
 
 // invalidateAll says which invalidation does not return. OpenBao gives each two seconds on a standby, and a standby whose memory is
 // behind its storage goes on with an old role or a replaced engine key.
@@ -64,7 +71,11 @@ func TestAnInvalidationWaitsForNothing(t *testing.T) {
 					}
 					return nil
 				}
-				wait := v.hang(stuck, &logical.Request{Operation: logical.ReadOperation, Path: "creds/app"}, &logical.Request{Operation: logical.ListOperation, Path: "keys/"})
+				wait := v.hang(
+					stuck,
+					&logical.Request{Operation: logical.ReadOperation, Path: "creds/app"},
+					&logical.Request{Operation: logical.ListOperation, Path: "keys/"},
+				)
 				v.invalidateAll()
 				close(release)
 				wait()
@@ -87,8 +98,10 @@ func TestAnInvalidationWaitsForNothing(t *testing.T) {
 		hangs = true
 		wait := v.hang(
 			stuck,
-			&logical.Request{Operation: logical.ReadOperation, Path: "creds/app"}, &logical.Request{Operation: logical.UpdateOperation, Path: "rotate-root/default"},
-			&logical.Request{Operation: logical.ReadOperation, Path: "check/default"}, &logical.Request{Operation: logical.UpdateOperation, Path: "policy/default"},
+			&logical.Request{Operation: logical.ReadOperation, Path: "creds/app"},
+			&logical.Request{Operation: logical.UpdateOperation, Path: "rotate-root/default"},
+			&logical.Request{Operation: logical.ReadOperation, Path: "check/default"},
+			&logical.Request{Operation: logical.UpdateOperation, Path: "policy/default"},
 		)
 		v.invalidateAll()
 		close(release)

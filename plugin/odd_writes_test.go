@@ -108,9 +108,11 @@ func TestAnEntryThatSomeStorageDoesNotTakeIsRefused(t *testing.T) {
 			v.mustRefuse(logical.UpdateOperation, "config/second", append(v.accountFields(), field+"="+value), "config/second would take", "shorten")
 		}
 		for field, value := range map[string]string{
-			"policy_document": testDocument + strings.Repeat(" ", 600_000), "policy_orns": "orn:ows:idauth::012345678910:policy/" + strings.Repeat("a", 600_000),
+			"policy_document": testDocument + strings.Repeat(" ", 600_000),
+			"policy_orns":     "orn:ows:idauth::012345678910:policy/" + strings.Repeat("a", 600_000),
 		} {
-			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"credential_type=iam_user", field + "=" + value}, "roles/x would take", "shorten")
+			fields := []string{"credential_type=iam_user", field + "=" + value}
+			v.mustRefuse(logical.UpdateOperation, "roles/x", fields, "roles/x would take", "shorten")
 		}
 	}})
 }

@@ -209,8 +209,8 @@ func TestSealedNamespace(t *testing.T) {
 	})
 }
 
-// TestDeletedNamespace deletes a namespace of OpenBao's with live keys in it. What becomes of leases is a matter of timing in the server (mostly
-// none is revoked), so that a leased key must have its date; keys without a lease live on.
+// TestDeletedNamespace deletes a namespace of OpenBao's with live keys in it. What becomes of leases is a matter of timing in
+// the server (mostly none is revoked), so that a leased key must have its expiration date; keys without a lease live on.
 func TestDeletedNamespace(t *testing.T) {
 	t.Parallel()
 	if !onOpenBao(t) {

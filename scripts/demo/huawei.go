@@ -52,7 +52,8 @@ func (d *demo) configureHuawei(ctx context.Context) error {
 		return err
 	}
 	key := d.cloud.huaweiKey
-	d.out.command("%s write %s provider=huawei region=%s endpoint=%s max_ttl=%s \\", d.cli(), huaweiConfigPath, huaweiRegion, d.cloud.base, huaweiMaxTTL)
+	d.out.command("%s write %s provider=huawei region=%s endpoint=%s max_ttl=%s \\",
+		d.cli(), huaweiConfigPath, huaweiRegion, d.cloud.base, huaweiMaxTTL)
 	d.out.continued("access_key=%s secret_key=%s%s", key.AccessKey, mask(key.SecretKey), d.cloud.shownAuthority())
 	_, err := d.server.Client.Logical().WriteWithContext(ctx, huaweiConfigPath, map[string]any{
 		"provider": "huawei", "region": huaweiRegion, "endpoint": d.cloud.base, "max_ttl": huaweiMaxTTL,

@@ -39,7 +39,9 @@ type demo struct {
 func start(ctx context.Context, on string, out *printer) (*demo, error) {
 	d := &demo{out: out, bin: os.Getenv("VAULT_BIN"), plugin: os.Getenv("CLOUDKEYS_PLUGIN")}
 	if d.bin == "" || d.plugin == "" {
-		return nil, errors.New("VAULT_BIN and CLOUDKEYS_PLUGIN must name the server's and the plugin's binary: make demo builds both and sets them")
+		return nil, errors.New(
+			"VAULT_BIN and CLOUDKEYS_PLUGIN must name the server's and the plugin's binary: make demo builds both and sets them",
+		)
 	}
 	var err error
 	if d.cloud, err = startCloud(ctx, on); err != nil {

@@ -47,7 +47,12 @@ func (s *session) conforms(ctx context.Context) (string, error) {
 		{"prolong", func() error { return s.cloud.MoveExpiry(ctx, later) }, true, func(k provider.Key) bool {
 			return k.Active && k.Label == spec.Label && k.End().Equal(later.Expires)
 		}},
-		{"switch off", func() error { return stages.DeactivateKey(ctx, later) }, true, func(k provider.Key) bool { return !k.Active && k.Label == spec.Label }},
+		{
+			"switch off",
+			func() error { return stages.DeactivateKey(ctx, later) },
+			true,
+			func(k provider.Key) bool { return !k.Active && k.Label == spec.Label },
+		},
 		{"remove", func() error { return stages.DeleteKey(ctx, later) }, false, nil},
 		{"remove again", func() error { return s.cloud.RevokeKey(ctx, later) }, false, nil},
 	}

@@ -44,7 +44,14 @@ func newOutscale(c provider.Config) (*session, error) {
 		return nil, err
 	}
 	s := &session{cloud: client, title: "OUTSCALE"}
-	o := &oscCloud{kind: kind, sender: sender{base: c.Base, pace: 300 * time.Millisecond}, endpoint: endpoint, region: c.Region, root: key{id: c.AccessKey, secret: c.SecretKey}, session: s}
+	o := &oscCloud{
+		kind:     kind,
+		sender:   sender{base: c.Base, pace: 300 * time.Millisecond},
+		endpoint: endpoint,
+		region:   c.Region,
+		root:     key{id: c.AccessKey, secret: c.SecretKey},
+		session:  s,
+	}
 	s.raw, s.questions = o, o.questions
 	return s, nil
 }
@@ -100,7 +107,11 @@ const oscDateFormat = "2006-01-02T15:04:05.000Z"
 
 // deactivate keeps the date.
 func (o *oscCloud) deactivate(ctx context.Context, k key) error {
-	a, err := o.asRoot(ctx, "UpdateAccessKey", fields{"UserName": o.session.user.Name, "AccessKeyId": k.id, "State": "INACTIVE", "ExpirationDate": oscDate(k.end)})
+	a, err := o.asRoot(
+		ctx,
+		"UpdateAccessKey",
+		fields{"UserName": o.session.user.Name, "AccessKeyId": k.id, "State": "INACTIVE", "ExpirationDate": oscDate(k.end)},
+	)
 	if err == nil && !a.good() {
 		err = fmt.Errorf("deactivating a key was %s", a)
 	}

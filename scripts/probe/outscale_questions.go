@@ -154,12 +154,20 @@ func (o *oscCloud) otherRegion(ctx context.Context) (string, error) {
 }
 
 func (o *oscCloud) dryRun(ctx context.Context) (string, error) {
-	a, err := o.asRoot(ctx, "CreateAccessKey", fields{"UserName": o.session.user.Name, "ExpirationDate": oscDate(time.Now().Add(keyLife)), "DryRun": true})
+	a, err := o.asRoot(
+		ctx,
+		"CreateAccessKey",
+		fields{"UserName": o.session.user.Name, "ExpirationDate": oscDate(time.Now().Add(keyLife)), "DryRun": true},
+	)
 	return a.String(), err
 }
 
 func (o *oscCloud) dryRunPast(ctx context.Context) (string, error) {
-	a, err := o.asRoot(ctx, "CreateAccessKey", fields{"UserName": o.session.user.Name, "ExpirationDate": oscDate(time.Now().Add(-time.Hour)), "DryRun": true})
+	a, err := o.asRoot(
+		ctx,
+		"CreateAccessKey",
+		fields{"UserName": o.session.user.Name, "ExpirationDate": oscDate(time.Now().Add(-time.Hour)), "DryRun": true},
+	)
 	return a.String(), err
 }
 

@@ -53,12 +53,17 @@ func fromEnvironment(getenv func(string) string, base http.RoundTripper) (*sessi
 
 		AccessKey: first("HUAWEICLOUD_SDK_AK", "HW_ACCESS_KEY"), SecretKey: provider.Secret(first("HUAWEICLOUD_SDK_SK", "HW_SECRET_KEY")),
 		Region: first("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME"), Endpoint: first("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
-		DomainID: first("HUAWEICLOUD_SDK_DOMAIN_ID", "HW_DOMAIN_ID"), UserAgent: userAgent, Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 5, Base: base,
+		DomainID: first(
+			"HUAWEICLOUD_SDK_DOMAIN_ID",
+			"HW_DOMAIN_ID",
+		), UserAgent: userAgent, Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 5, Base: base,
 	}
 	osc := provider.Config{
 		Provider: clouds.Outscale,
 
-		AccessKey: getenv("OSC_ACCESS_KEY"), SecretKey: provider.Secret(getenv("OSC_SECRET_KEY")), Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
+		AccessKey: getenv(
+			"OSC_ACCESS_KEY",
+		), SecretKey: provider.Secret(getenv("OSC_SECRET_KEY")), Region: getenv("OSC_REGION"), Endpoint: getenv("OSC_ENDPOINT_API"),
 		UserAgent: userAgent, Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 5, Base: base,
 	}
 	switch {

@@ -58,7 +58,14 @@ func packTar(files []file, date time.Time) ([]byte, error) {
 	var packed bytes.Buffer
 	archive := tar.NewWriter(&packed)
 	for _, f := range sorted(files) {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.content)), Mode: int64(f.mode()), ModTime: date, Format: tar.FormatUSTAR}
+		header := &tar.Header{
+			Typeflag: tar.TypeReg,
+			Name:     f.name,
+			Size:     int64(len(f.content)),
+			Mode:     int64(f.mode()),
+			ModTime:  date,
+			Format:   tar.FormatUSTAR,
+		}
 		if strings.HasSuffix(f.name, "/") { // a directory for everybody's files, as /tmp is
 			header.Typeflag, header.Mode = tar.TypeDir, 0o1777
 		}

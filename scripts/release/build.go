@@ -28,17 +28,26 @@ func (s source) products() []product {
 	var all []product
 	for _, system := range []string{"darwin", "linux", "windows"} {
 		for _, arch := range []string{"amd64", "arm64"} {
-			all = append(all, product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch, image: system == "linux"})
+			all = append(
+				all,
+				product{name: pluginName, version: s.version, pkg: "./plugin/cmd/" + pluginName, os: system, arch: arch, image: system == "linux"},
+			)
 		}
 	}
 	for _, system := range []string{"darwin", "linux", "windows"} {
 		for _, arch := range []string{"amd64", "arm64"} {
-			all = append(all, product{name: commandName, version: s.version, pkg: "./functions/" + commandName, os: system, arch: arch, image: system == "linux"})
+			all = append(
+				all,
+				product{name: commandName, version: s.version, pkg: "./functions/" + commandName, os: system, arch: arch, image: system == "linux"},
+			)
 		}
 	}
 	for _, name := range []string{"revoke-expired-keys", "sync-policy"} {
 		for _, arch := range []string{"amd64", "arm64"} {
-			all = append(all, product{name: "cloudkeys-" + name, version: s.version, pkg: "./functions/" + name, os: "linux", arch: arch, lambda: true})
+			all = append(
+				all,
+				product{name: "cloudkeys-" + name, version: s.version, pkg: "./functions/" + name, os: "linux", arch: arch, lambda: true},
+			)
 		}
 	}
 	return all

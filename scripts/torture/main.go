@@ -69,7 +69,13 @@ func lanes() [][]step {
 		{
 			onServers("storms", "TestStorms"),
 			onServers("kills", "TestKillsUnderLoad", "TestCrashesLeaveNoOrphan", "TestClusterChangesItsLeader", "TestServerRestartsInTheMiddle"),
-			onServers("faults and clients", "TestFaultsLeaveOneWorkingState", "TestHuaweiFaults", "TestClientsThatMisbehave", "TestLeasesEndWithoutVault"),
+			onServers(
+				"faults and clients",
+				"TestFaultsLeaveOneWorkingState",
+				"TestHuaweiFaults",
+				"TestClientsThatMisbehave",
+				"TestLeasesEndWithoutVault",
+			),
 		},
 	}
 }

@@ -93,7 +93,8 @@ func (s Env) decide(ctx context.Context, event settings.SweepEvent) (*Verdict, e
 		slog.String("run_id", s.RunID), slog.String("verdict", verdict.Verdict), slog.String("why", verdict.Why),
 		slog.Int("accounts", verdict.Accounts), slog.Int("failed", verdict.Failed), slog.Int("refused", verdict.Refused),
 		slog.Int("changing", verdict.Changing), slog.Int("seen", verdict.Seen), slog.Int("planned", verdict.Planned))
-	overCap := verdict.Verdict == VerdictTripped && verdict.Failed < verdict.Accounts // where no account could be planned, there was nothing to stop
+	// Where no account could be planned, there was nothing to stop.
+	overCap := verdict.Verdict == VerdictTripped && verdict.Failed < verdict.Accounts
 	s.lost(ctx, metrics.Decide(s.Metrics, s.Function, overCap, verdict.Failed))
 	p := s.statePages(about, config, 0)
 	if verdict.Page, err = p.decided(ctx, verdict, orders, plans); err != nil {

@@ -198,7 +198,8 @@ func (s *Session) Empty(ctx context.Context, account string) (bool, error) {
 func (f fields) ledgerKey(id string) (fleet.LedgerKey, error) {
 	expires, err := time.Parse(time.RFC3339, f.text("expiration"))
 	if err != nil && f.text("expiration") != "" {
-		return fleet.LedgerKey{}, fmt.Errorf("the ledger's entry of access key %s has the expiration date %q", fleet.Mask(id), f.text("expiration"))
+		return fleet.LedgerKey{}, fmt.Errorf("the ledger's entry of access key %s has the expiration date %q",
+			fleet.Mask(id), f.text("expiration"))
 	}
 	return fleet.LedgerKey{AccessKey: id, Kind: f.text("kind"), User: f.text("user_name"), Role: f.text("role"), Expires: expires}, nil
 }
