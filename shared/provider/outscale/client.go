@@ -1,9 +1,10 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package outscale manages OUTSCALE access keys through the official Go SDK. The
-// SDK encodes and decodes; everything else is done around it, because it signs
-// for a fixed region, and neither retries, paces nor sets a deadline.
+// Package outscale manages OUTSCALE access keys. What is sent and answered are the
+// models of the official Go SDK; the calls are made without its client, which signs for
+// a fixed region, neither retries, paces nor sets a deadline, and takes more time to
+// write and read a call than all the rest of it does.
 package outscale
 
 import (
@@ -29,7 +30,6 @@ type Config = provider.Config
 // Client calls one OUTSCALE account with one access key. It is safe for
 // concurrent use.
 type Client struct {
-	api       apiCalls
 	http      *http.Client
 	endpoint  string
 	userAgent string
@@ -80,10 +80,7 @@ func New(c Config) (*Client, error) {
 			pacer = before.pacer
 		}
 	}
-	cfg := osc.NewConfiguration() // Debug stays off: it prints secret keys
-	cfg.Servers = osc.ServerConfigurations{{URL: endpoint}}
-	cfg.UserAgent = c.UserAgent + " " + cfg.UserAgent
-	cfg.HTTPClient = &http.Client{
+	calls := &http.Client{
 		CheckRedirect: transport.NoRedirect,
 		Transport: transport.New(transport.Options{
 			Base:       base,
@@ -102,8 +99,8 @@ func New(c Config) (*Client, error) {
 		}),
 	}
 	client := &Client{
-		api: callsOf(osc.NewAPIClient(cfg)), http: cfg.HTTPClient, endpoint: endpoint, userAgent: cfg.UserAgent,
-		base: base, accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
+		http: calls, endpoint: endpoint, userAgent: c.UserAgent + " " + osc.NewConfiguration().UserAgent, base: base,
+		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent),
 	}
 	client.prover = provider.NewProver(client, client.recent)

@@ -78,10 +78,10 @@ func (c *Client) CreateUser(ctx context.Context, spec provider.UserSpec) (provid
 		return provider.User{}, fmt.Errorf("a user without a label could never be removed: %w", err)
 	}
 	path := spec.Path + label.Path()
-	answer, resp, err := c.api.createUser(ctx, osc.CreateUserRequest{UserName: spec.Name, Path: &path})
-	err = c.fault(op, resp, err)
+	var answer osc.CreateUserResponse
+	status, err := c.call(ctx, op, osc.CreateUserRequest{UserName: spec.Name, Path: &path}, &answer)
 	if err == nil && (answer.User == nil || answer.User.GetUserId() == "") {
-		err = unreadable(op, resp.StatusCode, "the answer holds no user")
+		err = unreadable(op, status, "the answer holds no user")
 	}
 	if provider.KindOf(err) == provider.KindAmbiguous {
 		c.recent.Add(spec.Label) // a list may lack it for a while
@@ -109,24 +109,21 @@ func (c *Client) GrantUser(ctx context.Context, user provider.User, rights provi
 }
 
 func (c *Client) linkPolicy(ctx context.Context, user provider.User, orn string) error {
-	answer, resp, err := c.api.linkPolicy(ctx, osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
-	return c.done("LinkPolicy", resp, err, answer.ResponseContext)
+	return c.act(ctx, "LinkPolicy", osc.LinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
 }
 
 func (c *Client) putPolicy(ctx context.Context, user provider.User, document string) error {
-	answer, resp, err := c.api.putUserPolicy(ctx, osc.PutUserPolicyRequest{
+	return c.act(ctx, "PutUserPolicy", osc.PutUserPolicyRequest{
 		PolicyName: inlinePolicyName, PolicyDocument: document, UserName: user.Name,
 	})
-	return c.done("PutUserPolicy", resp, err, answer.ResponseContext)
 }
 
 // joinGroup names the user's path as well: the API would look under "/".
 func (c *Client) joinGroup(ctx context.Context, user provider.User, group string) error {
 	path, name := splitGroup(group)
-	answer, resp, err := c.api.addUserToUserGroup(ctx, osc.AddUserToUserGroupRequest{
+	return c.act(ctx, "AddUserToUserGroup", osc.AddUserToUserGroupRequest{
 		UserGroupName: name, UserGroupPath: &path, UserName: user.Name, UserPath: &user.Path,
 	})
-	return c.done("AddUserToUserGroup", resp, err, answer.ResponseContext)
 }
 
 // listedUser translates a user of the API.

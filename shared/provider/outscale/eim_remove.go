@@ -147,8 +147,8 @@ func ignoreGone(err error) error {
 
 func (c *Client) inlinePolicies(ctx context.Context, user provider.User) ([]string, error) {
 	const op = "ReadUserPolicies"
-	answer, resp, err := c.api.readUserPolicies(ctx, osc.ReadUserPoliciesRequest{UserName: user.Name})
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.ReadUserPoliciesResponse
+	if _, err := c.call(ctx, op, osc.ReadUserPoliciesRequest{UserName: user.Name}, &answer); err != nil {
 		return nil, ignoreGone(err)
 	}
 	return answer.GetPolicyNames(), nil
@@ -159,10 +159,11 @@ func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]stri
 	const op = "ReadLinkedPolicies"
 	var orns []string
 	for first := int32(0); ; {
-		answer, resp, err := c.api.readLinkedPolicies(ctx, osc.ReadLinkedPoliciesRequest{
+		var answer osc.ReadLinkedPoliciesResponse
+		status, err := c.call(ctx, op, osc.ReadLinkedPoliciesRequest{
 			UserName: user.Name, FirstItem: &first,
-		})
-		if err := c.fault(op, resp, err); err != nil {
+		}, &answer)
+		if err != nil {
 			return nil, ignoreGone(err)
 		}
 		before := len(orns)
@@ -175,7 +176,7 @@ func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]stri
 			return orns, nil
 		}
 		if len(orns) == before {
-			return nil, unreadable(op, resp.StatusCode, "a page holds nothing new and promises more")
+			return nil, unreadable(op, status, "a page holds nothing new and promises more")
 		}
 		first += int32(len(answer.GetPolicies()))
 	}
@@ -183,37 +184,32 @@ func (c *Client) linkedPolicies(ctx context.Context, user provider.User) ([]stri
 
 func (c *Client) groupsOf(ctx context.Context, user provider.User) ([]osc.UserGroup, error) {
 	const op = "ReadUserGroupsPerUser"
-	answer, resp, err := c.api.readUserGroupsPerUser(ctx, osc.ReadUserGroupsPerUserRequest{
-		UserName: user.Name, UserPath: &user.Path,
-	})
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.ReadUserGroupsPerUserResponse
+	if _, err := c.call(ctx, op, osc.ReadUserGroupsPerUserRequest{UserName: user.Name, UserPath: &user.Path}, &answer); err != nil {
 		return nil, ignoreGone(err)
 	}
 	return answer.GetUserGroups(), nil
 }
 
 func (c *Client) deletePolicy(ctx context.Context, user provider.User, name string) error {
-	answer, resp, err := c.api.deleteUserPolicy(ctx, osc.DeleteUserPolicyRequest{
+	return c.act(ctx, "DeleteUserPolicy", osc.DeleteUserPolicyRequest{
 		PolicyName: name, UserName: user.Name,
 	})
-	return c.done("DeleteUserPolicy", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) unlinkPolicy(ctx context.Context, user provider.User, orn string) error {
-	answer, resp, err := c.api.unlinkPolicy(ctx, osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
-	return c.done("UnlinkPolicy", resp, err, answer.ResponseContext)
+	return c.act(ctx, "UnlinkPolicy", osc.UnlinkPolicyRequest{PolicyOrn: orn, UserName: user.Name})
 }
 
 func (c *Client) leaveGroup(ctx context.Context, user provider.User, group osc.UserGroup) error {
-	answer, resp, err := c.api.removeUserFromUserGroup(ctx, osc.RemoveUserFromUserGroupRequest{
+	return c.act(ctx, "RemoveUserFromUserGroup", osc.RemoveUserFromUserGroupRequest{
 		UserGroupName: group.GetName(), UserGroupPath: group.Path, UserName: user.Name, UserPath: &user.Path,
 	})
-	return c.done("RemoveUserFromUserGroup", resp, err, answer.ResponseContext)
 }
 
 func (c *Client) deleteUser(ctx context.Context, user provider.User) error {
-	answer, resp, err := c.api.deleteUser(ctx, osc.DeleteUserRequest{UserName: user.Name})
-	if err = c.done("DeleteUser", resp, err, answer.ResponseContext); err == nil {
+	err := c.act(ctx, "DeleteUser", osc.DeleteUserRequest{UserName: user.Name})
+	if err == nil {
 		c.recent.Drop(user.ID, user.Label)
 	}
 	return err

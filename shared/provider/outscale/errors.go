@@ -16,8 +16,6 @@ import (
 	"time"
 	"unicode"
 
-	osc "github.com/outscale/osc-sdk-go/v2"
-
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -238,23 +236,6 @@ func holdsErrors(body []byte) bool {
 	return bytes.Contains(body, []byte("rrors")) && len(readRefusal(http.StatusOK, body).all) > 0
 }
 
-// fault turns what the SDK returned into a provider.Error, nil for a success.
-// The SDK's own error text is dropped: for an answer that it cannot decode, the
-// answer may hold a secret key.
-func (c *Client) fault(op string, resp *http.Response, err error) error {
-	if err == nil {
-		return c.refused(op, resp, transport.Peek(resp))
-	}
-	var answered osc.GenericOpenAPIError
-	if resp == nil || !errors.As(err, &answered) {
-		return noAnswer(op, err)
-	}
-	if err := c.refused(op, resp, answered.Body()); err != nil {
-		return err
-	}
-	return unreadable(op, resp.StatusCode, "the answer could not be read")
-}
-
 // refused turns an answer that is no success into a provider.Error; nil: it is one.
 func (c *Client) refused(op string, resp *http.Response, body []byte) error {
 	status := resp.StatusCode
@@ -293,18 +274,6 @@ func unreadable(op string, status int, why string) error {
 		kind = provider.KindUnreachable
 	}
 	return &provider.Error{Kind: kind, Op: op, Status: status, Details: why}
-}
-
-// done is fault for calls whose answer holds nothing to be read but what every answer of
-// the API has. Without that it is no proof that the call arrived: gateways answer so.
-func (c *Client) done(op string, resp *http.Response, err error, said *osc.ResponseContext) error {
-	if err := c.fault(op, resp, err); err != nil {
-		return err
-	}
-	if said == nil {
-		return unreadable(op, resp.StatusCode, "the answer is empty")
-	}
-	return nil
 }
 
 // noAnswer classifies a call that ended without an answer.

@@ -23,24 +23,25 @@ const stateActive = "ACTIVE"
 // Ambiguous: the key exists, and its secret is lost.
 func (c *Client) CreateKey(ctx context.Context, spec provider.KeySpec) (provider.IssuedKey, error) {
 	const op = "CreateAccessKey"
-	req := osc.CreateAccessKeyRequest{UserName: optional(spec.User), Tag: optional(spec.Label)}
+	req := createAccessKeyRequest{UserName: optional(spec.User), Tag: optional(spec.Label)}
 	if !spec.Expires.IsZero() {
 		req.ExpirationDate = formatDate(spec.Expires)
 	}
-	answer, resp, err := c.api.createAccessKey(ctx, req)
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.CreateAccessKeyResponse
+	status, err := c.call(ctx, op, req, &answer)
+	if err != nil {
 		return provider.IssuedKey{}, err
 	}
 	k := answer.AccessKey
 	if k == nil || k.GetAccessKeyId() == "" || k.GetSecretKey() == "" {
-		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, "the answer holds no access key")
+		return provider.IssuedKey{}, unreadable(op, status, "the answer holds no access key")
 	}
 	key, err := listed(osc.AccessKey{
 		AccessKeyId: k.AccessKeyId, State: k.State, Tag: k.Tag,
 		CreationDate: k.CreationDate, LastModificationDate: k.LastModificationDate, ExpirationDate: k.ExpirationDate,
 	}, spec.User)
 	if err != nil || !isAsked(key.Expires, spec.Expires) { // the date is not repeated: nobody knows what else stands in its place
-		return provider.IssuedKey{}, unreadable(op, resp.StatusCode, "the answer does not hold the access key, or the expiration date, that was asked for")
+		return provider.IssuedKey{}, unreadable(op, status, "the answer does not hold the access key, or the expiration date, that was asked for")
 	}
 	c.recent.Add(key.ID)
 	return provider.IssuedKey{Key: key, Secret: provider.Secret(k.GetSecretKey())}, nil
@@ -54,18 +55,19 @@ func (c *Client) ListKeys(ctx context.Context, user string) ([]provider.Key, err
 // readKeys lists keys; the call has no pages.
 func (c *Client) readKeys(ctx context.Context, req osc.ReadAccessKeysRequest, user string) ([]provider.Key, error) {
 	const op = "ReadAccessKeys"
-	answer, resp, err := c.api.readAccessKeys(ctx, req)
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.ReadAccessKeysResponse
+	status, err := c.call(ctx, op, req, &answer)
+	if err != nil {
 		return nil, err
 	}
 	if answer.AccessKeys == nil {
-		return nil, unreadable(op, resp.StatusCode, "the answer holds no list")
+		return nil, unreadable(op, status, "the answer holds no list")
 	}
 	keys := make([]provider.Key, 0, len(*answer.AccessKeys))
 	for _, k := range *answer.AccessKeys {
 		key, err := listed(k, user)
 		if err != nil {
-			return nil, unreadable(op, resp.StatusCode, err.Error())
+			return nil, unreadable(op, status, err.Error())
 		}
 		keys = append(keys, key)
 	}
@@ -80,7 +82,7 @@ func (c *Client) MoveExpiry(ctx context.Context, ref provider.KeyRef) error {
 		return fmt.Errorf("access key %s: an update without a date would make it live for ever", ref.ID)
 	}
 	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
-		key, err := c.update(ctx, osc.UpdateAccessKeyRequest{
+		key, err := c.update(ctx, updateAccessKeyRequest{
 			AccessKeyId:    ref.ID,
 			ExpirationDate: formatDate(ref.Expires),
 			UserName:       optional(ref.User),
@@ -108,7 +110,7 @@ func isAsked(date, asked time.Time) bool {
 // one would clear it.
 func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
 	return c.prover.OnKey(ctx, ref, func(ctx context.Context, ref provider.KeyRef) error {
-		req := osc.UpdateAccessKeyRequest{AccessKeyId: ref.ID, Tag: optional(ref.Label), UserName: optional(ref.User)}
+		req := updateAccessKeyRequest{AccessKeyId: ref.ID, Tag: optional(ref.Label), UserName: optional(ref.User)}
 		if !ref.Expires.IsZero() {
 			req.ExpirationDate = formatDate(ref.Expires)
 		}
@@ -118,33 +120,31 @@ func (c *Client) RelabelKey(ctx context.Context, ref provider.KeyRef) error {
 
 // updateKey is the one place that updates a key. Every caller sets the date, where the key
 // has one: an update without one clears it (OUTSCALE UpdateAccessKey).
-func (c *Client) updateKey(ctx context.Context, req osc.UpdateAccessKeyRequest) error {
+func (c *Client) updateKey(ctx context.Context, req updateAccessKeyRequest) error {
 	_, err := c.update(ctx, req)
 	return err
 }
 
-func (c *Client) update(ctx context.Context, req osc.UpdateAccessKeyRequest) (*osc.AccessKey, error) {
+func (c *Client) update(ctx context.Context, req updateAccessKeyRequest) (*osc.AccessKey, error) {
 	const op = "UpdateAccessKey"
-	answer, resp, err := c.api.updateAccessKey(ctx, req)
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.UpdateAccessKeyResponse
+	status, err := c.call(ctx, op, req, &answer)
+	if err != nil {
 		return nil, err
 	}
 	key := answer.AccessKey
 	if key == nil || key.GetAccessKeyId() != req.AccessKeyId {
-		return nil, unreadable(op, resp.StatusCode, "the answer does not hold the access key that was changed")
+		return nil, unreadable(op, status, "the answer does not hold the access key that was changed")
 	}
 	if req.State != nil && !strings.EqualFold(key.GetState(), *req.State) {
-		return nil, unreadable(op, resp.StatusCode, "the answer has the access key in another state than was asked for")
+		return nil, unreadable(op, status, "the answer has the access key in another state than was asked for")
 	}
 	return key, nil
 }
 
 func (c *Client) deleteKey(ctx context.Context, ref provider.KeyRef) error {
-	answer, resp, err := c.api.deleteAccessKey(ctx, osc.DeleteAccessKeyRequest{
-		AccessKeyId: ref.ID,
-		UserName:    optional(ref.User),
-	})
-	if err = c.done("DeleteAccessKey", resp, err, answer.ResponseContext); err == nil {
+	err := c.act(ctx, "DeleteAccessKey", deleteAccessKeyRequest{AccessKeyId: ref.ID, UserName: optional(ref.User)})
+	if err == nil {
 		c.recent.Drop(ref.ID)
 	}
 	return err

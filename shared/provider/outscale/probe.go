@@ -5,7 +5,6 @@ package outscale
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"time"
 
@@ -25,96 +24,81 @@ const (
 
 // probe is the dry run of one call.
 type probe struct {
-	op  string
-	try func(context.Context, *Client, *bool) (*http.Response, error)
+	op      string
+	request func(context.Context, *Client, *bool) any
 }
 
 // probes are the calls that each use needs, apart from those that every check makes.
 var probes = map[provider.Use][]probe{
 	provider.UseKeys: {
-		{"CreateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
+		{"CreateAccessKey", func(ctx context.Context, c *Client, dry *bool) any {
 			user := noSuchName
-			_, resp, err := c.api.createAccessKey(ctx, osc.CreateAccessKeyRequest{
+			return createAccessKeyRequest{
 				DryRun: dry, UserName: &user, ExpirationDate: formatDate(c.now().Add(removalTime)),
-			})
-			return resp, err
+			}
 		}},
-		{"UpdateAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.updateAccessKey(ctx, osc.UpdateAccessKeyRequest{
+		{"UpdateAccessKey", func(ctx context.Context, c *Client, dry *bool) any {
+			return updateAccessKeyRequest{
 				DryRun: dry, AccessKeyId: noSuchKey, ExpirationDate: formatDate(c.now().Add(removalTime)),
-			})
-			return resp, err
+			}
 		}},
-		{"DeleteAccessKey", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.deleteAccessKey(ctx, osc.DeleteAccessKeyRequest{
+		{"DeleteAccessKey", func(ctx context.Context, c *Client, dry *bool) any {
+			return deleteAccessKeyRequest{
 				DryRun: dry, AccessKeyId: noSuchKey,
-			})
-			return resp, err
+			}
 		}},
 	},
 	provider.UseUsers: {
-		{"ReadUsers", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.readUsers(ctx, osc.ReadUsersRequest{DryRun: dry})
-			return resp, err
+		{"ReadUsers", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.ReadUsersRequest{DryRun: dry}
 		}},
-		{"CreateUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.createUser(ctx, osc.CreateUserRequest{DryRun: dry, UserName: c.takenName(ctx)})
-			return resp, err
+		{"CreateUser", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.CreateUserRequest{DryRun: dry, UserName: c.takenName(ctx)}
 		}},
-		{"DeleteUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.deleteUser(ctx, osc.DeleteUserRequest{DryRun: dry, UserName: noSuchName})
-			return resp, err
+		{"DeleteUser", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.DeleteUserRequest{DryRun: dry, UserName: noSuchName}
 		}},
-		{"ReadUserPolicies", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.readUserPolicies(ctx, osc.ReadUserPoliciesRequest{DryRun: dry, UserName: noSuchName})
-			return resp, err
+		{"ReadUserPolicies", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.ReadUserPoliciesRequest{DryRun: dry, UserName: noSuchName}
 		}},
-		{"ReadLinkedPolicies", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.readLinkedPolicies(ctx, osc.ReadLinkedPoliciesRequest{DryRun: dry, UserName: noSuchName})
-			return resp, err
+		{"ReadLinkedPolicies", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.ReadLinkedPoliciesRequest{DryRun: dry, UserName: noSuchName}
 		}},
-		{"ReadUserGroupsPerUser", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.readUserGroupsPerUser(ctx, osc.ReadUserGroupsPerUserRequest{DryRun: dry, UserName: noSuchName})
-			return resp, err
+		{"ReadUserGroupsPerUser", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.ReadUserGroupsPerUserRequest{DryRun: dry, UserName: noSuchName}
 		}},
 	},
 	provider.UseInlinePolicies: {
-		{"PutUserPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.putUserPolicy(ctx, osc.PutUserPolicyRequest{
+		{"PutUserPolicy", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.PutUserPolicyRequest{
 				DryRun: dry, UserName: noSuchName, PolicyName: noSuchName,
 				PolicyDocument: `{"Statement":[{"Effect":"Allow","Action":["api:ReadVms"],"Resource":["*"]}]}`,
-			})
-			return resp, err
+			}
 		}},
-		{"DeleteUserPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.deleteUserPolicy(ctx, osc.DeleteUserPolicyRequest{
+		{"DeleteUserPolicy", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.DeleteUserPolicyRequest{
 				DryRun: dry, UserName: noSuchName, PolicyName: noSuchName,
-			})
-			return resp, err
+			}
 		}},
 	},
 	provider.UseManagedPolicies: {
-		{"LinkPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.linkPolicy(ctx, osc.LinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy})
-			return resp, err
+		{"LinkPolicy", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.LinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy}
 		}},
-		{"UnlinkPolicy", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.unlinkPolicy(ctx, osc.UnlinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy})
-			return resp, err
+		{"UnlinkPolicy", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.UnlinkPolicyRequest{DryRun: dry, UserName: noSuchName, PolicyOrn: noSuchPolicy}
 		}},
 	},
 	provider.UseGroups: {
-		{"AddUserToUserGroup", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.addUserToUserGroup(ctx, osc.AddUserToUserGroupRequest{
+		{"AddUserToUserGroup", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.AddUserToUserGroupRequest{
 				DryRun: dry, UserName: noSuchName, UserGroupName: noSuchName,
-			})
-			return resp, err
+			}
 		}},
-		{"RemoveUserFromUserGroup", func(ctx context.Context, c *Client, dry *bool) (*http.Response, error) {
-			_, resp, err := c.api.removeUserFromUserGroup(ctx, osc.RemoveUserFromUserGroupRequest{
+		{"RemoveUserFromUserGroup", func(ctx context.Context, c *Client, dry *bool) any {
+			return osc.RemoveUserFromUserGroupRequest{
 				DryRun: dry, UserName: noSuchName, UserGroupName: noSuchName,
-			})
-			return resp, err
+			}
 		}},
 	},
 }
@@ -128,8 +112,7 @@ func (c *Client) ProbePermissions(ctx context.Context, uses ...provider.Use) []e
 	var problems []error
 	for _, use := range uses {
 		for _, p := range probes[use] {
-			resp, err := p.try(ctx, c, &dry)
-			err = c.fault(p.op, resp, err)
+			_, err := c.call(ctx, p.op, p.request(ctx, c, &dry), &struct{}{})
 			if slices.Contains(noVerdict, provider.KindOf(err)) && err != nil {
 				return append(problems, err) // further calls would say no more
 			}

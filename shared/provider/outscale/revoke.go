@@ -7,8 +7,6 @@ import (
 	"context"
 	"time"
 
-	osc "github.com/outscale/osc-sdk-go/v2"
-
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -81,7 +79,7 @@ func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
 // bring it back to life.
 func (c *Client) deactivateUntil(ctx context.Context, ref provider.KeyRef, expires time.Time) error {
 	state := stateInactive
-	return c.updateKey(ctx, osc.UpdateAccessKeyRequest{
+	return c.updateKey(ctx, updateAccessKeyRequest{
 		AccessKeyId:    ref.ID,
 		State:          &state,
 		ExpirationDate: formatDate(expires),

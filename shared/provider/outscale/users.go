@@ -75,18 +75,19 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 func (c *Client) userPage(ctx context.Context, first int, filters *osc.FiltersUsers) (users []osc.User, more bool, err error) {
 	const op = "ReadUsers"
 	size, start := int32(usersPerPage), int32(first)
-	answer, resp, err := c.api.readUsers(ctx, osc.ReadUsersRequest{
+	var answer osc.ReadUsersResponse
+	status, err := c.call(ctx, op, osc.ReadUsersRequest{
 		Filters: filters, FirstItem: &start, ResultsPerPage: &size,
-	})
-	if err := c.fault(op, resp, err); err != nil {
+	}, &answer)
+	if err != nil {
 		return nil, false, err
 	}
 	if answer.Users == nil {
-		return nil, false, unreadable(op, resp.StatusCode, "the answer holds no list")
+		return nil, false, unreadable(op, status, "the answer holds no list")
 	}
 	for _, u := range *answer.Users {
 		if u.GetUserId() == "" || u.GetUserName() == "" {
-			return nil, false, unreadable(op, resp.StatusCode, "the answer holds a user without an id or a name")
+			return nil, false, unreadable(op, status, "the answer holds a user without an id or a name")
 		}
 	}
 	return *answer.Users, answer.GetHasMoreItems(), nil

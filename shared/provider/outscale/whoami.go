@@ -51,8 +51,9 @@ func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 // AccountID implements provider.Caller. It reads the 12 digits of the account that the key belongs to.
 func (c *Client) AccountID(ctx context.Context) (string, error) {
 	const op = "ReadAccounts"
-	answer, resp, err := c.api.readAccounts(ctx, osc.ReadAccountsRequest{})
-	if err := c.fault(op, resp, err); err != nil {
+	var answer osc.ReadAccountsResponse
+	status, err := c.call(ctx, op, osc.ReadAccountsRequest{}, &answer)
+	if err != nil {
 		return "", err
 	}
 	for _, account := range answer.GetAccounts() {
@@ -60,7 +61,7 @@ func (c *Client) AccountID(ctx context.Context) (string, error) {
 			return id, nil
 		}
 	}
-	return "", unreadable(op, resp.StatusCode, "the answer holds no account")
+	return "", unreadable(op, status, "the answer holds no account")
 }
 
 // identity finds the user whose key signs the calls. A key that may not list
