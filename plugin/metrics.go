@@ -231,7 +231,7 @@ const metricPrefix = "cloudkeys_"
 func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots []roleSlots, now time.Time) {
 	commit, goVersion, _ := b.build.facts()
 	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
-	t.sample(metricPrefix+"info", 1, label{"version", b.build.Version}, label{"commit", commit}, label{"go_version", goVersion})
+	t.sample(metricPrefix+"info", 1, label{"version", b.build.name()}, label{"commit", commit}, label{"go_version", goVersion})
 	b.writeLeases(t)
 	b.metrics.write(t, accounts, now)
 
