@@ -317,7 +317,8 @@ func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
 	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
 		"tidy-status tells them.",
 		func(a accountMetric) int { return a.found.Rotate + a.found.Delete })
-	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off by somebody.",
+	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off, by somebody or by a delete "+
+		"that has not ended.",
 		func(a accountMetric) int { return len(a.found.Off.Lines) + a.found.Off.More })
 	name := metricPrefix + "keys_set_right_total"
 	t.family(name, metricCounter, "Keys whose label or date was not what the ledger has, and which were set right, since this process began.")
