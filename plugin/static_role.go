@@ -360,14 +360,8 @@ func (b *backend) storeStaticRole(
 		return nil, err
 	}
 	defer unlock()
-	others, err := staticRolesOf(ctx, s, role.Account)
-	if err != nil {
+	if err := b.refuseSecondRole(ctx, s, a, name, role); err != nil {
 		return nil, err
-	}
-	for other, entry := range others {
-		if other != name && entry.UserName == role.UserName {
-			return nil, userError("user %q belongs to static role %q already", role.UserName, other)
-		}
 	}
 	leasing, err := b.leaseRoles(ctx, s, "")
 	if err != nil {
@@ -391,12 +385,35 @@ func (b *backend) storeStaticRole(
 	return warnings, save(ctx, s, staticRolePrefix+name, role)
 }
 
+// refuseSecondRole keeps a user from having two static roles, by whichever account of the same cloud account: the keys of both
+// would take the slots that a rotation of either needs.
+func (b *backend) refuseSecondRole(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole) error {
+	accounts, err := staticRolesByAccount(ctx, s)
+	if err != nil {
+		return err
+	}
+	for account, roles := range accounts {
+		same, err := b.sameCloudAccount(ctx, s, a, account)
+		if err != nil {
+			return err
+		}
+		for other, static := range roles {
+			if same && other != name && static.isOf(role.UserName, role.UserID) {
+				return userError("user %q belongs to static role %q already", role.UserName, other)
+			}
+		}
+	}
+	return nil
+}
+
+// isOf tells whether a static role is of a user, by the ids where both are known: names move.
+func (r *staticRole) isOf(user, id string) bool {
+	return id != "" && id == r.UserID || user == r.UserName && (id == "" || r.UserID == "")
+}
+
 // shares tells whether a role leases keys of a static role's user.
 func (r *roleEntry) shares(static *staticRole) bool {
-	return slices.ContainsFunc(r.UserNames, func(user string) bool {
-		id := r.UserIDs[user]
-		return id != "" && id == static.UserID || user == static.UserName && (id == "" || static.UserID == "")
-	})
+	return slices.ContainsFunc(r.UserNames, func(user string) bool { return static.isOf(user, r.UserIDs[user]) })
 }
 
 // checkStaticRoles looks for static roles whose user a role leases keys of.
