@@ -144,6 +144,7 @@ type staticTries struct {
 	mu    sync.Mutex // never held across a storage or cloud call
 	roles map[string]staticTry
 	timer *time.Timer
+	armed time.Time                // for when; zero: not at all
 	ended bool                     // the mount is unmounted, or the process ends: nothing is armed any more
 	seen  map[string][]staticDates // by account, at its last tick
 }
@@ -219,11 +220,18 @@ func (t *staticTries) arm(at time.Time, run func()) {
 	defer t.mu.Unlock()
 	if t.timer != nil {
 		t.timer.Stop()
-		t.timer = nil
+		t.timer, t.armed = nil, time.Time{}
 	}
 	if !at.IsZero() && !t.ended {
-		t.timer = time.AfterFunc(time.Until(at), run)
+		t.timer, t.armed = time.AfterFunc(time.Until(at), run), at
 	}
+}
+
+// armedFor is when what was armed runs, or ran last; zero: never.
+func (t *staticTries) armedFor() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armed
 }
 
 // end disarms for good.
@@ -247,6 +255,17 @@ func (b *backend) armRotations(s logical.Storage, next time.Time) {
 			b.Logger().Warn("static roles cannot be rotated yet", "error", err)
 		}
 	})
+}
+
+// hastenRotation arms earlier for a role that was just written, and may come due before the next tick.
+func (b *backend) hastenRotation(s logical.Storage, role *staticRole, creds *staticCreds) {
+	next, err := role.nextWork(creds, time.Now())
+	if err != nil {
+		return // the tick says so
+	}
+	if armed := b.static.armedFor(); armed.IsZero() || next.Before(armed) || time.Until(armed) <= 0 {
+		b.armRotations(s, next)
+	}
 }
 
 // rotateOnTime rotates what is due between two ticks.

@@ -59,6 +59,24 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 				}
 			}
 		},
+		"a role that is written shortly before its time, without a tick in between": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			due := time.Now().UTC().Truncate(time.Minute).Add(time.Minute)
+			schedule := func(at time.Time) string { return fmt.Sprintf("rotation_schedule=%d %d * * *", at.Minute(), at.Hour()) }
+			v.write("static-roles/db", "user_name=app", schedule(due), "rotation_grace_period=1h")
+			first := current(v)
+			<-time.After(time.Until(due) + 5*time.Second)
+			second := current(v)
+			if second == first {
+				t.Error("five seconds after the time of a new role its key is not rotated")
+			}
+			due = due.Add(time.Minute)
+			v.write("static-roles/db", schedule(due))
+			<-time.After(time.Until(due) + 5*time.Second)
+			if current(v) == second {
+				t.Error("five seconds after the time of a new schedule the key is not rotated")
+			}
+		},
 		"not by a node that has stepped down, nor after an unmount": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
