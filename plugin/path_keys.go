@@ -118,13 +118,9 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 	if err := b.ledger.Load(ctx, req.Storage, account); err != nil {
 		return nil, err
 	}
-	listed := func(item *ledger.Item) bool { return item.AccessKey != "" }
-	var items []ledger.Item
-	if user != "" || own {
-		items = b.ledger.Owned(account, user, listed)
-	} else {
-		items = b.ledger.Select(account, listed)
-	}
+	items := b.ledger.Select(account, func(item *ledger.Item) bool {
+		return item.AccessKey != "" && (user == "" && !own || item.User == user)
+	})
 	byKey := make(map[string]ledger.Item, len(items))
 	ids := make([]string, 0, len(items))
 	for _, item := range items {
