@@ -97,11 +97,16 @@ func TestNoBreakerTripsWhereNothingWouldHaveBeenApplied(t *testing.T) {
 func TestAPolicySyncsMetrics(t *testing.T) {
 	var out bytes.Buffer
 	err := PolicySync(&out, "sync-policy", policysync.Result{Started: time.Now(), Accounts: []policysync.AccountResult{
-		{Provider: "outscale", Wanted: time.Hour, InForce: 2 * time.Hour, After: time.Hour, BlockerCount: 3},
-		{Provider: "outscale", Wanted: time.Hour, InForce: time.Hour, After: time.Hour, Action: policysync.ActionTighten},
+		{Provider: "outscale", Wanted: time.Hour, InForce: 2 * time.Hour, After: time.Hour, BlockerCount: 3}, // a report of what would be changed
+		{Provider: "outscale", Wanted: time.Hour, InForce: 0, After: time.Hour},
+		{Provider: "outscale", Wanted: time.Hour, InForce: 3 * time.Hour, After: time.Hour, Action: policysync.ActionTighten},
+		{Provider: "outscale", Wanted: time.Hour, InForce: time.Hour, After: time.Hour, Action: policysync.ActionTighten}, // it was changed
+		{Provider: "outscale", Wanted: time.Hour, InForce: time.Minute, After: time.Minute},                               // stricter
+		{Provider: "outscale", Wanted: time.Hour, InForce: 9 * time.Hour, After: 9 * time.Hour, BlockerCount: 1},          // blocked
+		{Provider: "outscale", Wanted: time.Hour, InForce: 9 * time.Hour, After: time.Hour, Problem: "x"},
 	}})
 	lines := read(t, &out)
-	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 1.0 || lines[0]["PolicyBlockers"] != 3.0 || lines[0]["TargetsSwept"] != 2.0 {
+	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 3.0 || lines[0]["PolicyBlockers"] != 4.0 || lines[0]["TargetsSwept"] != 6.0 {
 		t.Errorf("got %v and error %v", lines, err)
 	}
 }

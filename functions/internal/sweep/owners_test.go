@@ -295,6 +295,28 @@ func TestTheReserveIsKeptWhileApplying(t *testing.T) {
 	})
 }
 
+// A change that is cut off leaves open whether it was made.
+func TestNoChangeIsBegunForWhichThereIsNoTime(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.job.Settings.Reserve, w.job.Settings.Workers = 10*time.Second, 1
+		for range 40 {
+			w.orphan("deploy", ahead(dayLong))
+		}
+		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Delay, Delay: 3 * time.Second})
+		ctx, cancel := context.WithTimeout(t.Context(), 110*time.Second)
+		defer cancel()
+		result, found, err := w.runIn(t, ctx)
+		if err != nil || !result.Accounts[0].Partial || w.cloud.CountCalls("UpdateAccessKey") != result.Accounts[0].Counts.Deactivated {
+			t.Errorf("%d calls, and %+v, error %v", w.cloud.CountCalls("UpdateAccessKey"), result.Accounts[0].Counts, err)
+		}
+		for _, f := range found {
+			if strings.Contains(f.Detail, "while it was changed") {
+				t.Errorf("%s: %s", f.AccessKey, f.Detail)
+			}
+		}
+	})
+}
+
 // TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses has an owner with all rights over his own user's
 // keys, in both clouds: he labels them as he likes, and makes as many as he can.
 func TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses(t *testing.T) {
