@@ -4,6 +4,7 @@
 package functions_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -45,6 +46,10 @@ func one(at time.Duration, metric string) []sample { return []sample{{at, metric
 
 // bound is when an alarm must have come on, and when it must be off again.
 type bound struct{ after, onBy, offBy time.Duration }
+
+func (b bound) String() string {
+	return fmt.Sprintf("after %s, on by %s, off by %s", b.after, b.onBy, b.offBy)
+}
 
 // soon is an alarm that tells of something minutes after it, and is off minutes later.
 func soon(at time.Duration) bound { return bound{at, at + 11*minute, at + 30*minute} }

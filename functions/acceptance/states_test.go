@@ -240,19 +240,26 @@ func TestNobodyAnswersInTime(t *testing.T) {
 	}
 }
 
-// TestOneBadAccountOfThreeStopsNobodyElse has a third of the accounts fail, which is over any share that a map tolerates by itself.
+// TestOneBadAccountOfThreeStopsNobodyElse has a third of the accounts fail, which is over any share that a map tolerates by itself, and
+// over what an operator may say is too many.
 func TestOneBadAccountOfThreeStopsNobodyElse(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 3)
-	bad := f.members[1]
-	f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: bad.account.ID(), Kind: cloudsim.Refuse, Status: 400})
-	m := newMachine(t, f, 2, nil)
-	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
-		t.Errorf("got %+v", got)
-	}
-	f.mustBeSwept(func(m *member) bool { return m != bad })
-	if got := m.verdict(); got.Failed != 1 || got.Accounts != 3 || got.Changing != 2 {
-		t.Errorf("got %+v", got)
+	for tolerated, want := range map[string]execution{"": {Status: "SUCCEEDED"}, "33": {Status: "FAILED", Error: "BreakerTripped"}} {
+		t.Run("tolerated failures "+tolerated, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 3)
+			bad := f.members[1]
+			f.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: bad.account.ID(), Kind: cloudsim.Refuse, Status: 400})
+			m := newMachine(t, f, 2, map[string]string{"TOLERATED_FAILURES": tolerated})
+			got := m.wait(m.start(`{}`), 5*time.Minute)
+			if got.Status != want.Status || got.Error != want.Error || (want.Error != "") != strings.Contains(got.Cause, "TOLERATED_FAILURES") {
+				t.Errorf("got %+v", got)
+			}
+			f.mustBeSwept(func(m *member) bool { return m != bad && want.Error == "" })
+			if got := m.verdict(); got.Failed != 1 || got.Accounts != 3 || got.Changing != 2 {
+				t.Errorf("got %+v", got)
+			}
+		})
 	}
 }
 
