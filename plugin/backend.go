@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -31,18 +32,22 @@ const operationPrefix = "cloud-keys"
 
 // Build says what a binary was built from.
 type Build struct {
-	// Version is empty in development builds: Vault refuses to start a plugin whose
-	// own version differs from the registered one.
+	// Version is that of a release. Other builds have none: a server refuses to start a plugin whose own version differs from
+	// the registered one.
 	Version string
-	// Commit is empty where the Go toolchain is to know it.
+	// Source is what git calls the source of other builds, such as v0.1.0-7-g0123abc. Empty: nobody has said it.
+	Source string
+	// Commit is empty where nobody knows it.
 	Commit string
 }
+
+// name is what people read.
+func (b Build) name() string { return cmp.Or(b.Version, b.Source, "dev") }
 
 // String tells version, commit and toolchain on one line.
 func (b Build) String() string {
 	commit, goVersion, _ := b.facts()
-	return fmt.Sprintf("vault-plugin-secrets-cloudkeys %s (commit %s, %s)", cmp.Or(b.Version, "development build"),
-		cmp.Or(commit, "unknown"), goVersion)
+	return fmt.Sprintf("vault-plugin-secrets-cloudkeys %s (commit %s, %s)", b.name(), commit, goVersion)
 }
 
 // backend is the secrets engine of one mount.
@@ -207,32 +212,16 @@ it then, even if Vault does not return. On Huawei Cloud it works until Vault del
 it, at the end of its lease.
 `
 
-// facts are what the release and the Go toolchain stamped into the binary.
+// facts are what else the build knows of itself.
 func (b Build) facts() (commit, goVersion, sdk string) {
-	commit = b.Commit
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return commit, "", ""
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && commit == "" {
-			commit = setting.Value
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "github.com/hashicorp/vault/sdk" {
+				sdk = module.Version
+			}
 		}
 	}
-	for _, module := range info.Deps {
-		if module.Path == "github.com/hashicorp/vault/sdk" {
-			sdk = module.Version
-		}
-	}
-	return commit, info.GoVersion, sdk
-}
-
-// userAgent names the plugin to the clouds.
-func userAgent(build Build) string {
-	if build.Version == "" {
-		return "vault-plugin-secrets-cloudkeys/dev"
-	}
-	return "vault-plugin-secrets-cloudkeys/" + build.Version
+	return cmp.Or(b.Commit, "unknown"), runtime.Version(), sdk
 }
 
 // HandleRequest looks at the node before it does what the server calls by itself: periodic work and rollback, and the renewals

@@ -228,8 +228,7 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey,
 			identityName(user)), "vault write -f rotate-role/"+role)
 	case !active:
-		c.failure(fmt.Sprintf("somebody has switched off access key %s, which static role %q gives out", creds.AccessKey, role),
-			"replace it (vault write -f rotate-role/"+role+"), or switch it on again in the cloud")
+		c.failure(creds.switchedOff(role))
 	}
 	if quota := c.account.cloud.KeyQuota(); len(others)+2 > quota {
 		c.failure(fmt.Sprintf("static role %q cannot be rotated: %s has %d other access keys%s, and its key and the next one need 2 of %d slots",

@@ -64,7 +64,7 @@ type comparison struct {
 type outcome struct {
 	Rotate int       `json:"rotate,omitempty"` // static roles, and
 	Delete int       `json:"delete,omitempty"` // orphans that it has not touched, since they were too many
-	Off    tidyLines `json:"off,omitzero"`     // static keys that somebody has switched off
+	Off    tidyLines `json:"off,omitzero"`     // static keys that are switched off
 }
 
 // over tells that nothing is left to be done.
@@ -295,8 +295,8 @@ func (c *comparer) ownRolesOf(ctx context.Context, a *account, user string) ([]s
 }
 
 // lookAtStatic looks for the keys of a user's static roles in the list of its keys, which is nil where the
-// cloud has no such user: then the next rotation says so. off are those that somebody has switched off, which
-// are left as they are: somebody meant it.
+// cloud has no such user: then the next rotation says so. off are those that are switched off, which
+// are left as they are.
 func (c *comparer) lookAtStatic(
 	ctx context.Context, a *account, user string, keys []provider.Key,
 ) (gone map[string]string, off []string, err error) {
@@ -313,11 +313,12 @@ func (c *comparer) lookAtStatic(
 		at := slices.IndexFunc(keys, func(key provider.Key) bool { return key.ID == creds.AccessKey })
 		switch {
 		case at >= 0 && !keys[at].Active:
-			line := fmt.Sprintf("access key %s of static role %q was switched off by somebody: replace it "+
-				"(vault write -f rotate-role/%s), or switch it on again in the cloud", creds.AccessKey, name, name)
-			off = append(off, line)
-			c.Logger().Warn(line, "account", a.name)
-			c.send(ctx, event{operation: eventStaticOff, name: name, path: staticCredsPrefix + name})
+			finding, remedy := creds.switchedOff(name)
+			off = append(off, finding+": "+remedy)
+			c.Logger().Warn(finding+": "+remedy, "account", a.name)
+			if !creds.Deleting {
+				c.send(ctx, event{operation: eventStaticOff, name: name, path: staticCredsPrefix + name})
+			}
 		case (at < 0 || a.hasEnded(keys[at])) && !lifetime.Waits(creds.LastRotation.Add(staticKeyAge), time.Now(), staticKeyAge):
 			is, err := c.isGone(ctx, a, role, creds)
 			if err != nil {

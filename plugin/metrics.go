@@ -231,7 +231,7 @@ const metricPrefix = "cloudkeys_"
 func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots []roleSlots, now time.Time) {
 	commit, goVersion, _ := b.build.facts()
 	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
-	t.sample(metricPrefix+"info", 1, label{"version", b.build.Version}, label{"commit", commit}, label{"go_version", goVersion})
+	t.sample(metricPrefix+"info", 1, label{"version", b.build.name()}, label{"commit", commit}, label{"go_version", goVersion})
 	b.writeLeases(t)
 	b.metrics.write(t, accounts, now)
 
@@ -317,7 +317,8 @@ func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
 	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
 		"tidy-status tells them.",
 		func(a accountMetric) int { return a.found.Rotate + a.found.Delete })
-	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off by somebody.",
+	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off, by somebody or by a delete "+
+		"that has not ended.",
 		func(a accountMetric) int { return len(a.found.Off.Lines) + a.found.Off.More })
 	name := metricPrefix + "keys_set_right_total"
 	t.family(name, metricCounter, "Keys whose label or date was not what the ledger has, and which were set right, since this process began.")

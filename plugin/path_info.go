@@ -23,8 +23,10 @@ func (b *backend) pathInfo() []*framework.Path {
 				Callback: b.pathInfoRead,
 				Summary:  "Read the version of the plugin.",
 				Responses: answers(map[string]*framework.FieldSchema{
-					"version":    field(framework.TypeString, "Version of the plugin; empty in development builds."),
-					"commit":     field(framework.TypeString, "Commit that the plugin was built from; n/a if the build does not know it."),
+					"version": field(framework.TypeString, "Version of the release, or what git calls the source, such as v0.1.0-7-g0123abc; dev "+
+						"where neither is known."),
+					"commit": field(framework.TypeString, "Commit that the plugin was built from, -dirty if with changes; unknown where the build does "+
+						"not know it."),
 					"go_version": field(framework.TypeString, "Version of Go that it was built with."),
 					"vault_sdk":  field(framework.TypeString, "Version of Vault's sdk in it."),
 					"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
@@ -48,7 +50,7 @@ func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *fra
 	}
 	commit, goVersion, sdk := b.build.facts()
 	return &logical.Response{Data: map[string]any{
-		"version":     b.build.Version,
+		"version":     b.build.name(),
 		"commit":      commit,
 		"go_version":  goVersion,
 		"vault_sdk":   sdk,

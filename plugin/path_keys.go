@@ -118,9 +118,13 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *
 	if err := b.ledger.Load(ctx, req.Storage, account); err != nil {
 		return nil, err
 	}
-	items := b.ledger.Select(account, func(item *ledger.Item) bool {
-		return item.AccessKey != "" && (user == "" && !own || item.User == user)
-	})
+	listed := func(item *ledger.Item) bool { return item.AccessKey != "" }
+	var items []ledger.Item
+	if user != "" || own {
+		items = b.ledger.Owned(account, user, listed)
+	} else {
+		items = b.ledger.Select(account, listed)
+	}
 	byKey := make(map[string]ledger.Item, len(items))
 	ids := make([]string, 0, len(items))
 	for _, item := range items {

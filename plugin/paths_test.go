@@ -191,13 +191,32 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// TestVersion: Vault refuses a plugin whose own version is not the registered one, and a
-// development build is registered without.
+// TestVersion: a server refuses a plugin whose own version is not the registered one, so that a build which is no release tells
+// people alone what it was made of.
 func TestVersion(t *testing.T) {
-	for _, version := range []string{"", "v1.2.3"} {
-		if got := newBackend(Build{Version: version}, nil).RunningVersion; got != version {
-			t.Errorf("built as %q, it says %q", version, got)
-		}
+	for name, test := range map[string]struct {
+		build                   Build
+		server, version, commit string
+	}{
+		"a release":          {Build{Version: "v1.2.3", Commit: "0123abc"}, "v1.2.3", "v1.2.3", "0123abc"},
+		"a build of a tree":  {Build{Source: "v1.2.3-7-g0123abc", Commit: "0123abc-dirty"}, "", "v1.2.3-7-g0123abc", "0123abc-dirty"},
+		"a build of nothing": {Build{}, "", "dev", "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackend(test.build, nil)
+			if b.RunningVersion != test.server {
+				t.Errorf("the server hears %q", b.RunningVersion)
+			}
+			info, err := b.HandleRequest(t.Context(), &logical.Request{
+				Operation: logical.ReadOperation, Path: "info", Storage: &logical.InmemStorage{},
+			})
+			if err != nil || info.Data["version"] != test.version || info.Data["commit"] != test.commit {
+				t.Errorf("info: %v, %v", info, err)
+			}
+			if said := fmt.Sprint(test.build); !strings.Contains(said, " "+test.version+" (commit "+test.commit+",") {
+				t.Errorf("-version: %s", said)
+			}
+		})
 	}
 }
 

@@ -27,13 +27,14 @@ const reservedSlots = 2
 func (b *backend) issueFromPool(
 	ctx context.Context, i issuance, users []string, plan func() (lifetime.IssuePlan, error),
 ) (recordedKey, lifetime.IssuePlan, error) {
-	users, free, release, err := b.choose(ctx, i, users)
+	chosen, release, err := b.choose(ctx, i, users)
 	if err != nil {
 		return recordedKey{}, lifetime.IssuePlan{}, err
 	}
 	defer func() { release() }()
 	var refusals []string
-	for at, user := range users {
+	for at, choice := range chosen {
+		user := choice.user
 		if err := b.refuseAnother(ctx, i.account, user, i.userIDs[user], "roles/"+i.roleName); err != nil {
 			refusals = append(refusals, err.Error())
 			continue
@@ -56,7 +57,7 @@ func (b *backend) issueFromPool(
 		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
 		switch kind := provider.KindOf(err); {
 		case err == nil:
-			b.checkForeign(i, user, free[user])
+			b.checkForeign(i, choice)
 			return key, p, nil
 		case kind == provider.KindQuota:
 			refusal := b.explainQuota(ctx, i, user, err)
@@ -80,54 +81,55 @@ func (b *backend) issueFromPool(
 // The keys of others are known from lists that were made anyway, for whatever reason; only
 // a user that would come first and was never listed is listed for it, once. A role with
 // one user has no choice, and makes no call for it.
-func (b *backend) choose(
-	ctx context.Context, i issuance, users []string,
-) (ordered []string, free map[string]int, release func(), err error) {
+func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
 	switch len(users) {
 	case 0:
-		return []string{""}, nil, func() {}, nil // see hold
+		return []choice{{}}, func() {}, nil // see hold
 	case 1:
 		release, _, _ = b.ledger.Hold(i.account.name, users[0], 0, nil)
-		return users, nil, release, nil
+		return []choice{{user: users[0]}}, release, nil
 	}
 	for {
-		ordered, free, release, err = b.holdFirst(ctx, i, users)
+		ordered, release, err = b.holdFirst(ctx, i, users)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
-		if _, known := b.full.foreignKeys(i.account.name, ordered[0]); known {
-			return ordered, free, release, nil
+		if _, known := b.full.foreignKeys(i.account.name, ordered[0].user); known {
+			return ordered, release, nil
 		}
-		err = b.learnForeign(ctx, i, ordered[0])
+		err = b.learnForeign(ctx, i, ordered[0].user)
 		release()
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
 	}
 }
 
+// choice is a user that a key can be made for, with the slots that are free as far as that is known.
+type choice struct {
+	user string
+	free int
+}
+
 // holdFirst orders a pool's users by what is known, and holds a slot of the first.
-func (b *backend) holdFirst(
-	ctx context.Context, i issuance, users []string,
-) (ordered []string, free map[string]int, release func(), err error) {
+func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
 	unlock, err := b.lock(ctx, "pool/"+i.account.name)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	defer unlock()
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
-		return nil, nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
+		return nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
-	free = make(map[string]int, len(users))
-	used := b.ledger.Used(i.account.name)
-	for _, user := range users {
-		foreign, _ := b.full.foreignKeys(i.account.name, user)
-		free[user] = i.account.cloud.KeyQuota() - used[user] - foreign
+	quota := i.account.cloud.KeyQuota()
+	used, foreign := b.ledger.Used(i.account.name, users), b.full.foreignOf(i.account.name, users)
+	ordered = make([]choice, len(users))
+	for n, user := range users {
+		ordered[n] = choice{user: user, free: quota - used[n] - foreign[n]}
 	}
-	ordered = slices.Clone(users)
-	slices.SortStableFunc(ordered, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
-	release, _, _ = b.ledger.Hold(i.account.name, ordered[0], 0, nil)
-	return ordered, free, release, nil
+	slices.SortStableFunc(ordered, func(x, y choice) int { return cmp.Compare(y.free, x.free) })
+	release, _, _ = b.ledger.Hold(i.account.name, ordered[0].user, 0, nil)
+	return ordered, release, nil
 }
 
 // learnForeign lists a user's keys. One that turns out full is not even tried. Requests that
@@ -166,9 +168,9 @@ func (b *backend) countListed(account, user string, keys []provider.Key, instanc
 }
 
 // checkForeign drops the count of a user that had a slot all the same.
-func (b *backend) checkForeign(i issuance, user string, free int) {
-	if _, known := b.full.foreignKeys(i.account.name, user); known && free <= 0 {
-		b.full.unlearn(i.account.name, user)
+func (b *backend) checkForeign(i issuance, made choice) {
+	if _, known := b.full.foreignKeys(i.account.name, made.user); known && made.free <= 0 {
+		b.full.unlearn(i.account.name, made.user)
 	}
 }
 
@@ -308,6 +310,17 @@ func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
 	return count, known
 }
 
+// foreignOf is that count of each of these users, 0 where it is not known.
+func (f *fullUsers) foreignOf(account string, users []string) []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	counts := make([]int, len(users))
+	for i, user := range users {
+		counts[i] = f.foreign[owner{account, user}]
+	}
+	return counts
+}
+
 // unlearn drops a count that has proved wrong.
 func (f *fullUsers) unlearn(account, user string) {
 	f.mu.Lock()
@@ -330,7 +343,6 @@ func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlo
 	if err != nil {
 		return nil, err
 	}
-	used := map[string]map[string]int{} // by account and user
 	var all []roleSlots
 	for _, role := range roles {
 		// Users that are made have slots of their own, and the engine's own identity keeps two for the engine.
@@ -338,13 +350,10 @@ func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlo
 			continue
 		}
 		quota := b.quotaOf(role.Account)
-		if used[role.Account] == nil {
-			used[role.Account] = b.ledger.Used(role.Account)
-		}
 		slots := roleSlots{account: role.Account, role: role.name}
-		for _, user := range role.UserNames {
-			foreign, _ := b.full.foreignKeys(role.Account, user)
-			taken := min(quota, used[role.Account][user]+foreign)
+		used, foreign := b.ledger.Used(role.Account, role.UserNames), b.full.foreignOf(role.Account, role.UserNames)
+		for i := range role.UserNames {
+			taken := min(quota, used[i]+foreign[i])
 			slots.used, slots.free = slots.used+taken, slots.free+quota-taken
 		}
 		if quota > 0 {

@@ -57,6 +57,33 @@ func TestALeaseAndAStaticRoleOverOneUser(t *testing.T) {
 	})
 }
 
+// TestAUserHasOneStaticRole holds for all accounts that are one in the cloud: on Huawei Cloud two roles would take both slots of
+// their user, and neither could ever rotate.
+func TestAUserHasOneStaticRole(t *testing.T) {
+	t.Parallel()
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"also by another account of the same cloud account": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("config/second", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/again", []string{"account=second", "user_name=app", "rotation_period=24h"},
+				`user "app" belongs to static role "db" already`)
+			v.write("rotate-role/db")
+		},
+	})
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"whatever the user is called by now": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
+			v.renameUser("app", "app2")
+			v.mustRefuse(logical.UpdateOperation, "static-roles/again", []string{"user_name=app2", "rotation_period=24h"},
+				`user "app2" belongs to static role "db" already`)
+			v.account.AddUser("app") // somebody else
+			v.write("static-roles/new", "user_name=app", "rotation_period=24h")
+		},
+	})
+}
+
 // TestRolesThatAreWrittenTogetherDoNotShareAUser has the second write begin when the first one has looked and is about to be
 // stored: it waits, and is refused.
 func TestRolesThatAreWrittenTogetherDoNotShareAUser(t *testing.T) {

@@ -47,7 +47,8 @@ type staticCreds struct {
 	Expires      time.Time     `json:"expires"` // zero: the cloud ends it at no date
 	Previous     []previousKey `json:"previous,omitempty"`
 	LastRotation time.Time     `json:"last_rotation"`
-	Compared     time.Time     `json:"compared,omitzero"` // when a comparison has last replaced a key that was gone
+	Compared     time.Time     `json:"compared,omitzero"`  // when a comparison has last replaced a key that was gone
+	Deleting     bool          `json:"deleting,omitempty"` // a delete of the role has begun with this key
 }
 
 // ids are the keys that the entry names.
@@ -57,6 +58,16 @@ func (c *staticCreds) ids() []string {
 		ids = append(ids, previous.ID)
 	}
 	return ids
+}
+
+// switchedOff says why the current key of a role is, and what to do.
+func (c *staticCreds) switchedOff(role string) (finding, remedy string) {
+	if c.Deleting {
+		return fmt.Sprintf("a delete of static role %q has not ended, and left its access key %s switched off", role, c.AccessKey),
+			fmt.Sprintf("delete it again (vault delete static-roles/%s), or give the role another key (vault write -f rotate-role/%s)", role, role)
+	}
+	return fmt.Sprintf("somebody has switched off access key %s, which static role %q gives out", c.AccessKey, role),
+		fmt.Sprintf("replace it (vault write -f rotate-role/%s), or switch it on again in the cloud", role)
 }
 
 // times is when the role's key is replaced.
@@ -134,10 +145,11 @@ func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *st
 
 // deleteStaticRole ends a static role:
 //
-//	(1) cloud: delete the keys, or write on each that it is handed over
+//	(1) cloud: delete the keys, after the role's entry is marked, or write on each that it is handed over
 //	(2) ledger: remove them
 //	    → crash or failure: the role is still there, names its keys, and rotates them;
-//	      deleting it again goes on, with keep_key or without
+//	      deleting it again goes on, with keep_key or without. A key that is left switched off is
+//	      told from one that somebody has switched off by the mark, which goes with the next rotation
 //	(3) delete the role's keys from storage, then the role
 //	    → crash between the two: the next tick makes the role a key, since it is still
 //	      there; deleting it again ends that
@@ -162,7 +174,7 @@ func (b *backend) deleteStaticRole(
 		return nil, err
 	}
 	if creds.AccessKey != "" {
-		warnings, err = b.endStaticKeys(ctx, s, role, creds, keepKeys)
+		warnings, err = b.endStaticKeys(ctx, s, name, role, creds, keepKeys)
 	}
 	if err != nil && force {
 		ctx = context.WithoutCancel(ctx)
@@ -179,7 +191,7 @@ func (b *backend) deleteStaticRole(
 
 // endStaticKeys is steps (1) and (2).
 func (b *backend) endStaticKeys(
-	ctx context.Context, s logical.Storage, role *staticRole, creds *staticCreds, keepKeys bool,
+	ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, keepKeys bool,
 ) (warnings []string, err error) {
 	a, err := b.staticAccount(ctx, s, role, creds)
 	if err != nil {
@@ -191,6 +203,10 @@ func (b *backend) endStaticKeys(
 	}
 	for i := range keys {
 		keys[i].DeleteAfter = time.Time{}
+	}
+	creds.Deleting = true
+	if err := save(ctx, s, staticCredsPrefix+name, creds); err != nil {
+		return nil, err
 	}
 	_, err = b.deleteDue(ctx, s, a, keys, role.longestGrace())
 	return nil, err
@@ -353,14 +369,8 @@ func (b *backend) storeStaticRole(
 		return nil, err
 	}
 	defer unlock()
-	others, err := staticRolesOf(ctx, s, role.Account)
-	if err != nil {
+	if err := b.refuseSecondRole(ctx, s, a, name, role); err != nil {
 		return nil, err
-	}
-	for other, entry := range others {
-		if other != name && entry.UserName == role.UserName {
-			return nil, userError("user %q belongs to static role %q already", role.UserName, other)
-		}
 	}
 	leasing, err := b.leaseRoles(ctx, s, "")
 	if err != nil {
@@ -384,12 +394,35 @@ func (b *backend) storeStaticRole(
 	return warnings, save(ctx, s, staticRolePrefix+name, role)
 }
 
+// refuseSecondRole keeps a user from having two static roles, by whichever account of the same cloud account: the keys of both
+// would take the slots that a rotation of either needs.
+func (b *backend) refuseSecondRole(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole) error {
+	accounts, err := staticRolesByAccount(ctx, s)
+	if err != nil {
+		return err
+	}
+	for account, roles := range accounts {
+		same, err := b.sameCloudAccount(ctx, s, a, account)
+		if err != nil {
+			return err
+		}
+		for other, static := range roles {
+			if same && other != name && static.isOf(role.UserName, role.UserID) {
+				return userError("user %q belongs to static role %q already", role.UserName, other)
+			}
+		}
+	}
+	return nil
+}
+
+// isOf tells whether a static role is of a user, by the ids where both are known: names move.
+func (r *staticRole) isOf(user, id string) bool {
+	return id != "" && id == r.UserID || user == r.UserName && (id == "" || r.UserID == "")
+}
+
 // shares tells whether a role leases keys of a static role's user.
 func (r *roleEntry) shares(static *staticRole) bool {
-	return slices.ContainsFunc(r.UserNames, func(user string) bool {
-		id := r.UserIDs[user]
-		return id != "" && id == static.UserID || user == static.UserName && (id == "" || static.UserID == "")
-	})
+	return slices.ContainsFunc(r.UserNames, func(user string) bool { return static.isOf(user, r.UserIDs[user]) })
 }
 
 // checkStaticRoles looks for static roles whose user a role leases keys of.

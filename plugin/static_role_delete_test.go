@@ -277,3 +277,38 @@ func TestKeepKey(t *testing.T) {
 		},
 	})
 }
+
+// TestADeleteThatDidNotEnd has left a key switched off, which is nobody else's doing.
+func TestADeleteThatDidNotEnd(t *testing.T) {
+	t.Parallel()
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"it is called that, until the role has another key": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.addUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
+			half := v.read("static-creds/db")["access_key"].(string)
+			works := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403, Code: "8"})
+			if resp, err := v.try(logical.DeleteOperation, "static-roles/db"); failure(resp, err) == nil {
+				t.Fatal("it has ended")
+			}
+			works()
+			v.mustFind(v.read("check/default"), "error: a delete of static role \"db\" has not ended, and left its access key "+half+
+				" switched off", "delete it again (vault delete static-roles/db)", "rotate-role/db")
+			v.forgetEvents()
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "static_keys_switched_off", "a delete of static role")
+			v.mustAnnounce(eventStaticOff, 0)
+			v.write("rotate-role/db")
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "static_keys_switched_off", "")
+			id := v.read("static-creds/db")["access_key"].(string)
+			v.switchKey(id, false)
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "static_keys_switched_off", "somebody has switched off access key "+id)
+			if resp, err := v.try(logical.DeleteOperation, "static-roles/db"); failure(resp, err) != nil {
+				t.Errorf("delete again: %v, %v", resp, err)
+			}
+			v.mustHaveLive(0)
+		},
+	})
+}

@@ -364,10 +364,11 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		"stuck":           list("Expired keys in the ledger that cannot be deleted, and records that cannot be read, with the reason."),
 		"waiting": list("Keys of unfinished requests that the engine will clean up, with the reason if that has failed, and orphans " +
 			"that may be in use."),
-		"static_keys_gone":         list("Keys of static roles that no longer exist in the cloud."),
-		"static_roles_rotated":     list("Static roles that got a new key because of that."),
-		"static_keys_switched_off": list("Keys of static roles that somebody has deactivated, which stay deactivated, and what to do."),
-		"keys_set_right":           list("Keys whose expiration date or label somebody had changed, and which it has restored."),
+		"static_keys_gone":     list("Keys of static roles that no longer exist in the cloud."),
+		"static_roles_rotated": list("Static roles that got a new key because of that."),
+		"static_keys_switched_off": list("Keys of static roles that somebody, or a delete that has not ended, has deactivated, which stay " +
+			"deactivated, and what to do."),
+		"keys_set_right": list("Keys whose expiration date or label somebody had changed, and which it has restored."),
 		"withheld": list("What it has not done, because it was more than five keys and a tenth of the account's; of the daily " +
 			"comparisons as well."),
 		"errors": list("Why it failed, if it did."),

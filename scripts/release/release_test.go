@@ -118,6 +118,45 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 	})
 }
 
+// TestMakeBuildStampsWhatGitSays builds a tree without git, at a tag, after it, and with changes.
+func TestMakeBuildStampsWhatGitSays(t *testing.T) {
+	dir := copyOfTree(t)
+	run := func(name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+		said, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %q: %v\n%s", name, args, err, said)
+		}
+		return strings.TrimSpace(string(said))
+	}
+	commit := func() string {
+		run("git", "-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "commit", "-q", "--allow-empty", "-m", "A commit")
+		return run("git", "rev-parse", "HEAD")
+	}
+	mustSay := func(when, version, commit string) {
+		t.Helper()
+		run("make", "build")
+		if said := run(filepath.Join(".cache", "bin", pluginName), "-version"); !strings.Contains(said, " "+version+" (commit "+commit+",") {
+			t.Errorf("%s: %s", when, said)
+		}
+	}
+	mustSay("without git", "dev", "unknown")
+	run("git", "init", "-q")
+	run("git", "add", "-A")
+	head := commit()
+	mustSay("without a tag", "dev", head)
+	run("git", "tag", "v9.8.7")
+	mustSay("at a tag", "v9.8.7", head)
+	head = commit()
+	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustSay("after it, with changes", "v9.8.7-1-g"+head[:7]+"-dirty", head+"-dirty")
+}
+
 // What a release has for other systems is made nowhere else: here one that locks files in its own way.
 func TestTheCommandCompilesForWindows(t *testing.T) {
 	s := source{dir: "../..", version: testVersion, commit: testCommit}

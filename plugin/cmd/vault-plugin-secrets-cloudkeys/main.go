@@ -22,8 +22,8 @@ import (
 	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
 )
 
-// Set by release builds (-ldflags "-X main.version=v1.2.3 -X main.commit=0123abc").
-var version, commit string
+// Set with -ldflags -X: a release sets version and commit, make build source and commit.
+var version, commit, source string
 
 func main() {
 	silenceNetHTTP()
@@ -53,7 +53,7 @@ func run(args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	build := cloudkeys.Build{Version: version, Commit: commit}
+	build := cloudkeys.Build{Version: version, Source: source, Commit: commit}
 	if info, ok := debug.ReadBuildInfo(); ok && build.Commit == "" {
 		build.Commit = builtFrom(info.Settings)
 	}

@@ -28,7 +28,8 @@ const RereadAfter = 5 * time.Minute
 // need it; all others go on without. Whoever writes or removes an entry goes through it, so that
 // what is loaded stays true: an item that is there already is newer than what is read.
 //
-// It counts by a look at all items, a millisecond where there are a hundred thousand.
+// What every lease asks is counted as items come and go: a look at all of them takes ten milliseconds
+// where there are a hundred thousand, and the next lease waits for it.
 type Ledger struct {
 	mu     sync.Mutex // never held across a storage call
 	books  map[string]*book
@@ -43,14 +44,62 @@ type owner struct{ account, user string }
 
 // book is what is known of one account.
 type book struct {
-	items   map[string]*Item // by label; an item is never changed, but replaced
+	items  map[string]*Item   // by label; an item is never changed, but replaced, and by put alone
+	owners map[string][]*Item // the same by user
+	roles  map[string]int     // how many leased keys each role has
+	unseen map[string]bool    // labels of items that storage did not give
+
 	listed  bool
 	unread  []string        // labels that are listed, and still to be read
 	removed map[string]bool // labels that went while the book is filled
 	turn    chan struct{}   // whose turn it is to fill it
 }
 
+func newBook(listed bool) *book {
+	return &book{
+		items: map[string]*Item{}, owners: map[string][]*Item{}, roles: map[string]int{}, unseen: map[string]bool{},
+		listed: listed, removed: map[string]bool{}, turn: make(chan struct{}, 1),
+	}
+}
+
 func (b *book) whole() bool { return b.listed && len(b.unread) == 0 }
+
+// put has a label stand for an item, or for none where it is nil.
+func (b *book) put(label string, item *Item) {
+	if before := b.items[label]; before != nil {
+		b.leave(label, before)
+	}
+	if item == nil {
+		delete(b.items, label)
+		return
+	}
+	b.items[label] = item
+	b.owners[item.User] = append(b.owners[item.User], item)
+	if item.counts() {
+		b.roles[item.Role]++
+	}
+	if item.unread {
+		b.unseen[label] = true
+	}
+}
+
+// leave takes an item out of all that is counted.
+func (b *book) leave(label string, item *Item) {
+	others := b.owners[item.User]
+	at := slices.Index(others, item)
+	others[at], others[len(others)-1] = others[len(others)-1], nil
+	if others = others[:len(others)-1]; len(others) == 0 {
+		delete(b.owners, item.User)
+	} else {
+		b.owners[item.User] = others
+	}
+	if item.counts() {
+		if b.roles[item.Role]--; b.roles[item.Role] == 0 {
+			delete(b.roles, item.Role)
+		}
+	}
+	delete(b.unseen, label)
+}
 
 // Item is an entry as the index has it.
 type Item struct {
@@ -98,6 +147,12 @@ func (i *Item) Running() bool { return i.running }
 
 // Failed tells that the key's request has failed: the key is to go, whatever is stored of it.
 func (i *Item) Failed() bool { return i.failed }
+
+// counts tells that the key is one of its role's.
+func (i *Item) counts() bool { return i.Leased() && i.known() }
+
+// takesSlot tells that the key has one of its user's slots. One whose request runs has it held.
+func (i *Item) takesSlot() bool { return !i.running && i.known() && i.Kind != keylabel.KindUser }
 
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
@@ -156,7 +211,7 @@ func (l *Ledger) book(account string) *book {
 	known, ok := l.books[account]
 	if !ok {
 		// One that was not there when all were listed has no entries but those of this process.
-		known = &book{items: map[string]*Item{}, listed: l.listed, removed: map[string]bool{}, turn: make(chan struct{}, 1)}
+		known = newBook(l.listed)
 		l.books[account] = known
 	}
 	return known
@@ -167,13 +222,16 @@ func (l *Ledger) take(e *Entry, most int) (count int, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if most > 0 {
-		if count = l.byRole()[e.Role]; count >= most {
+		for _, b := range l.books {
+			count += b.roles[e.Role]
+		}
+		if count >= most {
 			return count, false
 		}
 	}
 	item := l.itemOf(e)
 	item.running = true
-	l.book(e.Account).items[e.Label] = item
+	l.book(e.Account).put(e.Label, item)
 	return count + 1, true
 }
 
@@ -181,11 +239,11 @@ func (l *Ledger) take(e *Entry, most int) (count int, taken bool) {
 func (l *Ledger) note(e *Entry) (before *Item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	items := l.book(e.Account).items
-	before = items[e.Label]
+	b := l.book(e.Account)
+	before = b.items[e.Label]
 	item := l.itemOf(e)
 	item.running = before != nil && before.running
-	items[e.Label] = item
+	b.put(e.Label, item)
 	return before
 }
 
@@ -209,11 +267,11 @@ func (l *Ledger) restore(e *Entry, before *Item) {
 func (l *Ledger) update(account, label string, change func(*Item)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	items := l.book(account).items
-	if known := items[label]; known != nil {
+	b := l.book(account)
+	if known := b.items[label]; known != nil {
 		item := *known
 		change(&item)
-		items[label] = &item
+		b.put(label, &item)
 	}
 }
 
@@ -222,7 +280,7 @@ func (l *Ledger) Drop(account, label string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.book(account)
-	delete(b.items, label)
+	b.put(label, nil)
 	if !b.whole() {
 		b.removed[label] = true
 	}
@@ -256,41 +314,36 @@ func (l *Ledger) each(account string, visit func(*Item)) {
 	}
 }
 
-func (l *Ledger) byRole() map[string]int {
-	counts := map[string]int{}
-	l.each("", func(item *Item) {
-		if item.Leased() && item.known() {
-			counts[item.Role]++
-		}
-	})
-	return counts
-}
-
 // ByRole is how many keys of each role are counted, and whether all of the mount are.
 func (l *Ledger) ByRole() (counts map[string]int, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all = l.listed
+	counts, all = map[string]int{}, l.listed
 	for _, b := range l.books {
 		all = all && b.whole()
+		for role, n := range b.roles {
+			counts[role] += n
+		}
 	}
-	return l.byRole(), all
+	return counts, all
 }
 
-// Used is how many slots of each owner of an account this mount's keys take, those that are held
-// for requests included. A key whose request runs has its slot held.
-func (l *Ledger) Used(account string) map[string]int {
+// Used is how many slots of each of these users of an account this mount's keys take, those that are
+// held for requests included.
+func (l *Ledger) Used(account string, users []string) []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	used := map[string]int{}
-	l.each(account, func(item *Item) {
-		if !item.running && item.known() && item.Kind != keylabel.KindUser {
-			used[item.User]++
-		}
-	})
-	for of, n := range l.held {
-		if of.account == account {
-			used[of.user] += n
+	var owned map[string][]*Item
+	if b := l.books[account]; b != nil {
+		owned = b.owners
+	}
+	used := make([]int, len(users))
+	for i, user := range users {
+		used[i] = l.held[owner{account, user}]
+		for _, item := range owned[user] {
+			if item.takesSlot() {
+				used[i]++
+			}
 		}
 	}
 	return used
@@ -333,6 +386,25 @@ func (l *Ledger) Select(account string, wanted func(*Item) bool) []Item {
 			items = append(items, *item)
 		}
 	})
+	return byLabel(items)
+}
+
+// Owned returns the items of a user, in an account or in all where it is empty, that are wanted, by label.
+func (l *Ledger) Owned(account, user string, wanted func(*Item) bool) []Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var items []Item
+	for name, b := range l.books {
+		for _, item := range b.owners[user] {
+			if (account == "" || name == account) && wanted(item) {
+				items = append(items, *item)
+			}
+		}
+	}
+	return byLabel(items)
+}
+
+func byLabel(items []Item) []Item {
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Label, b.Label) })
 	return items
 }

@@ -130,7 +130,11 @@ func (l *Ledger) Forget(account string) {
 	l.listed = l.listed && account != ""
 	for name, b := range l.books {
 		if account == "" || name == account {
-			maps.DeleteFunc(b.items, func(_ string, item *Item) bool { return !item.running })
+			for label, item := range b.items {
+				if !item.running {
+					b.put(label, nil)
+				}
+			}
 			b.listed, b.unread, b.removed = false, nil, map[string]bool{}
 		}
 	}
@@ -260,8 +264,8 @@ func (l *Ledger) next(b *book, need bool) (label string, list bool) {
 		return b.unread[0], false
 	}
 	now := time.Now()
-	for label, item := range b.items {
-		if item.unread && (need || !now.Before(item.Due)) {
+	for label := range b.unseen {
+		if need || !now.Before(b.items[label].Due) {
 			return label, false
 		}
 	}
@@ -281,15 +285,16 @@ func (l *Ledger) learn(b *book, account, label string, e *Entry, problem error) 
 	switch {
 	case b.removed[label] || known != nil && !known.unread:
 	case errors.As(problem, &unreadable):
-		b.items[label], problem = l.blank(account, label, problem.Error()), nil
+		b.put(label, l.blank(account, label, problem.Error()))
+		problem = nil
 	case problem != nil:
 		item := l.blank(account, label, "")
 		item.unread, item.Due = true, time.Now().Add(RereadAfter)
-		b.items[label] = item
+		b.put(label, item)
 	case e == nil:
-		delete(b.items, label) // removed since it was listed
+		b.put(label, nil) // removed since it was listed
 	default:
-		b.items[label] = l.itemOf(e)
+		b.put(label, l.itemOf(e))
 	}
 	if b.whole() {
 		b.removed = map[string]bool{}

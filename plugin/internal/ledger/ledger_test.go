@@ -377,16 +377,16 @@ func TestWhatTheIndexCounts(t *testing.T) {
 			release, _, _ := m.Hold("default", "app", 0, nil)
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
-			if n := m.Used("default")["app"]; n != 1 {
+			if n := m.Used("default", []string{"app"})[0]; n != 1 {
 				t.Errorf("%d while the request runs", n)
 			}
 			m.End(e.Account, e.Label)
 			release()
-			if n := m.Used("default")["app"]; n != 1 {
+			if n := m.Used("default", []string{"app"})[0]; n != 1 {
 				t.Errorf("%d when it has ended", n)
 			}
 			m.must(m.Remove(ctx, m.s, e.Account, e.Label))
-			if n := m.Used("default")["app"]; n != 0 || len(m.held) != 0 {
+			if n := m.Used("default", []string{"app"})[0]; n != 0 || len(m.held) != 0 {
 				t.Errorf("%d when the key is gone, %d held", n, len(m.held))
 			}
 		},
