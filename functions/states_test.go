@@ -82,7 +82,8 @@ func TestTheStateMachineStopsAtErrorsThatNoRetryHelps(t *testing.T) {
 		}
 		return all
 	}
-	final := names(&settings.SettingsRefusedError{}, &handler.EventRefusedError{}, &vault.VaultDeniedError{}, &vault.VaultEmptyError{}, &run.NoProgressError{}, &run.PlanChangedError{}, &run.NotApprovedError{})
+	final := names(&settings.SettingsRefusedError{}, &handler.EventRefusedError{}, &vault.VaultDeniedError{}, &vault.VaultEmptyError{},
+		&run.NoProgressError{}, &run.PlanChangedError{}, &run.NotApprovedError{})
 	seldom := names(&fleet.FailedError{}, &run.ReportLostError{}, &run.RunFailedError{})
 	parsed, _ := read(t)
 	timeout, tasks := parsed.Globals.Function.Timeout, 0

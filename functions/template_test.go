@@ -386,7 +386,8 @@ func TestAKeyOfKMSIsForAllThatIsKept(t *testing.T) {
 			}
 		}
 	}
-	if common, _, _ := strings.Cut(text, "\nResources:\n"); kept < 9 || !strings.Contains(common, "    KmsKeyArn: !If [HasKms, !Ref KmsKeyArn") {
+	if common, _, _ := strings.Cut(text, "\nResources:\n"); kept < 9 ||
+		!strings.Contains(common, "    KmsKeyArn: !If [HasKms, !Ref KmsKeyArn") {
 		t.Errorf("%d resources keep something, and the functions' environment may not be encrypted", kept)
 	}
 }
@@ -394,7 +395,8 @@ func TestAKeyOfKMSIsForAllThatIsKept(t *testing.T) {
 // SAM would make a role for each schedule, which could not use the key.
 func TestSchedulesHaveTheRoleThatIsWrittenOut(t *testing.T) {
 	_, text := read(t)
-	if schedules, roles := strings.Count(text, "Type: ScheduleV2"), strings.Count(text, "RoleArn: !GetAtt ScheduleRole.Arn"); schedules != 3 || roles != 3 {
+	if schedules, roles := strings.Count(text, "Type: ScheduleV2"),
+		strings.Count(text, "RoleArn: !GetAtt ScheduleRole.Arn"); schedules != 3 || roles != 3 {
 		t.Errorf("%d schedules, and %d have the role", schedules, roles)
 	}
 }

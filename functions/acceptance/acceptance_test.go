@@ -100,7 +100,8 @@ func registerAuth(ctx context.Context, s *devserver.Server, dir, name string) er
 		return fmt.Errorf("an auth method is not built (make auth-aws auth-kubernetes): %w", err)
 	}
 	sum := sha256.Sum256(binary)
-	_, err = s.Client.Logical().WriteWithContext(ctx, "sys/plugins/catalog/auth/"+name, map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": name})
+	_, err = s.Client.Logical().WriteWithContext(ctx, "sys/plugins/catalog/auth/"+name,
+		map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": name})
 	if err != nil {
 		return fmt.Errorf("register %s: %w", name, err)
 	}

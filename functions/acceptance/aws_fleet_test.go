@@ -48,7 +48,10 @@ type cloudOfFunctions struct {
 // newCloudOfFunctions starts moto and so many environments of the function.
 func newCloudOfFunctions(t testing.TB, environments int, env map[string]string) *cloudOfFunctions {
 	t.Helper()
-	c := &cloudOfFunctions{t: t, env: maps.Clone(env), free: make(chan *lambda, environments), busy: map[string]*lambda{}, files: map[string][]byte{}}
+	c := &cloudOfFunctions{
+		t: t, env: maps.Clone(env), free: make(chan *lambda, environments), busy: map[string]*lambda{},
+		files: map[string][]byte{},
+	}
 	c.front = httptest.NewUnstartedServer(http.HandlerFunc(c.serve)) // it has its port already
 	t.Cleanup(c.front.Close)
 	address := c.front.Listener.Addr().String()

@@ -94,7 +94,8 @@ func (m *motoServer) call(ctx context.Context, service string, form url.Values, 
 }
 
 func (m *motoServer) send(req *http.Request, service string) ([]byte, error) {
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+awsRegion+"/"+service+"/aws4_request, SignedHeaders=host, Signature=0")
+	scope := "test/20260101/" + awsRegion + "/" + service + "/aws4_request"
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+scope+", SignedHeaders=host, Signature=0")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -142,7 +143,8 @@ func (m *motoServer) assume(t testing.TB, arn string) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		"AWS_ACCESS_KEY_ID": answer.AccessKey, "AWS_SECRET_ACCESS_KEY": answer.SecretKey, "AWS_SESSION_TOKEN": answer.Token, "AWS_REGION": awsRegion,
+		"AWS_ACCESS_KEY_ID": answer.AccessKey, "AWS_SECRET_ACCESS_KEY": answer.SecretKey, "AWS_SESSION_TOKEN": answer.Token,
+		"AWS_REGION": awsRegion,
 	}
 }
 

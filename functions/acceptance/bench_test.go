@@ -82,7 +82,8 @@ func BenchmarkSweep(b *testing.B) {
 				started := time.Now()
 				answer := decode[run.SweepAnswer](b, function.invoke(`{}`))
 				took := time.Since(started)
-				if len(answer.Accounts) != 1 || answer.Accounts[0].Partial || answer.Accounts[0].Seen < users*keys || answer.Accounts[0].Planned < users {
+				if len(answer.Accounts) != 1 || answer.Accounts[0].Partial || answer.Accounts[0].Seen < users*keys ||
+					answer.Accounts[0].Planned < users {
 					b.Fatalf("got %+v", answer)
 				}
 				calls := w.callsByOp()
@@ -145,7 +146,10 @@ func (w *world) fill(users, keys, orphans int) {
 		user := fmt.Sprintf("user-%06d", i)
 		w.account.AddUser(user)
 		for range orphans {
-			w.account.AddKey(cloudsim.KeySpec{User: user, Tag: keylabel.New(instance, keylabel.KindLease).String(), Created: now.Add(-2 * time.Hour)})
+			w.account.AddKey(cloudsim.KeySpec{
+				User: user, Tag: keylabel.New(instance, keylabel.KindLease).String(),
+				Created: now.Add(-2 * time.Hour),
+			})
 		}
 		for k := range keys - orphans {
 			w.account.AddKey(cloudsim.KeySpec{User: user, Created: now.AddDate(0, 0, -30*k-1)})

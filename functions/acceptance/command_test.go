@@ -124,7 +124,10 @@ func TestTheCommandFromItsFirstReportToTheLastKey(t *testing.T) {
 	}
 	w.env["VAULT_JWT_FILE"] = mine
 
-	later := w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: w.keys()[w.orphan].Tag, Created: time.Now().Add(-3 * time.Hour), Expires: time.Now().Add(48 * time.Hour)}).AccessKey
+	later := w.account.AddKey(cloudsim.KeySpec{
+		User: "app", Tag: w.keys()[w.orphan].Tag, Created: time.Now().Add(-3 * time.Hour),
+		Expires: time.Now().Add(48 * time.Hour),
+	}).AccessKey
 	run(exitDone, "-dir", dir, "-mode", "enforce", "-apply", plan)
 	if keys := w.keys(); keys[w.orphan].State != cloudsim.Inactive || keys[later].State != cloudsim.Active {
 		t.Errorf("after the plan the orphan is %s, and a later one %s", keys[w.orphan].State, keys[later].State)
@@ -338,7 +341,8 @@ func TestTheCommandOnARealServerOf2000Accounts(t *testing.T) {
 
 // configure makes an account of the cloud one of the mount, with a role for the command.
 func (w *world) configure(name string, a *cloudsim.Account, endpoint string) error {
-	a.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+	a.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey",
+		"api:ReadApiAccessPolicy")
 	root := a.RootKey()
 	_, err := w.server.Client.Logical().WriteWithContext(w.t.Context(), w.name+"/config/"+name, map[string]any{
 		"provider": "outscale", "region": cloudRegion, "endpoint": endpoint, "max_requests_per_second": 500,

@@ -101,7 +101,8 @@ func (w *world) mustReport(answer run.SweepAnswer, event string, changes bool) [
 	if changes {
 		deleted = planned
 	}
-	if account.Account != "default" || account.Planned != planned || account.Deleted != deleted || account.Failed != 0 || account.Problem != "" {
+	if account.Account != "default" || account.Planned != planned || account.Deleted != deleted || account.Failed != 0 ||
+		account.Problem != "" {
 		w.t.Errorf("got %+v, want %d planned and %d deleted", account, planned, deleted)
 	}
 	asJSON, page := aws.object(w.t, answer.Reports[0]), aws.object(w.t, answer.Reports[1])
@@ -135,7 +136,8 @@ func (w *world) syncWith(s sample, mode, event string) {
 	text := function.invoke(event)
 	answer := decode[run.PolicyAnswer](w.t, text)
 	const wanted = 8*3600 + 60 + 5 // the longest role, with grace and margin
-	if len(answer.Accounts) != 1 || answer.Accounts[0].Wanted != wanted || answer.Accounts[0].Action != "tighten" || answer.Accounts[0].Problem != "" {
+	if len(answer.Accounts) != 1 || answer.Accounts[0].Wanted != wanted || answer.Accounts[0].Action != "tighten" ||
+		answer.Accounts[0].Problem != "" {
 		w.t.Fatalf("got %s", text)
 	}
 	if mode == "enforce" && !s.lowers {

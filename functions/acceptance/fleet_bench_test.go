@@ -47,7 +47,8 @@ func BenchmarkOneAccount(b *testing.B) {
 		httputil.NewSingleHostReverseProxy(target).ServeHTTP(rw, r)
 	}))
 	b.Cleanup(front.Close)
-	function := w.start(revokeFunction, "VAULT_ADDR="+front.URL, "AWS_REGION="+awsRegion, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+	function := w.start(revokeFunction, "VAULT_ADDR="+front.URL, "AWS_REGION="+awsRegion, "AWS_ACCESS_KEY_ID=test",
+		"AWS_SECRET_ACCESS_KEY=test")
 	const event = `{"accounts": ["default"], "resume": {"default": ""}}`
 	function.invoke(event)
 	plugins, err := w.server.PluginPIDs()

@@ -77,14 +77,18 @@ func newFleetWith(t testing.TB, accounts, orphans int) *fleet {
 // newMember has keys that must stay, and may have one that nothing holds any more.
 func (f *fleet) newMember(i int, orphan bool) *member {
 	a := f.sim.AddAccount(fmt.Sprintf("%012d", 100_000_000_000+i))
-	a.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+	a.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:UpdateAccessKey", "api:DeleteAccessKey",
+		"api:ReadApiAccessPolicy")
 	a.AddUser("app")
 	now := time.Now()
 	label := func() string { return keylabel.New(fleetInstance, keylabel.KindLease).String() }
 	m := &member{name: fmt.Sprintf("account-%05d", i), account: a, own: a.AddKey(cloudsim.KeySpec{User: "functions", Tag: label()})}
 	m.leased = a.AddKey(cloudsim.KeySpec{User: "app", Tag: label(), Created: now.Add(-2 * time.Hour), Expires: now.Add(time.Hour)}).AccessKey
 	if orphan {
-		m.orphan = a.AddKey(cloudsim.KeySpec{User: "app", Tag: label(), Created: now.Add(-3 * time.Hour), Expires: now.Add(48 * time.Hour)}).AccessKey
+		m.orphan = a.AddKey(cloudsim.KeySpec{
+			User: "app", Tag: label(), Created: now.Add(-3 * time.Hour),
+			Expires: now.Add(48 * time.Hour),
+		}).AccessKey
 	}
 	for range 2 {
 		m.foreign = a.AddKey(cloudsim.KeySpec{User: "app", Created: now.AddDate(0, 0, -10)}).AccessKey
@@ -95,8 +99,8 @@ func (f *fleet) newMember(i int, orphan bool) *member {
 // environment is what the function needs to find the fleet.
 func (f *fleet) environment() map[string]string {
 	return map[string]string{
-		"VAULT_ADDR": f.vault, "VAULT_MAX_RETRIES": "0", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "fleet", "VAULT_SECRET_ID": "secret-of-the-fleet",
-		"MODE": "enforce", "QUARANTINE": "0s", "MAX_PERCENT": "50", "WORKERS": "2",
+		"VAULT_ADDR": f.vault, "VAULT_MAX_RETRIES": "0", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "fleet",
+		"VAULT_SECRET_ID": "secret-of-the-fleet", "MODE": "enforce", "QUARANTINE": "0s", "MAX_PERCENT": "50", "WORKERS": "2",
 		"AWS_LAMBDA_FUNCTION_TIMEOUT": "600", // the template's
 		"AWS_REGION":                  awsRegion, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 	}
@@ -145,7 +149,8 @@ func (f *fleet) handler() http.Handler {
 		}
 		answerData(w, map[string]any{"keys": []string{key}, "key_info": map[string]any{key: map[string]any{"kind": "lease", "role": "app"}}})
 	})
-	mux.HandleFunc("GET /v1/cloudkeys/keys/{id}", func(w http.ResponseWriter, _ *http.Request) { answerNothing(w) }) // who is leased stands in the list
+	// who is leased stands in the list
+	mux.HandleFunc("GET /v1/cloudkeys/keys/{id}", func(w http.ResponseWriter, _ *http.Request) { answerNothing(w) })
 	return mux
 }
 

@@ -122,7 +122,8 @@ func TestFunctionGraphsLoop(t *testing.T) {
 	before := w.keys()
 	how, reported := g.invoke(timer(`{"mode": "report"}`))
 	answer := decode[run.SweepAnswer](t, reported)
-	if how != "response" || answer.Mode != "report" || len(answer.Accounts) != 1 || answer.Accounts[0].Planned != 2 || len(answer.Reports) == 0 {
+	if how != "response" || answer.Mode != "report" || len(answer.Accounts) != 1 || answer.Accounts[0].Planned != 2 ||
+		len(answer.Reports) == 0 {
 		t.Fatalf("got %s %s", how, reported)
 	}
 	w.mustBeUnchanged(before)
@@ -134,7 +135,8 @@ func TestFunctionGraphsLoop(t *testing.T) {
 		t.Errorf("another trigger is answered with %s %s", how, refused)
 	}
 	how, enforced := g.invoke(timer(""))
-	if answer := decode[run.SweepAnswer](t, enforced); how != "response" || answer.Mode != "enforce" || len(answer.Accounts) != 1 || answer.Accounts[0].Deleted == 0 {
+	if answer := decode[run.SweepAnswer](t, enforced); how != "response" || answer.Mode != "enforce" || len(answer.Accounts) != 1 ||
+		answer.Accounts[0].Deleted == 0 {
 		t.Errorf("got %s %s", how, enforced)
 	}
 	w.mustHaveGivenBack()

@@ -158,7 +158,8 @@ func TestHuaweiKeysThatVaultForgotAreRemoved(t *testing.T) {
 // mustReportIAM reads the report of the Huawei account.
 func (h *huaweiSide) mustReportIAM(answer run.SweepAnswer, deleted int) string {
 	h.t.Helper()
-	if len(answer.Accounts) != 1 || answer.Accounts[0].Planned != 2 || answer.Accounts[0].Deleted != deleted || answer.Accounts[0].Failed != 0 {
+	if len(answer.Accounts) != 1 || answer.Accounts[0].Planned != 2 || answer.Accounts[0].Deleted != deleted ||
+		answer.Accounts[0].Failed != 0 {
 		h.t.Fatalf("got %+v", answer)
 	}
 	report := aws.object(h.t, answer.Reports[0])
@@ -254,7 +255,8 @@ func TestThePolicySyncOnlyReportsHuawei(t *testing.T) {
 	h := w.withHuawei(sessionRole...)
 	before := h.changingIAM()
 	answer := decode[run.PolicyAnswer](t, w.start(syncFunction, "MODE=enforce", "ACCOUNTS=huawei", "TUNE_MAX_LEASE=true").invoke(`{}`))
-	if len(answer.Accounts) != 1 || answer.Accounts[0].Action != "report" || !strings.Contains(answer.Accounts[0].Reason, "max_ttl") || answer.Tuned != 0 {
+	if len(answer.Accounts) != 1 || answer.Accounts[0].Action != "report" || !strings.Contains(answer.Accounts[0].Reason, "max_ttl") ||
+		answer.Tuned != 0 {
 		t.Errorf("got %+v", answer)
 	}
 	if h.changingIAM() != before {
@@ -274,7 +276,8 @@ func TestWhatTheRightsOnHuaweiLack(t *testing.T) {
 			w := newWorld(t)
 			w.withAppRole()
 			h := w.withHuawei("credential_type=session_token", "agency_name=poor")
-			h.domain.AddAgency("poor", h.domain, slices.DeleteFunc(slices.Clone(sweepRights), func(right string) bool { return right == lacking })...)
+			h.domain.AddAgency("poor", h.domain, slices.DeleteFunc(slices.Clone(sweepRights),
+				func(right string) bool { return right == lacking })...)
 			w.start(revokeFunction, "MODE=enforce", "ACCOUNTS=huawei").mustFail(`{}`, "FailedError")
 			for _, name := range h.without() {
 				if _, there := h.domain.Key(h.keys[name]); !there {
@@ -363,7 +366,8 @@ func TestWithoutVaultAHuaweiKeyComesFromTheEnvironment(t *testing.T) {
 	}
 	t.Run("with the engine's instance, its keys end at their dates although Vault is lost", func(t *testing.T) {
 		instance := w.read(w.name + "/info")["instance_id"].(string)
-		w.sweptAlone(w.start(revokeFunction, settings("HUAWEICLOUD_SDK_AK="+h.own.AccessKey, "HUAWEICLOUD_SDK_SK="+h.own.SecretKey, "ENGINE_INSTANCE="+instance)...))
+		w.sweptAlone(w.start(revokeFunction, settings("HUAWEICLOUD_SDK_AK="+h.own.AccessKey, "HUAWEICLOUD_SDK_SK="+h.own.SecretKey,
+			"ENGINE_INSTANCE="+instance)...))
 		h.mustHaveIAM(h.without("expired")...) // whether the orphan is leased nobody can tell
 	})
 }

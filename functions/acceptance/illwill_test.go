@@ -39,32 +39,60 @@ func TestAFunctionAmongThoseWhoDoNotMeanWell(t *testing.T) {
 			settings: "APPROVAL=true", event: `{"phase": "apply", "run_id": "r", "accounts": ["default"], "plans": ["x"]}`,
 			errorType: "NotApprovedError", says: "decided on no changes", left: all,
 		},
-		"a message of a queue":             {event: `{"Records": [{"messageId": "a", "eventSource": "aws:sqs", "body": "{}"}]}`, errorType: "EventRefusedError", says: "aws:sqs", left: all},
-		"a message of a topic":             {event: `{"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]}`, errorType: "EventRefusedError", says: "aws:sns", left: all},
-		"news of a bucket":                 {event: `{"Records": [{"eventSource": "aws:s3", "s3": {}}]}`, errorType: "EventRefusedError", says: "aws:s3", left: all},
-		"a stream's record":                {event: `{"Records": [{"eventSource": "aws:kinesis", "kinesis": {}}]}`, errorType: "EventRefusedError", says: "aws:kinesis", left: all},
-		"nothing":                          {event: `null`, errorType: "EventRefusedError", says: "null", left: all},
-		"the same account twice":           {event: `{"accounts": ["default", "default"]}`, errorType: "SettingsRefusedError", says: "twice", left: all},
-		"a way out of Vault's path":        {event: `{"accounts": ["../config/default"]}`, errorType: "SettingsRefusedError", says: "no name of an account", left: all},
-		"patterns of another language":     {settings: "KEEP_USERS=^app$;db-*", event: `{}`, errorType: "SettingsRefusedError", says: "KEEP_USERS", left: all},
-		"a mount that is none":             {settings: "VAULT_ENGINE=outscael", event: `{}`, errorType: "VaultDeniedError", says: "VAULT_ENGINE", left: all},
-		"an auth method that is not there": {settings: "VAULT_AUTH_MOUNT=nowhere", event: `{}`, errorType: "VaultDeniedError", says: "VAULT_AUTH_MOUNT", left: all},
+		"a message of a queue": {
+			event:     `{"Records": [{"messageId": "a", "eventSource": "aws:sqs", "body": "{}"}]}`,
+			errorType: "EventRefusedError", says: "aws:sqs", left: all,
+		},
+		"a message of a topic": {
+			event: `{"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]}`, errorType: "EventRefusedError", says: "aws:sns", left: all,
+		},
+		"news of a bucket": {
+			event: `{"Records": [{"eventSource": "aws:s3", "s3": {}}]}`, errorType: "EventRefusedError", says: "aws:s3", left: all,
+		},
+		"a stream's record": {
+			event: `{"Records": [{"eventSource": "aws:kinesis", "kinesis": {}}]}`, errorType: "EventRefusedError", says: "aws:kinesis", left: all,
+		},
+		"nothing": {event: `null`, errorType: "EventRefusedError", says: "null", left: all},
+		"the same account twice": {
+			event: `{"accounts": ["default", "default"]}`, errorType: "SettingsRefusedError", says: "twice", left: all,
+		},
+		"a way out of Vault's path": {
+			event: `{"accounts": ["../config/default"]}`, errorType: "SettingsRefusedError", says: "no name of an account", left: all,
+		},
+		"patterns of another language": {
+			settings: "KEEP_USERS=^app$;db-*", event: `{}`, errorType: "SettingsRefusedError", says: "KEEP_USERS", left: all,
+		},
+		"a mount that is none": {
+			settings: "VAULT_ENGINE=outscael", event: `{}`, errorType: "VaultDeniedError", says: "VAULT_ENGINE", left: all,
+		},
+		"an auth method that is not there": {
+			settings: "VAULT_AUTH_MOUNT=nowhere", event: `{}`, errorType: "VaultDeniedError", says: "VAULT_AUTH_MOUNT", left: all,
+		},
 		"a cloud whose pages do not end": {
 			before: func(w *world) {
-				w.sim.Order(cloudsim.Fault{Op: "ReadUsers", User: "functions", Kind: cloudsim.RubbishAnswer, Body: `{"Users": [{"UserName": "app", "UserId": "A", "Path": "/"}],` +
-					`"HasMoreItems": true, "NextPageToken": "next", "ResponseContext": {"RequestId": "r"}}`})
+				w.sim.Order(cloudsim.Fault{
+					Op: "ReadUsers", User: "functions", Kind: cloudsim.RubbishAnswer,
+					Body: `{"Users": [{"UserName": "app", "UserId": "A", "Path": "/"}],` +
+						`"HasMoreItems": true, "NextPageToken": "next", "ResponseContext": {"RequestId": "r"}}`,
+				})
 			}, event: `{}`, errorType: "FailedError", says: "page", left: all,
 		},
-		"a user who was renamed, with a lease":     {before: func(w *world) { w.account.RenameUser("app", "app-2") }, event: `{}`, says: `"deleted":2`, left: kept},
+		"a user who was renamed, with a lease": {
+			before: func(w *world) { w.account.RenameUser("app", "app-2") }, event: `{}`, says: `"deleted":2`, left: kept,
+		},
 		"two of five keys, and a cap of a quarter": {settings: "MAX_PERCENT=25", event: `{}`, says: `"deleted":2`, left: kept},
 		"labels that an owner has forged": {
 			settings: "FOREIGN=enforce", event: `{}`, left: []string{"leased"}, nights: 3, // one user's plan is halved each night
 			before: func(w *world) {
 				w.write(w.name+"/roles/app", "user_names=app", "ttl=1h", "max_ttl=8h")
 				for _, tag := range []string{
-					keylabel.New(w.read(w.name + "/info")["instance_id"].(string), keylabel.KindRoot).String(), "vault-keep-until=9999-01-01", "vault-keep-until=x",
+					keylabel.New(w.read(w.name + "/info")["instance_id"].(string), keylabel.KindRoot).String(), "vault-keep-until=9999-01-01",
+					"vault-keep-until=x",
 				} {
-					w.forged = append(w.forged, w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: tag, Created: time.Now().AddDate(-3, 0, 0), Expires: time.Now().AddDate(1, 0, 0)}).AccessKey)
+					w.forged = append(w.forged, w.account.AddKey(cloudsim.KeySpec{
+						User: "app", Tag: tag, Created: time.Now().AddDate(-3, 0, 0),
+						Expires: time.Now().AddDate(1, 0, 0),
+					}).AccessKey)
 				}
 			},
 		},
@@ -105,7 +133,10 @@ func TestAFunctionAmongThoseWhoDoNotMeanWell(t *testing.T) {
 // TestOwnersAreToldFirst by a webhook; one that does not take the message keeps the key.
 func TestOwnersAreToldFirst(t *testing.T) {
 	t.Parallel()
-	for status, outcome := range map[int]string{http.StatusAccepted: `"outcome":"notified"`, http.StatusForbidden: `"outcome":"not notified"`} {
+	for status, outcome := range map[int]string{
+		http.StatusAccepted:  `"outcome":"notified"`,
+		http.StatusForbidden: `"outcome":"not notified"`,
+	} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

@@ -71,7 +71,8 @@ func (w *world) withKubernetes() {
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	w.env["VAULT_AUTH_METHOD"], w.env["VAULT_AUTH_MOUNT"], w.env["VAULT_AUTH_ROLE"], w.env["VAULT_JWT_FILE"] = "kubernetes", mount, "cloudkeys-revoke", file
+	w.env["VAULT_AUTH_METHOD"], w.env["VAULT_AUTH_MOUNT"], w.env["VAULT_AUTH_ROLE"], w.env["VAULT_JWT_FILE"] = "kubernetes", mount,
+		"cloudkeys-revoke", file
 }
 
 // mustToken is a token of a service account as Kubernetes projects it into a pod.
@@ -124,7 +125,8 @@ func (w *world) withClientCertificate() {
 	engineCert, engineKey := mustCertificate(w.t, "engine")
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}))
 	root := w.account.RootKey()
-	w.write(w.name+"/config/default", "provider=outscale", "region="+cloudRegion, "endpoint="+front.URL+target.Path, "max_requests_per_second=500",
+	w.write(w.name+"/config/default", "provider=outscale", "region="+cloudRegion, "endpoint="+front.URL+target.Path,
+		"max_requests_per_second=500",
 		"access_key="+root.AccessKey, "secret_key="+root.SecretKey, "ca_cert="+ca, "client_cert="+engineCert, "client_key="+engineKey)
 	cert, key := mustCertificate(w.t, "functions")
 	dir := w.t.TempDir()
@@ -155,5 +157,6 @@ func mustCertificate(t testing.TB, name string) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
 }

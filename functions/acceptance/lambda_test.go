@@ -94,7 +94,8 @@ func (l *lambda) tryInvoke(event string) (string, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for start := time.Now(); ; <-tick.C {
-		req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.address+"/2015-03-31/functions/function/invocations", strings.NewReader(event))
+		req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.address+"/2015-03-31/functions/function/invocations",
+			strings.NewReader(event))
 		if err != nil {
 			return "", err
 		}

@@ -37,8 +37,10 @@ func TestLoginWithTheExecutionRole(t *testing.T) {
 		change func(*world)
 		want   string // type of the error; empty: none
 	}{
-		"the right role":                                {func(*world) {}, ""},
-		"another server's id":                           {func(w *world) { w.env["VAULT_IAM_SERVER_ID"] = "vault.elsewhere.test" }, "VaultFailedError"},
+		"the right role": {func(*world) {}, ""},
+		"another server's id": {
+			func(w *world) { w.env["VAULT_IAM_SERVER_ID"] = "vault.elsewhere.test" }, "VaultFailedError",
+		},
 		"no server's id":                                {func(w *world) { w.env["VAULT_IAM_SERVER_ID"] = "" }, "VaultFailedError"},
 		"another function's role":                       {func(w *world) { w.otherRole() }, "VaultFailedError"},
 		"a role that was deleted and made anew by name": {func(w *world) { w.sameNameAgain() }, "VaultFailedError"},

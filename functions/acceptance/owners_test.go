@@ -34,10 +34,12 @@ func TestTheEngineKeyOfAnotherAccountIsNeverTouched(t *testing.T) {
 			}
 		},
 		"by the command": func(w *world) {
-			mustExit(w.t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-foreign", "enforce", "-run-max-percent", "100", "-dir", w.t.TempDir())
+			mustExit(w.t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-foreign", "enforce", "-run-max-percent", "100", "-dir",
+				w.t.TempDir())
 		},
 		"by the command, for one account": func(w *world) {
-			mustExit(w.t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-foreign", "enforce", "-accounts", "default", "-dir", w.t.TempDir())
+			mustExit(w.t, exitDone, w.env, "revoke-expired-keys", "-mode", "enforce", "-foreign", "enforce", "-accounts", "default", "-dir",
+				w.t.TempDir())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,7 +50,8 @@ func TestTheEngineKeyOfAnotherAccountIsNeverTouched(t *testing.T) {
 			w.env["AWS_REGION"], w.env["AWS_ACCESS_KEY_ID"], w.env["AWS_SECRET_ACCESS_KEY"] = awsRegion, "test", "test"
 			w.account.AddUser("engine", "api:*")
 			key := w.account.AddKey(cloudsim.KeySpec{User: "engine", Created: time.Now().AddDate(0, 0, -400)})
-			w.write(w.name+"/config/second", "provider=outscale", "region="+cloudRegion, "endpoint="+w.read(w.name + "/config/default")["endpoint"].(string),
+			w.write(w.name+"/config/second", "provider=outscale", "region="+cloudRegion,
+				"endpoint="+w.read(w.name + "/config/default")["endpoint"].(string),
 				"access_key="+key.AccessKey, "secret_key="+key.SecretKey)
 			w.write(w.name+"/roles/functions-second", "account=second", "user_names=functions", "ttl=15m", "max_ttl=30m")
 			sweeps(w)

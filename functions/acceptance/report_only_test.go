@@ -18,7 +18,8 @@ import (
 func TestADeploymentThatIsOnlyToReportCannotDelete(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	page := regexp.MustCompile(`(?s)vault policy write cloudkeys-report - <<'POLICY'\n(.*?)    POLICY`).FindStringSubmatch(mustRead(t, "../../docs/functions.md"))
+	page := regexp.MustCompile(`(?s)vault policy write cloudkeys-report - <<'POLICY'\n(.*?)    POLICY`).FindStringSubmatch(mustRead(t,
+		"../../docs/functions.md"))
 	if page == nil {
 		t.Fatal("the page has no policy cloudkeys-report")
 	}

@@ -21,7 +21,8 @@ func TestALocalReport(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("go", "run", "./functions/cloudkeys", "report", "-dir", dir)
 	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "VAULT_ADDR="+w.server.Addr(), "VAULT_TOKEN="+w.server.Token(), "VAULT_AUTH_METHOD=token", "VAULT_ENGINE="+w.name, "MODE=enforce")
+	cmd.Env = append(os.Environ(), "VAULT_ADDR="+w.server.Addr(), "VAULT_TOKEN="+w.server.Token(), "VAULT_AUTH_METHOD=token",
+		"VAULT_ENGINE="+w.name, "MODE=enforce")
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, output)

@@ -34,7 +34,8 @@ type machine struct {
 func newMachine(t testing.TB, f *fleet, environments int, settings map[string]string, replaced ...string) *machine {
 	t.Helper()
 	env := f.environment()
-	env["REPORT_BUCKET"], env["RUN_MAX_PERCENT"], env["RUN_MAX_KEYS"], env["CONCURRENCY"] = "reports", "100", "100000", strconv.Itoa(environments)
+	env["REPORT_BUCKET"], env["RUN_MAX_PERCENT"], env["RUN_MAX_KEYS"], env["CONCURRENCY"] = "reports", "100", "100000",
+		strconv.Itoa(environments)
 	maps.Copy(env, settings)
 	m := &machine{cloudOfFunctions: newCloudOfFunctions(t, environments, env), fleet: f}
 	m.approval = m.queue("approval", nil)
@@ -42,8 +43,10 @@ func newMachine(t testing.TB, f *fleet, environments int, settings map[string]st
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer(append(replaced, "${Partition}", "aws", "${FunctionArn}", "arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
-		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`, `"IntervalSeconds": 1`)...).Replace(string(definition))
+	text := strings.NewReplacer(append(replaced, "${Partition}", "aws", "${FunctionArn}",
+		"arn:aws:lambda:"+awsRegion+":123456789012:function:revoke", "${Bucket}", "reports",
+		"${ApprovalQueueUrl}", m.approval, `"IntervalSeconds": 30`, `"IntervalSeconds": 1`, `"IntervalSeconds": 10`,
+		`"IntervalSeconds": 1`)...).Replace(string(definition))
 	m.post("/moto-api/config", map[string]any{"stepfunctions": map[string]any{"execute_state_machine": true}})
 	var made struct{ StateMachineArn string }
 	m.call("states", "CreateStateMachine", map[string]any{
@@ -171,7 +174,8 @@ func TestAnExecutionThatIsToReportChangesNothing(t *testing.T) {
 	f := newFleet(t, 5)
 	m := newMachine(t, f, 2, nil)
 	got := m.wait(m.start(`{"mode": "report"}`), 5*time.Minute)
-	if verdict := decode[run.Verdict](t, got.Output); got.Status != "SUCCEEDED" || verdict.Verdict != run.VerdictReport || verdict.Planned != 5 {
+	if verdict := decode[run.Verdict](t, got.Output); got.Status != "SUCCEEDED" || verdict.Verdict != run.VerdictReport ||
+		verdict.Planned != 5 {
 		t.Errorf("got %+v", got)
 	}
 	f.mustBeSwept(none)
@@ -198,7 +202,8 @@ func TestAPersonDecides(t *testing.T) {
 				answer = map[string]any{"taskToken": asked.TaskToken, "error": "Rejected", "cause": "too many"}
 			}
 			m.call("states", operation, answer, nil)
-			if got := m.wait(arn, 5*time.Minute); got.Status != test.status || got.Status == "FAILED" && (got.Error != "NotApproved" || !strings.Contains(got.Cause, "Rejected")) {
+			if got := m.wait(arn, 5*time.Minute); got.Status != test.status ||
+				got.Status == "FAILED" && (got.Error != "NotApproved" || !strings.Contains(got.Cause, "Rejected")) {
 				t.Errorf("got %+v", got)
 			}
 			f.mustBeSwept(test.swept)
@@ -213,7 +218,8 @@ func TestAPersonDecides(t *testing.T) {
 			if refused := strings.Contains(page, "nobody has checked it: <q>Rejected"); refused != (test.status == "FAILED") {
 				t.Errorf("the run's page is %s", page)
 			}
-			if strings.Contains(page, "This run is not over, or it ended early") || strings.Contains(page, "A person was asked on") || !strings.Contains(page, `href="./account-00000.html"`) {
+			if strings.Contains(page, "This run is not over, or it ended early") || strings.Contains(page, "A person was asked on") ||
+				!strings.Contains(page, `href="./account-00000.html"`) {
 				t.Errorf("the run's page is %s", page)
 			}
 			if asked.Verdict.Planned != 5 || asked.Verdict.Changing != 5 || asked.Verdict.Accounts != 5 {
@@ -231,11 +237,13 @@ func TestNobodyAnswersInTime(t *testing.T) {
 	m := newMachine(t, f, 2, map[string]string{"APPROVAL": "true"}, `"TimeoutSeconds": 43200`, `"TimeoutSeconds": 3`)
 	arn := m.start(`{}`)
 	asked := m.mustAsk()
-	if got := m.wait(arn, 5*time.Minute); got.Status != "FAILED" || got.Error != "NotApproved" || !strings.Contains(got.Cause, "States.Timeout") {
+	if got := m.wait(arn, 5*time.Minute); got.Status != "FAILED" || got.Error != "NotApproved" ||
+		!strings.Contains(got.Cause, "States.Timeout") {
 		t.Errorf("got %+v", got)
 	}
 	f.mustBeSwept(none)
-	if page := m.kept(asked.Verdict.Page); !strings.Contains(page, "Nobody approved:") || strings.Contains(page, "This run is not over, or it ended early") {
+	if page := m.kept(asked.Verdict.Page); !strings.Contains(page, "Nobody approved:") ||
+		strings.Contains(page, "This run is not over, or it ended early") {
 		t.Errorf("the run's page is %s", page)
 	}
 }
@@ -344,7 +352,10 @@ func TestALargeAccountIsPlannedInParts(t *testing.T) {
 		}).AccessKey)
 	}
 	f.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Account: large.account.ID(), Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
-	m := newMachine(t, f, 2, map[string]string{"AWS_LAMBDA_FUNCTION_TIMEOUT": "18", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100", "MAX_KEYS": "1000"})
+	m := newMachine(t, f, 2, map[string]string{
+		"AWS_LAMBDA_FUNCTION_TIMEOUT": "18", "RESERVE": "8s", "WORKERS": "1", "MAX_PERCENT": "100",
+		"MAX_KEYS": "1000",
+	})
 	if got := m.wait(m.start(`{}`), 5*time.Minute); got.Status != "SUCCEEDED" {
 		t.Fatalf("got %+v", got)
 	}

@@ -92,8 +92,14 @@ func (w *world) addKeys() {
 	instance := w.read(w.name + "/info")["instance_id"].(string)
 	label := func() string { return keylabel.New(instance, keylabel.KindLease).String() }
 	now := time.Now()
-	w.orphan = w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: label(), Created: now.Add(-3 * time.Hour), Expires: now.Add(48 * time.Hour)}).AccessKey
-	w.expired = w.account.AddKey(cloudsim.KeySpec{User: "app", Tag: label(), Created: now.Add(-9 * time.Hour), Expires: now.Add(-5 * time.Hour)}).AccessKey
+	w.orphan = w.account.AddKey(cloudsim.KeySpec{
+		User: "app", Tag: label(), Created: now.Add(-3 * time.Hour),
+		Expires: now.Add(48 * time.Hour),
+	}).AccessKey
+	w.expired = w.account.AddKey(cloudsim.KeySpec{
+		User: "app", Tag: label(), Created: now.Add(-9 * time.Hour),
+		Expires: now.Add(-5 * time.Hour),
+	}).AccessKey
 	w.foreign = w.account.AddKey(cloudsim.KeySpec{User: "app", Created: now.AddDate(0, 0, -400)}).AccessKey
 }
 

@@ -75,17 +75,19 @@ func TestTheExitStatusSaysWhatCame(t *testing.T) {
 		want int
 		says string
 	}{
-		"nothing at all":                      {nil, exitRefused, "usage"},
-		"a job that nobody knows":             {[]string{"sweep"}, exitRefused, "revoke-expired-keys"},
-		"a flag that nobody knows":            {[]string{"revoke-expired-keys", "-max", "1"}, exitRefused, "-max"},
-		"a setting that does not fit":         {[]string{"revoke-expired-keys", "-max-percent", "101"}, exitRefused, "MAX_PERCENT"},
-		"a plan to write and to apply":        {[]string{"revoke-expired-keys", "-plan", "a", "-apply", "a"}, exitRefused, "exclude"},
-		"a report":                            {[]string{"revoke-expired-keys"}, exitDone, ""},
-		"a report with something to look at":  {[]string{"revoke-expired-keys", "-fail-on-findings"}, exitFindings, ""},
-		"a sync without a wanted policy":      {[]string{"sync-policy"}, exitDone, ""},
-		"both":                                {[]string{"report", "-format", "json"}, exitDone, ""},
-		"a quarantine that nobody remembers":  {[]string{"revoke-expired-keys", "-mode", "enforce"}, exitRefused, "-dir"},
-		"a plan that is not there":            {[]string{"revoke-expired-keys", "-mode", "enforce", "-quarantine", "0", "-apply", "/nonexistent"}, exitRefused, "cannot be read"},
+		"nothing at all":                     {nil, exitRefused, "usage"},
+		"a job that nobody knows":            {[]string{"sweep"}, exitRefused, "revoke-expired-keys"},
+		"a flag that nobody knows":           {[]string{"revoke-expired-keys", "-max", "1"}, exitRefused, "-max"},
+		"a setting that does not fit":        {[]string{"revoke-expired-keys", "-max-percent", "101"}, exitRefused, "MAX_PERCENT"},
+		"a plan to write and to apply":       {[]string{"revoke-expired-keys", "-plan", "a", "-apply", "a"}, exitRefused, "exclude"},
+		"a report":                           {[]string{"revoke-expired-keys"}, exitDone, ""},
+		"a report with something to look at": {[]string{"revoke-expired-keys", "-fail-on-findings"}, exitFindings, ""},
+		"a sync without a wanted policy":     {[]string{"sync-policy"}, exitDone, ""},
+		"both":                               {[]string{"report", "-format", "json"}, exitDone, ""},
+		"a quarantine that nobody remembers": {[]string{"revoke-expired-keys", "-mode", "enforce"}, exitRefused, "-dir"},
+		"a plan that is not there": {
+			[]string{"revoke-expired-keys", "-mode", "enforce", "-quarantine", "0", "-apply", "/nonexistent"}, exitRefused, "cannot be read",
+		},
 		"an account that does not exist":      {[]string{"revoke-expired-keys", "-accounts", "prod"}, exitFailed, "prod"},
 		"a format that nobody knows":          {[]string{"report", "-format", "xml"}, exitRefused, "text or json"},
 		"something that is neither":           {[]string{"report", "now"}, exitRefused, "now"},
@@ -180,13 +182,23 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 		args   []string
 		says   string
 	}{
-		"one that is too old":              {change(func(p map[string]any) { p["made"] = time.Now().Add(-73 * time.Hour) }), []string{"-mode", "enforce"}, "72h"},
-		"one of tomorrow":                  {change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "made at"},
-		"one of another version":           {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version"},
-		"one made with other settings":     {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
-		"one where the mode is report":     {nil, nil, "-mode enforce"},
-		"what is no plan":                  {func(_ *testing.T, path string) { _ = os.WriteFile(path, []byte("[]"), 0o600) }, []string{"-mode", "enforce"}, "no plan"},
-		"one that was made larger by hand": {change(func(p map[string]any) { p["accounts"].([]any)[0].(map[string]any)["planned"] = 5000 }), []string{"-mode", "enforce"}, "RUN_MAX_KEYS"},
+		"one that is too old": {
+			change(func(p map[string]any) { p["made"] = time.Now().Add(-73 * time.Hour) }), []string{"-mode", "enforce"}, "72h",
+		},
+		"one of tomorrow": {
+			change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "made at",
+		},
+		"one of another version":       {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version"},
+		"one made with other settings": {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
+		"one where the mode is report": {nil, nil, "-mode enforce"},
+		"what is no plan": {
+			func(_ *testing.T, path string) { _ = os.WriteFile(path, []byte("[]"), 0o600) }, []string{"-mode", "enforce"}, "no plan",
+		},
+		"one that was made larger by hand": {
+			change(func(p map[string]any) { p["accounts"].([]any)[0].(map[string]any)["planned"] = 5000 }),
+			[]string{"-mode", "enforce"},
+			"RUN_MAX_KEYS",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -61,7 +61,8 @@ func TestAnImageHasTheFilesOfTheArchiveAndNothingElse(t *testing.T) {
 				t.Errorf("%s/%s of %s", config.OS, config.Architecture, config.Created)
 			}
 			c := config.Config
-			if c.User != "65532:65532" || !slices.Equal(c.Entrypoint, []string{"/" + pluginName}) || c.Cmd != nil || c.Env != nil || c.Volumes != nil {
+			if c.User != "65532:65532" || !slices.Equal(c.Entrypoint, []string{"/" + pluginName}) || c.Cmd != nil || c.Env != nil ||
+				c.Volumes != nil {
 				t.Errorf("%+v", c)
 			}
 			if c.Labels["org.opencontainers.image.version"] != testVersion || c.Labels["org.opencontainers.image.revision"] != testCommit {

@@ -162,11 +162,13 @@ func spdx(content string) string {
 		return "Apache-2.0"
 	case has("Permission is hereby granted, free of charge"):
 		return "MIT"
-	case has("Redistribution and use in source and binary forms", "Neither the name"), has("Redistribution and use in source and binary forms", "name of the"):
+	case has("Redistribution and use in source and binary forms", "Neither the name"),
+		has("Redistribution and use in source and binary forms", "name of the"):
 		return "BSD-3-Clause"
 	case has("Redistribution and use in source and binary forms"):
 		return "BSD-2-Clause"
-	case has("Permission to use, copy, modify, and/or distribute this software"), has("Permission to use, copy, modify, and distribute this software"):
+	case has("Permission to use, copy, modify, and/or distribute this software"),
+		has("Permission to use, copy, modify, and distribute this software"):
 		return "ISC"
 	default:
 		return ""

@@ -78,7 +78,10 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 				t.Errorf("the licences lack %s", module)
 			}
 		}
-		for _, own := range []string{"golang-lru/v2 v", "simplelru/LICENSE_list", "go-jose/go-jose/v4 v", "json/LICENSE", "src/vendor/golang.org/x/crypto/LICENSE"} {
+		for _, own := range []string{
+			"golang-lru/v2 v", "simplelru/LICENSE_list", "go-jose/go-jose/v4 v", "json/LICENSE",
+			"src/vendor/golang.org/x/crypto/LICENSE",
+		} {
 			if !strings.Contains(files["THIRD-PARTY-LICENSES.txt"], own) {
 				t.Errorf("the licences lack %s", own)
 			}
@@ -87,7 +90,8 @@ func TestTwoRunsGiveTheSameSums(t *testing.T) {
 		if err := json.Unmarshal([]byte(files["SBOM.cdx.json"]), &bill); err != nil {
 			t.Fatal(err)
 		}
-		if bill.Format != "CycloneDX" || len(bill.Components) < 20 || bill.Metadata.Component.Hashes[0].Content != sha256Hex([]byte(files[pluginName])) {
+		if bill.Format != "CycloneDX" || len(bill.Components) < 20 ||
+			bill.Metadata.Component.Hashes[0].Content != sha256Hex([]byte(files[pluginName])) {
 			t.Errorf("%+v, and %d components", bill.Metadata, len(bill.Components))
 		}
 		for _, c := range bill.Components {
@@ -216,7 +220,8 @@ func TestProducts(t *testing.T) {
 
 func TestVersionsThatVaultRefusesAreRefused(t *testing.T) {
 	for version, good := range map[string]bool{
-		"v1.2.3": true, "v1.2.3-rc1": true, "v0.0.0-20260102030405-0123456789ab": true, "1.2.3": false, "v1.2": false, "v01.2.3": false, "main": false,
+		"v1.2.3": true, "v1.2.3-rc1": true, "v0.0.0-20260102030405-0123456789ab": true, "1.2.3": false, "v1.2": false, "v01.2.3": false,
+		"main": false,
 	} {
 		if err := (source{version: version}).checkVersion(); (err == nil) != good {
 			t.Errorf("%s: %v", version, err)
@@ -236,7 +241,10 @@ func TestALicenceOfALinkedPackageIsPassedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m, err := readModule("example.com/m", "v1.0.0", dir, []string{dir, filepath.Join(dir, "json"), filepath.Join(dir, "third/party"), "/elsewhere/unlinked"})
+	m, err := readModule("example.com/m", "v1.0.0", dir, []string{
+		dir, filepath.Join(dir, "json"), filepath.Join(dir, "third/party"),
+		"/elsewhere/unlinked",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +267,8 @@ func TestAModuleWithoutLicenceEndsTheRelease(t *testing.T) {
 func copyOfTree(t *testing.T) string {
 	t.Helper()
 	root, to := "../..", t.TempDir()
-	listed, err := exec.CommandContext(context.WithoutCancel(t.Context()), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	listed, err := exec.CommandContext(context.WithoutCancel(t.Context()), "git", "-C", root, "ls-files", "-z", "--cached", "--others",
+		"--exclude-standard").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

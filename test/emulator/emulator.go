@@ -33,10 +33,12 @@ func Architecture() string {
 
 // Path is the emulator for this machine, in the environment that SAM_VENV names.
 func Path() (string, error) {
-	pattern := filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid", "aws-lambda-rie-"+Architecture())
+	pattern := filepath.Join(os.Getenv("SAM_VENV"), "lib", "python3*", "site-packages", "samcli", "local", "rapid",
+		"aws-lambda-rie-"+Architecture())
 	found, err := filepath.Glob(pattern)
 	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("aws-sam-cli ships no emulator for %s: %q is %q (%w)", Architecture(), pattern, found, errors.Join(err, os.ErrNotExist))
+		return "", fmt.Errorf("aws-sam-cli ships no emulator for %s: %q is %q (%w)", Architecture(), pattern, found,
+			errors.Join(err, os.ErrNotExist))
 	}
 	return found[0], nil
 }

@@ -33,7 +33,10 @@ func mustCertify(t *testing.T, dir, account string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +45,10 @@ func mustCertify(t *testing.T, dir, account string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for suffix, block := range map[string]*pem.Block{".crt": {Type: "CERTIFICATE", Bytes: cert}, ".key": {Type: "PRIVATE KEY", Bytes: private}} {
+	for suffix, block := range map[string]*pem.Block{
+		".crt": {Type: "CERTIFICATE", Bytes: cert},
+		".key": {Type: "PRIVATE KEY", Bytes: private},
+	} {
 		if err := os.WriteFile(filepath.Join(dir, account+suffix), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -69,9 +75,12 @@ func TestAnAccountThatDemandsACertificate(t *testing.T) {
 	dir := t.TempDir()
 	mustCertify(t, dir, "prod")
 	account := fleet.Account{Name: "prod", Config: provider.Config{
-		Provider: "outscale", Region: "eu-west-2", Endpoint: front.URL + target.Path, AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey),
+		Provider: "outscale", Region: "eu-west-2", Endpoint: front.URL + target.Path, AccessKey: root.AccessKey,
+		SecretKey: provider.Secret(root.SecretKey),
 		PerSecond: 1e6, Timeout: 15 * time.Second,
-		TLS: provider.TLS{CACert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})), ClientCert: "the engine's"},
+		TLS: provider.TLS{
+			CACert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})), ClientCert: "the engine's",
+		},
 	}}
 	for name, test := range map[string]struct {
 		certFile, keyFile, says string

@@ -31,11 +31,13 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 		says string // in the error; empty: accepted
 	}{
 		"one of OUTSCALE": {onOutscale, fleet.Account{Name: "environment", Config: provider.Config{
-			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", SecretKey: "SK", MaxRetries: clouds.DefaultMaxRetries,
+			Provider: "outscale", Region: "eu-west-2", Endpoint: "https://api.example.com/api/v1", AccessKey: "AK", SecretKey: "SK",
+			MaxRetries: clouds.DefaultMaxRetries,
 		}}, ""},
 		"one of Huawei Cloud, by a temporary key": {onHuawei, fleet.Account{Name: "environment", Config: provider.Config{
-			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", SecretKey: "SK", SecurityToken: "ST",
-			MaxRetries: clouds.DefaultMaxRetries,
+			Provider: "huawei", Region: "eu-west-101", Endpoint: "https://iam.example.com", DomainID: "d0", AccessKey: "AK", SecretKey: "SK",
+			SecurityToken: "ST",
+			MaxRetries:    clouds.DefaultMaxRetries,
 		}}, ""},
 		"none":                      {nil, fleet.Account{}, "HUAWEICLOUD_SDK_AK"},
 		"both":                      {map[string]string{"OSC_ACCESS_KEY": "AK", "HUAWEICLOUD_SDK_AK": "AK"}, fleet.Account{}, "leave one out"},
@@ -63,7 +65,8 @@ func TestTheAccountOfTheEnvironment(t *testing.T) {
 }
 
 func TestAnUnknownCloudIsRefused(t *testing.T) {
-	_, _, err := (&Access{getenv: func(string) string { return "" }}).Connect(t.Context(), fleet.Account{Config: provider.Config{Provider: "elsewhere"}})
+	_, _, err := (&Access{getenv: func(string) string { return "" }}).Connect(t.Context(),
+		fleet.Account{Config: provider.Config{Provider: "elsewhere"}})
 	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
 		t.Errorf("got %v", err)
 	}

@@ -100,7 +100,10 @@ func TestABucketThatRefusesIsAnError(t *testing.T) {
 	}))
 	defer server.Close()
 	bucket := FromEnvironment(func(name string) string {
-		return map[string]string{"REPORT_BUCKET": "b", "AWS_ENDPOINT_URL_S3": server.URL, "AWS_REGION": "r", "AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK"}[name]
+		return map[string]string{
+			"REPORT_BUCKET": "b", "AWS_ENDPOINT_URL_S3": server.URL, "AWS_REGION": "r", "AWS_ACCESS_KEY_ID": "AK",
+			"AWS_SECRET_ACCESS_KEY": "SK",
+		}[name]
 	})
 	if text, err := bucket.Get(t.Context(), "state/a.json"); err == nil || text != nil {
 		t.Errorf("got %q and error %v: a state that cannot be read is not a new one", text, err)

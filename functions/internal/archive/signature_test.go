@@ -20,7 +20,8 @@ const (
 	storeRegion, storeKey, storeSecret = "eu-west-2", "AKSTORE", "SKSTORE"
 )
 
-var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})$`)
+var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ` +
+	`SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})$`)
 
 // s3Refuses judges a request as S3 does, by "Authenticating Requests: Using the Authorization Header" of its reference and apart from
 // any SDK; empty: it is signed with the key of the store, host and body included.

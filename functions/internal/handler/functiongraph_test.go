@@ -32,7 +32,10 @@ func newGraph(t *testing.T, events ...string) (*graph, functionGraph, context.Co
 	g.Server = httptest.NewServer(g)
 	t.Cleanup(g.Close)
 	t.Cleanup(cancel)
-	f, is := onFunctionGraph(settings(map[string]string{"RUNTIME_API_ADDR": g.Listener.Addr().String(), "RUNTIME_TIMEOUT": "30", "RUNTIME_FUNC_NAME": "revoke"}))
+	f, is := onFunctionGraph(settings(map[string]string{
+		"RUNTIME_API_ADDR": g.Listener.Addr().String(), "RUNTIME_TIMEOUT": "30",
+		"RUNTIME_FUNC_NAME": "revoke",
+	}))
 	if !is {
 		t.Fatal("it does not know FunctionGraph")
 	}
@@ -130,14 +133,18 @@ func TestSettingsOfAFunctionComeBeforeItsAgencysKey(t *testing.T) {
 		}},
 		"a key of the user's": {
 			map[string]string{"HUAWEICLOUD_SDK_AK": "AK"},
-			map[string]string{"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_SECURITY_TOKEN": "", "AWS_ACCESS_KEY_ID": "AGENCYAK"},
+			map[string]string{
+				"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_SECURITY_TOKEN": "", "AWS_ACCESS_KEY_ID": "AGENCYAK",
+			},
 		},
 		"an account of OUTSCALE": {
 			map[string]string{"OSC_ACCESS_KEY": "AK"}, map[string]string{"HUAWEICLOUD_SDK_AK": "", "AWS_ACCESS_KEY_ID": "AGENCYAK"},
 		},
 		"what FunctionGraph encrypts": {
 			map[string]string{"RUNTIME_USERDATA": `{"VAULT_SECRET_ID":"s","AWS_ACCESS_KEY_ID":"K","MODE":"enforce"}`, "MODE": "report"},
-			map[string]string{"VAULT_SECRET_ID": "s", "AWS_ACCESS_KEY_ID": "K", "AWS_SESSION_TOKEN": "", "MODE": "report", "HUAWEICLOUD_SDK_AK": "AGENCYAK"},
+			map[string]string{
+				"VAULT_SECRET_ID": "s", "AWS_ACCESS_KEY_ID": "K", "AWS_SESSION_TOKEN": "", "MODE": "report", "HUAWEICLOUD_SDK_AK": "AGENCYAK",
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,11 +24,19 @@ func TestWhatStartsARun(t *testing.T) {
 		want    Event[order]
 		refused bool
 	}{
-		"nothing":                          {`{}`, Event[order]{}, false},
-		"a direct event":                   {`{"mode":"report","accounts":["a"]}`, Event[order]{Body: order{Mode: "report", Accounts: []string{"a"}}}, false},
-		"a schedule's input":               {`{"run_id":"2026-01-02T03:04:05Z"}`, Event[order]{RunID: "2026-01-02T03:04:05Z"}, false},
-		"a rule of EventBridge":            {`{"detail-type":"Scheduled Event","source":"aws.events","time":"2026-01-02T03:04:05Z","detail":{}}`, Event[order]{RunID: "2026-01-02T03:04:05Z"}, false},
-		"a rule with an order":             {`{"detail-type":"x","time":"t","detail":{"run_id":"r","mode":"report"}}`, Event[order]{RunID: "r", Body: order{Mode: "report"}}, false},
+		"nothing": {`{}`, Event[order]{}, false},
+		"a direct event": {
+			`{"mode":"report","accounts":["a"]}`, Event[order]{Body: order{Mode: "report", Accounts: []string{"a"}}}, false,
+		},
+		"a schedule's input": {`{"run_id":"2026-01-02T03:04:05Z"}`, Event[order]{RunID: "2026-01-02T03:04:05Z"}, false},
+		"a rule of EventBridge": {
+			`{"detail-type":"Scheduled Event","source":"aws.events","time":"2026-01-02T03:04:05Z","detail":{}}`,
+			Event[order]{RunID: "2026-01-02T03:04:05Z"},
+			false,
+		},
+		"a rule with an order": {
+			`{"detail-type":"x","time":"t","detail":{"run_id":"r","mode":"report"}}`, Event[order]{RunID: "r", Body: order{Mode: "report"}}, false,
+		},
 		"a field that nobody knows":        {`{"mod":"report"}`, Event[order]{}, true},
 		"a list":                           {`[]`, Event[order]{}, true},
 		"a run_id that is no text":         {`{"run_id":1}`, Event[order]{}, true},

@@ -25,7 +25,10 @@ func TestAnErrorIsLoggedOnceAndAsJSON(t *testing.T) {
 	var written bytes.Buffer
 	logOnce(slog.New(slog.NewJSONHandler(&written, nil)))
 	cause := errors.New("the run has failed")
-	if _, err := Handle(t.Context(), json.RawMessage(`{}`), func(context.Context, Event[order]) (any, error) { return nil, cause }); !errors.Is(err, cause) {
+	if _, err := Handle(t.Context(), json.RawMessage(`{}`), func(context.Context, Event[order]) (any, error) {
+		return nil,
+			cause
+	}); !errors.Is(err, cause) {
 		t.Fatal(err)
 	}
 	payload, err := json.Marshal(messages.InvokeResponse_Error{Message: cause.Error(), Type: "errorString"})

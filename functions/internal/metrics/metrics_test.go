@@ -38,7 +38,8 @@ func read(t *testing.T, out *bytes.Buffer) []map[string]any {
 		if err := json.Unmarshal(text, &values); err != nil {
 			t.Fatal(err)
 		}
-		if described.AWS.Timestamp < 1e12 || len(described.AWS.CloudWatchMetrics) != 1 || described.AWS.CloudWatchMetrics[0].Namespace != Namespace {
+		if described.AWS.Timestamp < 1e12 || len(described.AWS.CloudWatchMetrics) != 1 ||
+			described.AWS.CloudWatchMetrics[0].Namespace != Namespace {
 			t.Errorf("got %s", text)
 		}
 		directive := described.AWS.CloudWatchMetrics[0]
@@ -106,7 +107,8 @@ func TestAPolicySyncsMetrics(t *testing.T) {
 		{Provider: "outscale", Wanted: time.Hour, InForce: 9 * time.Hour, After: time.Hour, Problem: "x"},
 	}})
 	lines := read(t, &out)
-	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 3.0 || lines[0]["PolicyBlockers"] != 4.0 || lines[0]["TargetsSwept"] != 6.0 {
+	if err != nil || len(lines) != 1 || lines[0]["PolicyDrift"] != 3.0 || lines[0]["PolicyBlockers"] != 4.0 ||
+		lines[0]["TargetsSwept"] != 6.0 {
 		t.Errorf("got %v and error %v", lines, err)
 	}
 }

@@ -42,7 +42,8 @@ func TestAWebhookGetsTheMessageAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var m sweep.Message
-	if err := json.Unmarshal([]byte(*body), &m); err != nil || !reflect.DeepEqual(m, message) || got.Method != http.MethodPost || got.Header.Get("Content-Type") != "application/json" {
+	if err := json.Unmarshal([]byte(*body), &m); err != nil || !reflect.DeepEqual(m, message) || got.Method != http.MethodPost ||
+		got.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %s %s, %v", got.Method, *body, err)
 	}
 }
@@ -58,13 +59,17 @@ func TestAMessageThatIsNotAcceptedIsAnError(t *testing.T) {
 
 func TestATopicGetsASignedPublish(t *testing.T) {
 	address, got, body := served(t, http.StatusOK)
-	env := map[string]string{"AWS_ENDPOINT_URL_SNS": address, "AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_REGION": "eu-west-3"}
+	env := map[string]string{
+		"AWS_ENDPOINT_URL_SNS": address, "AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK",
+		"AWS_REGION": "eu-west-3",
+	}
 	const arn = "arn:aws:sns:eu-central-1:123456789012:keys"
 	if err := To(arn, func(name string) string { return env[name] })(t.Context(), message); err != nil {
 		t.Fatal(err)
 	}
 	signature := got.Header.Get("Authorization")
-	if !strings.Contains(signature, "/eu-central-1/sns/aws4_request") || !strings.Contains(*body, "Action=Publish") || !strings.Contains(*body, "keys") {
+	if !strings.Contains(signature, "/eu-central-1/sns/aws4_request") || !strings.Contains(*body, "Action=Publish") ||
+		!strings.Contains(*body, "keys") {
 		t.Errorf("got %s and %s", signature, *body)
 	}
 }

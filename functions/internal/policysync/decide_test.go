@@ -25,17 +25,21 @@ func TestTheStrictestWins(t *testing.T) {
 		action      Action
 		value       time.Duration
 	}{
-		"in step":                                        {ratchet, day, day, remains{longest: time.Hour}, ActionNone, day},
-		"in step whatever the keys":                      {ratchet, day, day, remains{noExpiration: 3}, ActionNone, day},
-		"unlimited, and nothing in the way":              {ratchet, 0, day, remains{longest: time.Hour}, ActionTighten, day},
-		"too wide, and nothing in the way":               {ratchet, 9 * day, day, remains{longest: time.Hour}, ActionTighten, day},
-		"a key that lives a second less":                 {ratchet, 9 * day, day, remains{longest: day - time.Second}, ActionTighten, day},
-		"a key that lives exactly as long":               {ratchet, 9 * day, day, remains{longest: day}, ActionRatchet, day + margin},
-		"a key that lives longer":                        {ratchet, 9 * day, day, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
-		"parts of a second are given to the key":         {ratchet, 9 * day, day, remains{longest: 3*day + time.Millisecond}, ActionRatchet, 3*day + margin},
-		"unlimited, and a key that lives longer":         {ratchet, 0, day, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
-		"a key that lives as long as is allowed":         {ratchet, 9 * day, day, remains{longest: 9*day - time.Second}, ActionBlocked, 9 * day},
-		"without the ratchet":                            {settings.PolicySync{}, 9 * day, day, remains{longest: 3 * day}, ActionBlocked, 9 * day},
+		"in step":                           {ratchet, day, day, remains{longest: time.Hour}, ActionNone, day},
+		"in step whatever the keys":         {ratchet, day, day, remains{noExpiration: 3}, ActionNone, day},
+		"unlimited, and nothing in the way": {ratchet, 0, day, remains{longest: time.Hour}, ActionTighten, day},
+		"too wide, and nothing in the way":  {ratchet, 9 * day, day, remains{longest: time.Hour}, ActionTighten, day},
+		"a key that lives a second less":    {ratchet, 9 * day, day, remains{longest: day - time.Second}, ActionTighten, day},
+		"a key that lives exactly as long":  {ratchet, 9 * day, day, remains{longest: day}, ActionRatchet, day + margin},
+		"a key that lives longer":           {ratchet, 9 * day, day, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
+		"parts of a second are given to the key": {
+			ratchet, 9 * day, day, remains{longest: 3*day + time.Millisecond}, ActionRatchet, 3*day + margin,
+		},
+		"unlimited, and a key that lives longer": {ratchet, 0, day, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
+		"a key that lives as long as is allowed": {ratchet, 9 * day, day, remains{longest: 9*day - time.Second}, ActionBlocked, 9 * day},
+		"without the ratchet": {
+			settings.PolicySync{}, 9 * day, day, remains{longest: 3 * day}, ActionBlocked, 9 * day,
+		},
 		"a key without date":                             {ratchet, 0, day, remains{noExpiration: 1, longest: time.Hour}, ActionBlocked, 0},
 		"a key beyond a hundred years":                   {ratchet, 0, day, remains{longest: lifetime.MaxKeyLifetime}, ActionBlocked, 0},
 		"stricter than Vault needs":                      {ratchet, time.Hour, day, remains{longest: time.Minute}, ActionNone, time.Hour},
@@ -46,8 +50,12 @@ func TestTheStrictestWins(t *testing.T) {
 		"unlimited, and Vault needs less than the floor": {floored, 0, time.Hour, remains{}, ActionTighten, day},
 		"never below the floor":                          {floored, 9 * day, time.Hour, remains{longest: time.Minute}, ActionTighten, day},
 		"at the floor already":                           {floored, day, time.Hour, remains{longest: time.Minute}, ActionNone, day},
-		"between the floor and what Vault needs":         {floored, 20 * time.Hour, time.Hour, remains{longest: time.Minute}, ActionNone, 20 * time.Hour},
-		"not loosened beyond the floor":                  {settings.PolicySync{AllowLoosen: true, Floor: day}, time.Hour, 2 * time.Hour, remains{}, ActionLoosen, day},
+		"between the floor and what Vault needs": {
+			floored, 20 * time.Hour, time.Hour, remains{longest: time.Minute}, ActionNone, 20 * time.Hour,
+		},
+		"not loosened beyond the floor": {
+			settings.PolicySync{AllowLoosen: true, Floor: day}, time.Hour, 2 * time.Hour, remains{}, ActionLoosen, day,
+		},
 		"a key in the way, and the floor above its life": {floored, 9 * day, time.Hour, remains{longest: 3 * time.Hour}, ActionTighten, day},
 		"a key in the way beyond the floor":              {floored, 9 * day, time.Hour, remains{longest: 3 * day}, ActionRatchet, 3*day + margin},
 		"unlimited is not loosened to":                   {loosen, 0, day, remains{}, ActionTighten, day},

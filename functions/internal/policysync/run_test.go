@@ -96,7 +96,8 @@ func newJob(w *world, connect fleet.Connect) Job {
 	return Job{
 		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce, Reserve: time.Second}, Wanted: day, Ratchet: true},
 		Accounts: []fleet.Account{{
-			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance, ExpiryGrace: time.Minute - lifetime.ClockMargin,
+			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance,
+			ExpiryGrace: time.Minute - lifetime.ClockMargin,
 		}},
 		Connect: connect,
 		Ledger:  w.vault, Vault: w.vault,
@@ -159,7 +160,8 @@ func TestASyncDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w.account.AddKey(cloudsim.KeySpec{User: "b", Expires: ahead(time.Hour)})
 		w.account.AddKey(cloudsim.KeySpec{User: "b", Expires: ahead(-time.Hour)}) // its life is over
 		r := w.mustRun(t)
-		if r.Action != ActionBlocked || !slices.Equal(blocking(r), want) || r.BlockerCount != 4 || w.cloud.CountCalls("UpdateApiAccessPolicy") != 0 {
+		if r.Action != ActionBlocked || !slices.Equal(blocking(r), want) || r.BlockerCount != 4 ||
+			w.cloud.CountCalls("UpdateApiAccessPolicy") != 0 {
 			t.Errorf("got %+v, want %q", r, want)
 		}
 		for _, b := range r.Blockers {
@@ -204,7 +206,10 @@ func TestEveryFieldOfThePolicyOutlivesEverySync(t *testing.T) {
 	} {
 		t.Run(string(want), func(t *testing.T) {
 			w := newWorld(t)
-			policy := cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(test.now / time.Second), RequireTrustedEnv: true, RequireTrustedEnvSecureMode: true}
+			policy := cloudsim.Policy{
+				MaxAccessKeyExpirationSeconds: int64(test.now / time.Second), RequireTrustedEnv: true,
+				RequireTrustedEnvSecureMode: true,
+			}
 			w.account.SetPolicy(policy)
 			w.account.SetPolicyField("Fourth", `"as it was"`)
 			own := w.account.AddKey(cloudsim.KeySpec{Expires: ahead(30 * time.Minute), Trusted: true})
@@ -353,7 +358,8 @@ func TestOurOwnKeysAreShortenedAndNoOthers(t *testing.T) {
 	add := func(kind keylabel.Kind, instance string) string {
 		return w.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: keylabel.New(instance, kind).String(), Expires: ahead(9 * day)}).AccessKey
 	}
-	free, promised, root, other := add(keylabel.KindLease, testInstance), add(keylabel.KindLease, testInstance), add(keylabel.KindRoot, testInstance), add(keylabel.KindLease, "OTHERAAAAAAAAAAA")
+	free, promised, root, other := add(keylabel.KindLease, testInstance), add(keylabel.KindLease, testInstance),
+		add(keylabel.KindRoot, testInstance), add(keylabel.KindLease, "OTHERAAAAAAAAAAA")
 	w.vault.entries = []fleet.LedgerKey{
 		{AccessKey: free, Kind: "lease", User: "deploy", Expires: ahead(time.Hour)},
 		{AccessKey: promised, Kind: "lease", User: "deploy", Expires: ahead(3 * day)},

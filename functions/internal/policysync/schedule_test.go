@@ -75,7 +75,10 @@ func newSyncScene(t *testing.T) *syncScene {
 	s.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: int64(9 * day / time.Second), RequireTrustedEnv: true})
 	label := keylabel.New(testInstance, keylabel.KindLease).String()
 	s.free = s.account.AddKey(cloudsim.KeySpec{User: "deploy", Tag: label, Expires: ahead(5 * day)}).AccessKey
-	s.promised = s.account.AddKey(cloudsim.KeySpec{User: "ci", Tag: keylabel.New(testInstance, keylabel.KindLease).String(), Expires: ahead(20 * time.Hour)}).AccessKey
+	s.promised = s.account.AddKey(cloudsim.KeySpec{
+		User: "ci", Tag: keylabel.New(testInstance, keylabel.KindLease).String(),
+		Expires: ahead(20 * time.Hour),
+	}).AccessKey
 	s.vault.entries = []fleet.LedgerKey{
 		{AccessKey: s.free, Kind: "lease", User: "deploy", Expires: ahead(time.Hour)},
 		{AccessKey: s.promised, Kind: "lease", User: "ci", Expires: ahead(20 * time.Hour)},
@@ -83,9 +86,12 @@ func newSyncScene(t *testing.T) *syncScene {
 	s.saboteur.Cloud = contract.New(t).Wrap(s.cloud.Transport())
 	sabotaged := sabotaged{s.vault, s.saboteur}
 	s.job = Job{
-		Settings: settings.PolicySync{Run: settings.Run{Mode: settings.Enforce, Reserve: time.Second}, Wanted: day, Ratchet: true, Shorten: true, TuneMaxLease: true},
+		Settings: settings.PolicySync{
+			Run: settings.Run{Mode: settings.Enforce, Reserve: time.Second}, Wanted: day, Ratchet: true, Shorten: true, TuneMaxLease: true,
+		},
 		Accounts: []fleet.Account{{
-			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance, ExpiryGrace: time.Minute - lifetime.ClockMargin,
+			Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance,
+			ExpiryGrace: time.Minute - lifetime.ClockMargin,
 		}},
 		Ledger: sabotaged, Vault: sabotaged,
 		Connect: func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
@@ -157,5 +163,8 @@ func playSync(t *testing.T, point, fault string) (trail []string, hits int) {
 // loosened, and the run after it ends what was begun.
 func TestPolicySchedules(t *testing.T) {
 	contract.New(t) // loads the description: nothing outside may be waited for in a bubble
-	faulttest.Schedules{Variable: policySchedulesVariable, Sampled: sampledSyncs, Package: "./functions/internal/policysync", Play: playSync}.Run(t)
+	faulttest.Schedules{
+		Variable: policySchedulesVariable, Sampled: sampledSyncs, Package: "./functions/internal/policysync",
+		Play: playSync,
+	}.Run(t)
 }

@@ -132,7 +132,8 @@ func (a Account) happens(g *gathered) string {
 func (a Account) notes(m markup, g *gathered) {
 	r := a.Result
 	if a.Undecided && g.sum.Planned > 0 && r.Tripped == "" {
-		m.print("<p class=\"note act\" id=\"undecided\"><b>This is a plan.</b> It is decided on with those of all accounts: <a href=\"./index.html\">" +
+		m.print("<p class=\"note act\" id=\"undecided\"><b>This is a plan.</b> It is decided on with those of all accounts: <a " +
+			"href=\"./index.html\">" +
 			"the page of the run</a> says what was decided. Where it was applied, this page was written again.</p>\n")
 	}
 	if a.PlanAlone {

@@ -24,7 +24,10 @@ func FuzzReport(f *testing.F) {
 			a := reporttest.Account("production", settings.Enforce, 0)
 			a.Result.Account, a.Result.Problem, a.Result.Cursor = "a"+name, "a"+name, "a"+name
 			a.Findings = func(yield func(sweep.Finding, error) bool) {
-				yield(sweep.Finding{AccessKey: "a" + name, User: "a" + name, Class: sweep.ClassOrphan, Reason: "a" + name, Detail: "a" + name, Action: sweep.ActionFlag}, nil)
+				yield(sweep.Finding{
+					AccessKey: "a" + name, User: "a" + name, Class: sweep.ClassOrphan, Reason: "a" + name, Detail: "a" + name,
+					Action: sweep.ActionFlag,
+				}, nil)
 			}
 			x := reporttest.Index(settings.Enforce, 1)
 			x.Sums[0].Account, x.Sums[0].Problem, x.Approval.Answer = "a"+name, "a"+name, "a"+name

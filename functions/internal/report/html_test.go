@@ -35,7 +35,8 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	}
 	const oneDay = 24 * time.Hour
 	for d, want := range map[time.Duration]string{
-		0: "unlimited", 90 * time.Second: "1 min", time.Hour: "1 h", 90 * time.Minute: "1 h 30 min", oneDay: "1 day", 64*oneDay + time.Minute: "64 days 1 min",
+		0: "unlimited", 90 * time.Second: "1 min", time.Hour: "1 h", 90 * time.Minute: "1 h 30 min", oneDay: "1 day",
+		64*oneDay + time.Minute: "64 days 1 min",
 	} {
 		if got := limit(d); got != want {
 			t.Errorf("%s is %q, want %q", d, got, want)

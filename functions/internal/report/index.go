@@ -223,10 +223,12 @@ func (x Index) plan(m markup) {
 	switch {
 	case x.Plan == nil:
 	case x.Plan.Applied:
-		m.print("<p class=\"note\" id=\"plan\"><b>Applied was a plan of %s.</b> Whoever ran the command with it has approved it: neither names anybody. "+
+		m.print("<p class=\"note\" id=\"plan\"><b>Applied was a plan of %s.</b> Whoever ran the command with it has approved it: "+
+			"neither names anybody. "+
 			"Its file’s SHA-256 is <code class=\"sum\">%s</code>.</p>\n", moment(x.Plan.Made), x.Plan.SHA256)
 	default:
-		m.print("<p class=\"note\" id=\"plan\"><b>The run wrote a plan.</b> Its file’s SHA-256 is <code class=\"sum\">%s</code>: the page of a run that "+
+		m.print("<p class=\"note\" id=\"plan\"><b>The run wrote a plan.</b> Its file’s SHA-256 is <code class=\"sum\">%s</code>: the "+
+			"page of a run that "+
 			"applies it names the same.</p>\n", x.Plan.SHA256)
 	}
 }
@@ -239,10 +241,12 @@ func (x Index) approval(m markup, total Sum) {
 			m.print("<p class=\"note\" id=\"approval\"><b>Nobody was asked to approve.</b> The run applies what its settings and caps allow.</p>\n")
 		}
 	case x.Approval.Late:
-		m.print("<p class=\"note warn\" id=\"approval\"><b>Nobody approved:</b> a person was asked on %s, and had not answered by %s. Nothing is applied.</p>\n",
+		m.print("<p class=\"note warn\" id=\"approval\"><b>Nobody approved:</b> a person was asked on %s, and had not answered by %s. "+
+			"Nothing is applied.</p>\n",
 			moment(x.Approval.Asked), moment(x.Approval.Answered))
 	case x.Approval.Refused:
-		m.print("<p class=\"note warn\" id=\"approval\"><b>Not approved on %s.</b> Nothing is applied. The answer says, and nobody has checked it: <q>%s</q></p>\n",
+		m.print("<p class=\"note warn\" id=\"approval\"><b>Not approved on %s.</b> Nothing is applied. The answer says, and nobody "+
+			"has checked it: <q>%s</q></p>\n",
 			moment(x.Approval.Answered), x.Approval.Answer)
 	case x.Approval.Answered.IsZero():
 		m.print(

@@ -152,7 +152,8 @@ func PolicyAccounts(result policysync.Result, blockers, whole bool) []PolicyAcco
 		account := PolicyAccount{
 			Account: a.Account, Provider: a.Provider, AccountID: a.AccountID, Region: a.Region, Before: seconds(a.Before),
 			Wanted: seconds(a.Wanted), After: seconds(a.After),
-			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Drift: a.Drift(), Shortened: a.Shortened, Partial: a.Partial, Problem: a.Problem,
+			Action: a.Action, Reason: a.Reason, BlockerCount: a.BlockerCount, Drift: a.Drift(), Shortened: a.Shortened, Partial: a.Partial,
+			Problem: a.Problem,
 		}
 		for i, n := range a.Lives.Keys {
 			if !blockers {

@@ -71,10 +71,12 @@ func TestTheJSONReportHasEveryKey(t *testing.T) {
 		if err := json.Unmarshal([]byte(text(t, accountOf(reporttest.Result(t, mode)).JSON)), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.Schema != SchemaVersion || got.Function != about.Function || got.Digest != about.Digest || got.Mode != mode || len(got.Accounts) != 1 {
+		if got.Schema != SchemaVersion || got.Function != about.Function || got.Digest != about.Digest || got.Mode != mode ||
+			len(got.Accounts) != 1 {
 			t.Errorf("got %+v", got)
 		}
-		if len(got.Keys) != len(reporttest.IDs()) || got.Accounts[0].Counts["seen"] != float64(len(got.Keys)) || got.Accounts[0].AccountID != "123456789012" {
+		if len(got.Keys) != len(reporttest.IDs()) || got.Accounts[0].Counts["seen"] != float64(len(got.Keys)) ||
+			got.Accounts[0].AccountID != "123456789012" {
 			t.Errorf("got %d keys and %+v", len(got.Keys), got.Accounts[0])
 		}
 		outcomes := map[sweep.Outcome]int{}
@@ -128,7 +130,8 @@ func TestReportsShowNoSecret(t *testing.T) {
 func TestThePageEscapesWhatTheCloudSent(t *testing.T) {
 	for _, mode := range []string{settings.Report, settings.Enforce} {
 		page := html(t, reporttest.Account("production", mode, 500))
-		if strings.Count(page, "<script") != 2 || strings.Count(page, "</script>") != 2 || strings.Contains(page, "<img") || !strings.Contains(page, "&lt;script&gt;") {
+		if strings.Count(page, "<script") != 2 || strings.Count(page, "</script>") != 2 || strings.Contains(page, "<img") ||
+			!strings.Contains(page, "&lt;script&gt;") {
 			t.Error("a user's name is not escaped")
 		}
 	}
@@ -142,10 +145,12 @@ func TestAPolicyOfThePageLetsNothingInButItsOwn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, policy, _ := strings.Cut(page, `Content-Security-Policy" content="`)
 			policy, _, _ = strings.Cut(policy, `"`)
-			if !strings.HasPrefix(policy, "default-src 'none'; style-src 'sha256-") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
+			if !strings.HasPrefix(policy, "default-src 'none'; style-src 'sha256-") || strings.Contains(policy, "unsafe") ||
+				strings.Contains(policy, "http") {
 				t.Errorf("the policy is %q", policy)
 			}
-			if strings.Contains(page, " style=") || strings.Contains(page, "//www") || strings.Contains(page, "http://") && !strings.Contains(page, "http://evil") {
+			if strings.Contains(page, " style=") || strings.Contains(page, "//www") ||
+				strings.Contains(page, "http://") && !strings.Contains(page, "http://evil") {
 				t.Error("the page has styles or addresses that its policy refuses")
 			}
 		})
@@ -157,7 +162,10 @@ func TestAPageOfAnyLengthStaysBelow40MB(t *testing.T) {
 	long := strings.Repeat("<", 64)
 	a.Findings = func(yield func(sweep.Finding, error) bool) {
 		for i := range 150_000 {
-			f := sweep.Finding{Account: "production", AccessKey: "AKIAAAAAAAAAAAAAAAAA", User: long, Class: sweep.ClassForeign, Action: sweep.ActionKeep, Reason: long}
+			f := sweep.Finding{
+				Account: "production", AccessKey: "AKIAAAAAAAAAAAAAAAAA", User: long, Class: sweep.ClassForeign,
+				Action: sweep.ActionKeep, Reason: long,
+			}
 			if i >= 149_000 { // what needs a person stands in the page wherever it stands in the run
 				f.Class, f.Action, f.Reason = sweep.ClassNoExpiration, sweep.ActionFlag, "look"
 			}
@@ -182,12 +190,14 @@ func TestWhatHappensTakesTheCapsIntoAccount(t *testing.T) {
 	a := reporttest.Account("production", settings.Report, 0)
 	a.Result.Tripped, a.Findings = "the plan changes 31 keys, and MAX_KEYS is 20", reporttest.Refused("production", 53)
 	page := html(t, a)
-	if !strings.Contains(page, "An enforcing run would change nothing either: the plan is over a cap.") || strings.Contains(page, "planned: switch off</span></td>") {
+	if !strings.Contains(page, "An enforcing run would change nothing either: the plan is over a cap.") ||
+		strings.Contains(page, "planned: switch off</span></td>") {
 		t.Error("the page promises what the cap refuses")
 	}
 	for outcome, want := range map[sweep.Outcome]string{
 		sweep.OutcomePlanned: "planned: switch off", sweep.OutcomeRefused: "stays: over a cap", sweep.OutcomeLeftOut: "left to a later run",
-		sweep.OutcomeDeactivated: "switched off", sweep.OutcomeFailed: "failed", sweep.OutcomeNotReached: "not reached", "one that nobody knows": "not done",
+		sweep.OutcomeDeactivated: "switched off", sweep.OutcomeFailed: "failed", sweep.OutcomeNotReached: "not reached",
+		"one that nobody knows": "not done",
 	} {
 		if got := Happens(sweep.Finding{Action: sweep.ActionDeactivate, Outcome: outcome}); got != want {
 			t.Errorf("%s: got %q, want %q", outcome, got, want)
@@ -221,15 +231,17 @@ func TestTheCSVHasEveryKeyAndNoFormula(t *testing.T) {
 // With letters that nobody sees, or that turn others around, a name passes for another.
 func TestALetterThatNobodySeesIsSpeltOut(t *testing.T) {
 	for name, want := range map[string]string{
-		"\u202egnp.exe": `\u{202E}gnp.exe`, "dep\u200bloy": `dep\u{200B}loy`, "a\u2066b": `a\u{2066}b`, "a\u00adb": `a\u{AD}b`, "\x1b[2J": `\u{1B}[2J`,
-		"\u3164": `\u{3164}`, "a\u2028b": `a\u{2028}b`, "\ufeffa": `\u{FEFF}a`, "a\ufe0fb": `a\u{FE0F}b`, "\u2800": `\u{2800}`,
+		"\u202egnp.exe": `\u{202E}gnp.exe`, "dep\u200bloy": `dep\u{200B}loy`, "a\u2066b": `a\u{2066}b`, "a\u00adb": `a\u{AD}b`,
+		"\x1b[2J": `\u{1B}[2J`,
+		"\u3164":  `\u{3164}`, "a\u2028b": `a\u{2028}b`, "\ufeffa": `\u{FEFF}a`, "a\ufe0fb": `a\u{FE0F}b`, "\u2800": `\u{2800}`,
 		"déploiement 部署 נפרס": "déploiement 部署 נפרס", "two\nlines": "two\nlines",
 	} {
 		t.Run(want, func(t *testing.T) {
 			a := reporttest.Account("production", settings.Report, 0)
 			a.Result.Account, a.Result.Problem = name, name
 			a.Findings = func(yield func(sweep.Finding, error) bool) {
-				yield(sweep.Finding{AccessKey: "AKIAAAAAAAAAAAAAAAAA", User: name, Reason: name, Class: sweep.ClassForeign, Action: sweep.ActionFlag}, nil)
+				yield(sweep.Finding{AccessKey: "AKIAAAAAAAAAAAAAAAAA", User: name, Reason: name, Class: sweep.ClassForeign, Action: sweep.ActionFlag},
+					nil)
 			}
 			page := html(t, a)
 			if name != want && strings.Contains(page, name) {
@@ -247,7 +259,8 @@ func TestALetterThatNobodySeesIsSpeltOut(t *testing.T) {
 func TestANumberOfTheIndexLeadsToItsKeys(t *testing.T) {
 	a := reporttest.Account("production", settings.Enforce, 500)
 	outcomes := []sweep.Outcome{
-		sweep.OutcomeLeftOut, sweep.OutcomeGone, sweep.OutcomeNotNotified, sweep.OutcomeDeleteRefused, "one that nobody knows", sweep.OutcomeDeleted, sweep.OutcomeFailed,
+		sweep.OutcomeLeftOut, sweep.OutcomeGone, sweep.OutcomeNotNotified, sweep.OutcomeDeleteRefused, "one that nobody knows",
+		sweep.OutcomeDeleted, sweep.OutcomeFailed,
 	}
 	fateCounts, i := map[string]int{}, 0
 	all := a.Findings
@@ -298,7 +311,8 @@ func TestANumberOfTheIndexLeadsToItsKeys(t *testing.T) {
 	}
 	t.Run("an account in parts has no one page for a number", func(t *testing.T) {
 		sum.Part = 1
-		if page := text(t, Index{Mode: settings.Enforce, Sums: []Sum{sum}}.HTML); link.MatchString(page) || !strings.Contains(page, `href="./production~2.html"`) {
+		if page := text(t, Index{Mode: settings.Enforce, Sums: []Sum{sum}}.HTML); link.MatchString(page) ||
+			!strings.Contains(page, `href="./production~2.html"`) {
 			t.Errorf("got %s", page)
 		}
 	})
@@ -310,16 +324,29 @@ func TestTheIndexSaysWhoApproved(t *testing.T) {
 		change func(x *Index)
 		want   []string
 	}{
-		"somebody, by the answer": {func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Answer: "Jane"} }, []string{"Approved on", "<q>Jane</q>", "nobody has checked it"}},
-		"nobody yet":              {func(x *Index) { x.Approval = &Approval{Asked: asked} }, []string{"A person was asked on"}},
+		"somebody, by the answer": {
+			func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Answer: "Jane"} },
+			[]string{"Approved on", "<q>Jane</q>", "nobody has checked it"},
+		},
+		"nobody yet": {func(x *Index) { x.Approval = &Approval{Asked: asked} }, []string{"A person was asked on"}},
 		"nobody: it was refused": {func(x *Index) {
 			x.Approval = &Approval{Asked: asked, Answered: answered, Answer: "Rejected: <b>", Refused: true}
 		}, []string{"Not approved on", "<q>Rejected: &lt;b&gt;</q>", "Nothing is applied"}},
-		"nobody in time":         {func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Late: true} }, []string{"Nobody approved:", "had not answered by", "Nothing is applied"}},
-		"nobody was asked":       {func(x *Index) { x.Approval = nil }, []string{"Nobody was asked to approve."}},
-		"who ran the command":    {func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc", Applied: true} }, []string{"Whoever ran the command with it has approved it", "0123abc"}},
-		"a plan that is written": {func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc"} }, []string{"The run wrote a plan.", "0123abc"}},
-		"no one: it never began": {func(x *Index) { *x = Index{Problem: "Vault is sealed"} }, []string{"ended before it came to an account", "Vault is sealed."}},
+		"nobody in time": {
+			func(x *Index) { x.Approval = &Approval{Asked: asked, Answered: answered, Late: true} },
+			[]string{"Nobody approved:", "had not answered by", "Nothing is applied"},
+		},
+		"nobody was asked": {func(x *Index) { x.Approval = nil }, []string{"Nobody was asked to approve."}},
+		"who ran the command": {
+			func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc", Applied: true} },
+			[]string{"Whoever ran the command with it has approved it", "0123abc"},
+		},
+		"a plan that is written": {
+			func(x *Index) { x.Approval, x.Plan = nil, &Plan{Made: asked, SHA256: "0123abc"} }, []string{"The run wrote a plan.", "0123abc"},
+		},
+		"no one: it never began": {
+			func(x *Index) { *x = Index{Problem: "Vault is sealed"} }, []string{"ended before it came to an account", "Vault is sealed."},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := reporttest.Index(settings.Enforce, 9)
@@ -342,7 +369,10 @@ func TestThePageOfAPlanIsTrueWhateverIsDecided(t *testing.T) {
 	a := reporttest.Account("production", settings.Report, 500)
 	a.Undecided = true
 	page := html(t, a)
-	for _, want := range []string{`id="undecided"`, "the page of the run</a> says what was decided", ">plan</span>", "Nothing had been changed when this page was written. Applied: "} {
+	for _, want := range []string{
+		`id="undecided"`, "the page of the run</a> says what was decided", ">plan</span>",
+		"Nothing had been changed when this page was written. Applied: ",
+	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -417,8 +447,10 @@ func TestTheSumsOfPartsAreThoseOfTheWhole(t *testing.T) {
 		}
 		sum, i = sum.Add(next), until
 	}
-	got, want := text(t, func(w io.Writer) error { return json.NewEncoder(w).Encode(sum) }), text(t, func(w io.Writer) error { return json.NewEncoder(w).Encode(whole) })
-	if got != want || whole.Seen != 300 || whole.NeverExpires == 0 || whole.Planned != whole.SwitchedOff+whole.Deleted+whole.Failed+whole.Unsettled {
+	got, want := text(t, func(w io.Writer) error { return json.NewEncoder(w).Encode(sum) }),
+		text(t, func(w io.Writer) error { return json.NewEncoder(w).Encode(whole) })
+	if got != want || whole.Seen != 300 || whole.NeverExpires == 0 ||
+		whole.Planned != whole.SwitchedOff+whole.Deleted+whole.Failed+whole.Unsettled {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -432,7 +464,10 @@ func TestThePolicyReport(t *testing.T) {
 		}},
 	}
 	p := Policy{About: about, Result: result}
-	for _, want := range []string{`"schema_version":1`, `"tuned_seconds":3600`, `"after_seconds":7200`, `"blocker_count":7`, `"access_key":"ABCD…QRST"`} {
+	for _, want := range []string{
+		`"schema_version":1`, `"tuned_seconds":3600`, `"after_seconds":7200`, `"blocker_count":7`,
+		`"access_key":"ABCD…QRST"`,
+	} {
 		if out := text(t, p.JSON); !strings.Contains(out, want) {
 			t.Errorf("got %s, want %s in it", out, want)
 		}

@@ -68,7 +68,8 @@ func TestARunThatIsKilledLeavesAnIndexAndWhatItHasGoneOver(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	page := p.read(t, "index.html")
-	if !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "the run has not come to it") || !strings.Contains(page, "This run is not over") {
+	if !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "the run has not come to it") ||
+		!strings.Contains(page, "This run is not over") {
 		t.Errorf("the index is %s", page)
 	}
 }
@@ -87,7 +88,8 @@ func TestARunThatIsCancelledWritesItsPagesAfterTheKeysAreGivenBack(t *testing.T)
 	if err != nil || len(places) != 5 || !strings.HasSuffix(places[3], "index.html") {
 		t.Errorf("got %q and error %v", places, err)
 	}
-	if page := p.read(t, "index.html"); !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "not reached") || strings.Contains(page, "This run is not over") {
+	if page := p.read(t, "index.html"); !strings.Contains(page, `href="./production.html"`) || !strings.Contains(page, "not reached") ||
+		strings.Contains(page, "This run is not over") {
 		t.Errorf("the index is %s", page)
 	}
 }
@@ -155,11 +157,15 @@ func TestWhatWasAppliedStandsBesideAllThatWasSeen(t *testing.T) {
 	for _, key := range got.Keys {
 		outcomes[key.Outcome]++
 	}
-	if len(got.Keys) != len(reporttest.IDs()) || outcomes[sweep.OutcomePlanned] != 0 || outcomes[sweep.OutcomeDeactivated] == 0 || outcomes[sweep.OutcomeDeleted] == 0 {
+	if len(got.Keys) != len(reporttest.IDs()) || outcomes[sweep.OutcomePlanned] != 0 || outcomes[sweep.OutcomeDeactivated] == 0 ||
+		outcomes[sweep.OutcomeDeleted] == 0 {
 		t.Errorf("%d keys, %v", len(got.Keys), outcomes)
 	}
 	t.Run("and the run's page says who approved, as the answer says", func(t *testing.T) {
-		if err := s.putJSON(t.Context(), s.inRun("run.json"), runRecord{Mode: "enforce", Started: time.Now(), Verdict: VerdictApprove, Asked: time.Now()}); err != nil {
+		if err := s.putJSON(t.Context(), s.inRun("run.json"), runRecord{
+			Mode: "enforce", Started: time.Now(), Verdict: VerdictApprove,
+			Asked: time.Now(),
+		}); err != nil {
 			t.Fatal(err)
 		}
 		for answer, want := range map[string]string{
@@ -310,7 +316,8 @@ func TestARunWithoutSpaceForItsPlanHasAPage(t *testing.T) {
 		t.Fatalf("got %q, %v", found, err)
 	}
 	page, err := os.ReadFile(found[0])
-	if err != nil || !strings.Contains(string(page), "ended before it came to an account") || !strings.Contains(string(page), "Spooling the plan") {
+	if err != nil || !strings.Contains(string(page), "ended before it came to an account") ||
+		!strings.Contains(string(page), "Spooling the plan") {
 		t.Errorf("the index is %s, %v", page, err)
 	}
 }

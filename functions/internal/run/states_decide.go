@@ -196,7 +196,8 @@ func (s Env) sum(config settings.Sweep, orders []order, plans []accountPlan) (*V
 		tripped = sweep.RunTripped(config, v.Planned, v.Seen)
 	}
 	if v.Failed*100 > v.Accounts*config.Tolerated {
-		tripped = fmt.Sprintf("%d of %d accounts could not be planned, and TOLERATED_FAILURES is %d percent", v.Failed, v.Accounts, config.Tolerated)
+		tripped = fmt.Sprintf("%d of %d accounts could not be planned, and TOLERATED_FAILURES is %d percent", v.Failed, v.Accounts,
+			config.Tolerated)
 	}
 	switch {
 	case config.Mode != settings.Enforce:

@@ -155,15 +155,24 @@ func TestAJudgement(t *testing.T) {
 			want: Verdict{Verdict: VerdictApply, Accounts: 3, Refused: 1, Changing: 1, Seen: 59, Planned: 1}, changes: []string{"a"},
 		},
 		"one of whose parts was over it": {
-			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "u", Planned: 1, Seen: 50, Tripped: "x"}}, "b": whole(0, 1), "c": whole(0, 9)},
+			env: enforce(), parts: map[string][]partPlan{"a": {
+				{Planned: 1, Seen: 50, Partial: true, Cursor: "u"},
+				{From: "u", Planned: 1, Seen: 50, Tripped: "x"},
+			}, "b": whole(0, 1), "c": whole(0, 9)},
 			want: Verdict{Verdict: VerdictNothing, Accounts: 3, Refused: 1, Seen: 10},
 		},
 		"the parts of an account are one plan": {
-			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "u", Planned: 1, Seen: 50}}, "b": whole(0, 1), "c": whole(0, 9)},
+			env: enforce(), parts: map[string][]partPlan{"a": {
+				{Planned: 1, Seen: 50, Partial: true, Cursor: "u"},
+				{From: "u", Planned: 1, Seen: 50},
+			}, "b": whole(0, 1), "c": whole(0, 9)},
 			want: Verdict{Verdict: VerdictApply, Accounts: 3, Changing: 1, Seen: 110, Planned: 2}, changes: []string{"a"},
 		},
 		"whose parts do not meet, it has none": {
-			env: enforce(), parts: map[string][]partPlan{"a": {{Planned: 1, Seen: 50, Partial: true, Cursor: "u"}, {From: "v", Planned: 1, Seen: 50}}, "b": whole(0, 1), "c": whole(0, 9)},
+			env: enforce(), parts: map[string][]partPlan{"a": {
+				{Planned: 1, Seen: 50, Partial: true, Cursor: "u"},
+				{From: "v", Planned: 1, Seen: 50},
+			}, "b": whole(0, 1), "c": whole(0, 9)},
 			want: Verdict{Verdict: VerdictNothing, Accounts: 3, Failed: 1, Seen: 10},
 		},
 	}
@@ -257,7 +266,8 @@ func TestNothingIsAppliedThatNobodyApproved(t *testing.T) {
 			}
 			if test.approval != nil {
 				text := test.approval(changes)
-				_, err := s.Archive.Put(t.Context(), s.inRun("approved.json"), "text/plain", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+				_, err := s.Archive.Put(t.Context(), s.inRun("approved.json"), "text/plain",
+					func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -292,7 +302,8 @@ func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := answer.(*Verdict)
-	if v.ByClass[sweep.ClassOrphan] != 2 || v.ByClass[sweep.ClassExpired] != 2 || len(v.Largest) != 2 || v.Largest[0] != (AccountSum{"b", 3, 50}) {
+	if v.ByClass[sweep.ClassOrphan] != 2 || v.ByClass[sweep.ClassExpired] != 2 || len(v.Largest) != 2 ||
+		v.Largest[0] != (AccountSum{"b", 3, 50}) {
 		t.Errorf("got %+v", v)
 	}
 	if want := []string{"b: 3 of 50 keys planned (1 orphan, 2 expired)", "a: 1 of 50 keys planned (1 orphan)"}; !slices.Equal(v.Lines, want) {
@@ -312,14 +323,18 @@ func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
 // A reserve that is longer than the function's time leaves none to look at anything: that must not
 // pass for a sweep that found nothing.
 func TestAReserveThatLeavesNoTimeIsRefused(t *testing.T) {
-	env := map[string]string{"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2", "OSC_ENDPOINT_API": "http://127.0.0.1:1", "RESERVE": "1h"}
+	env := map[string]string{
+		"OSC_ACCESS_KEY": "AK", "OSC_SECRET_KEY": "SK", "OSC_REGION": "eu-west-2",
+		"OSC_ENDPOINT_API": "http://127.0.0.1:1", "RESERVE": "1h",
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var refused *settings.SettingsRefusedError
 	if _, err := Revoke(ctx, around(t, env), settings.SweepEvent{}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "RESERVE") {
 		t.Errorf("revoke-expired-keys: got %v", err)
 	}
-	if _, err := PolicySync(ctx, around(t, env), settings.PolicySyncEvent{}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "RESERVE") {
+	if _, err := PolicySync(ctx, around(t, env), settings.PolicySyncEvent{}); !errors.As(err, &refused) ||
+		!strings.Contains(err.Error(), "RESERVE") {
 		t.Errorf("sync-policy: got %v", err)
 	}
 }
@@ -370,9 +385,16 @@ func TestEveryFailureHasATypeThatThePageExplains(t *testing.T) {
 		event  settings.SweepEvent
 		want   string
 	}{
-		"no such Vault":   {map[string]string{"VAULT_ADDR": "http://127.0.0.1:1", "VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, nil, settings.SweepEvent{}, "VaultUnreachableError"},
-		"no settings":     {nil, nil, settings.SweepEvent{}, "SettingsRefusedError"},
-		"an archive gone": {nil, func(s *Env) { s.Archive = archive.Directory(full) }, settings.SweepEvent{Phase: settings.PhaseDecide}, "RunFailedError"},
+		"no such Vault": {
+			map[string]string{"VAULT_ADDR": "http://127.0.0.1:1", "VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"},
+			nil,
+			settings.SweepEvent{},
+			"VaultUnreachableError",
+		},
+		"no settings": {nil, nil, settings.SweepEvent{}, "SettingsRefusedError"},
+		"an archive gone": {
+			nil, func(s *Env) { s.Archive = archive.Directory(full) }, settings.SweepEvent{Phase: settings.PhaseDecide}, "RunFailedError",
+		},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {

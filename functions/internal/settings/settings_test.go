@@ -37,14 +37,17 @@ func TestWithoutAnySettingARunReports(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	got, err := ReadSweep(environment(
 		"MODE", "enforce", "ACCOUNTS", "a, b", "MIN_AGE", "10m", "GRACE", "0", "QUARANTINE", "3d", "MAX_AGE", "30d", "USED_WITHIN", "1d",
-		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5", "MAX_EXEMPTION", "30d", "NOTIFY", "https://example.com/keys", "NOTICE", "2d",
+		"FOREIGN", "enforce", "KEEP_USERS", "ci-*,root", "KEEP_KEYS", "AK1", "MAX_KEYS", "7", "MAX_PERCENT", "100", "USER_MAX_KEYS", "5",
+		"MAX_EXEMPTION", "30d", "NOTIFY", "https://example.com/keys", "NOTICE", "2d",
 		"ALLOW_EMPTY_LEDGER", "true", "WORKERS", "32", "RESERVE", "2s", "REPORT_IDS", "whole",
 		"RUN_MAX_KEYS", "70", "RUN_MAX_PERCENT", "3", "TOLERATED_FAILURES", "5", "APPROVAL", "true", "CONCURRENCY", "40",
 	), SweepEvent{Phase: PhaseList})
 	const day = 24 * time.Hour
 	want := Sweep{
-		Run: Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second, ReportIDs: WholeIDs}, MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
-		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5, MaxExemption: 30 * day, Notify: "https://example.com/keys", Notice: 2 * day,
+		Run:    Run{Mode: Enforce, Accounts: []string{"a", "b"}, Workers: 32, Reserve: 2 * time.Second, ReportIDs: WholeIDs},
+		MinAge: 10 * time.Minute, Quarantine: 3 * day, MaxAge: 30 * day, UsedWithin: day,
+		Foreign: Enforce, KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"AK1"}, MaxKeys: 7, MaxPercent: 100, UserMaxKeys: 5,
+		MaxExemption: 30 * day, Notify: "https://example.com/keys", Notice: 2 * day,
 		AllowEmptyLedger: true,
 		RunMaxKeys:       70, RunMaxPercent: 3, Tolerated: 5, Approval: true, Concurrency: 40,
 	}
@@ -52,10 +55,12 @@ func TestEverySettingIsRead(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", got, want, err)
 	}
 	policy, err := ReadPolicySync(environment(
-		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "POLICY_FLOOR", "6h", "RATCHET", "false", "SHORTEN_KEYS", "true", "TUNE_MAX_LEASE", "true", "RESERVE", "3s",
+		"MODE", "enforce", "ACCOUNTS", "a", "WANTED_MAX", "24h", "POLICY_FLOOR", "6h", "RATCHET", "false", "SHORTEN_KEYS", "true",
+		"TUNE_MAX_LEASE", "true", "RESERVE", "3s",
 	), PolicySyncEvent{})
 	wantPolicy := PolicySync{
-		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second, ReportIDs: MaskedIDs}, Wanted: day, Floor: 6 * time.Hour, Shorten: true, TuneMaxLease: true,
+		Run: Run{Mode: Enforce, Accounts: []string{"a"}, Workers: 4, Reserve: 3 * time.Second, ReportIDs: MaskedIDs}, Wanted: day,
+		Floor: 6 * time.Hour, Shorten: true, TuneMaxLease: true,
 	}
 	if err != nil || !reflect.DeepEqual(policy, wantPolicy) {
 		t.Errorf("got  %+v\nwant %+v\nand error %v", policy, wantPolicy, err)
@@ -71,31 +76,33 @@ func TestThresholdsOutOfOrderRefuseToStart(t *testing.T) {
 		"equal thresholds are out of order":        {[]string{"MIN_AGE", "1d", "MAX_AGE", "1d"}, "MAX_AGE"},
 		"over-age before a use is forgotten":       {[]string{"USED_WITHIN", "91d"}, "USED_WITHIN"},
 		"a minimum age below the engine's budgets": {[]string{"MIN_AGE", "1m"}, "MIN_AGE is \"1m\": it must be 5m0s or more"},
-		"a percentage above 100":                   {[]string{"MAX_PERCENT", "101"}, "MAX_PERCENT is \"101\": it must be a whole number from 1 to 100"},
-		"a percentage of nothing":                  {[]string{"MAX_PERCENT", "0"}, "MAX_PERCENT"},
-		"a percentage with a fraction":             {[]string{"MAX_PERCENT", "12.5"}, "MAX_PERCENT"},
-		"an unknown mode":                          {[]string{"MODE", "yes"}, "MODE is \"yes\": it must be report or enforce"},
-		"an unknown treatment of foreign keys":     {[]string{"FOREIGN", "delete"}, "FOREIGN"},
-		"a number without unit":                    {[]string{"QUARANTINE", "7"}, "QUARANTINE is \"7\": it is no duration"},
-		"a negative duration":                      {[]string{"QUARANTINE", "-1h"}, "QUARANTINE"},
-		"negative days":                            {[]string{"QUARANTINE", "-1d"}, "QUARANTINE"},
-		"days beyond counting":                     {[]string{"MAX_AGE", "999999999d"}, "MAX_AGE"},
-		"a regular expression":                     {[]string{"KEEP_USERS", "^app$;db-*"}, "KEEP_USERS"},
-		"names between semicolons":                 {[]string{"KEEP_USERS", "app;db"}, "KEEP_USERS"},
-		"a list in JSON that is none":              {[]string{"KEEP_USERS", "[\"app\""}, "KEEP_USERS"},
-		"a list in JSON of what is no name":        {[]string{"KEEP_USERS", "[\"app\", 1]"}, "KEEP_USERS"},
-		"an account that leads out of the path":    {[]string{"ACCOUNTS", "../config/default"}, "ACCOUNTS"},
-		"an account in capitals":                   {[]string{"ACCOUNTS", "Prod"}, "ACCOUNTS"},
-		"the same account twice":                   {[]string{"ACCOUNTS", "a,b,a"}, "ACCOUNTS"},
-		"a message over plain http":                {[]string{"NOTIFY", "http://example.com"}, "NOTIFY"},
-		"a message to a queue":                     {[]string{"NOTIFY", "arn:aws:sqs:eu-west-3:123456789012:q"}, "NOTIFY"},
-		"no notice at all":                         {[]string{"NOTICE", "0"}, "NOTICE"},
-		"a pattern that cannot match":              {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
-		"a yes instead of true":                    {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
-		"a run's percentage above 100":             {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},
-		"more than all failures":                   {[]string{"TOLERATED_FAILURES", "101"}, "TOLERATED_FAILURES"},
-		"no accounts at once":                      {[]string{"CONCURRENCY", "0"}, "CONCURRENCY"},
-		"no workers":                               {[]string{"WORKERS", "0"}, "WORKERS"},
+		"a percentage above 100": {
+			[]string{"MAX_PERCENT", "101"}, "MAX_PERCENT is \"101\": it must be a whole number from 1 to 100",
+		},
+		"a percentage of nothing":               {[]string{"MAX_PERCENT", "0"}, "MAX_PERCENT"},
+		"a percentage with a fraction":          {[]string{"MAX_PERCENT", "12.5"}, "MAX_PERCENT"},
+		"an unknown mode":                       {[]string{"MODE", "yes"}, "MODE is \"yes\": it must be report or enforce"},
+		"an unknown treatment of foreign keys":  {[]string{"FOREIGN", "delete"}, "FOREIGN"},
+		"a number without unit":                 {[]string{"QUARANTINE", "7"}, "QUARANTINE is \"7\": it is no duration"},
+		"a negative duration":                   {[]string{"QUARANTINE", "-1h"}, "QUARANTINE"},
+		"negative days":                         {[]string{"QUARANTINE", "-1d"}, "QUARANTINE"},
+		"days beyond counting":                  {[]string{"MAX_AGE", "999999999d"}, "MAX_AGE"},
+		"a regular expression":                  {[]string{"KEEP_USERS", "^app$;db-*"}, "KEEP_USERS"},
+		"names between semicolons":              {[]string{"KEEP_USERS", "app;db"}, "KEEP_USERS"},
+		"a list in JSON that is none":           {[]string{"KEEP_USERS", "[\"app\""}, "KEEP_USERS"},
+		"a list in JSON of what is no name":     {[]string{"KEEP_USERS", "[\"app\", 1]"}, "KEEP_USERS"},
+		"an account that leads out of the path": {[]string{"ACCOUNTS", "../config/default"}, "ACCOUNTS"},
+		"an account in capitals":                {[]string{"ACCOUNTS", "Prod"}, "ACCOUNTS"},
+		"the same account twice":                {[]string{"ACCOUNTS", "a,b,a"}, "ACCOUNTS"},
+		"a message over plain http":             {[]string{"NOTIFY", "http://example.com"}, "NOTIFY"},
+		"a message to a queue":                  {[]string{"NOTIFY", "arn:aws:sqs:eu-west-3:123456789012:q"}, "NOTIFY"},
+		"no notice at all":                      {[]string{"NOTICE", "0"}, "NOTICE"},
+		"a pattern that cannot match":           {[]string{"KEEP_USERS", "ci-["}, "KEEP_USERS is \"ci-[\": \"ci-[\" is no pattern"},
+		"a yes instead of true":                 {[]string{"ALLOW_EMPTY_LEDGER", "yes"}, "ALLOW_EMPTY_LEDGER"},
+		"a run's percentage above 100":          {[]string{"RUN_MAX_PERCENT", "101"}, "RUN_MAX_PERCENT"},
+		"more than all failures":                {[]string{"TOLERATED_FAILURES", "101"}, "TOLERATED_FAILURES"},
+		"no accounts at once":                   {[]string{"CONCURRENCY", "0"}, "CONCURRENCY"},
+		"no workers":                            {[]string{"WORKERS", "0"}, "WORKERS"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -129,18 +136,22 @@ func TestTheModeIsOnlyEverLowered(t *testing.T) {
 		event string
 		want  string // empty: an error
 	}{
-		"an event without mode leaves it":         {[]string{"MODE", "enforce"}, "", Enforce},
-		"an event lowers it":                      {[]string{"MODE", "enforce"}, Report, Report},
-		"an event never raises it":                {[]string{"MODE", "report"}, Enforce, ""},
-		"an event never raises the default":       {nil, Enforce, ""},
-		"an event with an unknown mode":           {[]string{"MODE", "enforce"}, "Enforce", ""},
-		"a local run reports":                     {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true"}, "", Report},
-		"a local run reports whatever the event":  {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true"}, Enforce, Report},
-		"a local run enforces when told twice":    {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, "", Enforce},
-		"permission alone does not enforce":       {[]string{"AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, "", Report},
-		"permission in other words is none":       {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "1"}, "", Report},
-		"permission is not needed in the cloud":   {[]string{"MODE", "enforce"}, Enforce, Enforce},
-		"a local run's event can lower it itself": {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, Report, Report},
+		"an event without mode leaves it":        {[]string{"MODE", "enforce"}, "", Enforce},
+		"an event lowers it":                     {[]string{"MODE", "enforce"}, Report, Report},
+		"an event never raises it":               {[]string{"MODE", "report"}, Enforce, ""},
+		"an event never raises the default":      {nil, Enforce, ""},
+		"an event with an unknown mode":          {[]string{"MODE", "enforce"}, "Enforce", ""},
+		"a local run reports":                    {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true"}, "", Report},
+		"a local run reports whatever the event": {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true"}, Enforce, Report},
+		"a local run enforces when told twice": {
+			[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, "", Enforce,
+		},
+		"permission alone does not enforce":     {[]string{"AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, "", Report},
+		"permission in other words is none":     {[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "1"}, "", Report},
+		"permission is not needed in the cloud": {[]string{"MODE", "enforce"}, Enforce, Enforce},
+		"a local run's event can lower it itself": {
+			[]string{"MODE", "enforce", "AWS_SAM_LOCAL", "true", "ALLOW_LOCAL_ENFORCE", "true"}, Report, Report,
+		},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,10 @@ import (
 
 func TestAKeyGoesThroughQuarantine(t *testing.T) {
 	w := newWorld(t)
-	id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(30 * dayLong), Created: time.Now().Add(-8 * dayLong), Inactive: true})
+	id := w.add(cloudsim.KeySpec{
+		User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(30 * dayLong),
+		Created: time.Now().Add(-8 * dayLong), Inactive: true,
+	})
 	w.lease("other")
 	w.job.Settings.Quarantine = 9 * dayLong
 	_, found := w.mustRun(t)
@@ -35,7 +38,10 @@ func TestAKeyThatEndsInQuarantineIsStillDeleted(t *testing.T) {
 	w := newWorld(t, cloudsim.WithRules(cloudsim.Rules{RefuseExpiredDelete: true}))
 	w.lease("other")
 	w.job.Settings.Grace = 3 * dayLong // not yet expired to the sweep
-	id := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong), Created: time.Now().Add(-8 * dayLong), Inactive: true})
+	id := w.add(cloudsim.KeySpec{
+		User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong),
+		Created: time.Now().Add(-8 * dayLong), Inactive: true,
+	})
 	_, found := w.mustRun(t)
 	mustBeClass(t, found[id], ClassOrphan, ActionDelete)
 	w.mustBe(t, id, "deleted")

@@ -18,7 +18,8 @@ var noon = time.Date(2026, 5, 6, 12, 0, 0, 0, time.UTC)
 func testRules() rules {
 	return rules{
 		settings: settings.Sweep{
-			MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong, UsedWithin: dayLong, MaxExemption: 365 * dayLong, Foreign: settings.Report,
+			MinAge: time.Hour, Grace: time.Hour, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong, UsedWithin: dayLong, MaxExemption: 365 * dayLong,
+			Foreign:   settings.Report,
 			KeepUsers: []string{"ci-*", "root"}, KeepKeys: []string{"KEEPME*"},
 		},
 		account: fleet.Account{Name: "default", Instance: testInstance, EngineKeys: []string{"ENGINE"}},
@@ -43,43 +44,121 @@ func TestEveryKeyHasOneClass(t *testing.T) {
 		class  Class
 		action Action
 	}{
-		"our own, whatever its date":                         {key(func(k *provider.Key) { k.ID, k.Expires = "OWN", ended }), nil, nil, ClassOwn, ActionKeep},
-		"the engine's":                                       {key(func(k *provider.Key) { k.ID, k.Expires = "ENGINE", ended }), nil, nil, ClassEngine, ActionKeep},
-		"the engine's former, by the ledger":                 {key(func(k *provider.Key) { k.Label, k.Expires = ours(keylabel.KindRoot), ended }), &fleet.LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep},
-		"the engine's by the ledger":                         {key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep},
-		"allow-listed by user":                               {key(func(k *provider.Key) { k.User, k.Created = "ci-1", old }), nil, nil, ClassListed, ActionKeep},
-		"allow-listed by id":                                 {key(func(k *provider.Key) { k.ID, k.Label = "KEEPME1", mine }), nil, nil, ClassListed, ActionKeep},
-		"allow-listed as root":                               {key(func(k *provider.Key) { k.User = "" }), nil, nil, ClassListed, ActionKeep},
-		"not root where a user signs":                        {key(func(k *provider.Key) { k.User = "" }), nil, func(r *rules) { r.root = false }, ClassForeign, ActionKeep},
-		"exempt until tomorrow":                              {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-07", old }), nil, nil, ClassExempt, ActionFlag},
-		"exempt until the end of today":                      {key(func(k *provider.Key) { k.Label, k.Created = "team=a vault-keep-until=2026-05-06 x", old }), nil, nil, ClassExempt, ActionFlag},
-		"exempt until a second ahead":                        {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-06T12:00:01Z", old }), nil, nil, ClassExempt, ActionFlag},
-		"exempt by a date in no form":                        {key(func(k *provider.Key) { k.Label = "vault-keep-until=summer" }), nil, nil, ClassExempt, ActionFlag},
-		"no longer exempt":                                   {key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-05", old }), nil, nil, ClassOverAge, ActionFlag},
-		"young":                                              {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassYoung, ActionKeep},
-		"made in the future":                                 {key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(time.Minute) }), nil, nil, ClassYoung, ActionKeep},
-		"of unknown age":                                     {key(func(k *provider.Key) { k.Label, k.Created = mine, time.Time{} }), nil, nil, ClassYoung, ActionKeep},
-		"leased":                                             {key(func(k *provider.Key) { k.Label = mine }), lease, nil, ClassLeased, ActionKeep},
-		"leased, its label lost":                             {key(func(k *provider.Key) { k.Created = old }), lease, nil, ClassLeased, ActionKeep},
-		"static":                                             {key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "static"}, nil, ClassStatic, ActionKeep},
-		"leased, expired":                                    {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag},
-		"orphan":                                             {key(func(k *provider.Key) { k.Label = mine }), nil, nil, ClassOrphan, ActionDeactivate},
-		"orphan of a user made for a lease":                  {key(func(k *provider.Key) { k.Label = ours(keylabel.KindUser) }), nil, nil, ClassOrphan, ActionDeactivate},
-		"orphan without quarantine":                          {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.settings.Quarantine = 0 }, ClassOrphan, ActionRemove},
-		"ours, and no ledger to ask":                         {key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.hasLedger = false }, ClassUnverified, ActionKeep},
-		"ours, ended":                                        {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, nil, ClassExpired, ActionRemove},
-		"ours, ended within the grace":                       {key(func(k *provider.Key) { k.Label, k.Expires = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassOrphan, ActionDeactivate},
-		"ours, due on Huawei":                                {key(func(k *provider.Key) { k.Label, k.Expires, k.Due = mine, time.Time{}, ended }), nil, func(r *rules) { r.expires = false }, ClassExpired, ActionDeactivate},
-		"another engine's":                                   {key(func(k *provider.Key) { k.Label, k.Expires = other, ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOther, ActionFlag},
-		"an engine's, ours being unknown":                    {key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, func(r *rules) { r.account.Instance = "" }, ClassOther, ActionFlag},
-		"foreign, ended":                                     {key(func(k *provider.Key) { k.Expires = ended }), nil, nil, ClassExpired, ActionFlag},
-		"foreign, ended, to be enforced":                     {key(func(k *provider.Key) { k.Expires = ended }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassExpired, ActionRemove},
-		"foreign, over-age":                                  {key(func(k *provider.Key) { k.Created = old }), nil, nil, ClassOverAge, ActionFlag},
-		"foreign, over-age, to be enforced":                  {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOverAge, ActionDeactivate},
-		"foreign, and no age is too old":                     {key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.MaxAge = 0 }, ClassForeign, ActionKeep},
-		"foreign, without expiration date":                   {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, nil, ClassNoExpiration, ActionFlag},
-		"foreign, without expiration date, never to be done": {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassNoExpiration, ActionFlag},
-		"foreign, without expiration date without a policy":  {key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.bounded = false }, ClassForeign, ActionKeep},
+		"our own, whatever its date": {
+			key(func(k *provider.Key) { k.ID, k.Expires = "OWN", ended }), nil, nil, ClassOwn, ActionKeep,
+		},
+		"the engine's": {
+			key(func(k *provider.Key) { k.ID, k.Expires = "ENGINE", ended }), nil, nil, ClassEngine, ActionKeep,
+		},
+		"the engine's former, by the ledger": {
+			key(func(k *provider.Key) { k.Label, k.Expires = ours(keylabel.KindRoot), ended }),
+			&fleet.LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep,
+		},
+		"the engine's by the ledger": {
+			key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "root"}, nil, ClassEngine, ActionKeep,
+		},
+		"allow-listed by user": {
+			key(func(k *provider.Key) { k.User, k.Created = "ci-1", old }), nil, nil, ClassListed, ActionKeep,
+		},
+		"allow-listed by id": {
+			key(func(k *provider.Key) { k.ID, k.Label = "KEEPME1", mine }), nil, nil, ClassListed, ActionKeep,
+		},
+		"allow-listed as root": {key(func(k *provider.Key) { k.User = "" }), nil, nil, ClassListed, ActionKeep},
+		"not root where a user signs": {
+			key(func(k *provider.Key) { k.User = "" }), nil, func(r *rules) { r.root = false }, ClassForeign, ActionKeep,
+		},
+		"exempt until tomorrow": {
+			key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-07", old }), nil, nil, ClassExempt, ActionFlag,
+		},
+		"exempt until the end of today": {
+			key(func(k *provider.Key) { k.Label, k.Created = "team=a vault-keep-until=2026-05-06 x", old }), nil, nil, ClassExempt, ActionFlag,
+		},
+		"exempt until a second ahead": {
+			key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-06T12:00:01Z", old }), nil, nil, ClassExempt, ActionFlag,
+		},
+		"exempt by a date in no form": {
+			key(func(k *provider.Key) { k.Label = "vault-keep-until=summer" }), nil, nil, ClassExempt, ActionFlag,
+		},
+		"no longer exempt": {
+			key(func(k *provider.Key) { k.Label, k.Created = "vault-keep-until=2026-05-05", old }), nil, nil, ClassOverAge, ActionFlag,
+		},
+		"young": {
+			key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassYoung, ActionKeep,
+		},
+		"made in the future": {
+			key(func(k *provider.Key) { k.Label, k.Created = mine, noon.Add(time.Minute) }), nil, nil, ClassYoung, ActionKeep,
+		},
+		"of unknown age": {
+			key(func(k *provider.Key) { k.Label, k.Created = mine, time.Time{} }), nil, nil, ClassYoung, ActionKeep,
+		},
+		"leased": {
+			key(func(k *provider.Key) { k.Label = mine }), lease, nil, ClassLeased, ActionKeep,
+		},
+		"leased, its label lost": {
+			key(func(k *provider.Key) { k.Created = old }), lease, nil, ClassLeased, ActionKeep,
+		},
+		"static": {
+			key(func(k *provider.Key) { k.Label = mine }), &fleet.LedgerKey{Kind: "static"}, nil, ClassStatic, ActionKeep,
+		},
+		"leased, expired": {
+			key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), lease, nil, ClassOverdue, ActionFlag,
+		},
+		"orphan": {
+			key(func(k *provider.Key) { k.Label = mine }), nil, nil, ClassOrphan, ActionDeactivate,
+		},
+		"orphan of a user made for a lease": {
+			key(func(k *provider.Key) { k.Label = ours(keylabel.KindUser) }), nil, nil, ClassOrphan, ActionDeactivate,
+		},
+		"orphan without quarantine": {
+			key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.settings.Quarantine = 0 }, ClassOrphan, ActionRemove,
+		},
+		"ours, and no ledger to ask": {
+			key(func(k *provider.Key) { k.Label = mine }), nil, func(r *rules) { r.hasLedger = false }, ClassUnverified, ActionKeep,
+		},
+		"ours, ended": {
+			key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, nil, ClassExpired, ActionRemove,
+		},
+		"ours, ended within the grace": {
+			key(func(k *provider.Key) { k.Label, k.Expires = mine, noon.Add(-59*time.Minute) }), nil, nil, ClassOrphan, ActionDeactivate,
+		},
+		"ours, due on Huawei": {
+			key(func(k *provider.Key) { k.Label, k.Expires, k.Due = mine, time.Time{}, ended }), nil,
+			func(r *rules) { r.expires = false }, ClassExpired, ActionDeactivate,
+		},
+		"another engine's": {
+			key(func(k *provider.Key) { k.Label, k.Expires = other, ended }), nil,
+			func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOther, ActionFlag,
+		},
+		"an engine's, ours being unknown": {
+			key(func(k *provider.Key) { k.Label, k.Expires = mine, ended }), nil, func(r *rules) { r.account.Instance = "" }, ClassOther, ActionFlag,
+		},
+		"foreign, ended": {
+			key(func(k *provider.Key) { k.Expires = ended }), nil, nil, ClassExpired, ActionFlag,
+		},
+		"foreign, ended, to be enforced": {
+			key(func(k *provider.Key) { k.Expires = ended }), nil,
+			func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassExpired, ActionRemove,
+		},
+		"foreign, over-age": {
+			key(func(k *provider.Key) { k.Created = old }), nil, nil, ClassOverAge, ActionFlag,
+		},
+		"foreign, over-age, to be enforced": {
+			key(func(k *provider.Key) { k.Created = old }), nil,
+			func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassOverAge, ActionDeactivate,
+		},
+		"foreign, and no age is too old": {
+			key(func(k *provider.Key) { k.Created = old }), nil, func(r *rules) { r.settings.MaxAge = 0 }, ClassForeign, ActionKeep,
+		},
+		"foreign, without expiration date": {
+			key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, nil, ClassNoExpiration, ActionFlag,
+		},
+		"foreign, without expiration date, never to be done": {
+			key(func(k *provider.Key) { k.Expires = time.Time{} }), nil,
+			func(r *rules) { r.settings.Foreign = settings.Enforce }, ClassNoExpiration, ActionFlag,
+		},
+		"foreign, without expiration date without a policy": {
+			key(func(k *provider.Key) { k.Expires = time.Time{} }), nil, func(r *rules) { r.bounded = false }, ClassForeign, ActionKeep,
+		},
 
 		"foreign": {key(func(*provider.Key) {}), nil, nil, ClassForeign, ActionKeep},
 	}
@@ -127,7 +206,10 @@ func TestAKeyIsDeletedWhenItsQuarantineIsOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := testRules()
 			r.inactive["AK"], r.hasStore = test.recorded, test.store
-			key := provider.Key{ID: "AK", User: "deploy", Label: ours(keylabel.KindLease), Created: noon.Add(-30 * dayLong), Changed: test.changed, Expires: noon.Add(dayLong)}
+			key := provider.Key{
+				ID: "AK", User: "deploy", Label: ours(keylabel.KindLease), Created: noon.Add(-30 * dayLong), Changed: test.changed,
+				Expires: noon.Add(dayLong),
+			}
 			if d := r.decide(key, nil); d.class != ClassOrphan || d.action != test.want {
 				t.Errorf("got %+v, want %s", d, test.want)
 			}

@@ -100,8 +100,12 @@ func TestNoUseSavesAKeyOfTheEngineBeyondItsDate(t *testing.T) {
 	w.lease("other")
 	ours := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
 	theirs := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
-	endless := w.add(cloudsim.KeySpec{User: "mallory", Tag: keylabel.New(testInstance, keylabel.KindLease).String()}) // a forged label never expires
-	later := w.add(cloudsim.KeySpec{User: "mallory", Tag: keylabel.New(testInstance, keylabel.KindLease).String(), Created: time.Now().Add(-366 * dayLong), Expires: ahead(9000 * dayLong)})
+	// a forged label never expires
+	endless := w.add(cloudsim.KeySpec{User: "mallory", Tag: keylabel.New(testInstance, keylabel.KindLease).String()})
+	later := w.add(cloudsim.KeySpec{
+		User: "mallory", Tag: keylabel.New(testInstance, keylabel.KindLease).String(),
+		Created: time.Now().Add(-366 * dayLong), Expires: ahead(9000 * dayLong),
+	})
 	_, found := w.mustRun(t)
 	mustBeClass(t, found[ours], ClassExpired, ActionDeactivate)
 	mustBeClass(t, found[endless], ClassOrphan, ActionDeactivate)

@@ -137,12 +137,15 @@ func (w *world) build(t *testing.T, network http.RoundTripper, endpoint string) 
 	t.Cleanup(client.Close)
 	w.job = Job{
 		Settings: settings.Sweep{
-			Run: settings.Run{Mode: settings.Enforce, Workers: 4, Reserve: time.Second}, MinAge: time.Hour, Grace: time.Hour, MaxExemption: 365 * dayLong, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
+			Run: settings.Run{Mode: settings.Enforce, Workers: 4, Reserve: time.Second}, MinAge: time.Hour, Grace: time.Hour,
+			MaxExemption: 365 * dayLong, Quarantine: 7 * dayLong, MaxAge: 90 * dayLong,
 			Foreign: settings.Report, MaxKeys: 100, MaxPercent: 100,
 		},
-		Accounts: []fleet.Account{{Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance}},
-		Connect:  func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil },
-		Ledger:   w.ledger, Store: w.ledger, Dir: t.TempDir(),
+		Accounts: []fleet.Account{
+			{Name: "default", Config: provider.Config{Provider: "outscale"}, AccountID: testAccount, Instance: testInstance},
+		},
+		Connect: func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil },
+		Ledger:  w.ledger, Store: w.ledger, Dir: t.TempDir(),
 	}
 }
 
@@ -161,7 +164,10 @@ func (w *world) add(spec cloudsim.KeySpec) string {
 	if !spec.Expires.IsZero() {
 		description += "/until/" + spec.Expires.Format(time.RFC3339)
 	}
-	return w.domain.AddKey(cloudsim.IAMKeySpec{User: spec.User, Description: description, Created: spec.Created, Inactive: spec.Inactive}).AccessKey
+	return w.domain.AddKey(cloudsim.IAMKeySpec{
+		User: spec.User, Description: description, Created: spec.Created,
+		Inactive: spec.Inactive,
+	}).AccessKey
 }
 
 // state is what a key is in the cloud, and "deleted" where it is not there.

@@ -222,7 +222,10 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w := newWorld(t)
 		w.lease("other")
 		ended := w.add(cloudsim.KeySpec{User: "deploy", Expires: ahead(-59 * time.Minute)})
-		unborn := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Created: time.Now().Add(time.Minute), Expires: ahead(dayLong)})
+		unborn := w.add(cloudsim.KeySpec{
+			User: "deploy", Tag: ours(keylabel.KindLease), Created: time.Now().Add(time.Minute),
+			Expires: ahead(dayLong),
+		})
 		_, found := w.mustRun(t)
 		mustBeClass(t, found[ended], ClassForeign, ActionKeep)
 		mustBeClass(t, found[unborn], ClassYoung, ActionKeep)
@@ -232,7 +235,8 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 		w := newWorld(t)
 		w.job.Settings.Mode = settings.Report
 		w.account.AddUser("ci")
-		body := `{"AccessKeys":[{"AccessKeyId":"DATEONLYAAAAAAAAAAAA","State":"ACTIVE","CreationDate":"2020-01-01","ExpirationDate":"2021-01-01"}],"ResponseContext":{}}`
+		body := `{"AccessKeys":[{"AccessKeyId":"DATEONLYAAAAAAAAAAAA","State":"ACTIVE","CreationDate":"2020-01-01",` +
+			`"ExpirationDate":"2021-01-01"}],"ResponseContext":{}}`
 		// Who signs takes two lists and the signing identity one; the next is the user's.
 		w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: body, Skip: 3, Times: 1})
 		_, found := w.mustRun(t)
@@ -258,7 +262,10 @@ func TestASweepDoesNotRepeatTheMistakesOfOthers(t *testing.T) {
 	t.Run("secrets/full key ids absent from logs, report, errors: errors", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.orphan("deploy", ahead(dayLong))
-		w.cloud.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400, Code: "0", Body: `{"Errors":[{"Type":"X","Code":"0","Details":"key ` + id + `"}]}`})
+		w.cloud.Order(cloudsim.Fault{
+			Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400, Code: "0",
+			Body: `{"Errors":[{"Type":"X","Code":"0","Details":"key ` + id + `"}]}`,
+		})
 		result, found, err := w.run(t)
 		mustSay(t, err, "could not change 1 keys")
 		if found[id].Outcome != OutcomeFailed {

@@ -71,7 +71,8 @@ func TestAKeyIsSwitchedOffOnlyWhenItsOwnerHasHadNotice(t *testing.T) {
 			t.Errorf("%d messages were sent", len(o.sent))
 		}
 		for _, m := range o.sent {
-			if m.Account != "default" || m.User == "deploy" && len(m.Keys) != 2 || m.Keys[0].SwitchedOffFrom.IsZero() || strings.Contains(m.Keys[0].AccessKey, first) {
+			if m.Account != "default" || m.User == "deploy" && len(m.Keys) != 2 || m.Keys[0].SwitchedOffFrom.IsZero() ||
+				strings.Contains(m.Keys[0].AccessKey, first) {
 				t.Errorf("got %+v", m)
 			}
 		}
@@ -98,7 +99,8 @@ func TestAReportSendsNothing(t *testing.T) {
 		w.job.Settings.Mode = settings.Report
 		id := w.orphan("deploy", ahead(90*dayLong))
 		_, found := w.mustRun(t)
-		if found[id].Action != ActionNotify || found[id].Outcome != OutcomePlanned || len(o.sent) != 0 || len(w.ledger.states["default"].Notified) != 0 {
+		if found[id].Action != ActionNotify || found[id].Outcome != OutcomePlanned || len(o.sent) != 0 ||
+			len(w.ledger.states["default"].Notified) != 0 {
 			t.Errorf("got %+v and %+v", found[id], o.sent)
 		}
 	})

@@ -41,22 +41,34 @@ func TestWhatAnOwnerWritesOnHisKeyDelaysAtMost(t *testing.T) {
 		class  Class
 		action Action
 	}{
-		"a root label that nobody confirms":                    {key(ours(keylabel.KindRoot), 3*dayLong), nil, ClassOrphan, ActionDeactivate},
-		"one on an expired key":                                {key(ours(keylabel.KindRoot), 3*dayLong, ended), nil, ClassExpired, ActionRemove},
-		"one on a key younger than a day":                      {key(ours(keylabel.KindRoot), 23*time.Hour), nil, ClassYoung, ActionKeep},
-		"one that the ledger confirms":                         {key(ours(keylabel.KindRoot), 3*dayLong), &fleet.LedgerKey{Kind: "root"}, ClassEngine, ActionKeep},
-		"another instance's label":                             {key(other, 3*dayLong), nil, ClassOther, ActionKeep},
-		"one past the date that is written on the key":         {key(other, 3*dayLong, ended), nil, ClassOther, ActionFlag},
-		"one on an old key without any date":                   {key(other, 3*365*dayLong, endless), nil, ClassOther, ActionFlag},
-		"one on an old key with a date far ahead":              {key(other, 91*dayLong), nil, ClassOther, ActionFlag},
-		"an exemption, which is listed":                        {key("vault-keep-until=2026-06-01", 100*dayLong), nil, ClassExempt, ActionFlag},
-		"an exemption for ever, in its first year":             {key("vault-keep-until=9999-01-01", 364*dayLong), nil, ClassExempt, ActionFlag},
-		"an exemption for ever, after a year":                  {key("vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
-		"an exemption for ever, on a key changed lately":       {key("vault-keep-until=9999-01-01", 900*dayLong, changed(dayLong)), nil, ClassExempt, ActionFlag},
-		"an exemption until a date in no form":                 {key("vault-keep-until=x", 100*dayLong, changed(6*dayLong)), nil, ClassExempt, ActionFlag},
-		"one until a date in no form, for longer than a week":  {key("vault-keep-until=x", 100*dayLong, changed(8*dayLong)), nil, ClassOverAge, ActionFlag},
-		"an exemption on a key whose age the cloud hides":      {key("vault-keep-until=9999-01-01", 0, func(k *provider.Key) { k.Created = time.Time{} }), nil, ClassYoung, ActionKeep},
-		"an exemption beside the engine's own label, in a tag": {key(ours(keylabel.KindLease)+" vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
+		"a root label that nobody confirms": {key(ours(keylabel.KindRoot), 3*dayLong), nil, ClassOrphan, ActionDeactivate},
+		"one on an expired key":             {key(ours(keylabel.KindRoot), 3*dayLong, ended), nil, ClassExpired, ActionRemove},
+		"one on a key younger than a day":   {key(ours(keylabel.KindRoot), 23*time.Hour), nil, ClassYoung, ActionKeep},
+		"one that the ledger confirms": {
+			key(ours(keylabel.KindRoot), 3*dayLong), &fleet.LedgerKey{Kind: "root"}, ClassEngine, ActionKeep,
+		},
+		"another instance's label":                     {key(other, 3*dayLong), nil, ClassOther, ActionKeep},
+		"one past the date that is written on the key": {key(other, 3*dayLong, ended), nil, ClassOther, ActionFlag},
+		"one on an old key without any date":           {key(other, 3*365*dayLong, endless), nil, ClassOther, ActionFlag},
+		"one on an old key with a date far ahead":      {key(other, 91*dayLong), nil, ClassOther, ActionFlag},
+		"an exemption, which is listed":                {key("vault-keep-until=2026-06-01", 100*dayLong), nil, ClassExempt, ActionFlag},
+		"an exemption for ever, in its first year":     {key("vault-keep-until=9999-01-01", 364*dayLong), nil, ClassExempt, ActionFlag},
+		"an exemption for ever, after a year":          {key("vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag},
+		"an exemption for ever, on a key changed lately": {
+			key("vault-keep-until=9999-01-01", 900*dayLong, changed(dayLong)), nil, ClassExempt, ActionFlag,
+		},
+		"an exemption until a date in no form": {
+			key("vault-keep-until=x", 100*dayLong, changed(6*dayLong)), nil, ClassExempt, ActionFlag,
+		},
+		"one until a date in no form, for longer than a week": {
+			key("vault-keep-until=x", 100*dayLong, changed(8*dayLong)), nil, ClassOverAge, ActionFlag,
+		},
+		"an exemption on a key whose age the cloud hides": {
+			key("vault-keep-until=9999-01-01", 0, func(k *provider.Key) { k.Created = time.Time{} }), nil, ClassYoung, ActionKeep,
+		},
+		"an exemption beside the engine's own label, in a tag": {
+			key(ours(keylabel.KindLease)+" vault-keep-until=9999-01-01", 366*dayLong), nil, ClassOverAge, ActionFlag,
+		},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -321,7 +333,10 @@ func TestNoChangeIsBegunForWhichThereIsNoTime(t *testing.T) {
 // keys, in both clouds: he labels them as he likes, and makes as many as he can.
 func TestAHostileOwnerKeepsNoKeyAndTouchesNobodyElses(t *testing.T) {
 	contract.New(t) // nothing outside may be waited for in a bubble
-	for name, in := range map[string]func(*sweepScene, *testing.T){"OUTSCALE": (*sweepScene).inOutscale, "Huawei Cloud": (*sweepScene).inHuawei} {
+	for name, in := range map[string]func(*sweepScene, *testing.T){
+		"OUTSCALE":     (*sweepScene).inOutscale,
+		"Huawei Cloud": (*sweepScene).inHuawei,
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSweepScene(t, in)
@@ -392,7 +407,10 @@ func TestAnOwnerWhoIsAtItDayAndNight(t *testing.T) {
 			},
 		},
 	}
-	for cloud, in := range map[string]func(*sweepScene, *testing.T){"OUTSCALE": (*sweepScene).inOutscale, "Huawei Cloud": (*sweepScene).inHuawei} {
+	for cloud, in := range map[string]func(*sweepScene, *testing.T){
+		"OUTSCALE":     (*sweepScene).inOutscale,
+		"Huawei Cloud": (*sweepScene).inHuawei,
+	} {
 		for name, attack := range attacks {
 			steps := len(name)%2 == 0 // half of them meet the two steps of a run over many accounts
 			t.Run(cloud+", "+name, func(t *testing.T) {

@@ -134,7 +134,10 @@ func TestASpoolGivesBackWhatItWasGiven(t *testing.T) {
 	}
 	defer s.close()
 	want := []Finding{
-		{Account: "default", AccessKey: "AK", User: "u", Active: true, Created: time.Unix(1, 0).UTC(), Class: ClassOwn, Outcome: OutcomeGone, Detail: "é"},
+		{
+			Account: "default", AccessKey: "AK", User: "u", Active: true, Created: time.Unix(1, 0).UTC(), Class: ClassOwn, Outcome: OutcomeGone,
+			Detail: "é",
+		},
 		{},
 		{User: strings.Repeat("u", 100_000)},
 	}

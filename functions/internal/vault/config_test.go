@@ -25,21 +25,33 @@ func TestTheWaysToLogIn(t *testing.T) {
 		env    map[string]string
 		want   string // in the error; empty: accepted
 	}{
-		"AWS by default":                         {true, map[string]string{"VAULT_AUTH_ROLE": "r"}, ""},
-		"AWS without a role":                     {true, nil, "VAULT_AUTH_ROLE is empty"},
-		"AWS outside Lambda, without keys":       {false, map[string]string{"VAULT_AUTH_ROLE": "r"}, "AWS_ACCESS_KEY_ID"},
-		"AppRole":                                {false, map[string]string{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i", "VAULT_SECRET_ID": "s"}, ""},
-		"AppRole without its secret":             {false, map[string]string{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i"}, "VAULT_SECRET_ID"},
-		"a token on a developer's machine":       {false, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, ""},
-		"a token in Lambda is refused":           {true, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, "local runs only"},
-		"a token in sam local":                   {true, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t", "AWS_SAM_LOCAL": "true"}, ""},
-		"a token where only the runtime is seen": {false, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t", "AWS_LAMBDA_RUNTIME_API": "x"}, "local runs only"},
-		"no token":                               {false, map[string]string{"VAULT_AUTH_METHOD": "token"}, "set VAULT_TOKEN"},
-		"a Kubernetes service account":           {false, map[string]string{"VAULT_AUTH_METHOD": "kubernetes", "VAULT_AUTH_ROLE": "r"}, ""},
-		"Kubernetes without a role":              {false, map[string]string{"VAULT_AUTH_METHOD": "kubernetes"}, "VAULT_AUTH_ROLE is empty"},
-		"a JWT from a file":                      {false, map[string]string{"VAULT_AUTH_METHOD": "jwt", "VAULT_AUTH_ROLE": "r", "VAULT_JWT_FILE": "/jwt"}, ""},
-		"a JWT from nowhere":                     {false, map[string]string{"VAULT_AUTH_METHOD": "jwt", "VAULT_AUTH_ROLE": "r"}, "VAULT_JWT_FILE"},
-		"an unknown method":                      {false, map[string]string{"VAULT_AUTH_METHOD": "ldap"}, `VAULT_AUTH_METHOD is "ldap"`},
+		"AWS by default":                   {true, map[string]string{"VAULT_AUTH_ROLE": "r"}, ""},
+		"AWS without a role":               {true, nil, "VAULT_AUTH_ROLE is empty"},
+		"AWS outside Lambda, without keys": {false, map[string]string{"VAULT_AUTH_ROLE": "r"}, "AWS_ACCESS_KEY_ID"},
+		"AppRole": {
+			false, map[string]string{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i", "VAULT_SECRET_ID": "s"}, "",
+		},
+		"AppRole without its secret": {
+			false, map[string]string{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i"}, "VAULT_SECRET_ID",
+		},
+		"a token on a developer's machine": {false, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, ""},
+		"a token in Lambda is refused":     {true, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t"}, "local runs only"},
+		"a token in sam local": {
+			true, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t", "AWS_SAM_LOCAL": "true"}, "",
+		},
+		"a token where only the runtime is seen": {
+			false, map[string]string{"VAULT_AUTH_METHOD": "token", "VAULT_TOKEN": "t", "AWS_LAMBDA_RUNTIME_API": "x"}, "local runs only",
+		},
+		"no token":                     {false, map[string]string{"VAULT_AUTH_METHOD": "token"}, "set VAULT_TOKEN"},
+		"a Kubernetes service account": {false, map[string]string{"VAULT_AUTH_METHOD": "kubernetes", "VAULT_AUTH_ROLE": "r"}, ""},
+		"Kubernetes without a role":    {false, map[string]string{"VAULT_AUTH_METHOD": "kubernetes"}, "VAULT_AUTH_ROLE is empty"},
+		"a JWT from a file": {
+			false, map[string]string{"VAULT_AUTH_METHOD": "jwt", "VAULT_AUTH_ROLE": "r", "VAULT_JWT_FILE": "/jwt"}, "",
+		},
+		"a JWT from nowhere": {
+			false, map[string]string{"VAULT_AUTH_METHOD": "jwt", "VAULT_AUTH_ROLE": "r"}, "VAULT_JWT_FILE",
+		},
+		"an unknown method": {false, map[string]string{"VAULT_AUTH_METHOD": "ldap"}, `VAULT_AUTH_METHOD is "ldap"`},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {

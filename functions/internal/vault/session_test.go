@@ -76,7 +76,8 @@ func (s *server) says(path string, status int, body string) {
 
 func open(ctx context.Context) (*Session, error) {
 	config, _, err := ReadConfig(environment(map[string]string{
-		"VAULT_ADDR": "from the environment", "VAULT_ENGINE": "keys", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i", "VAULT_SECRET_ID": "s",
+		"VAULT_ADDR": "from the environment", "VAULT_ENGINE": "keys", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "i",
+		"VAULT_SECRET_ID": "s",
 	}))
 	if err != nil {
 		return nil, err
@@ -110,7 +111,8 @@ func TestEveryKindOfFailureHasATypeOfItsOwn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			newServer(t).says("auth/approle/login", test.status, test.body)
 			_, err := open(t.Context())
-			if reflect.TypeOf(err) != reflect.TypeOf(test.want) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "auth/approle/login") {
+			if reflect.TypeOf(err) != reflect.TypeOf(test.want) || strings.Contains(err.Error(), "\n") ||
+				!strings.Contains(err.Error(), "auth/approle/login") {
 				t.Errorf("got %T: %v", err, err)
 			}
 		})
@@ -241,7 +243,8 @@ func TestTheLedgerIsReadPageByPage(t *testing.T) {
 		t.Fatalf("got %d keys and error %v", len(keys), err)
 	}
 	last := keys[total-1]
-	if last.AccessKey != "K01002" || last.Kind != "lease" || last.Role != "r" || !last.Expires.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
+	if last.AccessKey != "K01002" || last.Kind != "lease" || last.Role != "r" ||
+		!last.Expires.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
 		t.Errorf("got %+v", last)
 	}
 }
@@ -252,7 +255,8 @@ func TestAKeyIsFoundInTheLedgerByItsID(t *testing.T) {
 	s.says("keys/keys/K2", 404, `{"errors":[]}`)
 	s.says("keys/keys/K3", 403, `{"errors":["permission denied"]}`)
 	session := mustOpen(t)
-	if key, err := session.Key(t.Context(), "K1"); err != nil || key == nil || key.AccessKey != "K1" || key.Kind != "static" || key.Role != "db" {
+	if key, err := session.Key(t.Context(), "K1"); err != nil || key == nil || key.AccessKey != "K1" || key.Kind != "static" ||
+		key.Role != "db" {
 		t.Errorf("got %+v and error %v", key, err)
 	}
 	if key, err := session.Key(t.Context(), "K2"); err != nil || key != nil {
@@ -384,7 +388,10 @@ func TestALoginWithTheTokenOfAServiceAccount(t *testing.T) {
 		if err := os.WriteFile(file, []byte(jwt+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		session, err := Open(t.Context(), Config{Engine: "keys", Auth: AuthKubernetes, AuthMount: "kubernetes", AuthRole: "sweeper", JWTFile: file}, slog.New(slog.DiscardHandler))
+		session, err := Open(t.Context(), Config{
+			Engine: "keys", Auth: AuthKubernetes, AuthMount: "kubernetes", AuthRole: "sweeper",
+			JWTFile: file,
+		}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

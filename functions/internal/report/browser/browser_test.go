@@ -159,7 +159,8 @@ func TestPaperHasEverything(t *testing.T) {
 	c := start(t)
 	for _, p := range []page{
 		account(settings.Report, 0, nil), account(settings.Enforce, 53, nil), account(settings.Report, 5000, nil),
-		index(settings.Report, 0), index(settings.Enforce, 53), policy(settings.Report, 0), policy(settings.Report, 53), policy(settings.Enforce, 5000),
+		index(settings.Report, 0), index(settings.Enforce, 53), policy(settings.Report, 0), policy(settings.Report, 53),
+		policy(settings.Enforce, 5000),
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			b := c.tab(t)
@@ -330,7 +331,10 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 	t.Run("a group opens by the keyboard alone, which stays where it was", func(t *testing.T) {
 		press := func(key, code string, number int) {
 			for _, kind := range []string{"keyDown", "keyUp"} {
-				b.do("Input.dispatchKeyEvent", map[string]any{"type": kind, "key": key, "code": code, "windowsVirtualKeyCode": number, "text": map[string]string{"Enter": "\r"}[key]})
+				b.do("Input.dispatchKeyEvent", map[string]any{
+					"type": kind, "key": key, "code": code, "windowsVirtualKeyCode": number,
+					"text": map[string]string{"Enter": "\r"}[key],
+				})
 			}
 			b.settle()
 		}
@@ -411,7 +415,8 @@ func TestAnAuditorsQuestionsTakeThreeClicks(t *testing.T) {
 	x := reporttest.Index(settings.Enforce, 53)
 	must(t, os.WriteFile(filepath.Join(dir, "index.html"), written(t, x.HTML), 0o600))
 	a := reporttest.Account("account-00004", settings.Enforce, 53)
-	must(t, os.WriteFile(filepath.Join(dir, report.FileName("account-00004", 0)+".html"), written(t, func(w io.Writer) error { _, err := a.HTML(w); return err }), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, report.FileName("account-00004", 0)+".html"),
+		written(t, func(w io.Writer) error { _, err := a.HTML(w); return err }), 0o600))
 	c := start(t)
 	b := c.tab(t)
 	b.look(1280, 1600, "light")
@@ -419,7 +424,8 @@ func TestAnAuditorsQuestionsTakeThreeClicks(t *testing.T) {
 		t.Helper()
 		b := &tab{t, b.c, b.session}
 		b.visit(filepath.Join(dir, "index.html"))
-		b.eval(fmt.Sprintf(`(() => { const a = document.querySelector('a[href=%q]'); setTimeout(() => a.click(), 0); return a.href; })()`, address), nil)
+		b.eval(fmt.Sprintf(`(() => { const a = document.querySelector('a[href=%q]'); setTimeout(() => a.click(), 0); return a.href; })()`,
+			address), nil)
 		b.until(fmt.Sprintf(`location.href.endsWith(%q) && document.readyState === 'complete' && document.querySelectorAll('#keys tr.row').length > 0`, strings.TrimPrefix(address, ".")))
 		b.settle()
 	}

@@ -26,7 +26,8 @@ func Hostile() []string {
 	return []string{
 		Script, `"><img src=x onerror="document.title='hacked'">`, "</script><script>document.title='hacked'</script>", "<!--<script>",
 		"=HYPERLINK(\"http://evil\")", "\u202egnp.exe", strings.Repeat("w", 64), "a&amp;b", "${alert(1)}",
-		strings.Repeat("300 letters ", 25), strings.Repeat("W", 300), "dep\u200bloy", "a\u2028b\u2029c", `{"a":"]}","__proto__":[1]}`, "נפרס דפלוי (א) ;=1+1",
+		strings.Repeat("300 letters ", 25), strings.Repeat("W", 300), "dep\u200bloy", "a\u2028b\u2029c", `{"a":"]}","__proto__":[1]}`,
+		"נפרס דפלוי (א) ;=1+1",
 		"../../etc/passwd", "déploiement 部署",
 	}
 }
@@ -158,7 +159,8 @@ func Index(mode string, accounts int) report.Index {
 			s.Planned, s.PlannedByClass = 31, map[sweep.Class]int{sweep.ClassOrphan: 30, sweep.ClassExpired: 1}
 			s.Tripped = "the plan changes 31 keys, and MAX_KEYS is 20"
 		case 3:
-			s.Problem = `account "` + name + `": opening it: the cloud refuses the key (AccessDenied, request 7f3a9d0c-5b2e-4f55): see the role of the functions`
+			s.Problem = `account "` + name + `": opening it: the cloud refuses the key (AccessDenied, request 7f3a9d0c-5b2e-4f55): see ` +
+				`the role of the functions`
 		case 4:
 			s.Planned, s.SwitchedOff, s.Deleted, s.PlannedByClass = 3, 2, 1, map[sweep.Class]int{sweep.ClassOrphan: 2, sweep.ClassExpired: 1}
 		case 5:
@@ -173,7 +175,10 @@ func Index(mode string, accounts int) report.Index {
 	}
 	if mode == settings.Enforce {
 		x.Verdict = "the plans of all accounts are allowed together"
-		x.Approval = &report.Approval{Asked: Now.Add(time.Minute), Answered: Now.Add(7 * time.Hour), Answer: `Jane Doe, change CHG-4711 <script>document.title='hacked'</script>`}
+		x.Approval = &report.Approval{
+			Asked: Now.Add(time.Minute), Answered: Now.Add(7 * time.Hour),
+			Answer: `Jane Doe, change CHG-4711 <script>document.title='hacked'</script>`,
+		}
 	}
 	return x
 }
