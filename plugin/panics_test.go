@@ -17,9 +17,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-// TestAPanicCostsOneRequest orders a panic at each storage and each cloud call of an operation,
-// as the schedules order faults: afterwards the same role and everything else is served, and
-// no request hangs.
+// TestAPanicCostsOneRequest orders a panic at each storage and each cloud call of an operation on either cloud,
+// as the schedules order faults, and at some of them where the engine is behind a plugin's wire: afterwards the same
+// role and everything else is served, and no request hangs.
 func TestAPanicCostsOneRequest(t *testing.T) {
 	t.Parallel()
 	// Before the tick, keys of a lease, of a user and of a request have been forgotten, and rotations are due.
@@ -62,39 +62,79 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 			synctest.Wait()
 		},
 	}
-	for name, operation := range operations {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for step, reached := 0, true; reached; step++ {
-				synctest.Test(t, func(t *testing.T) {
-					v := newTestVault(t)
-					v.account.AddUser("db")
-					v.configure("ttl=10m")
-					v.write("roles/capped", "user_names=app", "ttl=10m", "max_active_keys=5")
-					v.write("roles/job", "credential_type=iam_user", "ttl=10m", `policy_document=`+testDocument)
-					v.write("static-roles/db", "user_name=db", "rotation_period=24h", "rotation_grace_period=1m")
-					l := v.lease("app")
-					if strings.HasSuffix(name, "a user") {
-						v.lease("job")
+	panics := func(new func(t *testing.T) *testVault, prefix string, every int) {
+		for name, operation := range operations {
+			t.Run(prefix+name, func(t *testing.T) {
+				t.Parallel()
+				for step, reached := 0, true; reached; step += every {
+					synctest.Test(t, func(t *testing.T) {
+						v := new(t)
+						l := v.preparePanic(strings.HasSuffix(name, "a user"))
+						if prepare[name] != nil {
+							prepare[name](v)
+						}
+						other := v.anotherMount()
+						reached = v.panicAt(step, func() { operation(v, l) })
+						if reached {
+							other.mustRevoke(other.lease("app")) // another mount of the process
+							v.mustServe()
+						}
+					})
+					if step > 500 || step == 0 && !reached {
+						t.Fatal("the operation has no end, or makes no call: the test proves nothing")
 					}
-					if prepare[name] != nil {
-						prepare[name](v)
-					}
-					other := newTestVaultOn(t, v.sim, v.sim.AddAccount("210987654321"))
-					other.account.AddUser("app")
-					other.configure("ttl=10m")
-					reached = v.panicAt(step, func() { operation(v, l) })
-					if reached {
-						other.mustRevoke(other.lease("app")) // another mount of the process
-						v.mustServe()
-					}
-				})
-				if step > 500 {
-					t.Fatal("the operation has no end")
 				}
-			}
-		})
+			})
+		}
 	}
+	overGRPC := func(new func(t *testing.T) *testVault) func(t *testing.T) *testVault {
+		return func(t *testing.T) *testVault {
+			v := new(t)
+			v.overGRPC = true
+			v.restart()
+			return v
+		}
+	}
+	panics(newTestVault, "", 1)
+	panics(newHuaweiVault, "on Huawei Cloud: ", 1)
+	panics(overGRPC(newTestVault), "over gRPC: ", 7)
+	panics(overGRPC(newHuaweiVault), "on Huawei Cloud, over gRPC: ", 7)
+}
+
+// preparePanic configures roles of all kinds, and leases a key, and a user if that is asked for.
+func (v *testVault) preparePanic(withUser bool) *testLease {
+	v.t.Helper()
+	for _, name := range []string{"app2", "app3", "app4", "db"} {
+		v.addUser(name)
+	}
+	v.configureUsers("ttl=10m")
+	for _, role := range [][]string{{"roles/app"}, {"roles/capped", "max_active_keys=5"}} {
+		v.write(role[0], append(role[1:], "user_names=app,app2,app3,app4", "ttl=10m")...)
+	}
+	v.write("static-roles/db", "user_name=db", "rotation_period=24h", "rotation_grace_period=1m")
+	l := v.lease("app")
+	if withUser {
+		v.lease("job")
+	}
+	return l
+}
+
+// anotherMount is one of the same process, on another account of the cloud.
+func (v *testVault) anotherMount() *testVault {
+	v.t.Helper()
+	other := newTestVaultOn(v.t, v.sim, v.account)
+	if v.domain == nil {
+		other.account = v.sim.AddAccount("210987654321")
+		other.root = other.account.RootKey()
+	} else {
+		other.domain, other.base = v.sim.AddDomain("other"), v.base
+		other.domain.AddUser("vault", cloudsim.SecurityAdministrator, cloudsim.AgentOperator)
+		other.root = other.domain.AddKey(cloudsim.IAMKeySpec{User: "vault"})
+		other.restart()
+	}
+	other.addUser("app")
+	other.configure("ttl=10m")
+	return other
 }
 
 // panicAt runs do and panics at the given storage or cloud step, once. It tells whether there was
@@ -112,7 +152,11 @@ func (v *testVault) panicAt(step int, do func()) (reached bool) {
 			panic("ordered by the test")
 		}
 	}
-	v.storage.before = func(string, string) error { hit(); return nil }
+	if v.overGRPC {
+		v.inPlugin = hit // where the storage itself is, a panic would be the server's
+	} else {
+		v.storage.before = func(string, string) error { hit(); return nil }
+	}
 	live := v.base
 	v.base = roundTripper(func(req *http.Request) (*http.Response, error) {
 		hit()
@@ -120,10 +164,10 @@ func (v *testVault) panicAt(step int, do func()) (reached bool) {
 	})
 	v.restart()
 	do()
-	v.storage.before = nil
+	v.storage.before, v.inPlugin = nil, nil
 	reached = count > step
-	if got := v.backend.metrics.panics.Load(); reached != (got == 1) {
-		v.t.Errorf("step %d: %d panics were counted", step, got)
+	if got := v.scrape()["cloudkeys_panics_total"]; reached != (got == 1) {
+		v.t.Errorf("step %d: %v panics were counted", step, got)
 	}
 	v.base = live // the open clients go on over the wrapper, which is past its step
 	return reached

@@ -43,6 +43,7 @@ type testVault struct {
 	storage  *testStorage
 	onTime   bool                 // static roles are rotated between ticks, too
 	overGRPC bool                 // talk to the engine as a server does, through a plugin process's protocol
+	inPlugin func()               // over gRPC: called before each storage call, in the plugin's process
 	backend  *backend             // its paths; and the engine itself, where it runs in this process
 	engine   logical.Backend      // what requests are sent to
 	root     cloudsim.Credentials // the engine's own key
@@ -101,7 +102,7 @@ func (v *testVault) restart() {
 	if v.overGRPC {
 		v.engine = serveOverGRPC(v.t, func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 			b := v.newBackend()
-			return b, b.Setup(ctx, conf)
+			return &tapped{b, v}, b.Setup(ctx, conf)
 		})
 	}
 	err := v.engine.Setup(v.t.Context(), &logical.BackendConfig{
@@ -110,6 +111,22 @@ func (v *testVault) restart() {
 	if err != nil {
 		v.t.Fatal(err)
 	}
+}
+
+// tapped is the engine in a plugin process, with a test at its end of the storage.
+type tapped struct {
+	logical.Backend
+	v *testVault
+}
+
+// HandleRequest implements logical.Backend.
+func (b *tapped) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if tap := b.v.inPlugin; tap != nil {
+		tapped := *req
+		tapped.Storage = &testStorage{Storage: req.Storage, before: func(string, string) error { tap(); return nil }}
+		req = &tapped
+	}
+	return b.Backend.HandleRequest(ctx, req)
 }
 
 // newBackend rotates static roles at the test's ticks alone, unless the test is about their time: a
