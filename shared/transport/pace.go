@@ -91,9 +91,10 @@ func flowOf(ctx context.Context) string {
 }
 
 // Pacer is an account's token bucket. Calls of the same flow wait in the order in which they
-// came; the flows of a class take turns, and so do classes. The rate is halved when the cloud
-// throttles, for all calls of the account, and climbs back in steps of a twentieth of the rate that was too
-// much; beyond that, in steps of a twentieth of what goes well.
+// came; the flows of a class take turns, and so do classes. When the cloud throttles, the rate falls for all
+// calls of the account: to what the cloud has taken in the last second, where enough calls have shown that, or else
+// to the half. It climbs back in steps of a twentieth of the rate that was too much; beyond that, in steps of a
+// twentieth of what goes well.
 type Pacer struct {
 	limiter *rate.Limiter
 	highest rate.Limit
@@ -106,7 +107,19 @@ type Pacer struct {
 	last    Class // the class that had the turn before, background aside
 	yielded int   // turns since the background had one
 	changed time.Time
+	fallen  rate.Limit // the rate before it was changed
+	answers []answered // of the last second
 }
+
+// answered is one answer of the cloud, and whether it took the call.
+type answered struct {
+	at    time.Time
+	taken bool
+}
+
+// evidence is how many answers of a second show what the cloud takes. Fewer say that somebody was too fast, and not
+// how fast.
+const evidence = 5
 
 // NewPacer paces to perSecond calls a second.
 func NewPacer(perSecond float64) *Pacer {
@@ -208,18 +221,50 @@ func (p *Pacer) give(class Class) bool {
 	return true
 }
 
-// throttled halves the rate and allows no bursts, at most once a second: the
-// answers to calls that were under way together are one piece of news, not many.
+// throttled lowers the rate and allows no bursts. Without evidence it does so at most once a second: the
+// answers to calls that were under way together are one piece of news, not many. With evidence each of
+// them tells more of what the cloud takes.
 func (p *Pacer) throttled() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.changed) < time.Second {
-		return
+	now := time.Now()
+	p.note(now, false)
+	if now.Sub(p.changed) >= time.Second {
+		p.changed, p.fallen = now, p.limiter.Limit()
+		p.lower(p.fallen / 2)
+		p.limiter.AllowN(now, 1) // the cloud has nothing left: the next call waits, too
 	}
-	p.changed = time.Now()
-	p.tooMuch = p.limiter.Limit()
-	p.limiter.SetLimit(max(p.tooMuch/2, min(slowest, p.highest)))
+	if len(p.answers) >= evidence {
+		p.lower(min(p.tookLately(), p.fallen*0.95))
+	}
+}
+
+// lower sets a rate that has fallen. The lock is held.
+func (p *Pacer) lower(to rate.Limit) {
+	to = max(to, min(slowest, p.highest))
+	p.tooMuch = min(p.fallen, 2*to)
+	p.limiter.SetLimit(to)
 	p.limiter.SetBurst(1)
+}
+
+// note keeps an answer for a second. The lock is held.
+func (p *Pacer) note(now time.Time, taken bool) {
+	old := 0
+	for old < len(p.answers) && now.Sub(p.answers[old].at) >= time.Second {
+		old++
+	}
+	p.answers = append(p.answers[old:], answered{now, taken})
+}
+
+// tookLately is how many calls the cloud has taken in the last second. The lock is held.
+func (p *Pacer) tookLately() rate.Limit {
+	n := 0
+	for _, a := range p.answers {
+		if a.taken {
+			n++
+		}
+	}
+	return rate.Limit(n)
 }
 
 // accepted raises a lowered rate by a twentieth of the one that was too much, at most once a second. A cloud that takes 5 calls
@@ -228,12 +273,15 @@ func (p *Pacer) throttled() {
 func (p *Pacer) accepted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limiter.Limit() >= p.highest || time.Since(p.changed) < time.Second {
+	now := time.Now()
+	p.note(now, true)
+	if p.limiter.Limit() >= p.highest || now.Sub(p.changed) < time.Second {
 		return
 	}
-	p.changed = time.Now()
+	p.changed = now
 	raised := min(p.highest, p.limiter.Limit()+p.tooMuch/20)
 	p.tooMuch = max(p.tooMuch, raised)
+	p.fallen = raised
 	p.limiter.SetLimit(raised)
 	if p.limiter.Limit() >= p.highest {
 		p.limiter.SetBurst(p.burst)
