@@ -81,7 +81,8 @@ func TestStorageOfEarlierVersionsIsRead(t *testing.T) {
 			want := mustUnmarshal[map[string]any](t, old.Answers[path])
 			got := mustUnmarshal[map[string]any](t, v.describe(path))
 			for field, value := range want {
-				if !reflect.DeepEqual(got[field], value) {
+				ofTheBuild := path == "info" && field != "instance_id"
+				if !ofTheBuild && !reflect.DeepEqual(got[field], value) {
 					t.Errorf("%s: %s is %v, and 0.1.0 said %v", path, field, got[field], value)
 				}
 			}
