@@ -226,7 +226,7 @@ $(BIN)/terraform-provider-vault: scripts/pins/terraform-provider-vault/go.mod sc
 
 # Etcd and three programs of Kubernetes, the two operators, and a server: nothing needs a cluster, root or containers.
 .PHONY: test-kubernetes
-test-kubernetes: build $(PINNED) auth-kubernetes build-functions kubernetes #: docs/examples/kubernetes on a real API server with both operators, on both servers (a quarter of an hour at first, then five minutes)
+test-kubernetes: build $(PINNED) $(if $(filter vault,$(PINNED)),auth-kubernetes) build-functions kubernetes #: docs/examples/kubernetes on a real API server with both operators, on both servers (a quarter of an hour at first, then five minutes)
 	FUNCTIONS_BIN='$(CURDIR)/.cache/functions' $(ON_SERVERS) go test -count=1 -parallel 16 -timeout 10m ./plugin/kubernetes
 
 .PHONY: kubernetes

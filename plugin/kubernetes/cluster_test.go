@@ -32,8 +32,9 @@ const startLimit = 2 * time.Minute
 // cluster is a real API server on loopback with its storage. There is no node and no controller: nothing runs what is applied, collects
 // what has lost its owner, or fills the Secret of a service account's token.
 type cluster struct {
-	t          *testing.T
-	dir        string // of its files, and of the logs of all programs
+	t          *testing.T // the part of the test that runs
+	whole      *testing.T // for which programs live
+	dir        string     // of its files, and of the logs of all programs
 	url        string
 	token      string // of an administrator
 	client     *http.Client
@@ -69,7 +70,7 @@ type object struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), token: rand.Text()}
+	c := &cluster{t: t, whole: t, dir: t.TempDir(), token: rand.Text()}
 	c.kubeconfig = filepath.Join(c.dir, "admin.json")
 	t.Cleanup(c.showLogs)
 	c.writeFile("tokens.csv", c.token+",admin,admin,system:masters\n")
@@ -250,9 +251,9 @@ func (c *cluster) launch(name string, command *exec.Cmd) *emulator.Process {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() {
+	c.whole.Cleanup(func() {
 		if err := program.Stop(syscall.SIGKILL); err != nil {
-			c.t.Error(err)
+			c.whole.Error(err)
 		}
 	})
 	return program
@@ -260,20 +261,20 @@ func (c *cluster) launch(name string, command *exec.Cmd) *emulator.Process {
 
 // showLogs shows how the logs of a test that failed end.
 func (c *cluster) showLogs() {
-	if !c.t.Failed() {
+	if !c.whole.Failed() {
 		return
 	}
 	logs, err := filepath.Glob(filepath.Join(c.dir, "*.log"))
 	if err != nil {
-		c.t.Error(err)
+		c.whole.Error(err)
 	}
 	for _, name := range logs {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			c.t.Error(err)
+			c.whole.Error(err)
 		}
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		c.t.Logf("%s ends with:\n%s", filepath.Base(name), strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		c.whole.Logf("%s ends with:\n%s", filepath.Base(name), strings.Join(lines[max(0, len(lines)-25):], "\n"))
 	}
 }
 

@@ -52,7 +52,7 @@ vault policy write cloudkeys-functions docs/examples/policies/vault-functions.hc
 	}
 	leased, orphan := w.plantOrphan()
 
-	t.Run("with its service account it logs in, reports, and changes nothing", func(t *testing.T) {
+	w.run("with its service account it logs in, reports, and changes nothing", func(t *testing.T) {
 		if out, err := w.node(&made); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -60,7 +60,7 @@ vault policy write cloudkeys-functions docs/examples/policies/vault-functions.hc
 			t.Errorf("the leased key works: %v, the one without a lease: %v", w.works(leased), w.works(orphan))
 		}
 	})
-	t.Run("in enforce mode it switches off what has no lease", func(t *testing.T) {
+	w.run("in enforce mode it switches off what has no lease", func(t *testing.T) {
 		if out, err := w.node(&made, "-mode", "enforce"); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -68,7 +68,7 @@ vault policy write cloudkeys-functions docs/examples/policies/vault-functions.hc
 			t.Errorf("the leased key works: %v, the one without a lease: %v", w.works(leased), w.works(orphan))
 		}
 	})
-	t.Run("another service account of the namespace is refused", func(t *testing.T) {
+	w.run("another service account of the namespace is refused", func(t *testing.T) {
 		w.kubectl("-n", "operations", "create", "serviceaccount", "another")
 		made.Spec.Template.Spec.ServiceAccountName = "another"
 		if out, err := w.node(&made); err == nil || !strings.Contains(out, "403") && !strings.Contains(out, "not authorized") {

@@ -61,7 +61,7 @@ func TestAServiceAccountLogsIn(t *testing.T) {
 	w.page("docs/kubernetes.md", "run kubernetes jwt")
 	w.kubectl("-n", "deploy", "create", "serviceaccount", "another")
 	for method, how := range map[string]string{"kubernetes": "with a review of its token", "jwt": "with its token's signature alone"} {
-		t.Run(how, func(t *testing.T) {
+		w.run(how, func(t *testing.T) {
 			if err := w.login(method, w.tokenOf("deploy", "vault")); err != nil {
 				t.Errorf("the account of the page: %v", err)
 			}
@@ -73,7 +73,7 @@ func TestAServiceAccountLogsIn(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a token is refused where nobody may review it", func(t *testing.T) {
+	w.run("a token is refused where nobody may review it", func(t *testing.T) {
 		w.kubectl("delete", "clusterrolebinding", "vault-reviewer")
 		w.until(startLimit, "the review is refused", func() bool { return w.login("kubernetes", w.tokenOf("deploy", "vault")) != nil })
 		if err := w.login("jwt", w.tokenOf("deploy", "vault")); err != nil {

@@ -26,7 +26,7 @@ func TestVaultSecretsOperatorAndAUserOfTwoKeys(t *testing.T) {
 	w.until(startLimit, "the Secret has a key", func() bool { return w.huaweiKey() != "" })
 	w.until(startLimit, "the operator's token is kept", func() bool { return w.cached() })
 
-	t.Run("three restarts keep the key, the lease and a free slot", func(t *testing.T) {
+	w.run("three restarts keep the key, the lease and a free slot", func(t *testing.T) {
 		for range 3 {
 			before := w.huaweiKey()
 			renewed := w.renewals("huawei")
@@ -41,7 +41,7 @@ func TestVaultSecretsOperatorAndAUserOfTwoKeys(t *testing.T) {
 		}
 	})
 
-	t.Run("after a server that was sealed in between the Secret has a key that works, and one key is left", func(t *testing.T) {
+	w.run("after a server that was sealed in between the Secret has a key that works, and one key is left", func(t *testing.T) {
 		if err := w.server.Seal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestVaultSecretsOperatorWithoutItsCache(t *testing.T) {
 	w.staticRole("0 0 1 1 *")
 	o := w.vso("vso-login-jwt.yaml")
 
-	t.Run("each restart leases another key, and the key before lives on", func(t *testing.T) {
+	w.run("each restart leases another key, and the key before lives on", func(t *testing.T) {
 		for restarts := 1; restarts <= 2; restarts++ {
 			before := w.key()
 			o.restart()
@@ -117,7 +117,7 @@ func TestASecretThatExistsAlready(t *testing.T) {
 	w.installVSO()
 	w.kubectl("apply", "-f", examples+"vso-login.yaml", "-f", examples+"vault-secrets-operator.yaml")
 
-	t.Run("it is left alone, and each try of the operator leases a key", func(t *testing.T) {
+	w.run("it is left alone, and each try of the operator leases a key", func(t *testing.T) {
 		w.until(leaseLimit, "the operator has tried twice", func() bool { return len(w.keys()) >= 2 })
 		if w.key() != "of-somebody" {
 			t.Errorf("the Secret holds %s", w.key())
@@ -126,7 +126,7 @@ func TestASecretThatExistsAlready(t *testing.T) {
 			t.Errorf("the operator says %q", said)
 		}
 	})
-	t.Run("overwrite takes it over", func(t *testing.T) {
+	w.run("overwrite takes it over", func(t *testing.T) {
 		w.kubectl("-n", "deploy", "patch", "vaultdynamicsecret.secrets.hashicorp.com", "outscale", "--type=merge",
 			"-p", `{"spec":{"destination":{"overwrite":true}}}`)
 		w.until(leaseLimit, "the Secret has a leased key", func() bool { return w.works(w.key()) })
@@ -134,7 +134,7 @@ func TestASecretThatExistsAlready(t *testing.T) {
 			t.Errorf("the Secret holds %d fields", len(held))
 		}
 	})
-	t.Run("what was leased in vain is revoked by its owner", func(t *testing.T) {
+	w.run("what was leased in vain is revoked by its owner", func(t *testing.T) {
 		w.kubectl("delete", "-f", examples+"vault-secrets-operator.yaml")
 		w.shell("vault lease revoke -sync -prefix outscale/creds/deploy")
 		w.until(30*time.Second, "no key is left", func() bool { return len(w.keys()) == 0 })

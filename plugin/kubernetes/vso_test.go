@@ -49,7 +49,7 @@ func TestVaultSecretsOperatorKeepsALeasedKey(t *testing.T) {
 	first := w.key()
 	began, created := time.Now(), w.mustKey(first).Expires
 
-	t.Run("the Secrets hold what the templates name, and nothing else", func(t *testing.T) {
+	w.run("the Secrets hold what the templates name, and nothing else", func(t *testing.T) {
 		held := w.secret("outscale")
 		if len(held) != 3 || held["OSC_REGION"] != "eu-west-2" || held["OSC_SECRET_KEY"] == "" || !w.works(first) {
 			t.Errorf("the Secret holds %d fields, its region is %q, its key works: %v", len(held), held["OSC_REGION"], w.works(first))
@@ -60,7 +60,7 @@ func TestVaultSecretsOperatorKeepsALeasedKey(t *testing.T) {
 		}
 	})
 
-	t.Run("the lease is renewed past its first end, and so is the key's expiration date", func(t *testing.T) {
+	w.run("the lease is renewed past its first end, and so is the key's expiration date", func(t *testing.T) {
 		w.until(leaseLimit, "the first lease is over", func() bool { return time.Since(began) > ttl })
 		if w.key() != first || !w.works(first) {
 			t.Errorf("the Secret holds %s, which works: %v; it held %s", w.key(), w.works(w.key()), first)
@@ -70,7 +70,7 @@ func TestVaultSecretsOperatorKeepsALeasedKey(t *testing.T) {
 		}
 	})
 
-	t.Run("another key comes at the longest life of a lease, and nobody sees one that does not work", func(t *testing.T) {
+	w.run("another key comes at the longest life of a lease, and nobody sees one that does not work", func(t *testing.T) {
 		most := 0
 		w.until(leaseLimit, "the Secret has another key", func() bool {
 			key := w.key()
@@ -86,7 +86,7 @@ func TestVaultSecretsOperatorKeepsALeasedKey(t *testing.T) {
 		}
 	})
 
-	t.Run("a key that somebody deletes is replaced, and kubectl describe says why", func(t *testing.T) {
+	w.run("a key that somebody deletes is replaced, and kubectl describe says why", func(t *testing.T) {
 		second := w.key()
 		if _, err := w.server.Client.Logical().DeleteWithContext(t.Context(), "outscale/keys/"+second); err != nil {
 			t.Fatal(err)
@@ -100,18 +100,30 @@ func TestVaultSecretsOperatorKeepsALeasedKey(t *testing.T) {
 		}
 	})
 
-	t.Run("the lease is revoked with the resource", func(t *testing.T) {
-		w.kubectl("-n", "deploy", "delete", "vaultdynamicsecret.secrets.hashicorp.com", "outscale")
-		w.until(ttl/2, "no key works", func() bool { return len(w.keys()) == 0 })
+	w.run("the lease is revoked with the resource", func(t *testing.T) {
+		w.mustRevoke(func() { w.kubectl("-n", "deploy", "delete", "vaultdynamicsecret.secrets.hashicorp.com", "outscale") })
 		w.collect("outscale")
 	})
 
-	t.Run("the lease is revoked with the file", func(t *testing.T) {
+	w.run("the lease is revoked with the file", func(t *testing.T) {
 		w.kubectl("apply", "-f", examples+"vault-secrets-operator.yaml")
 		w.until(leaseLimit, "the Secret has a key", func() bool { return w.key() != "" })
-		w.kubectl("delete", "-f", examples+"vault-secrets-operator.yaml")
-		w.until(ttl/2, "no key works", func() bool { return len(w.keys()) == 0 })
+		w.mustRevoke(func() { w.kubectl("delete", "-f", examples+"vault-secrets-operator.yaml") })
 	})
+}
+
+// mustRevoke expects that the operator revokes the lease of the resource outscale when something is deleted.
+func (w *world) mustRevoke(remove func()) {
+	w.t.Helper()
+	var found object
+	if err := w.find("/apis/secrets.hashicorp.com/v1beta1/namespaces/deploy/vaultdynamicsecrets/outscale", &found); err != nil {
+		w.t.Fatal(err)
+	}
+	remove()
+	w.until(leaseLimit, "no key works", func() bool { return len(w.keys()) == 0 })
+	if said := w.events("SecretLeaseRevoke"); !slices.Contains(said, "Lease revoked: "+found.Status.SecretLease.ID) {
+		w.t.Errorf("the lease %s ended by itself: %q", found.Status.SecretLease.ID, said)
+	}
 }
 
 // collect deletes a Secret whose owner is gone, as Kubernetes' garbage collector does.

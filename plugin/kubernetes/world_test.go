@@ -80,6 +80,16 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// run runs a part of the test. They follow each other.
+func (w *world) run(name string, part func(t *testing.T)) {
+	w.t.Helper()
+	w.whole.Run(name, func(t *testing.T) {
+		w.t = t
+		defer func() { w.t = w.whole }()
+		part(t)
+	})
+}
+
 // addKubernetesAuth gives a server that was built without the Kubernetes auth method the same as a plugin.
 func (w *world) addKubernetesAuth(plugins string) {
 	w.t.Helper()
@@ -101,6 +111,7 @@ func (w *world) addRoad() []string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	ctx := w.whole.Context()
 	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }})
 	w.t.Cleanup(front.Close)
 	proxy := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
@@ -108,7 +119,7 @@ func (w *world) addRoad() []string {
 			http.Error(answer, "there is no way to "+name, http.StatusForbidden)
 			return
 		}
-		join(w.t.Context(), answer, front.Listener.Addr().String())
+		join(ctx, answer, front.Listener.Addr().String())
 	}))
 	w.t.Cleanup(proxy.Close)
 	w.writeFile("front.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})))
