@@ -19,6 +19,15 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
+// lateTimer is a context whose time is up, and whose timer has not said so yet.
+type lateTimer struct {
+	context.Context
+	until time.Time
+}
+
+// Deadline implements context.Context.
+func (l lateTimer) Deadline() (time.Time, bool) { return l.until, true }
+
 // storage lets a test fail or stop at each call.
 type storage struct {
 	logical.Storage
@@ -252,6 +261,19 @@ func TestEntriesThatCannotBeUsed(t *testing.T) {
 func TestTheIndexIsFilledFromStorage(t *testing.T) {
 	ctx := t.Context()
 	tests := map[string]func(t *testing.T, m *mount){
+		"a portion ends by the clock, however late its context's timer is: what it did not read is no failure": func(t *testing.T, m *mount) {
+			m.made()
+			m.made()
+			m.restart()
+			late := lateTimer{Context: ctx, until: time.Now()}
+			m.s.fail("get")
+			m.must(m.LoadSome(late, m.s, "default"))
+			m.s.fail()
+			m.must(m.LoadSome(ctx, m.s, "default"))
+			if !m.Whole("default") || len(m.book("default").unseen) > 0 {
+				t.Error("entries are put off")
+			}
+		},
 		"in portions, and then it is whole": func(t *testing.T, m *mount) {
 			for range 5 {
 				m.made()
