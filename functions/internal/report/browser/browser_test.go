@@ -79,14 +79,17 @@ func (p page) file(t *testing.T, dir string) string {
 // cutOff finds what does not fit: elements beyond the window's edges, and boxes whose content is wider than they are.
 const cutOff = `(() => {
 	const wide = document.documentElement.clientWidth, found = [];
-	if (document.documentElement.scrollWidth > wide) found.push('the page is ' + document.documentElement.scrollWidth + ' wide, the window ' + wide);
+	if (document.documentElement.scrollWidth > wide)
+		found.push('the page is ' + document.documentElement.scrollWidth + ' wide, the window ' + wide);
 	for (const e of document.querySelectorAll('body *')) {
-		if (e.closest('.skip, script, style, option, thead') && getComputedStyle(e.closest('thead') || e).position === 'absolute' || e.closest('.skip, script, option')) continue;
+		if (e.closest('.skip, script, style, option, thead') && getComputedStyle(e.closest('thead') || e).position === 'absolute' ||
+			e.closest('.skip, script, option')) continue;
 		const box = e.getBoundingClientRect(), style = getComputedStyle(e);
 		if (box.width === 0 || style.display === 'none') continue;
 		const name = e.tagName + '.' + e.className.toString() + ' ' + e.textContent.slice(0, 40);
 		if (box.right > wide + 1 || box.left < -1) found.push(name + ' ends at ' + box.right);
-		if (!['INPUT', 'SELECT', 'svg', 'rect'].includes(e.tagName) && style.display !== 'inline' && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0) found.push(name + ' holds ' + e.scrollWidth + ' in ' + e.clientWidth);
+		if (!['INPUT', 'SELECT', 'svg', 'rect'].includes(e.tagName) && style.display !== 'inline' && e.scrollWidth > e.clientWidth + 1 &&
+			e.clientWidth > 0) found.push(name + ' holds ' + e.scrollWidth + ' in ' + e.clientWidth);
 	}
 	return found.slice(0, 5);
 })()`
@@ -136,7 +139,9 @@ func (b *tab) mustPassAxe(axe string) {
 	b.t.Helper()
 	b.eval(axe+";0", nil)
 	var violations []string
-	b.eval(`axe.run(document, { resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then(r =>
+	b.eval(`axe.run(document, {
+		resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
+	}).then(r =>
 		r.violations.flatMap(v => v.nodes.slice(0, 3).map(n => v.id + ': ' + n.html.slice(0, 200) + ' ' + n.failureSummary)))`, &violations)
 	for _, v := range violations {
 		b.t.Errorf("axe: %s", v)
@@ -147,7 +152,8 @@ func (b *tab) mustPassAxe(axe string) {
 func (b *tab) mustBeText() {
 	b.t.Helper()
 	var bad []string
-	b.eval(`[document.title === 'hacked' ? 'a name has run' : '', document.querySelector('img, iframe, object, a[href^="http"], a[href^="javascript"]') ? 'a name is markup' : '',
+	b.eval(`[document.title === 'hacked' ? 'a name has run' : '',
+		document.querySelector('img, iframe, object, a[href^="http"], a[href^="javascript"]') ? 'a name is markup' : '',
 		document.scripts.length > 2 ? 'there are ' + document.scripts.length + ' scripts' : ''].filter(Boolean)`, &bad)
 	for _, what := range bad {
 		b.t.Error(what)
@@ -204,7 +210,8 @@ const measure = `(async () => {
 	});
 	for (let i = 0; i < 7; i++) {
 		let total = 0;
-		for (const [id, value] of [['group', ''], ['sort', 'created'], ['sort', 'user'], ['expires', 'never'], ['expires', ''], ['class', '0'], ['class', ''], ['group', 'user'], ['group', 'class'], ['sort', 'need']]) {
+		for (const [id, value] of [['group', ''], ['sort', 'created'], ['sort', 'user'], ['expires', 'never'], ['expires', ''], ['class', '0'],
+			['class', ''], ['group', 'user'], ['group', 'class'], ['sort', 'need']]) {
 			total += await change(id, value);
 		}
 		const q = document.getElementById('q');
@@ -265,7 +272,9 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 		}
 	}
 	set := func(id, value string) {
-		b.eval(fmt.Sprintf(`(() => { const c = document.getElementById(%q); c.value = %q; c.dispatchEvent(new Event(c.tagName === 'INPUT' ? 'input' : 'change')); return new Promise(d => setTimeout(d, 100)); })()`, id, value), nil)
+		b.eval(fmt.Sprintf(`(() => { const c = document.getElementById(%q); c.value = %q;
+			c.dispatchEvent(new Event(c.tagName === 'INPUT' ? 'input' : 'change'));
+			return new Promise(d => setTimeout(d, 100)); })()`, id, value), nil)
 	}
 	for _, test := range []struct {
 		name, id, value string
@@ -300,7 +309,9 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 		b.eval(`document.getElementById('clear').click()`, nil)
 	})
 	t.Run("nothing of another's runs, even were it taken for markup", func(t *testing.T) {
-		b.eval(`document.body.insertAdjacentHTML('beforeend', '<p id="foreign" style="position:fixed"><img src="x" onerror="document.title=1234"><a id="run" href="javascript:document.title=1234" onclick="document.title=1234">x</a></p>')`, nil)
+		b.eval(`document.body.insertAdjacentHTML('beforeend',
+			'<p id="foreign" style="position:fixed"><img src="x" onerror="document.title=1234">' +
+			'<a id="run" href="javascript:document.title=1234" onclick="document.title=1234">x</a></p>')`, nil)
 		b.eval(`(() => { const s = document.createElement('script'); s.textContent = 'document.title=1234'; document.body.append(s); })()`, nil)
 		b.eval(`document.getElementById('run').click(); new Promise(done => setTimeout(done, 200))`, nil)
 		var got []string
@@ -348,7 +359,8 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 		}
 		var state []string
 		press("Enter", "Enter", 13)
-		b.eval(`[document.activeElement.ariaExpanded, document.activeElement.firstChild.textContent === document.querySelector('.group button').firstChild.textContent ? 'same' : 'another']`, &state)
+		b.eval(`[document.activeElement.ariaExpanded, document.activeElement.firstChild.textContent ===
+			document.querySelector('.group button').firstChild.textContent ? 'same' : 'another']`, &state)
 		if state[0] != "true" || state[1] != "same" {
 			t.Errorf("got %q", state)
 		}
@@ -357,8 +369,10 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 	t.Run("the heads sort, and say so", func(t *testing.T) {
 		set("group", "")
 		var first []string
-		b.eval(`document.querySelector('th[data-sort=created] button').click(); [document.querySelector('th[data-sort=created]').ariaSort, document.querySelector('#keys tr.row .when').textContent]`, &first)
-		b.eval(`document.querySelector('th[data-sort=created] button').click(); [document.querySelector('th[data-sort=created]').ariaSort, document.querySelector('#keys tr.row .when').textContent]`, &first)
+		b.eval(`document.querySelector('th[data-sort=created] button').click();
+			[document.querySelector('th[data-sort=created]').ariaSort, document.querySelector('#keys tr.row .when').textContent]`, &first)
+		b.eval(`document.querySelector('th[data-sort=created] button').click();
+			[document.querySelector('th[data-sort=created]').ariaSort, document.querySelector('#keys tr.row .when').textContent]`, &first)
 		if first[0] != "descending" || first[1] != "unknown" {
 			t.Errorf("got %q", first)
 		}
@@ -369,7 +383,8 @@ func TestThePageGroupsFiltersAndSorts(t *testing.T) {
 		if rows == 0 || rows > 500 {
 			t.Errorf("%d rows are drawn", rows)
 		}
-		b.eval(`(async () => { for (let i = 0; i < 60; i++) { scrollTo(0, document.body.scrollHeight); await new Promise(d => requestAnimationFrame(() => setTimeout(d, 20))); } })()`, nil)
+		b.eval(`(async () => { for (let i = 0; i < 60; i++) { scrollTo(0, document.body.scrollHeight);
+			await new Promise(d => requestAnimationFrame(() => setTimeout(d, 20))); } })()`, nil)
 		var last string
 		b.eval(`[...document.querySelectorAll('#keys tr.row')].at(-1).getAttribute('aria-rowindex')`, &last)
 		if last != "5001" {
@@ -426,7 +441,8 @@ func TestAnAuditorsQuestionsTakeThreeClicks(t *testing.T) {
 		b.visit(filepath.Join(dir, "index.html"))
 		b.eval(fmt.Sprintf(`(() => { const a = document.querySelector('a[href=%q]'); setTimeout(() => a.click(), 0); return a.href; })()`,
 			address), nil)
-		b.until(fmt.Sprintf(`location.href.endsWith(%q) && document.readyState === 'complete' && document.querySelectorAll('#keys tr.row').length > 0`, strings.TrimPrefix(address, ".")))
+		b.until(fmt.Sprintf(`location.href.endsWith(%q) && document.readyState === 'complete' &&
+			document.querySelectorAll('#keys tr.row').length > 0`, strings.TrimPrefix(address, ".")))
 		b.settle()
 	}
 	t.Run("who approved, as the answer says, marked so", func(t *testing.T) {
@@ -456,7 +472,9 @@ func TestAnAuditorsQuestionsTakeThreeClicks(t *testing.T) {
 		b.eval(`document.querySelector('.tiles a[href="#which=never"]').click()`, nil)
 		b.settle()
 		var got []int
-		b.eval(`[[...document.querySelectorAll('#accounts tbody tr')].filter(r => !r.hidden).length, [...document.querySelectorAll('#accounts tbody tr')].filter(r => !r.hidden && r.querySelector('[data-label="Never expire"]').textContent === '0').length]`, &got)
+		b.eval(`[[...document.querySelectorAll('#accounts tbody tr')].filter(r => !r.hidden).length,
+			[...document.querySelectorAll('#accounts tbody tr')].filter(
+				r => !r.hidden && r.querySelector('[data-label="Never expire"]').textContent === '0').length]`, &got)
 		if got[0] != want || got[1] != 0 || want == 0 || want == 53 {
 			t.Errorf("%d accounts, %d of them without such a key, want %d", got[0], got[1], want)
 		}
@@ -477,7 +495,8 @@ func TestAnAuditorsQuestionsTakeThreeClicks(t *testing.T) {
 	t.Run("which keys never expire, whose, and since when", func(t *testing.T) {
 		click(t, "./account-00004.html#expires=never")
 		var cells [][]string
-		b.eval(`[...document.querySelectorAll('#keys tr.row')].map(r => ['Access key', 'User', 'Created', 'Expires'].map(l => r.querySelector('[data-label="' + l + '"]').textContent))`, &cells)
+		b.eval(`[...document.querySelectorAll('#keys tr.row')].map(r =>
+			['Access key', 'User', 'Created', 'Expires'].map(l => r.querySelector('[data-label="' + l + '"]').textContent))`, &cells)
 		if len(cells) == 0 {
 			t.Fatal("no key is shown")
 		}
