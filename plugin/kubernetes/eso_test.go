@@ -35,7 +35,7 @@ func TestExternalSecretsLeasesAtEachRefresh(t *testing.T) {
 	if len(held) != 3 || held["OSC_REGION"] != "eu-west-2" || held["OSC_SECRET_KEY"] == "" {
 		t.Errorf("the Secret holds %d fields, its region is %q", len(held), held["OSC_REGION"])
 	}
-	// Two refreshes in a lease's life and one more, and at each perhaps a second key that is in no Secret.
+	// Two refreshes in a lease's life and one more, and at each perhaps a second key, which replaces the first at once.
 	most, seen := 0, map[string]bool{}
 	w.until(leaseLimit, "the key was replaced five times", func() bool {
 		key := w.key()
