@@ -163,15 +163,14 @@ func (p place) setClock(skew time.Duration) {
 	p.sim.SetClockSkew(skew)
 	p.world.skew, p.clocks = skew, time.Now()
 	for _, m := range p.mounts {
+		m.mayTry("")
 		m.lock.Lock()
 		m.calls = map[string]int{}
 		m.lock.Unlock()
 	}
 }
 
-// knowsTheClock tells whether the mount has seen enough of an account's clock since it was moved.
+// knowsTheClock tells whether the mount had seen enough of an account's clock when the request that is under way, or was last, began.
 func (m *mount) knowsTheClock(t *tenant) bool {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	return m.calls[t.name] >= 2*dates && (m.w.clocks.IsZero() || m.w.clocks.Before(m.w.began))
+	return m.seen[t.name] >= 2*dates && (m.w.clocks.IsZero() || m.w.clocks.Before(m.began))
 }

@@ -65,6 +65,10 @@ func serverDeeds() []deed {
 			p.m.system.TaintedVal = false
 			p.m.process.die()
 		}},
+		{"the mount is disabled", func(p place) {
+			p.m.disable = true
+			p.m.process.die()
+		}},
 		{"the client hangs up", func(p place) { p.m.hangUp() }},
 		{aPanic, func(p place) { p.m.panics++ }},
 	}
@@ -130,7 +134,12 @@ func (p place) answered(op logical.Operation, path string, fields []string, err 
 const lostRoles = 28
 
 func (p place) loseUsers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, issueBudget) // for all of them: where the cloud hangs, each would take as long
+	defer cancel()
 	for i := range lostRoles {
+		if ctx.Err() != nil {
+			return
+		}
 		user := fmt.Sprintf("lost%d-%s", i, p.m.name)
 		p.t.addUser(user)
 		_ = p.m.requestQuietly(ctx, logical.UpdateOperation, fmt.Sprintf("static-roles/%s-lost%d", p.t.name, i),
@@ -155,6 +164,48 @@ func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials {
 	}
 	m.w.planted[made.AccessKey] = true
 	return made
+}
+
+// disableMount is what the server does when a mount is disabled: it revokes the leases, which must all succeed, ticks once more with the
+// mount tainted, and deletes storage. The operator deletes what it leaves in the cloud (reliability.md says what), and mounts the engine
+// anew.
+func (m *mount) disableMount() {
+	m.disable = false
+	m.saboteur.arm(false)
+	ctx := m.w.t.Context()
+	for _, l := range slices.Clone(m.leases) {
+		m.revokeIn1(ctx, l)
+	}
+	if len(m.leases) > 0 {
+		m.w.tell("  %s cannot be disabled: %d leases are left", m.name, len(m.leases))
+		return
+	}
+	m.w.tell("  %s is disabled", m.name)
+	m.system.TaintedVal = true
+	_ = m.tickIn(ctx)
+	m.system.TaintedVal = false
+	m.w.scan()
+	for id, made := range m.w.keys {
+		if made.mount == m {
+			made.excused = "its mount was disabled"
+			made.tenant.deleteKey(id)
+		}
+	}
+	for _, t := range m.w.tenants {
+		for user, label := range t.userLabels() {
+			if strings.Contains(label, m.instance) {
+				t.deleteUser(user)
+			}
+		}
+		m.troubleFor(t, never) // until an operator configures it
+	}
+	m.storage.Storage, m.leases = new(logical.InmemStorage), nil
+	m.start()
+	var err error
+	if m.instance, err = m.backend.instanceID(ctx, m.storage); err != nil {
+		m.w.t.Fatal(err)
+	}
+	m.takeSnapshot()
 }
 
 // takeSnapshot backs the server up.

@@ -150,7 +150,6 @@ func (w *world) do(work work, at place, hits []hit) {
 		work.prepare(at)
 	}
 	w.tell("%s in %s of %s", work.name, at.t.name, at.m.name)
-	w.began = time.Now()
 	saboteur := newSaboteur(hits)
 	at.m.saboteur, w.aim, w.protocol = saboteur, at, work.protocol
 	saboteur.arm(true)

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type world struct {
 	lines   []string // what has happened, for whoever reads a failure
 
 	storyLock sync.Mutex
+	refused   map[string][]keyRefusal // by the key's id
 
 	protocol  string // that an operation is of; empty: between operations
 	acted     func(deed, protocol string)
@@ -42,7 +44,6 @@ type world struct {
 	aim       place // of the deed that a call is acted with
 	skew      time.Duration
 	clocks    time.Time // when a clock was moved last
-	began     time.Time // the operation that is under way, or was last
 	nextTick  time.Time
 	ticking   time.Duration // how often the server ticks
 	serial    int           // of names
@@ -67,12 +68,16 @@ type mount struct {
 	saved    *snapshot
 	behind   bool // a snapshot was restored, and the day's comparison has not been since
 	restore  bool // when the process that runs has ended
+	disable  bool // the same
 	panics   uint64
-	beside   sync.WaitGroup // requests of others that are under way
+	beside   sync.WaitGroup  // requests of others that are under way
+	began    time.Time       // the request that is under way, or was last
+	seen     map[string]int  // calls, when it began
+	signed   map[string]bool // ids of all keys that it has used itself
+	written  []time.Time     // when somebody has given it a key, or moved a clock: it tries at once
 
-	lock    sync.Mutex             // of what follows: calls are made side by side
-	calls   map[string]int         // since a clock was moved, by account
-	refused map[string][]time.Time // calls that the cloud has refused for their key, by its id
+	lock  sync.Mutex     // of what follows: calls are made side by side
+	calls map[string]int // since a clock was moved, by account
 }
 
 // madeKey is what is known of a key of the engine's for ever.
@@ -109,7 +114,7 @@ func newWorld(t *testing.T) *world {
 	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
 	w := &world{
 		t: t, sim: sim, keys: map[string]*madeKey{}, planted: map[string]bool{}, acted: func(string, string) {},
-		ticking: rollbackPeriod,
+		ticking: rollbackPeriod, refused: map[string][]keyRefusal{},
 	}
 	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}
 	hw := &tenant{w, &testVault{t: t, sim: sim, domain: sim.AddDomain("acme")}, accountHuawei, clouds.Huawei}
@@ -132,7 +137,7 @@ func (w *world) newMount(i int) *mount {
 	m := &mount{
 		scene: &scene{testVault: v, cloud: faultyOutscale(), second: faultyHuawei(), saboteur: newSaboteur(nil), hangUp: func() {}},
 		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, trouble: map[string]time.Time{},
-		refused: map[string][]time.Time{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
+		signed: map[string]bool{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
 	}
 	v.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: story{w}, DisableTime: true, Name: m.name})
 	huawei := w.sim.Transport()
@@ -143,7 +148,8 @@ func (w *world) newMount(i int) *mount {
 			to, through = accountHuawei, huawei
 		}
 		resp, err := through.RoundTrip(req)
-		if err == nil {
+		// Each account has a clock of its own, and the spare one does not move this one's.
+		if id := m.engineKey(m.tenantOf(to)); err == nil && id != "" && strings.Contains(req.Header.Get("Authorization"), id) {
 			m.lock.Lock()
 			m.calls[to]++
 			m.lock.Unlock()
@@ -181,11 +187,20 @@ func (m *mount) tenantOf(account string) *tenant {
 // fieldsOf are those with which an operator writes the configuration.
 func (m *mount) fieldsOf(t *tenant) []string {
 	key := m.given[t.name]
+	m.mayTry(key.AccessKey)
 	fields := []string{"provider=" + t.provider, "access_key=" + key.AccessKey, "secret_key=" + key.SecretKey}
 	if t.domain != nil {
 		return append(fields, "region=ap-southeast-1")
 	}
 	return append(fields, "region="+testRegion, "endpoint="+testEndpoint, "allow_root_identity=true")
+}
+
+// mayTry notes that a mount tries a key as soon as it is given it.
+func (m *mount) mayTry(id string) {
+	m.w.storyLock.Lock()
+	defer m.w.storyLock.Unlock()
+	m.signed[id] = true
+	m.written = append(m.written, time.Now())
 }
 
 // roleFields are all that operators write beside configurations, by path.
@@ -311,19 +326,26 @@ func (w *world) troubledAll(d time.Duration) {
 // asked runs a request in the present process, and holds that it ends in time. Where the process dies, a new one takes over.
 func (m *mount) asked(what string, run func(ctx context.Context)) {
 	m.t.Helper()
-	began := time.Now()
+	m.began = time.Now()
+	m.lock.Lock()
+	m.seen = maps.Clone(m.calls)
+	m.lock.Unlock()
 	m.act(func(ctx context.Context, _ *scene) {
 		run(ctx)
 		m.beside.Wait()
 	})
 	// A node that has stepped down has made way for another
 	m.system.ReplicationStateVal = 0
-	if took := time.Since(began); took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on
+	if took := time.Since(m.began); took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on
 
 		m.w.problem("7: %s of %s took %s", what, m.name, took)
 	}
 	synctest.Wait() // the engine works on behind a client that has gone
-	if m.restore {
+	switch {
+	case m.disable:
+		m.restore = false
+		m.disableMount()
+	case m.restore:
 		m.restoreSnapshot()
 	}
 	m.countPanics()
