@@ -66,7 +66,8 @@ type accountConfig struct {
 	Retired        []string      `json:"retired,omitempty"`  // ids of the last keys replaced by rotation, newest last
 	Given          []string      `json:"given,omitempty"`    // ids of all of them that an operator gave, kept for ever
 
-	Deleting bool `json:"deleting,omitempty"` // see deleteAccount
+	Deleting    bool   `json:"deleting,omitempty"`     // see deleteAccount
+	DeletingKey string `json:"deleting_key,omitempty"` // the current key, once its delete may have been sent
 
 	signIn *signIn // in place of a key, until one is made; never stored
 }

@@ -38,7 +38,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	config := newAccountConfig()
 	if before != nil {
 		*config = *before
-		config.Deleting = false // a write ends a deletion that has not ended
+		config.Deleting, config.DeletingKey = false, "" // a write ends a deletion that has not ended
 	}
 	if err := config.takeFields(data); err != nil {
 		return nil, err
@@ -293,8 +293,9 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 //	    → crash: delete again goes on, or a write of the account ends the deletion
 //	(2) previous keys
 //	    → crash: the same; what is gone is deleted
-//	(3) the current key, with itself; one that must be switched off before is, with a near date
-//	    → crash: delete again finds the key refused. In a configuration that is marked that is a deleted one
+//	(3) store the configuration with the key that is to go, then delete it with itself; one that must be switched off before
+//	    is, with a near date
+//	    → crash: delete again finds the key refused, and as its delete was sent that is a deleted one
 //	(4) remove the configuration, and then what was kept of the account
 //	    → crash: what is left belongs to no account, and is overwritten by the next of the name
 //
@@ -323,7 +324,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 		return nil, err
 	}
 	b.freeze(name)
-	left, err := b.deleteOwnKeys(ctx, s, name, &marked, config.Deleting)
+	left, err := b.deleteOwnKeys(ctx, s, name, &marked)
 	switch {
 	case err != nil && !force:
 		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
@@ -335,16 +336,13 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 	return warnings, b.removeAccount(ctx, s, name, force)
 }
 
-// deleteOwnKeys is steps (2) and (3), again: after an attempt that has not ended. It returns the keys
-// that are left; err is why.
-func (b *backend) deleteOwnKeys(
-	ctx context.Context, s logical.Storage, name string, marked *accountConfig, again bool,
-) (left []string, err error) {
+// deleteOwnKeys is steps (2) and (3). It returns the keys that are left; err is why.
+func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name string, marked *accountConfig) (left []string, err error) {
 	a, err := b.openAccount(name, marked)
 	if err != nil {
 		return nil, err
 	}
-	if again {
+	if a.config.DeletingKey == a.config.AccessKey {
 		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it
 			for _, previous := range a.config.Previous {
 				left = append(left, previous.ID)
@@ -375,15 +373,32 @@ func (b *backend) deleteOwnKeys(
 	if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // before its delete was tried: it may be switched off, or refused by mistake
 		return append(left, a.config.AccessKey), err
 	}
+	config.DeletingKey = config.AccessKey
+	if err := b.storeAccount(ctx, s, name, &config); err != nil {
+		return append(left, a.config.AccessKey), err
+	}
 	switch off, problem := a.deleteItself(ctx); {
 	case isRefused(problem):
 		return left, nil
 	case off:
 		return append(left, a.config.AccessKey+" (switched off, and ends within minutes)"), nil
+	case surelyNotDone(problem):
+		config.DeletingKey = "" // its next refusal says nothing
+		return append(left, a.config.AccessKey), errors.Join(problem, b.storeAccount(ctx, s, name, &config))
 	case problem != nil:
 		return append(left, a.config.AccessKey), problem
 	default:
 		return left, nil
+	}
+}
+
+// surelyNotDone tells errors after which the cloud has done nothing of what was asked.
+func surelyNotDone(err error) bool {
+	switch provider.KindOf(err) {
+	case provider.KindDenied, provider.KindThrottled, provider.KindLockedOut, provider.KindClockWrong, provider.KindUnreachable:
+		return err != nil
+	default:
+		return false
 	}
 }
 

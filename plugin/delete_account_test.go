@@ -73,12 +73,28 @@ func TestDeletedAccounts(t *testing.T) {
 			id := v.rotate()["access_key"].(string)
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.switchKey(id, false)
-			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			for range 3 { // none of which has sent its delete
+				v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			}
 			v.switchKey(id, true)
 			v.settle(afterHold)
 			del(v, "config/default")
 			v.mustHaveLive(0)
 			v.mustHaveLedger(0)
+		},
+		"nor does a delete that the cloud has surely not carried out make a refused key a deleted one": func(t *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			cancel := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403, Code: "7"})
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			cancel()
+			v.switchKey(id, false)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			v.switchKey(id, true)
+			v.settle(afterHold)
+			del(v, "config/default")
+			v.mustHaveLive(0)
 		},
 		"E16: after a crash before the end, delete again goes on": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.signInFields()...)
