@@ -259,7 +259,11 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return nil
 	}
 	// In secure mode a successor would have lost the rights that the key in use has: check says so.
-	if view, err := storedPolicy(ctx, s, a); err != nil || view.secureMode() {
+	view, err := storedPolicy(ctx, s, a)
+	if err == nil && view.secureMode() { // it may be off again, and the key may have no time to wait for the next look
+		view, err = b.refreshPolicy(ctx, s, a)
+	}
+	if err != nil || view.secureMode() {
 		return err
 	}
 	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
