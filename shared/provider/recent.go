@@ -17,7 +17,11 @@ const Settling = 30 * time.Second
 type Recent struct {
 	mu   sync.Mutex // never held while waiting
 	made map[string]making
+	full int // how many there may be before those that have settled are taken out
 }
+
+// leastRecent is how many are kept without a look at them.
+const leastRecent = 100
 
 // making is one thing that was made.
 type making struct {
@@ -49,7 +53,10 @@ func (r *Recent) note(what string, at time.Time) {
 	if r.made == nil {
 		r.made = map[string]making{}
 	}
-	maps.DeleteFunc(r.made, func(_ string, m making) bool { return !m.settling() })
+	if len(r.made) >= r.full { // not each time: every lease adds one, and there can be thousands
+		maps.DeleteFunc(r.made, func(_ string, m making) bool { return !m.settling() })
+		r.full = max(leastRecent, 2*len(r.made))
+	}
 	r.made[what] = making{at: at}
 }
 
