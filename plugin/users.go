@@ -44,15 +44,11 @@ func (l *userList) note(ids map[string]string, begun, ended time.Time) {
 	l.names, l.begun = names, begun
 }
 
-// ids are those that the last list has shown; stale: there is none, or it is known to be wrong.
-func (l *userList) ids() (ids map[string]string, stale bool) {
+// isStale tells that there is no list, or one that is known to be wrong.
+func (l *userList) isStale() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ids = make(map[string]string, len(l.names))
-	for name, user := range l.names {
-		ids[name] = user.id
-	}
-	return ids, l.begun.IsZero()
+	return l.begun.IsZero()
 }
 
 // idOf is the id of a name as last listed; empty: not known.
@@ -130,15 +126,13 @@ func (b *backend) refuseAnother(ctx context.Context, a *account, user, id, path 
 	if id == "" {
 		return nil
 	}
-	ids, stale := a.users.ids()
-	if stale {
-		var err error
-		if ids, err = b.listUsers(ctx, a); err != nil {
+	if a.users.isStale() {
+		if _, err := b.listUsers(ctx, a); err != nil {
 			b.Logger().Warn("whether a user is the one of its role cannot be looked up", "account", a.name, "user", user, "error", err)
 			return nil
 		}
 	}
-	if now := ids[user]; now != "" && now != id {
+	if now := a.users.idOf(user); now != "" && now != id {
 		return userError("user %q is another user since the role was written (its id was %s, and is %s now): write %s again if that "+
 			"is meant", user, id, now, path)
 	}
@@ -147,7 +141,7 @@ func (b *backend) refuseAnother(ctx context.Context, a *account, user, id, path 
 
 // refreshUsers lists an account's users anew where somebody has needed them, as often as its policy.
 func (b *backend) refreshUsers(ctx context.Context, a *account) error {
-	if _, stale := a.users.ids(); stale || time.Now().Before(a.next.users) {
+	if a.users.isStale() || time.Now().Before(a.next.users) {
 		return nil
 	}
 	a.next.users = time.Now().Add(policyRefresh)
