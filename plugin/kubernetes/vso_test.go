@@ -18,8 +18,8 @@ const leaseLimit = 2 * time.Minute
 
 // The life of a lease of most tests: the operator renews after two thirds of it.
 const (
-	ttl    = 12 * time.Second
-	maxTTL = 40 * time.Second
+	ttl    = 20 * time.Second
+	maxTTL = time.Minute
 )
 
 // key is the access key that the Secret outscale holds; empty: none.
