@@ -186,9 +186,9 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 			change(func(p map[string]any) { p["made"] = time.Now().Add(-73 * time.Hour) }), []string{"-mode", "enforce"}, "72h",
 		},
 		"one of tomorrow": {
-			change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "made at",
+			change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "ahead of this machine's clock",
 		},
-		"one of another version":       {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version"},
+		"one of another version":       {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version 1, and not 2"},
 		"one made with other settings": {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
 		"one where the mode is report": {nil, nil, "-mode enforce"},
 		"what is no plan": {
@@ -202,14 +202,14 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			dir, plan := t.TempDir(), filepath.Join(t.TempDir(), "plan.json")
+			dir, plan := t.TempDir(), filepath.Join(t.TempDir(), "100%d.json")
 			w.mustExit(exitDone, "revoke-expired-keys", "-dir", dir, "-plan", plan)
 			if test.change != nil {
 				test.change(t, plan)
 			}
 			_, stderr := w.mustExit(exitRefused, append([]string{"revoke-expired-keys", "-dir", dir, "-apply", plan}, test.args...)...)
-			if !strings.Contains(stderr, test.says) {
-				t.Errorf("%q does not say %q", stderr, test.says)
+			if !strings.Contains(stderr, test.says) || !strings.Contains(stderr, "100%d.json: ") {
+				t.Errorf("%q does not say %q of the file", stderr, test.says)
 			}
 			w.mustHave(w.expired, true)
 		})

@@ -145,14 +145,17 @@ var errNoRecords = errors.New("the mode is enforce and QUARANTINE is not 0, and 
 
 func readPlanFile(path string, config settings.Sweep) (plan planFile, err error) {
 	refuse := func(format string, args ...any) (planFile, error) {
-		return planFile{}, &settings.SettingsRefusedError{Err: fmt.Errorf(path+": "+format, args...)}
+		return planFile{}, &settings.SettingsRefusedError{Err: fmt.Errorf("%s: %w", path, fmt.Errorf(format, args...))}
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return refuse("the plan cannot be read: %w", err)
 	}
-	if err := json.Unmarshal(text, &plan); err != nil || plan.Version != 1 {
-		return refuse("it is no plan of this version of the command (%v)", err)
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return refuse("it is no plan of this version of the command: %w", err)
+	}
+	if plan.Version != 1 {
+		return refuse("it is no plan of this version of the command, which reads version 1, and not %d", plan.Version)
 	}
 	plan.sum = checksum(text)
 	digest, err := planDigest(config)
@@ -172,7 +175,9 @@ func readPlanFile(path string, config settings.Sweep) (plan planFile, err error)
 	switch tripped := sweep.RunTripped(config, planned, seen); {
 	case config.Mode != settings.Enforce:
 		return refuse("the mode is %s: give -mode enforce to apply it", config.Mode)
-	case age > planLife || age < -time.Hour:
+	case age < -time.Hour:
+		return refuse("it was made at %s, which is ahead of this machine's clock: set the clock, or make another", plan.Made.Format(time.RFC3339))
+	case age > planLife:
 		return refuse("it was made at %s, and one of more than %s ago is not applied: make another", plan.Made.Format(time.RFC3339), planLife)
 	case plan.Digest != digest:
 		return refuse("it was made with other settings (%s, and these are %s): make another", plan.Digest, digest)
