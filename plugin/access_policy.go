@@ -210,20 +210,18 @@ func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *accoun
 func (b *backend) readLongestKeys(
 	ctx context.Context, s logical.Storage, mount time.Duration, now time.Time,
 ) (map[string]time.Duration, error) {
+	configs, err := b.accountConfigs(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	lives := map[string]time.Duration{}
 	roles, err := b.leaseRoles(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}
 	for _, role := range roles {
-		if role.CredentialType == credentialSession { // a session is no access key
-			continue
-		}
-		config, err := b.accountConfig(ctx, s, role.Account)
-		if err != nil {
-			return nil, err
-		}
-		if config == nil {
+		config := configs[role.Account]
+		if config == nil || role.CredentialType == credentialSession { // a session is no access key
 			continue
 		}
 		limits := lifetime.Bounds{Role: role.MaxTTL, Account: config.MaxTTL, Mount: mount, Grace: config.ExpiryGrace}
@@ -242,7 +240,22 @@ func (b *backend) readLongestKeys(
 			lives[account] = max(lives[account], longest)
 		}
 	}
+	shareLives(lives, configs)
 	return lives, nil
+}
+
+// shareLives gives accounts that are one in the cloud, and so have one policy, the longest life that any of them needs.
+func shareLives(lives map[string]time.Duration, configs map[string]*accountConfig) {
+	shared := map[string]time.Duration{}
+	for name, config := range configs {
+		lives[name] = max(lives[name], lifetime.EngineKeyNeeds(config.RotationPeriod))
+		shared[config.AccountID] = max(shared[config.AccountID], lives[name])
+	}
+	for name, config := range configs {
+		if config.AccountID != "" { // else nobody knows yet which one it is
+			lives[name] = shared[config.AccountID]
+		}
+	}
 }
 
 // refreshPolicyIfOld reads the policy where its view has grown old.

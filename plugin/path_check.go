@@ -185,8 +185,8 @@ func policyAnswer() map[string]*framework.FieldSchema {
 		"problem":           field(framework.TypeString, "Why the last attempt to read it failed; empty: it did not."),
 		"effective_max_ttl": field(framework.TypeInt64, "Longest lease of a role that sets no max_ttl, in seconds."),
 		"longest_key_lifetime": field(framework.TypeInt64, "Longest life of a key that the account's roles, static roles and "+
-			"rotation_period need, in seconds: an access policy that allows less shortens leases, or makes rotations fail. 0: "+
-			"nothing needs a key."),
+			"rotation_period need, and those of other accounts here that are the same one in the cloud, in seconds: an access policy "+
+			"that allows less shortens leases, or makes rotations fail. 0: nothing needs a key."),
 		"limited_by": field(framework.TypeString, "The limit that decides effective_max_ttl: policy, account or mount; and whether the "+
 			"policy is unknown, or there is none."),
 	}

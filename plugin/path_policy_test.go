@@ -48,8 +48,7 @@ func TestPolicy(t *testing.T) {
 				t.Errorf("%q", warnings)
 			}
 		},
-		"it tells the longest life of a key that anything of the account needs, session roles and other accounts " +
-			"apart": func(t *testing.T, v *testVault) {
+		"it tells the longest life of a key that anything of the cloud account needs, session roles apart": func(t *testing.T, v *testVault) {
 			needs := func(want time.Duration) {
 				t.Helper()
 				if got := v.read("policy/default")["longest_key_lifetime"]; got != int64(want/time.Second) {
@@ -71,9 +70,17 @@ func TestPolicy(t *testing.T) {
 			v.write("config/default", "rotation_period=20h")
 			needs(40 * time.Hour)
 			v.write("config/default", "max_ttl=1h", "rotation_period=0")
-			v.write("config/other", append(v.accountFields(), "max_ttl=100h")...)
+			elsewhere := v.sim.AddAccount("999999999999")
+			root := elsewhere.AddKey(cloudsim.KeySpec{})
+			elsewhere.AddUser("app")
+			v.write("config/other", append(v.accountFields(), "access_key="+root.AccessKey, "secret_key="+root.SecretKey, "max_ttl=100h")...)
 			v.write("roles/other", "account=other", "user_names=app")
 			needs(27*time.Hour + lifetime.ClockMargin)
+			v.write("config/same", append(v.accountFields(), "max_ttl=50h")...)
+			v.write("roles/same", "account=same", "user_names=app")
+			needs(50*time.Hour + lifetime.DefaultExpiryGrace + lifetime.ClockMargin)
+			v.write("config/same", "rotation_period=40h")
+			needs(80 * time.Hour)
 		},
 		"it is noticed within minutes anyway": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
