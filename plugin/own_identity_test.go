@@ -58,6 +58,29 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.mustHaveLive(8)
 			v.rotate()
 		},
+		"E5: the keys of others leave the engine its slots as well": func(t *testing.T, v *testVault) {
+			var foreign []string
+			for range 4 {
+				foreign = append(foreign, v.account.AddKey(cloudsim.KeySpec{}).AccessKey)
+			}
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			for range 4 {
+				v.lease("own")
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 slots are kept for the engine's own key", "4 are taken by keys of others")
+			v.rotate()
+			v.advance(10 * time.Minute) // the replaced key is deleted
+			for _, id := range foreign {
+				v.account.DeleteKey(id)
+			}
+			<-time.After(fullFor)
+			for range 4 {
+				v.lease("own")
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 slots are kept for the engine's own key")
+			v.rotate()
+		},
 		"E25: a role with 100,000 users is refused at once": func(t *testing.T, v *testVault) {
 			v.configure()
 			names := make([]string, 100_000)

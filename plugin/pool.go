@@ -176,7 +176,7 @@ func (b *backend) checkForeign(i issuance, made choice) {
 
 // hold keeps a slot of a user for a request, or tells why not: a lease must not take one that the
 // engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
-// that are still to be deleted after one. Requests under way count.
+// that are still to be deleted after one. Requests under way count, and so do the keys of others.
 func (b *backend) hold(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
 	if !i.account.isOwnIdentity(user, i.userIDs[user]) {
 		release, _, _ = b.ledger.Hold(i.account.name, user, 0, nil)
@@ -185,8 +185,12 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
 		return func() {}, "", fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
+	foreign, err := b.foreignOwn(ctx, i)
+	if err != nil {
+		return func() {}, "", err
+	}
 	reserved := reservedSlots + len(i.account.config.Previous)
-	free := i.account.cloud.KeyQuota() - reserved
+	free := max(0, i.account.cloud.KeyQuota()-reserved-foreign)
 	// Under one name, since roles can call this identity by others, and by none.
 	release, count, held := b.ledger.Hold(i.account.name, "", free, func(item *ledger.Item) bool {
 		return i.account.isOwnIdentity(item.User, item.UserID)
@@ -195,7 +199,26 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 		return release, "", nil
 	}
 	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the "+
-		"engine's own key and its rotation: revoke leases, or give the role other user_names", count, free, reserved), nil
+		"engine's own key and its rotation, and %d are taken by keys of others: revoke leases, delete keys that nobody uses, or give the "+
+		"role other user_names", count, free, reserved, foreign), nil
+}
+
+// foreignOwn is how many slots of the engine's own identity the keys of others take, the engine's own left out. It is listed anew where
+// the last list is older than a refusal stands: the engine loses its account with the slot of its next key.
+func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err error) {
+	if b.full.olderThan(i.account.name, "", fullFor) {
+		b.full.unlearn(i.account.name, "")
+		if err := b.learnForeign(ctx, i, ""); err != nil {
+			return 0, err
+		}
+	}
+	count, _ = b.full.foreignKeys(i.account.name, "")
+	for _, key := range append(i.account.config.previousHere(), i.account.config.asPrevious(time.Time{})) {
+		if key.Label == "" { // an operator gave it: it is counted among those of others
+			count--
+		}
+	}
+	return max(0, count), nil
 }
 
 // explainQuota says whose keys fill a user's slots.
@@ -254,7 +277,7 @@ const fullFor = 30 * time.Second
 type fullUsers struct {
 	mu      sync.Mutex
 	users   map[owner]fullUser
-	foreign map[owner]int // as last listed
+	foreign map[owner]listed
 }
 
 // owner is a user of an account; the empty one is the engine's own identity.
@@ -265,8 +288,14 @@ type fullUser struct {
 	until   time.Time
 }
 
+// listed is how many keys of others a user had when its keys were last listed.
+type listed struct {
+	count int
+	at    time.Time
+}
+
 func newFullUsers() *fullUsers {
-	return &fullUsers{users: map[owner]fullUser{}, foreign: map[owner]int{}}
+	return &fullUsers{users: map[owner]fullUser{}, foreign: map[owner]listed{}}
 }
 
 func (f *fullUsers) remember(account, user, refusal string) {
@@ -299,15 +328,22 @@ func (f *fullUsers) forget(account, user string) {
 func (f *fullUsers) learn(account, user string, foreign int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.foreign[owner{account, user}] = foreign
+	f.foreign[owner{account, user}] = listed{foreign, time.Now()}
 }
 
 // foreignKeys is that count; known is false where the user was never listed.
 func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	count, known = f.foreign[owner{account, user}]
-	return count, known
+	last, known := f.foreign[owner{account, user}]
+	return last.count, known
+}
+
+// olderThan tells that a user was last listed longer ago, or never.
+func (f *fullUsers) olderThan(account, user string, age time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.foreign[owner{account, user}].at) >= age
 }
 
 // foreignOf is that count of each of these users, 0 where it is not known.
@@ -316,7 +352,7 @@ func (f *fullUsers) foreignOf(account string, users []string) []int {
 	defer f.mu.Unlock()
 	counts := make([]int, len(users))
 	for i, user := range users {
-		counts[i] = f.foreign[owner{account, user}]
+		counts[i] = f.foreign[owner{account, user}].count
 	}
 	return counts
 }
