@@ -99,10 +99,8 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err := a.kind.CheckRole(role.spec()); err != nil {
 		return nil, asUserError(err)
 	}
-	ids, unlisted := b.pinUsers(ctx, a, role.UserNames)
-	if unlisted == nil {
-		role.UserIDs = ids
-	}
+	var news []string
+	role.UserIDs, news = b.pinUsers(ctx, a, role.UserNames, role.UserIDs)
 	if err := b.checkUsers(ctx, a, name, role); err != nil {
 		return nil, err
 	}
@@ -116,7 +114,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	}
 	answer := role.answer()
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
-	return decided(subset(answer, roleDecisions()), slices.Concat(role.warnings(bounds, view), unlisted, shared)), nil
+	return decided(subset(answer, roleDecisions()), slices.Concat(role.warnings(bounds, view), news, shared)), nil
 }
 
 // storeRole looks for static roles whose user the role leases keys of, and stores it unless that excludes it.

@@ -407,6 +407,35 @@ func TestNamesOfOthers(t *testing.T) {
 			v.write("static-roles/db", "rotation_period=24h")
 			v.write("rotate-role/db")
 		},
+		"a write that takes the other user says so": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			takeOver(v)
+			mustHold(t, strings.Join(v.write("roles/app", "ttl=5m"), "\n"), `user "app" is another user than when this was last written`)
+			if warnings := strings.Join(v.write("roles/app", "ttl=6m"), "\n"); strings.Contains(warnings, "another user") {
+				t.Errorf("said again: %s", warnings)
+			}
+		},
+		"so does one that names a user who is not there": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			mustHold(t, strings.Join(v.write("roles/app", "user_names=app,later"), "\n"), `the account has no user "later"`, "write this again")
+		},
+		"a write while the name is free keeps it from whoever takes it next": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.renameUser("app", "app2")
+			v.write("roles/app", "ttl=5m")
+			v.addUser("app")
+			v.settle(10 * time.Minute)
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `user "app"`, "is another user since", "roles/app")
+		},
+		"nor does one of a static role let it go": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=24h")
+			v.renameUser("app", "app2")
+			v.write("static-roles/db", "rotation_period=25h")
+			v.addUser("app")
+			v.settle(10 * time.Minute)
+			v.mustRefuse(logical.UpdateOperation, "rotate-role/db", nil, `user "app"`, "is another user since", "static-roles/db")
+		},
 		"a user who has come back under the name is the same": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.renameUser("app", "app2")

@@ -335,10 +335,10 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if err != nil {
 		return nil, err
 	}
-	if ids, unlisted := b.pinUsers(ctx, a, []string{role.UserName}); unlisted == nil {
-		role.UserID = ids[role.UserName]
-	}
-	if warnings, err = b.storeStaticRole(ctx, s, a, name, role); err != nil {
+	ids, news := b.pinUsers(ctx, a, []string{role.UserName}, map[string]string{role.UserName: role.UserID})
+	role.UserID = ids[role.UserName]
+	shared, err := b.storeStaticRole(ctx, s, a, name, role)
+	if warnings = append(news, shared...); err != nil {
 		return warnings, err
 	}
 	if before == nil {

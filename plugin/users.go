@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -100,24 +101,36 @@ func (b *backend) listUsers(ctx context.Context, a *account) (map[string]string,
 	return maps.Clone(ids), nil
 }
 
-// pinUsers returns the ids of users, for what is written of them now. A name that is not listed has
-// none yet. A cloud that does not tell keeps no role from being written.
-func (b *backend) pinUsers(ctx context.Context, a *account, users []string) (ids map[string]string, warnings []string) {
+// pinUsers returns the ids of users, for what is written of them now; before are those of the write before. A name that is
+// not listed keeps the id that it had: who is given it later is somebody else. A cloud that does not tell keeps no role from
+// being written.
+func (b *backend) pinUsers(
+	ctx context.Context, a *account, users []string, before map[string]string,
+) (ids map[string]string, warnings []string) {
 	if len(users) == 0 {
 		return nil, nil
 	}
 	listed, err := b.listUsers(ctx, a)
 	if err != nil {
-		return nil, []string{fmt.Sprintf("the account's users cannot be listed, so that a user who takes one of these names later is "+
+		return before, []string{fmt.Sprintf("the account's users cannot be listed, so that a user who takes one of these names later is "+
 			"not noticed: %s", err)}
 	}
 	ids = map[string]string{}
 	for _, user := range users {
-		if id := listed[user]; id != "" {
+		is, was := listed[user], before[user]
+		if id := cmp.Or(is, was); id != "" {
 			ids[user] = id
 		}
+		switch {
+		case is == "":
+			warnings = append(warnings, fmt.Sprintf("the account has no user %q, or one that was made for a lease alone: write this again "+
+				"once there is one, so that a user who takes the name later is noticed", user))
+		case was != "" && was != is:
+			warnings = append(warnings, fmt.Sprintf("user %q is another user than when this was last written (its id was %s, and is %s "+
+				"now), and is meant from now on", user, was, is))
+		}
 	}
-	return ids, nil
+	return ids, warnings
 }
 
 // refuseAnother refuses a name that is another user than when a role was written: whoever bears it
