@@ -137,7 +137,7 @@ func (b *backend) openAfter(former *account, name string, config *accountConfig)
 	if err != nil {
 		return nil, err
 	}
-	return &account{name: name, config: config, kind: kind, cloud: cloud, users: b.usersKnown(name)}, nil
+	return &account{name: name, config: config, kind: kind, cloud: cloud, users: b.usersKnown(name, config.AccountID)}, nil
 }
 
 // storeAccount writes a configuration and forgets the client made from the old one. Until it is written, clients that are made of

@@ -63,6 +63,17 @@ func TestAccountsSideBySide(t *testing.T) {
 			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), "\n"), made, "delete them in the cloud")
 			v.mustHaveLedger(0)
 		},
+		"one that moves forgets whose the names of users were": func(_ *testing.T, v *testVault) {
+			v.addUser("ops")
+			v.write("config/default", v.accountFields()...)
+			v.write("roles/ops", "user_names=ops", "ttl=10m")
+			elsewhere := v.sim.AddAccount("999999999999")
+			elsewhere.AddUser("ops", "api:*")
+			v.root = elsewhere.AddKey(cloudsim.KeySpec{User: "ops"})
+			v.write("config/default", v.accountFields()...)
+			v.mustRefuse(logical.ReadOperation, "creds/ops", nil, `user "ops"`, "another user since the role was written")
+			v.mustRefuse(logical.UpdateOperation, "roles/ops", nil, `user "ops" owns the engine's own access key`)
+		},
 		"one that is deleted names the keys that stay, and tidy goes on without it": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1m")
 			first := v.root.AccessKey

@@ -79,9 +79,10 @@ func (l *userList) certain(e *ledger.Entry) bool {
 	return e.UserID != "" && user.id == e.UserID && user.since.Before(e.Issued) && l.begun.After(made)
 }
 
-// usersKnown is the list of an account, which outlives the clients that its rotations replace.
-func (b *backend) usersKnown(account string) *userList {
-	known, _ := b.users.LoadOrStore(account, &userList{})
+// usersKnown is the list of an account, which outlives the clients that its rotations replace. One that is pointed to another cloud
+// account has another list: names are other users there.
+func (b *backend) usersKnown(name, accountID string) *userList {
+	known, _ := b.users.LoadOrStore(name+"/"+accountID, &userList{})
 	return known.(*userList)
 }
 
