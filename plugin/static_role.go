@@ -183,6 +183,7 @@ func (b *backend) deleteStaticRole(
 	if err != nil {
 		return nil, err
 	}
+	b.static.forget(name)
 	if err := remove(ctx, s, staticCredsPrefix+name); err != nil {
 		return nil, err
 	}
@@ -341,6 +342,7 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	if warnings = append(news, shared...); err != nil {
 		return warnings, err
 	}
+	b.static.forget(name)
 	if before == nil {
 		creds, err := b.rotateStatic(ctx, s, name, role)
 		if err != nil {

@@ -207,7 +207,7 @@ func (t *staticTries) failed(name string, now time.Time) (again time.Time) {
 	return again
 }
 
-// forget is called when a role was rotated, or written: it is tried at its time again.
+// forget is called when a role was rotated, written or deleted: it is tried at its time again.
 func (t *staticTries) forget(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -114,6 +114,22 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 				_ = v.tick() // which fails
 			}
 		},
+		"one that was put off is tried at once when it is written": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
+			works := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.RefuseConnection})
+			for range 180 {
+				<-time.After(tickPeriod)
+				_ = v.tick() // which fails
+			}
+			works()
+			key := current(v)
+			v.write("static-roles/db", "rotation_grace_period=1m")
+			v.settle(2 * rollbackPeriod)
+			if current(v) == key {
+				t.Error("it is not rotated")
+			}
+		},
 		"one whose rotation fails is put off, for longer each time, and comes back at once when it works": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
