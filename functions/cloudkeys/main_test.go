@@ -186,9 +186,13 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 			change(func(p map[string]any) { p["made"] = time.Now().Add(-73 * time.Hour) }), []string{"-mode", "enforce"}, "72h",
 		},
 		"one of tomorrow": {
-			change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }), []string{"-mode", "enforce"}, "ahead of this machine's clock",
+			change(func(p map[string]any) { p["made"] = time.Now().Add(25 * time.Hour) }),
+			[]string{"-mode", "enforce"},
+			"ahead of this machine's clock",
 		},
-		"one of another version":       {change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version 1, and not 2"},
+		"one of another version": {
+			change(func(p map[string]any) { p["version"] = 2 }), []string{"-mode", "enforce"}, "version 1, and not 2",
+		},
 		"one made with other settings": {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
 		"one where the mode is report": {nil, nil, "-mode enforce"},
 		"what is no plan": {
