@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -146,31 +147,19 @@ func (b *backend) currentPolicy(ctx context.Context, s logical.Storage, a *accou
 	return view, nil
 }
 
-// bounds gathers what limits a lease of the role.
-func (b *backend) bounds(a *account, view *policyView, roleMax time.Duration) lifetime.Bounds {
-	return boundsUnder(b.System().MaxLeaseTTL(), a, view, roleMax)
-}
-
-func boundsUnder(mount time.Duration, a *account, view *policyView, roleMax time.Duration) lifetime.Bounds {
+// bounds gathers what limits a lease of the account, on a mount whose longest lease is given.
+func bounds(mount time.Duration, a *account, view *policyView, roleMax time.Duration) lifetime.Bounds {
 	return lifetime.Bounds{
-		Role:    roleMax,
-		Account: a.config.MaxTTL,
-		Mount:   mount,
-		Policy:  view.Policy.MaxKeyLifetime,
-		Grace:   a.config.ExpiryGrace,
+		Role: roleMax, Account: a.config.MaxTTL, Mount: mount, Policy: view.Policy.MaxKeyLifetime, Grace: a.config.ExpiryGrace,
 	}
 }
 
-// boundsOf gathers what limits a lease of the role as it stands now.
-func (b *backend) boundsOf(a *account, view *policyView, role *roleEntry) lifetime.Bounds {
-	return boundsOfRole(b.System().MaxLeaseTTL(), a, view, role)
-}
-
-func boundsOfRole(mount time.Duration, a *account, view *policyView, role *roleEntry) lifetime.Bounds {
-	limits := boundsUnder(mount, a, view, role.MaxTTL)
+// boundsOf does so for a lease of a role as it stands now.
+func boundsOf(mount time.Duration, a *account, view *policyView, role *roleEntry) lifetime.Bounds {
+	limits := bounds(mount, a, view, role.MaxTTL)
 	if role.CredentialType == credentialSession {
 		limits.Policy, limits.Grace = 0, 0 // a session is no access key, and ends exactly with its lease
-		limits.Cloud, limits.Least = maxSession, minSession
+		limits.Cloud, limits.Least = clouds.MaxSession, clouds.MinSession
 	}
 	return limits
 }

@@ -138,7 +138,7 @@ func refuseLabelled(accessKey, text string) error {
 // accountWarnings are those of the account and its limits.
 func (b *backend) accountWarnings(a *account, view *policyView) []string {
 	warnings := a.warnings(view)
-	if err := b.bounds(a, view, 0).CheckUsable(); err != nil {
+	if err := bounds(b.System().MaxLeaseTTL(), a, view, 0).CheckUsable(); err != nil {
 		warnings = append(warnings, "the account is stored, but no role of it can lease as things are: "+err.Error())
 	}
 	return warnings

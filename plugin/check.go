@@ -131,7 +131,7 @@ func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup
 	if err != nil {
 		return err
 	}
-	c.bounds = b.bounds(c.account, c.policy, 0)
+	c.bounds = bounds(b.System().MaxLeaseTTL(), c.account, c.policy, 0)
 	if c.policy.secureMode() {
 		c.failure(secureModeNews, fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was "+
 			"made in Cockpit to config/%s; leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(),
@@ -242,7 +242,7 @@ func (b *backend) checkLimits(ctx context.Context, s logical.Storage, c *checkup
 		return err
 	}
 	for _, role := range roles {
-		if err := b.boundsOf(c.account, c.policy, role.roleEntry).CheckUsable(); err != nil {
+		if err := boundsOf(b.System().MaxLeaseTTL(), c.account, c.policy, role.roleEntry).CheckUsable(); err != nil {
 			c.failure(fmt.Sprintf("role %q cannot lease", role.name), err.Error())
 		}
 	}

@@ -77,7 +77,7 @@ func TestSession(t *testing.T) {
 			v.configureSessions("ttl=15m")
 			v.sim.SetClockSkew(time.Minute)
 			v.sim.Order(cloudsim.Fault{Op: "CreateTemporaryAccessKeyByAgency", Kind: cloudsim.DelayAnswer, Delay: 14 * time.Second, Times: 1})
-			ends := time.Now().Add(minSession)
+			ends := time.Now().Add(clouds.MinSession)
 			l := v.lease("job")
 			if l.Expires.After(ends) {
 				t.Errorf("the lease ends %s after the session", l.Expires.Sub(ends))

@@ -47,31 +47,20 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 	if err != nil {
 		return recordedKey{}, err
 	}
-	key, err := b.beginKey(ctx, i, keyOrder{kind: keylabel.KindUser, user: name, issued: plan.Issued, expires: plan.Expiry})
-	if err != nil {
-		return recordedKey{}, err
-	}
-	defer b.ledger.Abandon(key.entry.Account, key.entry.Label)
-	user, err := i.account.cloud.CreateUser(ctx, provider.UserSpec{
-		Name: name, Path: cmp.Or(role.UserPath, defaultUserPath), Label: key.entry.Label,
+	order := keyOrder{kind: keylabel.KindUser, user: name, issued: plan.Issued, expires: plan.Expiry}
+	return b.makeKey(ctx, i, order, func(key *recordedKey) error {
+		user, err := i.account.cloud.CreateUser(ctx, provider.UserSpec{
+			Name: name, Path: cmp.Or(role.UserPath, defaultUserPath), Label: key.entry.Label,
+		})
+		if provider.KindOf(err) == provider.KindConflict {
+			err = fmt.Errorf("user %s: %w: %w", name, errNameTaken, err)
+		}
+		if err != nil {
+			return err
+		}
+		key.entry.UserID, key.entry.Certain = user.ID, true
+		return i.account.cloud.GrantUser(ctx, user, role.rights())
 	})
-	if provider.KindOf(err) == provider.KindConflict {
-		err = fmt.Errorf("user %s: %w: %w", name, errNameTaken, err)
-	}
-	if err != nil {
-		return recordedKey{}, b.undo(ctx, i, key.entry, err)
-	}
-	key.entry.UserID, key.entry.Certain = user.ID, true
-	if err = i.account.cloud.GrantUser(ctx, user, role.rights()); err == nil {
-		err = b.createKey(ctx, i, &key)
-	}
-	if err == nil {
-		err = b.finishKey(ctx, i, key)
-	}
-	if err != nil {
-		return recordedKey{}, b.undo(ctx, i, key.entry, err)
-	}
-	return key, nil
 }
 
 // explainUser says what can be done about an issue that failed.

@@ -46,7 +46,7 @@ type recordedKey struct {
 	entry *ledger.Entry
 }
 
-// makeKey makes one access key for a lease:
+// makeKey makes one access key for a lease, and before it what it stands on, where prepare is given:
 //
 //	(1) entry, begun {account, identity, label}
 //	    → crash: no key carries the label. The entry goes once no create can be under way
@@ -58,16 +58,22 @@ type recordedKey struct {
 //
 // A failure after (1) removes the key and its entry at once (undo). What that leaves, the next
 // tick removes: this process knows that the request has failed, whatever is stored of (3).
-func (b *backend) makeKey(ctx context.Context, i issuance, user string, plan lifetime.IssuePlan) (recordedKey, error) {
-	key, err := b.beginKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: plan.Issued, expires: plan.Expiry})
+func (b *backend) makeKey(ctx context.Context, i issuance, order keyOrder, prepare func(*recordedKey) error) (recordedKey, error) {
+	key, err := b.beginKey(ctx, i, order)
 	if err != nil {
 		return recordedKey{}, err
 	}
 	defer b.ledger.Abandon(key.entry.Account, key.entry.Label)
-	if err := b.createKey(ctx, i, &key); err != nil {
-		return recordedKey{}, b.undo(ctx, i, key.entry, err)
+	if prepare != nil {
+		err = prepare(&key)
 	}
-	if err := b.finishKey(ctx, i, key); err != nil {
+	if err == nil {
+		err = b.createKey(ctx, i, &key)
+	}
+	if err == nil {
+		err = b.finishKey(ctx, i, key)
+	}
+	if err != nil {
 		return recordedKey{}, b.undo(ctx, i, key.entry, err)
 	}
 	return key, nil

@@ -208,6 +208,8 @@ type accountMetric struct {
 	found      outcome   // of the last comparison
 }
 
+func (a accountMetric) labels() []label { return []label{{"account", a.name}} }
+
 // accountMetrics looks at the configurations, of which storage is asked for none that is in memory.
 func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]accountMetric, error) {
 	configs, err := b.accountConfigs(ctx, s)
@@ -245,10 +247,10 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots [
 	gauge(t, "slots_free", "Slots of these users that are left; 0: the role's pool is full.",
 		slots, func(s roleSlots) (float64, []label) { return float64(s.free), s.labels() })
 	gauge(t, "engine_key_expiration_timestamp_seconds", "When the engine's own key expires, as stored; missing where it never does.",
-		accounts, func(a accountMetric) (float64, []label) { return date(a.keyExpires), []label{{"account", a.name}} })
+		accounts, func(a accountMetric) (float64, []label) { return date(a.keyExpires), a.labels() })
 	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; "+
 		"missing: never.",
-		accounts, func(a accountMetric) (float64, []label) { return date(a.rotation), []label{{"account", a.name}} })
+		accounts, func(a accountMetric) (float64, []label) { return date(a.rotation), a.labels() })
 	static := b.static.schedule()
 	gauge(t, "static_role_rotated_timestamp_seconds", "When the key of a static role was rotated, as the last tick has seen it.",
 		static, func(r staticDates) (float64, []label) { return date(r.rotated), r.labels() })
@@ -308,22 +310,18 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 
 // writeCompared tells what the last comparison of each account with its cloud has left to people.
 func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
-	gauge := func(name, help string, value func(accountMetric) int) {
-		t.family(metricPrefix+name, metricGauge, help)
-		for _, a := range accounts {
-			t.sample(metricPrefix+name, float64(value(a)), label{"account", a.name})
-		}
-	}
-	gauge("comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
+	gauge(t, "comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
 		"tidy-status tells them.",
-		func(a accountMetric) int { return a.found.Rotate + a.found.Delete })
-	gauge("static_keys_switched_off", "Keys of static roles that the last comparison has found switched off, by somebody or by a delete "+
+		accounts, func(a accountMetric) (float64, []label) { return float64(a.found.Rotate + a.found.Delete), a.labels() })
+	gauge(t, "static_keys_switched_off", "Keys of static roles that the last comparison has found switched off, by somebody or by a delete "+
 		"that has not ended.",
-		func(a accountMetric) int { return len(a.found.Off.Lines) + a.found.Off.More })
+		accounts, func(a accountMetric) (float64, []label) {
+			return float64(len(a.found.Off.Lines) + a.found.Off.More), a.labels()
+		})
 	name := metricPrefix + "keys_set_right_total"
 	t.family(name, metricCounter, "Keys whose label or date was not what the ledger has, and which were set right, since this process began.")
 	for _, a := range accounts {
-		t.sample(name, float64(m.right[a.name]), label{"account", a.name})
+		t.sample(name, float64(m.right[a.name]), a.labels()...)
 	}
 }
 
@@ -336,7 +334,7 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 		for n := range maps.Values(m.calls[a.name]) {
 			total += n
 		}
-		t.sample(name, float64(total), label{"account", a.name})
+		t.sample(name, float64(total), a.labels()...)
 	}
 	name = metricPrefix + "cloud_errors_total"
 	t.family(name, metricCounter, "Those of them that failed, by kind of error; throttled: the cloud wants fewer calls.")
@@ -351,12 +349,12 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 func writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
 	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: expired keys, and unfinished requests since this process "+
 		"began. tidy-status tells why.",
-		accounts, func(a accountMetric) (float64, []label) { return float64(a.stuck), []label{{"account", a.name}} })
+		accounts, func(a accountMetric) (float64, []label) { return float64(a.stuck), a.labels() })
 	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",
 		accounts, func(a accountMetric) (float64, []label) {
 			if a.since.IsZero() {
-				return 0, []label{{"account", a.name}}
+				return 0, a.labels()
 			}
-			return now.Sub(a.since).Seconds(), []label{{"account", a.name}}
+			return now.Sub(a.since).Seconds(), a.labels()
 		})
 }

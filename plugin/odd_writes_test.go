@@ -428,7 +428,7 @@ func FuzzDuration(f *testing.F) {
 				t.Errorf("%q is taken for %s: %v", text, d, err)
 			}
 			var role roleEntry
-			takeSeconds(&framework.FieldData{Raw: map[string]any{"ttl": raw}, Schema: roleFields()}, "ttl", &role.TTL)
+			takeFields(&framework.FieldData{Raw: map[string]any{"ttl": raw}, Schema: roleFields()}, &role)
 			if role.TTL != d {
 				t.Errorf("%q is stored as %s and not as %s", text, role.TTL, d)
 			}

@@ -26,13 +26,9 @@ func (b *backend) pathCheck() []*framework.Path {
 				"minutes, because refused requests lock the account.")),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback:                  b.pathCheckRead,
-				Summary:                   "Check now whether the account can lease keys.",
-				DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "check"},
-				Responses:                 answers(checkAnswer()),
-				ForwardPerformanceStandby: true, // the active node paces the account's calls
-			},
+			// The active node paces the account's calls.
+			logical.ReadOperation: pathOperation("check", "Check now whether the account can lease keys.",
+				b.pathCheckRead, answers(checkAnswer()), onActive),
 		},
 		HelpSynopsis: "The account's health, each finding with its remedy.",
 		HelpDescription: "Reads from the cloud whose key the engine has, when it expires, the access policy, and the key slots of the " +
@@ -150,19 +146,11 @@ func (b *backend) pathPolicy() []*framework.Path {
 			"account": field(framework.TypeString, "Name of the account."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback:     b.pathPolicyRead,
-				Summary:      "Read the account's access policy as last seen, and what follows from it.",
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read"},
-				Responses:    answers(policyAnswer()),
-			},
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:                  b.pathPolicyWrite,
-				Summary:                   "Ask the cloud for the access policy now.",
-				DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "refresh"},
-				Responses:                 answers(policyAnswer()),
-				ForwardPerformanceStandby: true, // the view is local: each cluster asks for itself
-			},
+			logical.ReadOperation: pathOperation("read", "Read the account's access policy as last seen, and what follows from it.",
+				b.pathPolicyRead, answers(policyAnswer()), onAnyNode),
+			// The view is local: each cluster asks for itself.
+			logical.UpdateOperation: pathOperation("refresh", "Ask the cloud for the access policy now.",
+				b.pathPolicyWrite, answers(policyAnswer()), onActive),
 		},
 		HelpSynopsis: "The account's access policy, which limits the life of every key.",
 		HelpDescription: "The policy is read when the account is written, every few minutes, and at once when the cloud refuses an " +
@@ -231,7 +219,7 @@ func (b *backend) policyResponse(ctx context.Context, s logical.Storage, a *acco
 	if err != nil {
 		return nil, err
 	}
-	longest, limitedBy := decision(b.bounds(a, view, 0), view)
+	longest, limitedBy := decision(bounds(b.System().MaxLeaseTTL(), a, view, 0), view)
 	resp := &logical.Response{Data: map[string]any{
 		"supported":                         !view.None,
 		"known":                             view.known(),

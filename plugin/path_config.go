@@ -73,33 +73,13 @@ func (b *backend) configWritten(ctx context.Context, s logical.Storage, name str
 
 // takeFields takes over the fields that were given.
 func (c *accountConfig) takeFields(data *framework.FieldData) error {
-	given := c.Provider
-	take(data, "provider", &given)
-	if c.Provider != "" && given != c.Provider {
+	if given, is := data.GetOk("provider"); is && c.Provider != "" && given != c.Provider {
 		return userError("provider is %q and cannot be changed: use another account name", c.Provider)
 	}
-	c.Provider = given
 	if err := checkCredentials(data); err != nil {
 		return err
 	}
-	take(data, "access_key", &c.AccessKey)
-	take(data, "secret_key", &c.SecretKey)
-	take(data, "region", &c.Region)
-	take(data, "endpoint", &c.Endpoint)
-	take(data, "domain_id", &c.DomainID)
-	take(data, "signature", &c.Signature)
-	take(data, "ca_cert", &c.CACert)
-	take(data, "client_cert", &c.ClientCert)
-	take(data, "client_key", &c.ClientKey)
-	takeSeconds(data, "ttl", &c.TTL)
-	takeSeconds(data, "max_ttl", &c.MaxTTL)
-	takeSeconds(data, "expiry_grace", &c.ExpiryGrace)
-	take(data, "max_requests_per_second", &c.MaxRequestsPerSecond)
-	takeSeconds(data, "request_timeout", &c.RequestTimeout)
-	take(data, "max_retries", &c.MaxRetries)
-	takeSeconds(data, "rotation_period", &c.RotationPeriod)
-	take(data, "allow_root_identity", &c.AllowRootIdentity)
-	take(data, "username_template", &c.UsernameTemplate)
+	takeFields(data, c)
 	return c.takeSignIn(data)
 }
 
@@ -188,31 +168,16 @@ func configAnswer() map[string]*framework.FieldSchema {
 
 // answer is the configuration without its secrets.
 func (c *accountConfig) answer() map[string]any {
-	return map[string]any{
-		"provider":                c.Provider,
-		"access_key":              c.AccessKey,
-		"region":                  c.Region,
-		"endpoint":                c.Endpoint,
-		"domain_id":               c.domainID(),
-		"signature":               c.signature(),
-		"ca_cert":                 c.CACert,
-		"client_cert":             c.ClientCert,
-		"ttl":                     seconds(c.TTL),
-		"max_ttl":                 seconds(c.MaxTTL),
-		"expiry_grace":            seconds(c.ExpiryGrace),
-		"max_requests_per_second": c.MaxRequestsPerSecond,
-		"request_timeout":         seconds(c.RequestTimeout),
-		"max_retries":             c.MaxRetries,
-		"allow_root_identity":     c.AllowRootIdentity,
-		"username_template":       c.usernameTemplate(),
-		"account_id":              c.AccountID,
-		"identity":                string(c.Identity.Kind),
-		"user_name":               c.Identity.User,
-		"key_expiration":          showTime(c.KeyExpires),
-		"rotation_period":         seconds(c.RotationPeriod),
-		"next_rotation":           showTime(c.nextRotation()),
-		"previous_access_keys":    c.ownKeys()[1:],
-	}
+	return visible(c, configAnswer(), map[string]any{
+		"domain_id":            c.domainID(),
+		"signature":            c.signature(),
+		"username_template":    c.usernameTemplate(),
+		"identity":             string(c.Identity.Kind),
+		"user_name":            c.Identity.User,
+		"key_expiration":       showTime(c.KeyExpires),
+		"next_rotation":        showTime(c.nextRotation()),
+		"previous_access_keys": c.ownKeys()[1:],
+	})
 }
 
 func (b *backend) pathConfigDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -228,18 +193,13 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 			"account": field(framework.TypeString, "Name of the account."),
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback: b.pathRotateRootWrite,
-				Summary:  "Replace the engine's own access key.",
-				Responses: answers(map[string]*framework.FieldSchema{
+			logical.UpdateOperation: pathOperation("", "Replace the engine's own access key.",
+				b.pathRotateRootWrite, answers(map[string]*framework.FieldSchema{
 					"access_key":          field(framework.TypeString, "ID of the new key."),
 					"key_expiration":      field(framework.TypeString, "When it expires; empty: never."),
 					"next_rotation":       field(framework.TypeString, "When the engine next replaces it; empty: never."),
 					"previous_access_key": field(framework.TypeString, "ID of the replaced key, which is deleted within minutes."),
-				}),
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
+				}), onPrimary),
 		},
 		HelpSynopsis: "Replace the engine's own access key.",
 		HelpDescription: "Creates a new key, tries it, stores it, and deletes the replaced key some minutes later, when no " +

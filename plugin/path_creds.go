@@ -95,7 +95,7 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 			return lifetime.IssuePlan{}, err
 		}
 		secureMode = view.secureMode()
-		p, err := lifetime.PlanIssue(time.Now(), boundsOfRole(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
+		p, err := lifetime.PlanIssue(time.Now(), boundsOf(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
 		return p, asUserError(err)
 	}
 	i := issuance{
@@ -155,13 +155,9 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-credentials"},
 			Fields:       name,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:                  b.pathStaticCredsRead,
-					Summary:                   "Read the current key of a static role.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:                 answers(staticCredsAnswer()),
-					ForwardPerformanceStandby: true, // a standby may still know the key that a rotation has replaced
-				},
+				// A standby may still know the key that a rotation has replaced.
+				logical.ReadOperation: pathOperation("read", "Read the current key of a static role.",
+					b.pathStaticCredsRead, answers(staticCredsAnswer()), onActive),
 			},
 			HelpSynopsis:    "Read the current key of a static role.",
 			HelpDescription: "The key has no lease: it works until it is rotated, and for rotation_grace_period after that.",
@@ -171,13 +167,8 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "static-role"},
 			Fields:       name,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                    b.pathRotateRoleWrite,
-					Summary:                     "Rotate the key of a static role now.",
-					Responses:                   answers(subset(staticRoleAnswer(), staticRoleDecisions()), staticRoleDecisions()...),
-					ForwardPerformanceStandby:   true,
-					ForwardPerformanceSecondary: true,
-				},
+				logical.UpdateOperation: pathOperation("", "Rotate the key of a static role now.",
+					b.pathRotateRoleWrite, answers(subset(staticRoleAnswer(), staticRoleDecisions()), staticRoleDecisions()...), onPrimary),
 			},
 			HelpSynopsis: "Rotate the key of a static role now.",
 			HelpDescription: "The replaced key works for rotation_grace_period longer. rotation_period counts again from now; a " +

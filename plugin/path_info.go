@@ -19,10 +19,8 @@ func (b *backend) pathInfo() []*framework.Path {
 		Pattern:      "info",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "info"},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.pathInfoRead,
-				Summary:  "Read the version of the plugin.",
-				Responses: answers(map[string]*framework.FieldSchema{
+			logical.ReadOperation: pathOperation("", "Read the version of the plugin.",
+				b.pathInfoRead, answers(map[string]*framework.FieldSchema{
 					"version": field(framework.TypeString, "Version of the release, or what git calls the source, such as v0.1.0-7-g0123abc; dev "+
 						"where neither is known."),
 					"commit": field(framework.TypeString, "Commit that the plugin was built from, -dirty if with changes; unknown where the build does "+
@@ -32,8 +30,7 @@ func (b *backend) pathInfo() []*framework.Path {
 					"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
 					"instance_id": field(framework.TypeString, "Id in the label of every key that this mount creates; empty until it "+
 						"has created one."),
-				}),
-			},
+				}), onAnyNode),
 		},
 		HelpSynopsis:    "Version of the plugin.",
 		HelpDescription: "Shows which build of the plugin runs, which clouds it supports, and the id of this mount in the labels of its keys.",

@@ -22,13 +22,9 @@ func (b *backend) pathKeys() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "keys"},
 			Fields:       keysFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:                  b.pathKeysList,
-					Summary:                   "List the issued keys that still exist.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:                 answersList(),
-					ForwardPerformanceStandby: true, // a standby's ledger lags behind
-				},
+				// A standby's ledger lags behind.
+				logical.ListOperation: pathOperation("list", "List the issued keys that still exist.",
+					b.pathKeysList, answersList(), onActive),
 			},
 			HelpSynopsis: "List the issued keys that still exist.",
 			HelpDescription: "Lists the access keys in the ledger: all that this mount created and that are not known to be deleted in the cloud. " +
@@ -43,20 +39,12 @@ func (b *backend) pathKeys() []*framework.Path {
 					"force.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:                  b.pathKeyRead,
-					Summary:                   "Read who holds a key, and when it expires.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:                 answers(keyAnswer()),
-					ForwardPerformanceStandby: true, // a standby's ledger lags behind
-				},
-				logical.DeleteOperation: &framework.PathOperation{
-					Callback:                  b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete),
-					Summary:                   "Delete a leased key in the cloud now.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "delete"},
-					Responses:                 answersNothing(),
-					ForwardPerformanceStandby: true, // the ledger is local: each cluster kills its own keys
-				},
+				// A standby's ledger lags behind.
+				logical.ReadOperation: pathOperation("read", "Read who holds a key, and when it expires.",
+					b.pathKeyRead, answers(keyAnswer()), onActive),
+				// The ledger is local: each cluster kills its own keys.
+				logical.DeleteOperation: pathOperation("delete", "Delete a leased key in the cloud now.",
+					b.announced(eventKeyDelete, "access_key_id", b.pathKeyDelete), answersNothing(), onActive),
 			},
 			HelpSynopsis: "Show who holds a key and when it expires; delete it now.",
 			HelpDescription: "Looks an access key up in the ledger, for example one whose id was found where it should not be. Delete " +
@@ -252,13 +240,9 @@ func (b *backend) pathTidy() []*framework.Path {
 					"number is in tidy-status. More than that is withheld again."),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:                  b.announced(eventTidy, "account", b.pathTidyWrite),
-					Summary:                   "Delete orphaned keys, in the background.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "start"},
-					Responses:                 answers(tidyAnswer()),
-					ForwardPerformanceStandby: true, // ledger and report are local: each cluster tidies for itself
-				},
+				// Ledger and report are local: each cluster tidies for itself.
+				logical.UpdateOperation: pathOperation("start", "Delete orphaned keys, in the background.",
+					b.announced(eventTidy, "account", b.pathTidyWrite), answers(tidyAnswer()), onActive),
 			},
 			HelpSynopsis: "Delete orphaned keys: created by this mount, and not in its ledger.",
 			HelpDescription: "Compares the cloud with the ledger: deletes the keys that carry this mount's label and are not in its ledger, " +
@@ -270,13 +254,9 @@ func (b *backend) pathTidy() []*framework.Path {
 			Pattern:      "tidy-status",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy-status"},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:                  b.pathTidyStatusRead,
-					Summary:                   "Read the progress of the running tidy, or the result of the last one.",
-					DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "read"},
-					Responses:                 answers(tidyAnswer()),
-					ForwardPerformanceStandby: true, // progress is in the active node's memory
-				},
+				// Progress is in the active node's memory.
+				logical.ReadOperation: pathOperation("read", "Read the progress of the running tidy, or the result of the last one.",
+					b.pathTidyStatusRead, answers(tidyAnswer()), onActive),
 			},
 			HelpSynopsis:    "The progress of the running tidy, or the result of the last one.",
 			HelpDescription: "Shows what the tidy has found and deleted, what is stuck and why, and what waits for the rollback.",

@@ -41,7 +41,7 @@ func (b *backend) pathRoleRead(ctx context.Context, req *logical.Request, data *
 	if err != nil || role == nil {
 		return nil, err
 	}
-	resp := &logical.Response{Data: role.answer()}
+	resp := &logical.Response{Data: visible(role, roleAnswer(), nil)}
 	bounds, view, err := b.roleBounds(ctx, req.Storage, role)
 	if err != nil {
 		resp.AddWarning(err.Error()) // a role can be read, and fixed, without its account
@@ -80,7 +80,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if role == nil {
 		role = newRoleEntry()
 	}
-	role.takeFields(data)
+	takeFields(data, role)
 	a, err := b.account(ctx, req.Storage, role.Account)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err != nil {
 		return nil, err
 	}
-	answer := role.answer()
+	answer := visible(role, roleAnswer(), nil)
 	answer["effective_max_ttl"], answer["limited_by"] = decision(bounds, view)
 	return decided(subset(answer, roleDecisions()), slices.Concat(role.warnings(bounds, view), news, shared)), nil
 }
@@ -160,7 +160,7 @@ func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleE
 	if err != nil {
 		return lifetime.Bounds{}, nil, err
 	}
-	return b.boundsOf(a, view, role), view, nil
+	return boundsOf(b.System().MaxLeaseTTL(), a, view, role), view, nil
 }
 
 func (b *backend) pathStaticRoles() []*framework.Path {
@@ -223,18 +223,12 @@ func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, 
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
-		"account":               role.Account,
-		"user_name":             role.UserName,
-		"rotation_period":       seconds(role.RotationPeriod),
-		"rotation_schedule":     role.RotationSchedule,
-		"rotation_window":       seconds(role.RotationWindow),
-		"rotation_grace_period": seconds(role.Grace),
-		"access_key":            creds.AccessKey,
-		"last_vault_rotation":   showTime(creds.LastRotation),
-		"next_vault_rotation":   showTime(next),
-		"previous_access_keys":  creds.ids()[1:],
-	}}, nil
+	return &logical.Response{Data: visible(role, staticRoleAnswer(), map[string]any{
+		"access_key":           creds.AccessKey,
+		"last_vault_rotation":  showTime(creds.LastRotation),
+		"next_vault_rotation":  showTime(next),
+		"previous_access_keys": creds.ids()[1:],
+	})}, nil
 }
 
 func (b *backend) pathStaticRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

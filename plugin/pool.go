@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
@@ -54,13 +55,15 @@ func (b *backend) issueFromPool(
 				continue
 			}
 		}
-		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeKey(ctx, i, user, p) })
+		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) {
+			return b.makeKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: p.Issued, expires: p.Expiry}, nil)
+		})
 		switch kind := provider.KindOf(err); {
 		case err == nil:
 			b.checkForeign(i, choice)
 			return key, p, nil
 		case kind == provider.KindQuota:
-			refusal := b.explainQuota(ctx, i, user, err)
+			refusal, _ := b.explainQuota(ctx, i, user, err)
 			b.full.remember(i.account.name, user, refusal)
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
@@ -221,14 +224,15 @@ func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err er
 	return max(0, count), nil
 }
 
-// explainQuota says whose keys fill a user's slots.
-func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) string {
+// explainQuota says whose keys fill a user's slots, and names those that an operator can delete.
+func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) (refusal, foreign string) {
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		return fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", identityName(user), cause, fullFor)
+		refusal = fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", identityName(user), cause, fullFor)
+		return refusal, ""
 	}
 	own, others := b.countListed(i.account.name, user, keys, i.instance)
-	return fullRefusal(user, own, others, i.account.cloud.KeyQuota(), cause.Error())
+	return fullRefusal(user, own, others, i.account.cloud.KeyQuota(), cause.Error()), i.nameForeign(keys)
 }
 
 func fullRefusal(user string, own, others, quota int, why string) string {
@@ -240,13 +244,9 @@ func fullRefusal(user string, own, others, quota int, why string) string {
 // maxNamed is how many keys a refusal names.
 const maxNamed = 3
 
-// nameForeign names the keys of an identity that neither this mount nor the engine's account
-// accounts for, in brackets: those that an operator can delete. Empty where there are none.
-func (b *backend) nameForeign(ctx context.Context, i issuance, user string) string {
-	keys, err := i.account.cloud.ListKeys(ctx, user)
-	if err != nil {
-		return "" // the refusal is said already, and its counts
-	}
+// nameForeign names those of an identity's keys that neither this mount nor the engine's account
+// accounts for, in brackets. Empty where there are none.
+func (i issuance) nameForeign(keys []provider.Key) string {
 	var ids []string
 	for _, key := range keys {
 		if !isOurs(key, i.instance) && !slices.Contains(i.account.config.ownKeys(), key.ID) {

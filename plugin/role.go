@@ -129,43 +129,6 @@ func roleAnswer() map[string]*framework.FieldSchema {
 	return fields
 }
 
-func (r *roleEntry) answer() map[string]any {
-	return map[string]any{
-		"account":         r.Account,
-		"credential_type": r.CredentialType,
-		"user_names":      texts(r.UserNames),
-		"user_path":       r.UserPath,
-		"policy_orns":     texts(r.PolicyORNs),
-		"policy_document": r.PolicyDocument,
-		"groups":          texts(r.Groups),
-		"agency_name":     r.AgencyName,
-		"agency_domain":   r.AgencyDomain,
-		"session_policy":  r.SessionPolicy,
-		"ttl":             seconds(r.TTL),
-		"max_ttl":         seconds(r.MaxTTL),
-		"max_active_keys": r.MaxActiveKeys,
-		"own_identity":    r.OwnIdentity,
-	}
-}
-
-// takeFields takes over the fields that were given.
-func (r *roleEntry) takeFields(data *framework.FieldData) {
-	take(data, "account", &r.Account)
-	take(data, "credential_type", &r.CredentialType)
-	take(data, "user_names", &r.UserNames)
-	take(data, "user_path", &r.UserPath)
-	take(data, "policy_orns", &r.PolicyORNs)
-	take(data, "policy_document", &r.PolicyDocument)
-	take(data, "groups", &r.Groups)
-	take(data, "agency_name", &r.AgencyName)
-	take(data, "agency_domain", &r.AgencyDomain)
-	take(data, "session_policy", &r.SessionPolicy)
-	takeSeconds(data, "ttl", &r.TTL)
-	takeSeconds(data, "max_ttl", &r.MaxTTL)
-	take(data, "max_active_keys", &r.MaxActiveKeys)
-	take(data, "own_identity", &r.OwnIdentity)
-}
-
 func (r *roleEntry) validate() error {
 	for _, check := range []func() error{r.validateType, r.validateSession, r.validateUsers} {
 		if err := check(); err != nil {

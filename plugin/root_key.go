@@ -91,8 +91,8 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	}
 	err = b.rotate(ctx, r)
 	if provider.KindOf(err) == provider.KindQuota {
-		return nil, userError("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s",
-			name, b.explainQuota(ctx, r.issuance, "", err), b.nameForeign(ctx, r.issuance, ""))
+		refusal, foreign := b.explainQuota(ctx, r.issuance, "", err)
+		return nil, userError("the engine's own key of account %q cannot be rotated: %s. Delete a key that is not used%s", name, refusal, foreign)
 	}
 	if err != nil {
 		return nil, explain(name, err)

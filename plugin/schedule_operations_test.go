@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -344,7 +345,7 @@ func (s *scene) mustHaveRights(l *testLease) {
 // sessionRole writes the role "session", whose leases are temporary keys.
 func sessionRole(s *scene) {
 	s.domain.AddAgency("deployers", s.domain, "ecs:*")
-	s.write("roles/session", "credential_type=session_token", "agency_name=deployers", "ttl="+minSession.String())
+	s.write("roles/session", "credential_type=session_token", "agency_name=deployers", "ttl="+clouds.MinSession.String())
 }
 
 func leaseOfUser(s *scene) {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -269,20 +270,52 @@ func texts(list []string) []string { return append([]string{}, list...) }
 // seconds is how durations are shown: whole seconds, like other engines.
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// takeSeconds sets a duration from a field, where it was given.
-func takeSeconds(data *framework.FieldData, field string, into *time.Duration) {
-	if raw, ok := data.GetOk(field); ok {
-		*into = time.Duration(raw.(int)) * time.Second
+// storedFields are the fields of an entry by the names that they have in storage, which are those of the API.
+func storedFields(entry any) map[string]reflect.Value {
+	fields, value := map[string]reflect.Value{}, reflect.ValueOf(entry).Elem()
+	for i := range value.NumField() {
+		if name, _, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ","); name != "" {
+			fields[name] = value.Field(i)
+		}
+	}
+	return fields
+}
+
+// takeFields takes over into an entry what the request gives of its fields. What the path does not accept cannot be given.
+func takeFields(data *framework.FieldData, entry any) {
+	for name, into := range storedFields(entry) {
+		raw, given := data.GetOk(name)
+		if !given {
+			continue
+		}
+		switch value := reflect.ValueOf(raw); {
+		case into.Type() == reflect.TypeFor[time.Duration]():
+			into.SetInt(int64(time.Duration(raw.(int)) * time.Second))
+		case value.Type() == into.Type():
+			into.Set(value)
+		}
 	}
 }
 
-// take sets a value from a field of the same type, where it was given.
-func take[T any](data *framework.FieldData, field string, into *T) {
-	if raw, ok := data.GetOk(field); ok {
-		if value, ok := raw.(T); ok {
-			*into = value
+// visible is an entry as a read answers it: of its fields those that the answer has, and more, which may be in place of some.
+// What is sensitive is left out, whoever has put it into the answer.
+func visible(entry any, answer map[string]*framework.FieldSchema, more map[string]any) map[string]any {
+	data := map[string]any{}
+	for name, field := range storedFields(entry) {
+		if f := answer[name]; f == nil || f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive {
+			continue
+		}
+		switch value := field.Interface().(type) {
+		case time.Duration:
+			data[name] = seconds(value)
+		case []string:
+			data[name] = texts(value)
+		default:
+			data[name] = value
 		}
 	}
+	maps.Copy(data, more)
+	return data
 }
 
 // showTime writes a time as RFC 3339 in UTC; empty for none.
@@ -315,6 +348,25 @@ func page(names []string, data *framework.FieldData) []string {
 	return names
 }
 
+// forward is where an operation is sent on to from a node that cannot serve it.
+type forward int
+
+const (
+	onAnyNode forward = iota
+	onActive          // the active node of the cluster, whose memory, or local storage, it needs
+	onPrimary         // that of the primary cluster, since it writes what is replicated
+)
+
+// pathOperation is one of a path. An empty verb is left to the path, or to the server.
+func pathOperation(
+	verb, summary string, run framework.OperationFunc, responses map[int][]framework.Response, where forward,
+) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback: run, Summary: summary, DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb}, Responses: responses,
+		ForwardPerformanceStandby: where != onAnyNode, ForwardPerformanceSecondary: where == onPrimary,
+	}
+}
+
 // entries are what is listed, read, written, patched and deleted by name: accounts, roles and static roles.
 type entries struct {
 	prefix            string // of the paths, and in storage
@@ -337,11 +389,12 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 		entry, err := req.Storage.Get(ctx, e.prefix+data.Get(e.name).(string))
 		return entry != nil, err
 	}
+	list := func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+		names, err := storedNames(ctx, req.Storage, e.prefix)
+		return logical.ListResponse(page(names, data)), err
+	}
 	changes := func(event, summary string, change framework.OperationFunc, responses map[int][]framework.Response) *framework.PathOperation {
-		return &framework.PathOperation{
-			Callback: b.announced(event, e.name, change), Summary: summary, Responses: responses,
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		}
+		return pathOperation("", summary, b.announced(event, e.name, change), responses, onPrimary)
 	}
 	decisions := answers(subset(e.answer(), e.decisions), e.decisions...)
 	write := func() *framework.PathOperation { return changes(e.written, e.writeSummary, e.write, decisions) }
@@ -351,15 +404,7 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.many},
 			Fields:       pagingFields(),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-						names, err := storedNames(ctx, req.Storage, e.prefix)
-						return logical.ListResponse(page(names, data)), err
-					},
-					Summary:      e.listSummary,
-					DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list"},
-					Responses:    answersList(),
-				},
+				logical.ListOperation: pathOperation("list", e.listSummary, list, answersList(), onAnyNode),
 			},
 			HelpSynopsis:    e.listSummary,
 			HelpDescription: e.listHelp,
@@ -370,7 +415,7 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 			Fields:         e.fields,
 			ExistenceCheck: exists,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   &framework.PathOperation{Callback: e.read, Summary: e.readSummary, Responses: answers(e.answer())},
+				logical.ReadOperation:   pathOperation("", e.readSummary, e.read, answers(e.answer()), onAnyNode),
 				logical.CreateOperation: write(),
 				logical.UpdateOperation: write(),
 				logical.PatchOperation:  changes(e.written, e.patchSummary, patch(exists, e.write), decisions),

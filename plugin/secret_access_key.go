@@ -94,7 +94,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 		}
 		life := lifetime.Life{Issued: lease.Issued, Started: req.Secret.IssueTime, KeyExpiry: entry.Expires.Add(-entry.Skew)}
 		wanted := b.wantedLease(roleTTL, a.config.TTL)
-		return planRenewal(b.System(), time.Now(), life, b.bounds(a, view, roleMax), req.Secret.Increment, wanted)
+		return planRenewal(b.System(), time.Now(), life, bounds(b.System().MaxLeaseTTL(), a, view, roleMax), req.Secret.Increment, wanted)
 	}
 	renewed, err := b.moveExpiry(ctx, req.Storage, a, entry, plan)
 	if err != nil {

@@ -69,12 +69,12 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 // is for access keys too, and is raised to what the cloud gives at least. A TTL that somebody
 // asks for is not: they would get a longer one than they want, which nobody can take back.
 func (b *backend) planSession(o sessionOrder) (lifetime.IssuePlan, error) {
-	if o.requested > 0 && o.requested < minSession {
+	if o.requested > 0 && o.requested < clouds.MinSession {
 		return lifetime.IssuePlan{}, userError("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no "+
-			"shorter one", o.requested, minSession)
+			"shorter one", o.requested, clouds.MinSession)
 	}
-	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), minSession)
-	plan, err := lifetime.PlanIssue(time.Now(), b.boundsOf(o.account, &policyView{None: true}, o.role), wanted)
+	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), clouds.MinSession)
+	plan, err := lifetime.PlanIssue(time.Now(), boundsOf(b.System().MaxLeaseTTL(), o.account, &policyView{None: true}, o.role), wanted)
 	return plan, asUserError(err)
 }
 
@@ -125,16 +125,8 @@ func explainSession(o sessionOrder, err error) error {
 	}
 }
 
-const (
-	// credentialSession leases temporary keys, which end by themselves.
-	credentialSession = clouds.SessionToken
-)
-
-// What a cloud gives that has sessions. No role names its cloud, and only one has them.
-const (
-	minSession = clouds.MinSession
-	maxSession = clouds.MaxSession
-)
+// credentialSession leases temporary keys, which end by themselves.
+const credentialSession = clouds.SessionToken
 
 // validateSession refuses what a session cannot have.
 func (r *roleEntry) validateSession() error {
@@ -144,10 +136,10 @@ func (r *roleEntry) validateSession() error {
 	case r.MaxActiveKeys > 0:
 		return userError("max_active_keys does not go with credential_type=%s: a session cannot be taken back, so nothing would make "+
 			"room for the next. Set it to 0", credentialSession)
-	case r.TTL > 0 && r.TTL < minSession:
-		return userError("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, minSession)
-	case r.MaxTTL > 0 && r.MaxTTL < minSession:
-		return userError("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, minSession)
+	case r.TTL > 0 && r.TTL < clouds.MinSession:
+		return userError("ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.TTL, clouds.MinSession)
+	case r.MaxTTL > 0 && r.MaxTTL < clouds.MinSession:
+		return userError("max_ttl is %s, and a session lasts %s at least, since the cloud gives no shorter one", r.MaxTTL, clouds.MinSession)
 	case r.AgencyDomain != "" && r.AgencyName == "":
 		return userError("agency_domain goes with agency_name: name the agency")
 	}
@@ -167,13 +159,12 @@ const secretSessionType = "cloudkeys_session_token"
 
 // sessionSecret is the lease of a session. Without Renew, Vault does not offer to renew it.
 func (b *backend) sessionSecret() *framework.Secret {
-	sensitive := &framework.DisplayAttributes{Sensitive: true}
 	return &framework.Secret{
 		Type: secretSessionType,
 		Fields: map[string]*framework.FieldSchema{
 			"access_key":     field(framework.TypeString, "ID of the temporary access key."),
-			"secret_key":     {Type: framework.TypeString, Description: "Its secret.", DisplayAttrs: sensitive},
-			"security_token": {Type: framework.TypeString, Description: "Token that goes with every request.", DisplayAttrs: sensitive},
+			"secret_key":     sensitive(field(framework.TypeString, "Its secret.")),
+			"security_token": sensitive(field(framework.TypeString, "Token that goes with every request.")),
 		},
 		Revoke: b.revokeSession,
 	}

@@ -490,12 +490,7 @@ func newStaticRole(before *staticRole, data *framework.FieldData, defaultGrace b
 	if before != nil {
 		*role = *before
 	}
-	take(data, "account", &role.Account)
-	take(data, "user_name", &role.UserName)
-	takeSeconds(data, "rotation_period", &role.RotationPeriod)
-	take(data, "rotation_schedule", &role.RotationSchedule)
-	takeSeconds(data, "rotation_window", &role.RotationWindow)
-	takeSeconds(data, "rotation_grace_period", &role.Grace)
+	takeFields(data, role)
 	if _, given := data.GetOk("rotation_grace_period"); before == nil && !given {
 		defaultGrace = true
 	}

@@ -82,8 +82,8 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 		b.static.forget(name)
 		return creds, nil
 	case kind == provider.KindQuota:
-		return nil, userError("static role %q cannot be rotated: %s. Delete a key that is not used%s",
-			name, b.explainQuota(ctx, r.issuance, role.UserName, err), b.nameForeign(ctx, r.issuance, role.UserName))
+		refusal, foreign := b.explainQuota(ctx, r.issuance, role.UserName, err)
+		return nil, userError("static role %q cannot be rotated: %s. Delete a key that is not used%s", name, refusal, foreign)
 	case kind == provider.KindNotFound:
 		return nil, userError("user %q of static role %q does not exist in the cloud account (%s)", role.UserName, name, err)
 	default:
