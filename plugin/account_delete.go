@@ -1,0 +1,243 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// deleteAccount takes the engine's own keys along, as far as the engine has made them:
+//
+//	(1) store the configuration, marked deleting: no key is made for the account from now on
+//	    → crash: delete again goes on, or a write of the account ends the deletion
+//	(2) previous keys
+//	    → crash: the same; what is gone is deleted
+//	(3) store the configuration with the key that is to go, then delete it with itself; one that must be switched off before
+//	    is, with a near date
+//	    → crash: delete again finds the key refused, and as its delete was sent that is a deleted one
+//	(4) remove the configuration, and then what was kept of the account
+//	    → crash: what is left belongs to no account, and is overwritten by the next of the name
+//
+// Keys that operators gave are never touched.
+func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	defer b.keep(name)
+	config, err := load[accountConfig](ctx, s, configPrefix+name)
+	if err != nil || config == nil {
+		return nil, err
+	}
+	if force {
+		if warnings, err = b.abandon(ctx, s, name); err != nil {
+			return nil, err
+		}
+	} else if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
+		return nil, err
+	}
+	marked := *config
+	marked.Deleting = true
+	if err := b.storeAccount(ctx, s, name, &marked); err != nil {
+		return nil, err
+	}
+	b.freeze(name)
+	left, err := b.deleteOwnKeys(ctx, s, name, &marked)
+	switch {
+	case err != nil && !force:
+		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
+			"if it never will, delete with force=true, which leaves them to you", name, err)
+	case len(left) > 0:
+		warnings = append(warnings, "access keys that the engine had are still in the cloud: delete there those that nobody "+
+			"uses: "+strings.Join(left, ", "))
+	}
+	return warnings, b.removeAccount(ctx, s, name, force)
+}
+
+// deleteOwnKeys is steps (2) and (3). It returns the keys that are left; err is why.
+func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name string, marked *accountConfig) (left []string, err error) {
+	a, err := b.openAccount(name, marked)
+	if err != nil {
+		return nil, err
+	}
+	if a.config.DeletingKey == a.config.AccessKey {
+		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it
+			for _, previous := range a.config.Previous {
+				left = append(left, previous.ID)
+			}
+			return left, nil
+		}
+	}
+	var problems []error
+	config := *a.config
+	config.Previous = nil
+	for _, previous := range a.config.Previous {
+		if previous.Label == "" { // an operator gave it, and it was to be deleted by now
+			left = append(left, previous.ID)
+			continue
+		}
+		if problem := b.deletePrevious(ctx, s, a, previous); problem != nil {
+			left = append(left, previous.ID)
+			config.Previous = append(config.Previous, previous)
+			problems = append(problems, problem)
+		}
+	}
+	if err := errors.Join(append(problems, b.storeAccount(ctx, s, name, &config))...); err != nil || config.KeyLabel == "" {
+		return left, err
+	}
+	if err := b.refuseSharedKey(ctx, s, a); err != nil {
+		return append(left, a.config.AccessKey), nil // the other account takes it along, or an operator does
+	}
+	if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // before its delete was tried: it may be switched off, or refused by mistake
+		return append(left, a.config.AccessKey), err
+	}
+	config.DeletingKey = config.AccessKey
+	if err := b.storeAccount(ctx, s, name, &config); err != nil {
+		return append(left, a.config.AccessKey), err
+	}
+	switch off, problem := a.deleteItself(ctx); {
+	case isRefused(problem):
+		return left, nil
+	case off:
+		return append(left, a.config.AccessKey+" (switched off, and ends within minutes)"), nil
+	case surelyNotDone(problem):
+		config.DeletingKey = "" // its next refusal says nothing
+		return append(left, a.config.AccessKey), errors.Join(problem, b.storeAccount(ctx, s, name, &config))
+	case problem != nil:
+		return append(left, a.config.AccessKey), problem
+	default:
+		return left, nil
+	}
+}
+
+func isRefused(err error) bool {
+	kind := provider.KindOf(err)
+	return err != nil && (kind == provider.KindKeyRefused || kind == provider.KindKeyUnclear)
+}
+
+// surelyNotDone tells errors after which the cloud has done nothing of what was asked.
+func surelyNotDone(err error) bool {
+	switch provider.KindOf(err) {
+	case provider.KindDenied, provider.KindThrottled, provider.KindLockedOut, provider.KindClockWrong, provider.KindUnreachable:
+		return err != nil
+	default:
+		return false
+	}
+}
+
+// deleteItself deletes the current key with a call that it signs. A cloud that wants it switched off
+// before gets no second call of it: off, it ends at the near date that goes along.
+func (a *account) deleteItself(ctx context.Context) (off bool, err error) {
+	ref := provider.KeyRef{AccountID: a.config.AccountID, ID: a.config.AccessKey, Label: a.config.KeyLabel, Expires: time.Now()}
+	stages, ok := a.cloud.(provider.Stages)
+	if !ok {
+		return false, a.cloud.RevokeKey(ctx, ref)
+	}
+	err = stages.DeleteKey(ctx, ref)
+	if kind := provider.KindOf(err); kind != provider.KindConflict && kind != provider.KindInvalid {
+		return false, err
+	}
+	err = stages.DeactivateKey(ctx, ref)
+	return err == nil, err
+}
+
+// removeAccount is step (4). The records of keys that were abandoned stay.
+func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) error {
+	if err := b.storeAccount(ctx, s, name, nil); err != nil {
+		return err
+	}
+	if !force {
+		if err := b.forgetOwnKeys(ctx, s, name); err != nil {
+			return err
+		}
+	}
+	defer b.policies.drop(policyPrefix + name)
+	b.compared.Delete(name)
+	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
+		if err := remove(ctx, s, prefix+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon marks the records of an account whose cloud will not answer any more, and says what is left
+// there. Where the cloud answers and takes the engine key, there is nothing to force.
+func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (warnings []string, err error) {
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.cloud.OwnKey(ctx); err == nil {
+		return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
+			"account's leases, delete its static roles, and then the account without force=true", name)
+	}
+	return b.abandonKeys(context.WithoutCancel(ctx), s, a, name, func(*ledger.Item) bool { return true })
+}
+
+// abandonKeys marks records of an account and says what is left in the cloud. a is nil where it is not configured any more.
+func (b *backend) abandonKeys(
+	ctx context.Context, s logical.Storage, a *account, name string, wanted func(*ledger.Item) bool,
+) (warnings []string, err error) {
+	if err := b.ledger.Load(ctx, s, name); err != nil {
+		return nil, err
+	}
+	for _, item := range b.ledger.Select(name, wanted) {
+		e, err := ledger.Read(ctx, s, name, item.Label)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			continue
+		}
+		if e.Abandoned = true; a != nil {
+			e.EndsByDate = a.endsKeys() && !e.Expires.IsZero()
+		}
+		if err := b.ledger.Save(ctx, s, e); err != nil {
+			return nil, err
+		}
+		b.Logger().Warn("abandoned an access key that could not be deleted and was given up with force", "account", name,
+			"access_key", e.AccessKey, "user", e.User, "label", e.Label, "expiration", showTime(e.Expires))
+		works := "works until it is deleted"
+		if e.EndsByDate {
+			works = "may work until " + showTime(e.Expires)
+		}
+		warnings = append(warnings, fmt.Sprintf("access key %s (%s, label %s) is abandoned and %s", e.AccessKey,
+			identityName(e.User), e.Label, works))
+	}
+	return warnings, nil
+}
+
+// dropAbandoned drops the abandoned records of a name that nobody has configured, once the cloud has
+// ended their keys. Those of a cloud that ends none stay until keys/<id> is deleted with force.
+func (b *backend) dropAbandoned(ctx context.Context, s logical.Storage, name string) error {
+	now := time.Now()
+	past := func(i *ledger.Item) bool {
+		return !i.Expires.IsZero() && now.After(i.Expires.Add(lifetime.ClockMargin)) && i.Unreadable == ""
+	}
+	for _, item := range b.ledger.Select(name, past) {
+		e, err := ledger.Read(ctx, s, name, item.Label)
+		if err != nil {
+			return err
+		}
+		if e == nil || !e.Abandoned || !e.EndsByDate {
+			continue
+		}
+		if err := b.ledger.Remove(ctx, s, name, item.Label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
