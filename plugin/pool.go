@@ -63,7 +63,8 @@ func (b *backend) issueFromPool(
 			b.checkForeign(i, choice)
 			return key, p, nil
 		case kind == provider.KindQuota:
-			refusal, _ := b.explainQuota(ctx, i, user, err)
+			full, _ := b.explainQuota(ctx, i, user, err)
+			refusal := inPool(full)
 			b.full.remember(i.account.name, user, refusal)
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
@@ -153,7 +154,7 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 	}
 	own, others := b.countListed(i.account.name, user, keys, i.instance)
 	if quota := i.account.cloud.KeyQuota(); own+others >= quota {
-		b.full.remember(i.account.name, user, fullRefusal(user, own, others, quota, "as listed"))
+		b.full.remember(i.account.name, user, inPool(fullSlots(user, own, others, quota, "as listed")))
 	}
 	return nil
 }
@@ -228,17 +229,21 @@ func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err er
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) (refusal, foreign string) {
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		refusal = fmt.Sprintf("%s has no free slot for an access key (%s); the cloud is asked again after %s", identityName(user), cause, fullFor)
-		return refusal, ""
+		return fmt.Sprintf("%s has no free slot for an access key (%s)", identityName(user), cause), ""
 	}
 	own, others := b.countListed(i.account.name, user, keys, i.instance)
-	return fullRefusal(user, own, others, i.account.cloud.KeyQuota(), cause.Error()), i.nameForeign(keys)
+	return fullSlots(user, own, others, i.account.cloud.KeyQuota(), cause.Error()), i.nameForeign(keys)
 }
 
-func fullRefusal(user string, own, others, quota int, why string) string {
-	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s): revoke leases, delete "+
-		"keys that nobody uses, or name more users in user_names; the cloud is asked again after %s", identityName(user), own,
-		quota, others, why, fullFor)
+func fullSlots(user string, own, others, quota int, why string) string {
+	return fmt.Sprintf("%s has no free slot for an access key: %d of %d issued by this mount, %d others (%s)", identityName(user), own,
+		quota, others, why)
+}
+
+// inPool adds what can be done about it where the user is one of a role's.
+func inPool(full string) string {
+	return fmt.Sprintf("%s: revoke leases, delete keys that nobody uses, or name more users in user_names; the cloud is asked again "+
+		"after %s", full, fullFor)
 }
 
 // maxNamed is how many keys a refusal names.

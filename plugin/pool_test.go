@@ -4,9 +4,12 @@
 package cloudkeys
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -135,6 +138,34 @@ func TestPoolsKnowForeignKeys(t *testing.T) {
 			v.sim.ResetCalls()
 			v.lease("app")
 			mustCall(v, 0, 1)
+		},
+	})
+}
+
+// TestARotationWithoutASlotIsNoPool has nobody look for user_names where there are none.
+func TestARotationWithoutASlotIsNoPool(t *testing.T) {
+	t.Parallel()
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"neither a static role's nor the engine's own": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			for range 10 {
+				v.account.AddKey(cloudsim.KeySpec{User: "app"})
+			}
+			for range 9 {
+				v.account.AddKey(cloudsim.KeySpec{})
+			}
+			for path, fields := range map[string][]string{
+				"static-roles/db": {"user_name=app", "rotation_period=24h"}, "rotate-root/default": nil,
+			} {
+				err := failure(v.try(logical.UpdateOperation, path, fields...))
+				if err == nil {
+					t.Fatalf("%s was done", path)
+				}
+				mustHold(t, err.Error(), "no free slot", "10 others", "Delete a key that is not used")
+				if strings.Contains(err.Error(), "user_names") || strings.Contains(err.Error(), "asked again") {
+					t.Errorf("%s: %s", path, err)
+				}
+			}
 		},
 	})
 }
