@@ -59,7 +59,7 @@ func TestTheCountsAreThoseOfALookAtAllItems(t *testing.T) {
 // miscounted holds what is counted against all items.
 func miscounted(l *Ledger) (wrong []error) {
 	roles, _ := l.ByRole()
-	seen := map[string]int{}
+	seen, open := map[string]int{}, 0
 	for account, b := range l.books {
 		slots, unseen, owned := map[string]int{}, map[string]bool{}, 0
 		for label, item := range b.items {
@@ -71,6 +71,12 @@ func miscounted(l *Ledger) (wrong []error) {
 			}
 			if item.unread {
 				unseen[label] = true
+			}
+			if item.Unfinished() {
+				open++
+				if l.open[account][label] != item {
+					wrong = append(wrong, fmt.Errorf("%s of account %s is not among the unfinished", label, account))
+				}
 			}
 		}
 		for user, items := range b.owners {
@@ -89,8 +95,36 @@ func miscounted(l *Ledger) (wrong []error) {
 			wrong = append(wrong, fmt.Errorf("storage has not given %v, and kept are %v", unseen, b.unseen))
 		}
 	}
+	for _, items := range l.open {
+		open -= len(items)
+	}
+	if open != 0 {
+		wrong = append(wrong, fmt.Errorf("%d items are kept as unfinished that are not", -open))
+	}
 	if !maps.Equal(roles, seen) {
 		wrong = append(wrong, fmt.Errorf("the roles have %v, and counted are %v", seen, roles))
 	}
 	return wrong
+}
+
+func TestUnfinishedKeysAreFoundWithoutALookAtAllOthers(t *testing.T) {
+	took := func(keys int) time.Duration {
+		l, best := New(), time.Hour
+		for range keys {
+			e := newEntry(keylabel.KindLease)
+			e.State = Made
+			l.Learn(e)
+		}
+		for range 5 {
+			started := time.Now()
+			for range 100 {
+				l.Unfinished("", started, true)
+			}
+			best = min(best, time.Since(started))
+		}
+		return best
+	}
+	if few, many := took(10), took(20_000); many > 100*few {
+		t.Errorf("among 20,000 keys they are looked up in %s, and among ten in %s", many/100, few/100)
+	}
 }

@@ -35,6 +35,7 @@ type Ledger struct {
 	books  map[string]*book
 	listed bool          // every account that storage has entries of has a book
 	held   map[owner]int // slots that are kept for requests which are about to make a key
+	open   openItems
 	texts  map[string]string
 	none   *Trouble // of all keys that have none
 }
@@ -48,6 +49,7 @@ type book struct {
 	owners map[string][]*Item // the same by user
 	roles  map[string]int     // how many leased keys each role has
 	unseen map[string]bool    // labels of items that storage did not give
+	open   openItems          // those of every account
 
 	listed  bool
 	unread  []string        // labels that are listed, and still to be read
@@ -55,8 +57,25 @@ type book struct {
 	turn    chan struct{}   // whose turn it is to fill it
 }
 
-func newBook(listed bool) *book {
+// openItems are the unfinished items by account and label. There are few at any time, and every account's tick looks at all of them.
+type openItems map[string]map[string]*Item
+
+func (o openItems) add(label string, item *Item) {
+	if o[item.Account] == nil {
+		o[item.Account] = map[string]*Item{}
+	}
+	o[item.Account][label] = item
+}
+
+func (o openItems) remove(label string, item *Item) {
+	if delete(o[item.Account], label); len(o[item.Account]) == 0 {
+		delete(o, item.Account)
+	}
+}
+
+func newBook(listed bool, open openItems) *book {
 	return &book{
+		open:  open,
 		items: map[string]*Item{}, owners: map[string][]*Item{}, roles: map[string]int{}, unseen: map[string]bool{},
 		listed: listed, removed: map[string]bool{}, turn: make(chan struct{}, 1),
 	}
@@ -81,6 +100,9 @@ func (b *book) put(label string, item *Item) {
 	if item.unread {
 		b.unseen[label] = true
 	}
+	if item.Unfinished() {
+		b.open.add(label, item)
+	}
 }
 
 // leave takes an item out of all that is counted.
@@ -99,6 +121,7 @@ func (b *book) leave(label string, item *Item) {
 		}
 	}
 	delete(b.unseen, label)
+	b.open.remove(label, item)
 }
 
 // Item is an entry as the index has it.
@@ -130,7 +153,7 @@ type Trouble struct {
 
 // New returns an index that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{books: map[string]*book{}, held: map[owner]int{}, texts: map[string]string{}, none: &Trouble{}}
+	return &Ledger{books: map[string]*book{}, held: map[owner]int{}, open: openItems{}, texts: map[string]string{}, none: &Trouble{}}
 }
 
 // Leased tells keys of leases from those that the engine replaces by itself.
@@ -211,7 +234,7 @@ func (l *Ledger) book(account string) *book {
 	known, ok := l.books[account]
 	if !ok {
 		// One that was not there when all were listed has no entries but those of this process.
-		known = newBook(l.listed)
+		known = newBook(l.listed, l.open)
 		l.books[account] = known
 	}
 	return known
@@ -305,11 +328,16 @@ func (l *Ledger) Stuck(account, label string, problem error, tries int, again ti
 
 // each visits the items of an account, or of all where it is empty. The lock is held.
 func (l *Ledger) each(account string, visit func(*Item)) {
-	for name, b := range l.books {
-		if account == "" || name == account {
-			for _, item := range b.items {
-				visit(item)
-			}
+	books := l.books
+	if account != "" {
+		books = map[string]*book{}
+		if b := l.books[account]; b != nil {
+			books[account] = b
+		}
+	}
+	for _, b := range books {
+		for _, item := range b.items {
+			visit(item)
 		}
 	}
 }
@@ -441,9 +469,17 @@ func (l *Ledger) Due(account string, now time.Time) []Item {
 // those that were put off. That of a request which still runs in this process is none of them,
 // whatever the clock says.
 func (l *Ledger) Unfinished(account string, now time.Time, last bool) []Item {
-	return byDue(l.Select(account, func(i *Item) bool {
-		return i.known() && i.Unfinished() && !i.running && (last || !now.Before(i.Due))
-	}))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var items []Item
+	for name, open := range l.open {
+		for _, i := range open {
+			if (account == "" || name == account) && i.known() && !i.running && (last || !now.Before(i.Due)) {
+				items = append(items, *i)
+			}
+		}
+	}
+	return byDue(byLabel(items))
 }
 
 func byDue(items []Item) []Item {
