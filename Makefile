@@ -268,13 +268,19 @@ $(BIN)/vault-plugin-secrets-aws: scripts/pins/aws-engine/go.mod scripts/pins/aws
 	CGO_ENABLED=0 go -C scripts/pins/aws-engine build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
 	@touch $@
 
-# ONLY=latency,storm runs some of the groups alone (scripts/bench/main.go names them), and writes no page.
+# ONLY=latency,storm runs some of the groups alone (scripts/bench/main.go names them), and ONLY=page makes the page of what was measured last.
 .PHONY: bench
-bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (half an hour)
+bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (25 minutes)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -tags sdk -o $(BIN)/nullplugin-sdk ./scripts/bench/nullplugin
 	go build -o $(BIN)/bench ./scripts/bench
-	$(BIN)/bench -bin $(BIN) -functions .cache/functions/bench.txt $(if $(ONLY),-only '$(ONLY)',-json $(BIN)/bench.json -page docs/performance.md)
+	$(BIN)/bench -bin $(BIN) -functions .cache/functions/bench.txt $(if $(ONLY),-only '$(ONLY)') -json $(BIN)/bench.json -page docs/performance.md
+
+.PHONY: bench-profile
+bench-profile: #: write a CPU profile of the plugin while it leases, with its calls to a server, into .cache/bin/cpu.pprof
+	go build -o $(BIN)/profiledplugin ./scripts/bench/profiledplugin
+	go run ./scripts/bench -bin $(BIN) -profile $(BIN)/cpu.pprof
+	go tool pprof -top -cum -nodecount 40 $(BIN)/profiledplugin $(BIN)/cpu.pprof
 
 # Archives, functions' zips, licences, bills of materials and sums. ONLY=linux_amd64 builds a part.
 .PHONY: release

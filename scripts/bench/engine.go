@@ -6,31 +6,60 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/hashicorp/vault/sdk/rotation"
 
 	cloudkeys "github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-// inProcess is the engine without a server around it, where its storage can be watched.
-type inProcess struct {
+// mount is a secrets engine without a server around it, where its storage can be watched.
+type mount struct {
 	backend logical.Backend
 	storage *countingStorage
 }
 
-func newInProcess(ctx context.Context, sim *cloudsim.Cloud, endpoint string) (*inProcess, error) {
-	storage := &countingStorage{Storage: &logical.InmemStorage{}}
-	backend, err := cloudkeys.Factory(cloudkeys.Build{})(ctx, &logical.BackendConfig{
-		StorageView: storage,
-		System:      &logical.StaticSystemView{DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour, PluginEnvironment: &logical.PluginEnvironment{}},
-	})
+// newInProcess is our engine in this process, with an account.
+func newInProcess(ctx context.Context, sim *cloudsim.Cloud, endpoint string) (*mount, error) {
+	p, err := inProcessOn(ctx, &countingStorage{Storage: &logical.InmemStorage{}})
 	if err != nil {
 		return nil, err
 	}
-	p := &inProcess{backend: backend, storage: storage}
+	return p, p.configure(ctx, sim, endpoint)
+}
+
+// inProcessOn is our engine in this process, on a storage that may have an account and records.
+func inProcessOn(ctx context.Context, storage *countingStorage) (*mount, error) {
+	backend, err := cloudkeys.Factory(cloudkeys.Build{})(ctx, mountConfig(storage))
+	if err != nil {
+		return nil, err
+	}
+	return &mount{backend: backend, storage: storage}, nil
+}
+
+// mountConfig is what a server tells a mount.
+func mountConfig(storage logical.Storage) *logical.BackendConfig {
+	return &logical.BackendConfig{
+		StorageView: storage, Logger: hclog.NewNullLogger(),
+		System: systemView{logical.StaticSystemView{
+			DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour, PluginEnvironment: &logical.PluginEnvironment{},
+		}},
+	}
+}
+
+// systemView is a server's as far as engines ask for it.
+type systemView struct{ logical.StaticSystemView }
+
+// DeregisterRotationJob implements logical.SystemView: there is none to remove.
+func (systemView) DeregisterRotationJob(context.Context, *rotation.RotationJobDeregisterRequest) error {
+	return nil
+}
+
+// configure has the mount lease keys of one user of a new account.
+func (p *mount) configure(ctx context.Context, sim *cloudsim.Cloud, endpoint string) error {
 	account := sim.AddAccount("123456789012")
 	account.AddUser("app", "api:*")
 	root := account.RootKey()
@@ -41,14 +70,19 @@ func newInProcess(ctx context.Context, sim *cloudsim.Cloud, endpoint string) (*i
 		},
 	} {
 		if _, err := p.ask(ctx, logical.CreateOperation, path, data); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	_, err = p.ask(ctx, logical.CreateOperation, "roles/app", map[string]any{"user_names": "app"})
-	return p, err
+	for name, most := range map[string]int{"app": 0, "capped": 10 * manyRecords} {
+		role := map[string]any{"user_names": "app", "ttl": "1h", "max_active_keys": most}
+		if _, err := p.ask(ctx, logical.CreateOperation, "roles/"+name, role); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (p *inProcess) ask(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+func (p *mount) ask(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	resp, err := p.backend.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: p.storage})
 	if err == nil && resp != nil {
 		err = resp.Error()
@@ -57,29 +91,4 @@ func (p *inProcess) ask(ctx context.Context, op logical.Operation, path string, 
 		return nil, fmt.Errorf("%s %s: %w", op, path, err)
 	}
 	return resp, nil
-}
-
-// withoutServer times the issue of an access_key lease by the engine alone: what is beyond the cloud's latency is its own
-// work, and what a client of a server waits longer is the way there and back.
-func withoutServer(ctx context.Context, latency time.Duration) (p50 time.Duration, err error) {
-	sim := cloudsim.New(cloudsim.WithQuota(1 << 20)) // one user has all keys
-	server := httptest.NewServer(sim)
-	defer server.Close()
-	p, err := newInProcess(ctx, sim, server.URL)
-	if err != nil {
-		return 0, err
-	}
-	defer p.backend.Cleanup(ctx)
-	if _, err := p.ask(ctx, logical.ReadOperation, "creds/app", nil); err != nil { // the first makes the instance's id
-		return 0, err
-	}
-	sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Delay: latency})
-	l, err := run(ctx, 1, oneClient, func(ctx context.Context, _ int) error {
-		_, err := p.ask(ctx, logical.ReadOperation, "creds/app", nil)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return l.percentile(50), nil
 }

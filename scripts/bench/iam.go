@@ -87,7 +87,9 @@ func (f *fakeIAM) do(action, user string) iamResult {
 	const created = "2026-01-01T00:00:00Z"
 	switch action {
 	case "CreateUser", "GetUser":
-		return iamResult{User: &iamUser{UserName: user, UserId: "AIDA" + user, Arn: "arn:aws:iam::123456789012:user/" + user, Path: "/", CreateDate: created}}
+		return iamResult{User: &iamUser{
+			UserName: user, UserId: "AIDA" + user, Arn: "arn:aws:iam::123456789012:user/" + user, Path: "/", CreateDate: created,
+		}}
 	case "CreateAccessKey":
 		f.last++
 		id := fmt.Sprintf("AKIABENCH%011d", f.last)

@@ -18,7 +18,7 @@ import (
 func (s *stage) leases(ctx context.Context, e engine, clients, n int) ([]string, load, error) {
 	ids := make([]string, n)
 	l, err := run(ctx, clients, n, func(ctx context.Context, i int) error {
-		secret, err := s.client.Logical().ReadWithContext(ctx, e.path)
+		secret, err := s.client.Logical().ReadWithContext(ctx, e.pathOf(i))
 		if err != nil {
 			return err
 		}
@@ -45,10 +45,31 @@ func (s *stage) renew(ctx context.Context, ids []string, clients int) (load, err
 	})
 }
 
+// tokens are leases of Vault's own, without a plugin.
+func (s *stage) tokens(ctx context.Context, n int) ([]string, load, error) {
+	tokens := make([]string, n)
+	l, err := run(ctx, 1, n, func(ctx context.Context, i int) error {
+		secret, err := s.client.Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{"default"}, TTL: "20m"})
+		if err == nil {
+			tokens[i] = secret.Auth.ClientToken
+		}
+		return err
+	})
+	return tokens, l, err
+}
+
+func (s *stage) renewTokens(ctx context.Context, tokens []string) (load, error) {
+	return run(ctx, 1, len(tokens), func(ctx context.Context, i int) error {
+		_, err := s.client.Auth().Token().RenewWithContext(ctx, tokens[i], 1200)
+		return err
+	})
+}
+
 // keyValues is the floor: a write of Vault's own, with a lease's size of data.
 func (s *stage) keyValues(ctx context.Context, clients, n int) (load, error) {
 	return run(ctx, clients, n, func(ctx context.Context, i int) error {
-		return s.write(ctx, fmt.Sprintf("kv/bench-%d", i), map[string]any{"access_key": "AKIABENCH", "secret_key": "0123456789012345678901234567890123456789"})
+		lease := map[string]any{"access_key": "AKIABENCH", "secret_key": "0123456789012345678901234567890123456789"}
+		return s.write(ctx, fmt.Sprintf("kv/bench-%d", i), lease)
 	})
 }
 

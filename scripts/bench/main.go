@@ -19,6 +19,12 @@ import (
 	"time"
 )
 
+// Where the server keeps its data.
+const (
+	inMemory = "in memory"
+	onRaft   = "on raft"
+)
+
 // bench collects the rows.
 type bench struct {
 	runs int
@@ -38,16 +44,19 @@ func main() {
 func start(ctx context.Context) error {
 	bin := flag.String("bin", ".cache/bin", "folder of the server's and the plugins' binaries")
 	jsonFile := flag.String("json", "", "file for the machine-readable result")
-	page := flag.String("page", "", "file for the result as Markdown")
+	page := flag.String("page", "", "file for what matters of it, as Markdown; the whole table goes beside it, as CSV")
 	functions := flag.String("functions", "", "file with the output of the functions' benchmarks (make bench-functions)")
 	runs := flag.Int("runs", 3, "runs of which the median counts")
 	only := flag.String("only", "", "run only these groups of rows: names with commas between")
-	profile := flag.String("profile", "", "file for a CPU profile of the engine while it leases, in this process; nothing else is run")
+	profiled := flag.String("profile", "", "file for a CPU profile of the engine while it leases; nothing else is run")
 	flag.Parse()
+	if endpoint := os.Getenv(listEndpoint); endpoint != "" {
+		return list(ctx, endpoint)
+	}
 
 	b := &bench{runs: *runs}
-	if *profile != "" {
-		return b.profile(ctx, *profile)
+	if *profiled != "" {
+		return profile(ctx, *bin, *profiled)
 	}
 	if *only != "" {
 		b.only = strings.Split(*only, ",")
@@ -71,7 +80,10 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 		{"size", func() error { return b.binarySize(plugin) }},
 		{"start", func() error { return b.startRows(ctx, bin) }},
 		{"storage", func() error { return b.storageRows(ctx) }},
-		{"functions", func() error { return b.functionRows(functions) }},
+		{"index", func() error { return b.indexRows(ctx, bin) }},
+		{"accounts", func() error { return b.accountRows(ctx, bin) }},
+		{"pace", func() error { return b.paceRows(ctx) }},
+		{"functions", func() error { return b.functionRows(ctx, functions) }},
 	}
 	if err := b.run(alone); err != nil {
 		return err
@@ -81,22 +93,22 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 		return err
 	}
 	for _, storage := range []struct {
-		name     string
-		inMemory bool
-		groups   func(s *stage) []group
+		name   string
+		memory bool
+		groups func(s *stage) []group
 	}{
-		{"in memory", true, func(s *stage) []group {
+		{inMemory, true, func(s *stage) []group {
 			return []group{
-				{"latency", func() error { return b.latencies(ctx, s, "in memory") }},
-				{"throughput", func() error { return b.throughput(ctx, s, "in memory") }},
+				{"latency", func() error { return b.latencies(ctx, s, inMemory) }},
+				{"throughput", func() error { return b.throughput(ctx, s, inMemory) }},
 				{"cpu", func() error { return b.processor(ctx, s) }},
 			}
 		}},
-		{"on raft", false, func(s *stage) []group {
+		{onRaft, false, func(s *stage) []group {
 			return []group{
 				{"calls", func() error { return b.callsPerLease(ctx, s) }},
-				{"latency", func() error { return b.latencies(ctx, s, "on raft") }},
-				{"throughput", func() error { return b.throughput(ctx, s, "on raft") }},
+				{"latency", func() error { return b.latencies(ctx, s, onRaft) }},
+				{"throughput", func() error { return b.throughput(ctx, s, onRaft) }},
 				{"memory", func() error { return b.memory(ctx, s) }},
 				{"storm", func() error { return b.storm(ctx, s) }},
 			}
@@ -106,7 +118,7 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 			continue
 		}
 		// One server at a time: the other's periodic work would be measured too.
-		s, err := newStage(ctx, filepath.Join(dir, storage.name), filepath.Join(bin, "vault"), plugins, storage.inMemory)
+		s, err := newStage(ctx, filepath.Join(dir, storage.name), filepath.Join(bin, "vault"), plugins, storage.memory)
 		if err != nil {
 			return err
 		}

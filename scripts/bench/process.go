@@ -5,16 +5,14 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
-)
 
-// clockTick is what /proc counts CPU time in: USER_HZ, which is 100 on every Linux.
-const clockTick = 10 * time.Millisecond
+	"golang.org/x/sys/unix"
+)
 
 // process is a plugin's process.
 type process struct{ pid int }
@@ -30,19 +28,15 @@ func findProcess(pids []int, binary string) (process, error) {
 	return process{}, fmt.Errorf("no process runs %s", binary)
 }
 
-// cpu is the time that the process has spent on a processor.
+// cpu is the time that the process has spent on a processor, of all its threads.
 func (p process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "stat"))
-	if err != nil {
-		return 0, err
+	const wholeProcess = 2            // CPUCLOCK_SCHED of the thread group
+	clock := ^p.pid<<3 | wholeProcess // Linux's clock_getcpuclockid: /proc has hundredths of a second alone
+	var spent unix.Timespec
+	if err := unix.ClockGettime(int32(clock), &spent); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", p.pid, err)
 	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("process %d: unreadable /proc stat", p.pid)
-	}
-	user, err1 := strconv.Atoi(string(fields[11]))
-	system, err2 := strconv.Atoi(string(fields[12]))
-	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
+	return time.Duration(spent.Nano()), nil
 }
 
 // memory is what the process holds of the machine's, in megabytes.

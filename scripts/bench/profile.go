@@ -5,41 +5,48 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http/httptest"
-	"os"
-	"runtime/pprof"
+	"path/filepath"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
-// profile writes a CPU profile of the engine while it leases, without a server: where its own time goes. The simulated cloud
-// is in the same process, and in the profile.
-func (b *bench) profile(ctx context.Context, path string) (err error) {
-	sim := cloudsim.New(cloudsim.WithQuota(1 << 20)) // one user has all keys
+// profile has the engine write a CPU profile while it leases, as a plugin that does not know it: where the processor's time goes, the
+// plugin protocol included. What is shipped has no profiler; profiledplugin has.
+func profile(ctx context.Context, bin, file string) error {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	sim := cloudsim.New(cloudsim.WithQuota(1 << 20))
 	server := httptest.NewServer(sim)
 	defer server.Close()
-	p, err := newInProcess(ctx, sim, server.URL)
+	storage := &countingStorage{Storage: &logical.InmemStorage{}}
+	h, err := startHost(ctx, filepath.Join(bin, profiledFile), storage, "PROFILEDPLUGIN_FILE="+path)
 	if err != nil {
 		return err
 	}
-	defer p.backend.Cleanup(ctx)
-	file, err := os.Create(path)
-	if err != nil {
+	defer h.stop(ctx)
+	if err := h.configure(ctx, sim, server.URL); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := pprof.StartCPUProfile(file); err != nil {
+	account, users := sim.AddAccount("123456789012"), make([]string, 1200)
+	for i := range users {
+		users[i] = fmt.Sprintf("pool-%d", i)
+		account.AddUser(users[i])
+	}
+	pool := map[string]any{"user_names": strings.Join(users[:poolUsers], ","), "ttl": "1h"}
+	if _, err := h.ask(ctx, logical.CreateOperation, "roles/pool", pool); err != nil {
 		return err
 	}
-	defer pprof.StopCPUProfile()
 	const leases = 10_000
-	for range leases {
-		if _, err := p.ask(ctx, logical.ReadOperation, "creds/app", nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = run(ctx, 16, leases, func(ctx context.Context, _ int) error {
+		_, err := h.ask(ctx, logical.ReadOperation, "creds/pool", nil)
+		return err
+	})
+	return err
 }

@@ -4,12 +4,13 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -42,67 +43,62 @@ func spin() {
 type result struct {
 	Machine string  `json:"machine"`
 	Noise   float64 `json:"noise"`
+	Runs    int     `json:"runs"`
+	Parts   bool    `json:"parts,omitempty"` // the rows are of several runs of this program
 	Rows    []row   `json:"rows"`
 }
 
+// report writes the files. What was measured before and not now is kept where only some of the groups were run.
 func (b *bench) report(jsonFile, page string, noise float64) error {
 	machine := fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	now := result{Machine: machine, Noise: noise, Runs: b.runs, Rows: b.rows}
 	fmt.Printf("\n%s; equal work varied by %.0f %%\n", machine, noise*100)
 	if noise > noisy {
 		fmt.Println("the machine was noisy: run it again before you believe a missed bar")
 	}
 	if jsonFile != "" {
-		content, err := json.MarshalIndent(result{machine, noise, b.rows}, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(jsonFile, append(content, '\n'), 0o644); err != nil {
+		if err := b.keep(&now, jsonFile); err != nil {
 			return err
 		}
 	}
-	if page == "" {
+	if page == "" || len(b.only) > 0 && !slices.Contains(b.only, pageGroup) {
 		return nil
 	}
-	return os.WriteFile(page, []byte(b.markdown(machine, noise)), 0o644)
+	return now.write(page)
 }
 
-func (b *bench) markdown(machine string, noise float64) string {
-	var out strings.Builder
-	out.WriteString("# Performance\n\nMade by `make bench`: one run, one Vault server, with its storage in memory and on raft, this engine beside Vault's AWS engine, " +
-		"each on a fake cloud of the same latency, all on one machine. Compare ratios, not seconds.\n\n")
-	fmt.Fprintf(&out, "%s; equal work varied by %.0f %% during the run; medians of %d runs.\n\n", machine, noise*100, b.runs)
-	if noise > noisy {
-		out.WriteString("The machine was noisy: run it again before you believe a missed bar.\n\n")
+// pageGroup is no group of rows: it has the page be made of what was measured before.
+const pageGroup = "page"
+
+func (b *bench) keep(now *result, file string) error {
+	before, err := os.ReadFile(file)
+	switch {
+	case len(b.only) == 0 || errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		var former result
+		if err := json.Unmarshal(before, &former); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		now.after(former)
 	}
-	out.WriteString("| measure | figure | bar | |\n| --- | --- | --- | --- |\n")
-	for _, r := range b.rows {
-		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", r.Measure, r.Figure, r.Bar, r.verdict())
+	content, err := json.MarshalIndent(now, "", "  ")
+	if err != nil {
+		return err
 	}
-	out.WriteString(b.reasons())
-	return out.String()
+	return os.WriteFile(file, append(content, '\n'), 0o644)
 }
 
-// reasons is why bars are missed: those that share one stand together.
-func (b *bench) reasons() string {
-	var order []string
-	missed := map[string][]string{}
-	for _, r := range b.rows {
-		if r.Met == nil || *r.Met {
-			continue
+// after takes over the rows of a former run that this one has not measured, in their order.
+func (r *result) after(former result) {
+	measured := r.Rows
+	r.Rows, r.Parts, r.Noise = former.Rows, true, max(r.Noise, former.Noise)
+	for _, one := range measured {
+		if i := slices.IndexFunc(r.Rows, func(old row) bool { return old.Measure == one.Measure }); i >= 0 {
+			r.Rows[i] = one
+		} else {
+			r.Rows = append(r.Rows, one)
 		}
-		why := cmp.Or(r.Why, "No reason is known.")
-		if missed[why] == nil {
-			order = append(order, why)
-		}
-		missed[why] = append(missed[why], fmt.Sprintf("%s (%s)", r.Measure, r.Figure))
 	}
-	if len(order) == 0 {
-		return ""
-	}
-	var out strings.Builder
-	out.WriteString("\n## Missed bars\n")
-	for _, why := range order {
-		fmt.Fprintf(&out, "\n* %s.\n  %s\n", strings.Join(missed[why], "; "), why)
-	}
-	return out.String()
 }

@@ -17,6 +17,30 @@ type row struct {
 	Runs    []float64 `json:"runs,omitempty"` // of which Value is the median
 	Met     *bool     `json:"met,omitempty"`  // absent: there is no bar
 	Why     string    `json:"why,omitempty"`  // a bar that is missed is
+
+	Head *head `json:"head,omitempty"` // of the rows that stand on the page
+}
+
+// head is a row as the page has it. Its ratio, bar and verdict are the row's.
+type head struct {
+	What    string  `json:"what"`
+	Unit    string  `json:"unit"`
+	Ours    float64 `json:"ours"`
+	AWS     float64 `json:"aws,omitempty"`   // 0: there is none
+	Limit   float64 `json:"limit,omitempty"` // what no engine can be better than; 0: there is none
+	LimitIs string  `json:"limit_is,omitempty"`
+	Over    string  `json:"over"` // what the ratio is of: the limit, or AWS
+}
+
+const (
+	overLimit = "the limit"
+	overAWS   = "AWS"
+)
+
+// onPage has the row stand on the page.
+func (r row) onPage(h head) row {
+	r.Head = &h
+	return r
 }
 
 // atMost is a row whose value must not be above a bar.
@@ -60,9 +84,11 @@ func (r row) verdict() string {
 	case *r.Met:
 		return "met"
 	default:
-		return "MISSED"
+		return missed
 	}
 }
+
+const missed = "MISSED"
 
 func number(v float64) string {
 	if v == float64(int64(v)) {

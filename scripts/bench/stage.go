@@ -27,10 +27,13 @@ const (
 	nullFile   = "nullplugin"
 	sdkFile    = "nullplugin-sdk" // nullplugin with the build tag sdk
 
-	// poolUsers share the access_key role's keys, and manyUsers those of the role that holds many: ten keys a user, as in
-	// OUTSCALE. A user that had more would be listed over and over, since the engine cannot believe it.
-	poolUsers = 48
-	manyUsers = 1100
+	profiledFile = "profiledplugin"
+
+	// poolUsers share the access_key role's keys, and so many users in each of manyRoles those of the roles that hold many: ten keys a
+	// user, as in OUTSCALE. A user that had more would be listed over and over, since the engine cannot believe it.
+	poolUsers = 250
+	manyUsers = 400
+	manyRoles = 3
 
 	// fast is a pace that never makes a request wait.
 	fast = "10000"
@@ -57,14 +60,22 @@ type engine struct {
 	name   string
 	path   string
 	binary string
-	series int // cloud calls of an issue, one after the other; 0: it has no cloud
+	roles  int // that share its leases, as path-0 and so on; 0: path is one role's
+}
+
+// pathOf is the path of one of many leases.
+func (e engine) pathOf(i int) string {
+	if e.roles == 0 {
+		return e.path
+	}
+	return fmt.Sprintf("%s-%d", e.path, i%e.roles)
 }
 
 var (
-	accessKeys = engine{"access_key", "outscale/creds/pool", pluginFile, 1}
-	manyKeys   = engine{"access_key", "outscale/creds/many", pluginFile, 1}
-	iamUsers   = engine{"iam_user", "outscale/creds/user", pluginFile, 3}
-	awsUsers   = engine{"AWS iam_user", "aws/creds/user", awsFile, 3}
+	accessKeys = engine{"access_key", "outscale/creds/pool", pluginFile, 0}
+	manyKeys   = engine{"access_key", "outscale/creds/many", pluginFile, manyRoles}
+	iamUsers   = engine{"iam_user", "outscale/creds/user", pluginFile, 0}
+	awsUsers   = engine{"AWS iam_user", "aws/creds/user", awsFile, 0}
 
 	// Engines without a cloud: what Vault itself takes for a lease, and what it takes with the two writes that keep a key
 	// from being lost.
@@ -130,7 +141,7 @@ func (s *stage) configureOutscale(ctx context.Context, address string) error {
 	s.account = s.sim.AddAccount("123456789012")
 	account := s.account
 	var users []string
-	for i := range manyUsers {
+	for i := range manyRoles * manyUsers {
 		name := fmt.Sprintf("pool-%d", i)
 		account.AddUser(name, "api:*")
 		users = append(users, name)
@@ -143,9 +154,20 @@ func (s *stage) configureOutscale(ctx context.Context, address string) error {
 			"access_key": root.AccessKey, "secret_key": root.SecretKey,
 		}),
 		s.write(ctx, "outscale/roles/pool", map[string]any{"user_names": strings.Join(users[:poolUsers], ","), "ttl": "1h"}),
-		s.write(ctx, "outscale/roles/many", map[string]any{"user_names": strings.Join(users, ","), "ttl": "1h"}),
+		s.manyRoles(ctx, users),
 		s.write(ctx, "outscale/roles/user", map[string]any{"credential_type": "iam_user", "policy_orns": orn, "ttl": "1h"}),
 	)
+}
+
+func (s *stage) manyRoles(ctx context.Context, users []string) error {
+	for i := range manyRoles {
+		mine := users[i*manyUsers : (i+1)*manyUsers]
+		role := map[string]any{"user_names": strings.Join(mine, ","), "ttl": "1h"}
+		if err := s.write(ctx, fmt.Sprintf("outscale/roles/many-%d", i), role); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stage) configureAWS(ctx context.Context, address string) error {

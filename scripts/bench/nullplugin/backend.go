@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -17,6 +18,9 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig) (logical.Backe
 	b := &framework.Backend{BackendType: logical.TypeLogical}
 	b.Secrets = []*framework.Secret{{
 		Type: "nothing",
+		Renew: func(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+			return &logical.Response{Secret: req.Secret}, nil
+		},
 		Revoke: func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
 			return nil, nil
 		},
@@ -31,6 +35,15 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig) (logical.Backe
 			Operations: map[logical.Operation]framework.OperationHandler{logical.ReadOperation: &framework.PathOperation{
 				Callback: func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
 					return lease()
+				},
+			}},
+		},
+		{
+			Pattern: "records",
+			Fields:  map[string]*framework.FieldSchema{"prefix": {Type: framework.TypeString}},
+			Operations: map[logical.Operation]framework.OperationHandler{logical.ReadOperation: &framework.PathOperation{
+				Callback: func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+					return nil, readAll(ctx, req.Storage, data.Get("prefix").(string))
 				},
 			}},
 		},
@@ -50,4 +63,23 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig) (logical.Backe
 		},
 	}
 	return b, b.Setup(ctx, conf)
+}
+
+// readAll reads every entry under a prefix, as an engine must that has to know all its keys.
+func readAll(ctx context.Context, s logical.Storage, prefix string) error {
+	names, err := s.List(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", prefix, err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "/") {
+			err = readAll(ctx, s, prefix+name)
+		} else {
+			_, err = s.Get(ctx, prefix+name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
