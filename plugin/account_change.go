@@ -232,7 +232,7 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 		return err
 	}
 	if use != "" {
-		return userError("account %q is in use (%s): %s. Revoke its leases first, or use another account name", name, use, why)
+		return userError("account %q is in use (%s): %s. Revoke its leases and delete its static roles first", name, use, why)
 	}
 	return nil
 }

@@ -55,9 +55,11 @@ func (b *backend) send(ctx context.Context, e event) {
 	if dataPath == "" {
 		dataPath = e.path
 	}
-	_ = logical.SendEvent(ctx, b, eventPrefix+e.operation, logical.EventMetadataPath, e.path, logical.EventMetadataDataPath,
-		dataPath, logical.EventMetadataOperation, e.operation, logical.EventMetadataModified, strconv.FormatBool(e.modified),
-		"name", e.name)
+	_ = b.safely("an event", func() error {
+		return logical.SendEvent(ctx, b, eventPrefix+e.operation, logical.EventMetadataPath, e.path, logical.EventMetadataDataPath,
+			dataPath, logical.EventMetadataOperation, e.operation, logical.EventMetadataModified, strconv.FormatBool(e.modified),
+			"name", e.name)
+	})
 }
 
 // announced sends an event when an operation has succeeded. The field names what it

@@ -96,7 +96,22 @@ func TestEvents(t *testing.T) {
 			v.configure("ttl=10m")
 			v.kill(v.lease("app"))
 		},
+		"a panic over an event costs the event and nothing else": func(t *testing.T, v *testVault) {
+			v.sender = panickingEvents{}
+			v.restart()
+			v.configure("ttl=10m")
+			v.kill(v.lease("app"))
+			synctest.Wait()
+		},
 	})
+}
+
+// panickingEvents is a server whose answer the sdk's client does not survive.
+type panickingEvents struct{}
+
+// SendEvent implements logical.EventSender.
+func (panickingEvents) SendEvent(context.Context, logical.EventType, *logical.EventData) error {
+	panic("no event")
 }
 
 // refusingEvents is a server that does not know events, as OpenBao.
