@@ -299,6 +299,7 @@ func (w *world) peace() {
 	w.advance(afterHold + soon)
 	for _, m := range w.mounts {
 		for _, t := range w.tenants {
+			m.amendAccount(t) // while the engine key was on hold, roles were written without a look at their users, and the answers said so
 			m.trouble[t.name] = time.Time{}
 		}
 	}
