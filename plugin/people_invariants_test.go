@@ -366,6 +366,12 @@ func (m *mount) amendAccount(t *tenant) {
 			_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/"+t.name, m.fieldsOf(t)...)
 		})
 	}
+	config, err := load[accountConfig](m.w.t.Context(), m.storage.Storage, configPrefix+t.name)
+	if err == nil && config != nil && config.Deleting {
+		m.asked("config/"+t.name, func(ctx context.Context) { // a delete that has not ended: a write keeps the account
+			_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/"+t.name, "max_ttl=4h")
+		})
+	}
 	for _, user := range []string{"app", "pool", "calm", "db", "quiet"} {
 		if !slices.Contains(t.userNames(), m.user(user)) {
 			t.addUser(m.user(user))
