@@ -97,8 +97,8 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 	if err := errors.Join(append(problems, b.storeAccount(ctx, s, name, &config))...); err != nil || config.KeyLabel == "" {
 		return left, err
 	}
-	if err := b.refuseSharedKey(ctx, s, a); err != nil {
-		return append(left, a.config.AccessKey), nil // the other account takes it along, or an operator does
+	if other, err := b.sharesKey(ctx, s, a); err != nil || other != "" {
+		return append(left, a.config.AccessKey), err // the other account takes it along, or an operator does
 	}
 	if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // before its delete was tried: it may be switched off, or refused by mistake
 		return append(left, a.config.AccessKey), err

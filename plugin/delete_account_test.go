@@ -96,6 +96,23 @@ func TestDeletedAccounts(t *testing.T) {
 			del(v, "config/default")
 			v.mustHaveLive(0)
 		},
+		"where storage does not tell whether another account has the key, the account stays": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.rotate()
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			marked := false
+			v.storage.before = func(op, key string) error {
+				marked = marked || op == "put" && strings.HasPrefix(key, configPrefix)
+				if marked && op == "list" && key == configPrefix {
+					return errInjected
+				}
+				return nil
+			}
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays")
+			v.storage.before = nil
+			del(v, "config/default")
+			v.mustHaveLive(0)
+		},
 		"E16: after a crash before the end, delete again goes on": func(t *testing.T, v *testVault) {
 			v.write("config/default", v.signInFields()...)
 			v.storage.before = func(op, key string) error {

@@ -103,17 +103,23 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 
 // refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
 func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
-	configs, err := b.accountConfigs(ctx, s)
-	if err != nil {
-		return err
+	name, err := b.sharesKey(ctx, s, a)
+	if err == nil && name != "" {
+		err = userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
+			"its own", a.name, name, name)
 	}
+	return err
+}
+
+// sharesKey names another account of the mount that has the same key; empty: none has.
+func (b *backend) sharesKey(ctx context.Context, s logical.Storage, a *account) (name string, err error) {
+	configs, err := b.accountConfigs(ctx, s)
 	for name, other := range configs {
 		if name != a.name && other.AccessKey == a.config.AccessKey {
-			return userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
-				"its own", a.name, name, name)
+			return name, err
 		}
 	}
-	return nil
+	return "", err
 }
 
 // verifiedSuccessor is the configuration with the new key, once the cloud has accepted a
