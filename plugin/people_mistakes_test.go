@@ -48,10 +48,10 @@ func mistakes() []mistake {
 			"plugin/account.go", "{ return !key.End().IsZero() && a.isDead(key.End()) }", "{ return false }",
 		}}},
 		{"the engine's keys stay when an account is deleted", []replacement{{
-			"plugin/account_change.go", "err != nil || config.KeyLabel == \"\" {", "true {",
+			"plugin/account_delete.go", "err != nil || config.KeyLabel == \"\" {", "true {",
 		}}},
 		{"a key that is refused before its delete counts as deleted", []replacement{{
-			"plugin/account_change.go", "isRefused(err) { // before its delete was tried", "false { // before its delete was tried",
+			"plugin/account_delete.go", "isRefused(err) { // before its delete was tried", "false { // before its delete was tried",
 		}}},
 		{"the cloud's clock is not looked at", []replacement{{
 			"plugin/account.go", "\tif !known || skew.Abs() <= lifetime.ClockMargin || !a.endsKeys() {", "\tif skew != 0 || !known {",
