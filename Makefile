@@ -139,7 +139,7 @@ report: #: look at the accounts of a Vault and write a report of their keys into
 	go run ./functions/cloudkeys report -dir .cache/report
 
 .PHONY: test
-test: test-race test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions test-sam-local) validate sam-build ## run all tests
+test: test-race test-people test-report test-release test-acceptance test-integrations $(if $(filter Linux,$(shell uname)),test-functions test-sam-local) validate sam-build ## run all tests
 
 .PHONY: check
 check: lint test-unit ## what to run before a pull request: lint and unit tests
@@ -154,9 +154,9 @@ test-race: #: the same under the race detector
 
 # Without go test, which keeps to itself what a test that passes prints: here, who has acted where.
 .PHONY: test-people
-test-people: #: other people at every call and in random sequences, for five minutes (PEOPLE=1h: for longer)
+test-people: #: other people at every call and in random sequences, for five minutes (PEOPLE=1h: for longer; all: everything, and mistakes put back)
 	go test -c -o $(BIN)/people.test ./plugin
-	cd plugin && CLOUDKEYS_PEOPLE=$(PEOPLE) '$(CURDIR)/$(BIN)/people.test' -test.timeout 3h -test.run '^(TestPeople|TestSequences)$$'
+	cd plugin && CLOUDKEYS_PEOPLE=$(PEOPLE) '$(CURDIR)/$(BIN)/people.test' -test.timeout 6h -test.run '^(TestPeople|TestSequences|TestMistakes)$$'
 
 .PHONY: test-report
 test-report: #: open the functions' report in headless Chromium
@@ -308,7 +308,7 @@ docs: ## write docs/reference.md from the engine itself
 
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
-torture: build build-faulty vault #: try to lose a key: all fault schedules, kills and storms at full size (half an hour)
+torture: build build-faulty vault #: try to lose a key: all fault schedules, other people, kills and storms at full size (three hours)
 	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
 		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture

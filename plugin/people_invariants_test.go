@@ -165,6 +165,9 @@ func (m *mount) mustNotWork(what, id string) {
 	made := m.w.keys[id]
 	for _, t := range m.w.tenants {
 		key, there := t.key(id)
+		if made != nil && strings.Contains(made.touched, "its date") && m.knows().ledger[id] != nil {
+			continue // by its record's date it is dead, and the reaper's: somebody has given it another (reliability.md)
+		}
 		if there && t.live(key) && (made == nil || made.excused == "") && m.knowsTheClock(t) {
 			m.w.problem("1: %s of %s succeeds, and the key works (%+v)", what, id, key)
 		}

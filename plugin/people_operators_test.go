@@ -171,7 +171,7 @@ func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials {
 // anew.
 func (m *mount) disableMount() {
 	m.disable = false
-	m.saboteur.arm(false)
+	m.saboteur = newSaboteur(nil) // what was broken is repaired before
 	ctx := m.w.t.Context()
 	for _, l := range slices.Clone(m.leases) {
 		m.revokeIn1(ctx, l)

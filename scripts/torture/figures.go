@@ -25,6 +25,8 @@ func rows() []row {
 	return []row{
 		{name: "schedules", title: "schedules run"},
 		{name: "faults", title: "faults injected"},
+		{name: "deeds", title: "deeds of others"},
+		{name: "sequences", title: "sequences of them"},
 		{name: "kills", title: "kills"},
 		{name: "leases", title: "leases"},
 		{name: "orphans", title: "orphans left", mustBe: true},

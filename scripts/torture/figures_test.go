@@ -9,6 +9,7 @@ import (
 )
 
 const allGood = `schedules=10 faults=12
+deeds=5 sequences=2
 torture: kills=1
 torture: kills=2
 torture: leases=7 orphans=0

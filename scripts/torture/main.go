@@ -1,7 +1,7 @@
 // Copyright (c) vault-cloudkeys contributors
 // SPDX-License-Identifier: MPL-2.0
 
-// Command torture runs the tests that try to lose a key: all schedules of faults, kills of
+// Command torture runs the tests that try to lose a key: all schedules of faults and of what other people do, kills of
 // plugin and server under load, and storms of revocations, at full size. It prints one table
 // of what they report, and fails where a test does or anything was lost.
 //
@@ -42,7 +42,7 @@ func main() {
 	defer stop()
 	bin := flag.String("bin", ".cache/bin", "directory of the test binaries, named as their packages: plugin.test")
 	only := flag.String("only", "", "play only the steps whose names hold this; the table may then have gaps")
-	limit := flag.Duration("timeout", 40*time.Minute, "of each test binary")
+	limit := flag.Duration("timeout", 3*time.Hour, "of each test binary")
 	flag.Parse()
 	if err := torture(ctx, os.Stdout, *bin, *only, *limit); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
@@ -56,6 +56,9 @@ func lanes() [][]step {
 	inProcess := func(name, dir string, tests ...string) step {
 		return step{name: name, dir: dir, tests: tests, env: []string{"CLOUDKEYS_SCHEDULES=all"}, nice: true}
 	}
+	people := func(name, test string) step {
+		return step{name: name, dir: "plugin", tests: []string{test}, env: []string{"CLOUDKEYS_PEOPLE=all"}, nice: true}
+	}
 	onServers := func(name string, tests ...string) step {
 		return step{name: name, dir: "plugin/acceptance", tests: tests}
 	}
@@ -65,6 +68,8 @@ func lanes() [][]step {
 			inProcess("schedules of the sweep", "functions/internal/sweep", "TestSweepSchedules", "TestSweepSchedulesOnHuaweiCloud"),
 			inProcess("schedules of the sync", "functions/internal/policysync", "TestPolicySchedules"),
 			inProcess("storms in fake time", "plugin", "TestStormAtTheDefaultPace"),
+			people("other people at each call", "TestPeople"),
+			people("other people in sequences", "TestSequences"),
 		},
 		{
 			onServers("storms", "TestStorms"),
