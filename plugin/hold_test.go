@@ -252,3 +252,20 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 		},
 	})
 }
+
+func TestAHoldThatIsOverIsForgottenWhateverElseHappensInThatTick(t *testing.T) {
+	t.Parallel()
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"": func(t *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string) // the key before is deleted in the tick in which the cloud takes this one again
+			v.switchKey(id, false)
+			v.advance(5 * time.Minute)
+			v.switchKey(id, true)
+			v.advance(afterHold)
+			if entry, err := v.storage.Get(t.Context(), holdPrefix+"default"); entry != nil || err != nil {
+				t.Errorf("the cloud has taken the key for minutes, and storage says %s (%v)", entry.Value, err)
+			}
+		},
+	})
+}

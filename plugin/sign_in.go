@@ -285,6 +285,9 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 	if stored != nil && stored.Signer == a.config.signer() {
 		holder.Resume(stored.Hold)
 		a.holdStored.Store(true)
+		if _, held := holder.Hold(); !held { // the key was accepted when the configuration had just changed, and no client was there to tell
+			b.holds.note(a.name)
+		}
 	}
 	holder.OnHold(func() { b.holds.note(a.name) })
 	return nil
