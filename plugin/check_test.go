@@ -180,7 +180,7 @@ func TestCheck(t *testing.T) {
 		},
 		"a standby forwards it": func(t *testing.T, v *testVault) {
 			v.makeHealthy()
-			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			v.system.become(consts.ReplicationPerformanceStandby)
 			if _, err := v.try(logical.ReadOperation, "check/default"); !errors.Is(err, logical.ErrReadOnly) {
 				t.Errorf("%v", err)
 			}

@@ -56,7 +56,7 @@ func (v *testVault) mustLeaveAlone(answer error, do func() error) {
 		"a performance standby": consts.ReplicationPerformanceStandby,
 		"a DR secondary":        consts.ReplicationDRSecondary,
 	} {
-		v.system.ReplicationStateVal = state
+		v.system.become(state)
 		v.restart()
 		calls, before := 0, v.account.Keys()
 		v.sim.OnAnswer(func(cloudsim.Call) { calls++ })

@@ -123,7 +123,7 @@ func TestASecondaryWhosePrimaryDidNotVerify(t *testing.T) {
 		v.lease("app")
 		v.leaveBegun()
 		v.replaceConfig(func(c *accountConfig) { c.AccountID = "" })
-		v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+		v.system.become(consts.ReplicationPerformanceSecondary)
 		v.restart()
 	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){

@@ -104,7 +104,7 @@ func TestPatch(t *testing.T) {
 		"a standby and a secondary forward it": func(t *testing.T, v *testVault) {
 			v.configure()
 			for _, state := range []consts.ReplicationState{consts.ReplicationPerformanceStandby, consts.ReplicationPerformanceSecondary} {
-				v.system.ReplicationStateVal = state
+				v.system.become(state)
 				if _, err := v.send(t.Context(), logical.PatchOperation, "roles/app", map[string]any{"ttl": 60}); !errors.Is(err, logical.ErrReadOnly) {
 					t.Errorf("%s: %v", state.GetPerformanceString(), err)
 				}

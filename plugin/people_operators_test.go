@@ -48,7 +48,7 @@ func serverDeeds() []deed {
 	return []deed{
 		{"the plugin is reloaded", func(p place) { p.m.process.die() }},
 		{"the node steps down", func(p place) {
-			p.m.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			p.m.system.become(consts.ReplicationPerformanceStandby)
 			p.m.hangUp()
 			p.m.process.die()
 		}},
@@ -60,9 +60,9 @@ func serverDeeds() []deed {
 			p.aside(func(ctx context.Context) { _ = p.m.tickIn(ctx) })
 		}},
 		{"the mount is moved", func(p place) {
-			p.m.system.TaintedVal = true
+			p.m.system.taint(true)
 			p.aside(func(ctx context.Context) { _ = p.m.tickIn(ctx) })
-			p.m.system.TaintedVal = false
+			p.m.system.taint(false)
 			p.m.process.die()
 		}},
 		{"the mount is disabled", func(p place) {
@@ -181,9 +181,9 @@ func (m *mount) disableMount() {
 		return
 	}
 	m.w.tell("  %s is disabled", m.name)
-	m.system.TaintedVal = true
+	m.system.taint(true)
 	_ = m.tickIn(ctx)
-	m.system.TaintedVal = false
+	m.system.taint(false)
 	m.w.scan()
 	for id, made := range m.w.keys {
 		if made.mount == m {

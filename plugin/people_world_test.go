@@ -335,7 +335,7 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 		m.beside.Wait()
 	})
 	// A node that has stepped down has made way for another
-	m.system.ReplicationStateVal = 0
+	m.system.become(0)
 	if took := time.Since(m.began); took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on
 
 		m.w.problem("7: %s of %s took %s", what, m.name, took)

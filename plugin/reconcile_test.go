@@ -204,7 +204,7 @@ func TestTick(t *testing.T) {
 			v.lease("app")
 			v.leases = nil
 			for _, state := range []consts.ReplicationState{consts.ReplicationPerformanceStandby, consts.ReplicationDRSecondary} {
-				v.system.ReplicationStateVal = state
+				v.system.become(state)
 				v.sim.ResetCalls()
 				<-time.After(day)
 				if err := v.tick(); err != nil {
@@ -219,7 +219,7 @@ func TestTick(t *testing.T) {
 			v.configure("ttl=10m")
 			v.lease("app")
 			v.leases = nil
-			v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+			v.system.become(consts.ReplicationPerformanceSecondary)
 			v.advance(15 * time.Minute)
 			v.mustHaveLedger(0)
 		},

@@ -25,7 +25,7 @@ func TestTheLastTick(t *testing.T) {
 			v.configure("ttl=10m")
 			v.leaveBegun()
 			v.mustHaveLive(1)
-			v.system.TaintedVal = true
+			v.system.taint(true)
 			_ = v.tick()
 			v.mustHaveLive(0)
 			v.mustHaveNothingBegun()
@@ -41,7 +41,7 @@ func TestTheLastTick(t *testing.T) {
 				}
 			}
 			v.restart()
-			v.system.TaintedVal = true
+			v.system.taint(true)
 			_ = v.tick()
 			v.mustHaveLive(0)
 			v.mustHaveNothingBegun()
@@ -55,7 +55,7 @@ func TestTheLastTick(t *testing.T) {
 			if left := v.backend.ledger.Unfinished("default", time.Now(), false); len(left) != 0 {
 				t.Fatalf("it is not put off: the test proves nothing (%v)", left)
 			}
-			v.system.TaintedVal = true
+			v.system.taint(true)
 			_ = v.tick()
 			v.mustHaveLive(0)
 			v.mustHaveNothingBegun()
@@ -66,7 +66,7 @@ func TestTheLastTick(t *testing.T) {
 			if _, err := v.tryLease(t.Context(), "app"); err == nil {
 				t.Fatal("leased")
 			}
-			v.system.TaintedVal = true
+			v.system.taint(true)
 			_ = v.tick()
 			if len(v.begun()) == 0 {
 				t.Error("it is gone")
@@ -95,7 +95,7 @@ func TestARequestThatRuns(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					v.system.TaintedVal = tainted
+					v.system.taint(tainted)
 					if err := v.tick(); err != nil {
 						t.Error(err)
 					}

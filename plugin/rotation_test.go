@@ -268,7 +268,7 @@ func TestAutomaticRotation(t *testing.T) {
 		"a performance secondary leaves the rotation to the primary": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
 			v.configure()
-			v.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+			v.system.become(consts.ReplicationPerformanceSecondary)
 			v.settle(50 * time.Minute)
 			if id := v.read("config/default")["access_key"]; id != v.root.AccessKey {
 				t.Errorf("rotated to %v", id)

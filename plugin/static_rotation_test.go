@@ -82,11 +82,11 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
 			v.settle(4*time.Minute + 30*time.Second)
 			before := current(v)
-			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			v.system.become(consts.ReplicationPerformanceStandby)
 			v.backend.armRotations(v.storage, time.Now().Add(30*time.Second)) // as the tick before has: the timer may look from now on
 			<-time.After(time.Minute)
 			synctest.Wait()
-			v.system.ReplicationStateVal = 0
+			v.system.become(0)
 			if current(v) != before {
 				t.Error("a standby has rotated the key")
 			}

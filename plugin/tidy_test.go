@@ -209,7 +209,7 @@ func TestTidy(t *testing.T) {
 		},
 		"a standby forwards both": func(t *testing.T, v *testVault) {
 			v.configure()
-			v.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+			v.system.become(consts.ReplicationPerformanceStandby)
 			if _, err := v.try(logical.UpdateOperation, "tidy"); !errors.Is(err, logical.ErrReadOnly) {
 				t.Errorf("tidy: %v", err)
 			}

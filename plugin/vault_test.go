@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -39,7 +41,7 @@ type testVault struct {
 	domain  *cloudsim.Domain  // in Huawei Cloud; nil: the account is in OUTSCALE
 	base    http.RoundTripper // between engine and cloud
 
-	system   *logical.StaticSystemView
+	system   *testSystem
 	storage  *testStorage
 	onTime   bool                 // static roles are rotated between ticks, too
 	overGRPC bool                 // talk to the engine as a server does, through a plugin process's protocol
@@ -52,6 +54,24 @@ type testVault struct {
 	leases   []*testLease
 	logger   hclog.Logger
 }
+
+// testSystem is what the engine knows of the server. The node's part and the mount's taint may change while requests run.
+type testSystem struct {
+	*logical.StaticSystemView
+	state   atomic.Uint32
+	tainted atomic.Bool
+}
+
+func (s *testSystem) become(state consts.ReplicationState) { s.state.Store(uint32(state)) }
+func (s *testSystem) taint(tainted bool)                   { s.tainted.Store(tainted) }
+
+// ReplicationState implements logical.SystemView.
+func (s *testSystem) ReplicationState() consts.ReplicationState {
+	return consts.ReplicationState(s.state.Load())
+}
+
+// Tainted implements logical.SystemView.
+func (s *testSystem) Tainted() bool { return s.tainted.Load() }
 
 // newTestVault mounts the engine on an empty account with an EIM user "app".
 func newTestVault(t *testing.T) *testVault {
@@ -67,7 +87,9 @@ func newTestVaultOn(t *testing.T, sim *cloudsim.Cloud, account *cloudsim.Account
 	t.Helper()
 	v := &testVault{
 		t: t, sim: sim, account: account, base: &readsPolicies{t, contract.New(t).Wrap(sim.Transport())},
-		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
+		system: &testSystem{
+			StaticSystemView: &logical.StaticSystemView{DefaultLeaseTTLVal: 32 * 24 * time.Hour, MaxLeaseTTLVal: 32 * 24 * time.Hour},
+		},
 		storage: &testStorage{Storage: &logical.InmemStorage{}},
 		events:  logical.NewMockEventSender(),
 		logger:  hclog.NewNullLogger(),

@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -62,8 +62,8 @@ func plainListing(ctx context.Context) (float64, error) {
 
 // list is that other process.
 func list(ctx context.Context, endpoint string) error {
-	cloud, err := outscale.New(provider.Config{
-		AccessKey: os.Getenv(listAccessKey), SecretKey: provider.Secret(os.Getenv(listSecretKey)), Region: "eu-west-2",
+	cloud, err := clouds.Open(provider.Config{
+		Provider: "outscale", AccessKey: os.Getenv(listAccessKey), SecretKey: provider.Secret(os.Getenv(listSecretKey)), Region: "eu-west-2",
 		Endpoint: endpoint, PerSecond: 1e6, Timeout: time.Minute, UserAgent: "bench",
 	})
 	if err != nil {
