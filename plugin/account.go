@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -203,7 +204,9 @@ type account struct {
 	cloud  provider.Cloud
 
 	users *userList
-	next  nextLooks
+
+	tending sync.Mutex // held by the tick that tends the account
+	next    nextLooks  // that tick's alone
 
 	holdStored atomic.Bool // whether its hold stands in storage
 }

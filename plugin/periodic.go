@@ -77,7 +77,7 @@ func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, confi
 
 // nextLooks is when the periodic work has to look at an account's entries in storage again,
 // so that a tick reads none of those of thousands of accounts. It belongs to the one tick that
-// tends the account. Zero: at once.
+// tends the account (account.tending). Zero: at once.
 type nextLooks struct {
 	firstKeys, policy, reconcile, users time.Time
 
@@ -88,12 +88,17 @@ type nextLooks struct {
 // staticRoles are those of all accounts, by account and name.
 type staticRoles func() (map[string]map[string]*staticRole, error)
 
-// tendAccount does what is due for one account. It leaves in next when a static role is to be tried.
+// tendAccount does what is due for one account, unless another tick is at it: a server may send one before the last has ended.
+// It leaves in next when a static role is to be tried.
 func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name string, static staticRoles, next *time.Time) error {
 	a, err := b.account(ctx, s, name)
 	if err != nil {
 		return err
 	}
+	if !a.tending.TryLock() {
+		return nil
+	}
+	defer a.tending.Unlock()
 	// The rotation comes first: without a working key nothing else gets done.
 	rotated := b.rotateIfDue(ctx, s, a)
 	if timeLeft(ctx) < tickBudget/2 { // it may take longer than a tick has, and must not take all from the others

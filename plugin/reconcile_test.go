@@ -4,7 +4,11 @@
 package cloudkeys
 
 import (
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -183,6 +187,29 @@ func TestTick(t *testing.T) {
 			_ = v.tick()
 			if took := time.Since(started); took > 20*time.Second {
 				t.Errorf("a tick of %s holds a step-down up", took)
+			}
+		},
+		"one that begins while another tends an account leaves it to that one": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			<-time.After(policyRefresh + time.Minute)
+			var reads atomic.Int64
+			release := make(chan struct{})
+			v.storage.before = func(op, key string) error {
+				if op == "get" && strings.HasPrefix(key, policyPrefix) && reads.Add(1) == 1 {
+					<-release
+				}
+				return nil
+			}
+			var first sync.WaitGroup
+			first.Go(func() { _ = v.tick() })
+			synctest.Wait()
+			if err := v.tick(); err != nil || reads.Load() != 1 {
+				t.Errorf("the second tick has read the policy, too: %d reads, and %v", reads.Load(), err)
+			}
+			close(release)
+			first.Wait()
+			if err := v.tick(); err != nil {
+				t.Error(err)
 			}
 		},
 		"so it does with many expired keys": func(t *testing.T, v *testVault) {
