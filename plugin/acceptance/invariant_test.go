@@ -242,7 +242,7 @@ func TestAccountOfLiveLeasesIsKept(t *testing.T) {
 
 	t.Run("it cannot be pointed at another cloud account", func(t *testing.T) {
 		_, err := m.tryWrite("config/default", other...)
-		m.mustRefuse(err, `account "default" is in use (1 `, otherID, accountID, "Revoke its leases first")
+		m.mustRefuse(err, `account "default" is in use (1 `, otherID, accountID, "Revoke its leases and delete its static roles first")
 	})
 	t.Run("nor blindly at a key that nobody has tried", func(t *testing.T) {
 		_, err := m.tryWrite("config/default", append(other, "verify=false")...)
