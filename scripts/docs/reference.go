@@ -90,8 +90,12 @@ func (p *page) path(path string, item *framework.OASPathItem, schemas map[string
 		p.printf("\n%s\n", description)
 	}
 	p.operations(item)
-	p.fields("Parameters", parameters(item))
-	p.fields("Fields", bodyFields(item, schemas))
+	known := parameters(item)
+	p.fields("Parameters", known)
+	// The sdk writes a parameter of another operation into the body, too.
+	p.fields("Fields", slices.DeleteFunc(bodyFields(item, schemas), func(f field) bool {
+		return slices.ContainsFunc(known, func(k field) bool { return k.name == f.name })
+	}))
 	for _, op := range operations(item) {
 		p.fields("Answer to "+op.verb, answerFields(op.op, schemas))
 	}
