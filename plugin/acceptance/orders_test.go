@@ -35,8 +35,9 @@ type writeOrders struct {
 // armed is a mount with an order, and what it has written since.
 type armed struct {
 	writeFault
-	writes []string
-	hit    bool
+	writes  []string
+	numbers map[string]int // of each key's last write: a tick may write between the two questions of another write
+	hit     bool
 }
 
 func newWriteOrders(t *testing.T) *writeOrders {
@@ -67,7 +68,7 @@ func registerFaulty(t *testing.T, server *devserver.Server, orders *writeOrders)
 func (o *writeOrders) arm(path string, fault writeFault) {
 	o.lock.Lock()
 	defer o.lock.Unlock()
-	o.mounts[path+"/"] = &armed{writeFault: fault}
+	o.mounts[path+"/"] = &armed{writeFault: fault, numbers: map[string]int{}}
 }
 
 func (o *writeOrders) disarm(path string) armed {
@@ -91,10 +92,12 @@ func (o *writeOrders) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a == nil || a.hit {
 		return
 	}
+	write := question.Operation + " " + question.Key
 	if question.When == "before" {
 		a.writes = append(a.writes, question.Operation+" "+filepath.Dir(question.Key))
+		a.numbers[write] = len(a.writes)
 	}
-	if a.when == question.When && len(a.writes) == a.skip+1 {
+	if a.when == question.When && a.numbers[write] == a.skip+1 {
 		a.hit = true
 		_, _ = w.Write([]byte(a.order)) // a plugin that has gone is what the test wants
 	}
