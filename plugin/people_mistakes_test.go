@@ -67,7 +67,8 @@ func mistakes() []mistake {
 		}}},
 		{"a revocation removes the record before the key", []replacement{{
 			"plugin/secret_access_key.go", "\tif err := a.destroy(ctx, entry); err != nil {\n",
-			"\tif err := b.removeEntry(ctx, req.Storage, entry); err != nil {\n\t\treturn err\n\t}\n\tif err := a.destroy(ctx, entry); err != nil {\n",
+			"\tif err := b.removeEntry(ctx, req.Storage, entry); err != nil {\n\t\treturn err\n\t}\n" +
+				"\tif err := a.destroy(ctx, entry); err != nil {\n",
 		}}},
 		{"the reaper removes records alone", []replacement{{
 			"plugin/periodic.go", "\terr = removeDead(own, a, entry)\n", "\terr = nil\n",

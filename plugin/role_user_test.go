@@ -71,8 +71,10 @@ func TestIAMUserRole(t *testing.T) {
 			[]string{"user_names=app", "user_path=/ci/"},
 			[]string{"user_path is only valid with credential_type=iam_user", "access_key"},
 		},
-		"policies for keys of users":     {[]string{"user_names=app", "policy_orns=" + testORN + "a"}, []string{"policy_orns is only valid"}},
-		"a document for keys of users":   {[]string{"user_names=app", "policy_document=" + testDocument}, []string{"policy_document is only valid"}},
+		"policies for keys of users": {[]string{"user_names=app", "policy_orns=" + testORN + "a"}, []string{"policy_orns is only valid"}},
+		"a document for keys of users": {
+			[]string{"user_names=app", "policy_document=" + testDocument}, []string{"policy_document is only valid"},
+		},
 		"groups for keys of users":       {[]string{"user_names=app", "groups=readers"}, []string{"groups is only valid"}},
 		"a type that does not exist":     {[]string{"credential_type=banana"}, []string{`unknown credential_type "banana"`, "iam_user"}},
 		"an account that does not exist": {user("account=nope", "groups=readers"), []string{`account "nope" is not configured`}},

@@ -235,7 +235,7 @@ func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome
 func (f Finding) since(now look, often bool) (Outcome, string) {
 	i := slices.IndexFunc(now.Keys, func(key provider.Key) bool { return key.ID == f.AccessKey })
 	if i < 0 {
-		return OutcomeGone, ""
+		return OutcomeGone, "its user has no such key any more: it was deleted, or the user was renamed, which the next run sees"
 	}
 	key, d := now.Keys[i], now.decisions[i]
 	switchedOff := f.switchedOff(key)

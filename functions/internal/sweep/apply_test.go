@@ -118,9 +118,10 @@ func TestAKeyThatChangesAfterThePlanIsLeftAlone(t *testing.T) {
 		"because it is leased now": {func(w *world, id string) {
 			w.ledger.entries = append(w.ledger.entries, fleet.LedgerKey{AccessKey: id, User: "deploy"})
 		}, OutcomeDrifted},
-		"because it is gone":         {func(w *world, id string) { w.account.DeleteKey(id) }, OutcomeGone},
-		"because its user is gone":   {func(w *world, _ string) { w.account.DeleteUser("deploy") }, OutcomeGone},
-		"because the ledger is lost": {func(w *world, _ string) { w.ledger.err = errors.New("sealed") }, OutcomeNotReached},
+		"because it is gone":          {func(w *world, id string) { w.account.DeleteKey(id) }, OutcomeGone},
+		"because its user is gone":    {func(w *world, _ string) { w.account.DeleteUser("deploy") }, OutcomeGone},
+		"because its user is renamed": {func(w *world, _ string) { w.account.RenameUser("deploy", "other") }, OutcomeGone},
+		"because the ledger is lost":  {func(w *world, _ string) { w.ledger.err = errors.New("sealed") }, OutcomeNotReached},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -137,6 +138,9 @@ func TestAKeyThatChangesAfterThePlanIsLeftAlone(t *testing.T) {
 			_, found, err := w.run(t)
 			if found[id].Outcome != test.want || (err != nil) != (test.want == OutcomeNotReached) || len(w.changes()) != 0 {
 				t.Errorf("got %+v and error %v", found[id], err)
+			}
+			if test.want == OutcomeGone && !strings.Contains(found[id].Detail, "renamed") { // a key that lives is not called deleted
+				t.Errorf("it says %q", found[id].Detail)
 			}
 		})
 	}

@@ -103,7 +103,7 @@ const (
 	OutcomeNotNotified   Outcome = "not notified" // the message failed, and the key is kept
 	OutcomeDeactivated   Outcome = "deactivated"
 	OutcomeDeleted       Outcome = "deleted"
-	OutcomeGone          Outcome = "gone"           // somebody else was faster
+	OutcomeGone          Outcome = "gone"           // its user has it no more: somebody was faster, or has renamed the user
 	OutcomeDrifted       Outcome = "drifted"        // it has changed since the plan, and was left alone
 	OutcomeDeleteRefused Outcome = "delete refused" // it stays switched off, and is tried again
 	OutcomeUndeletable   Outcome = "undeletable"    // refused for the third time; it stays switched off and is not tried again
