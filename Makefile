@@ -272,7 +272,7 @@ $(BIN)/vault-plugin-secrets-aws: scripts/pins/aws-engine/go.mod scripts/pins/aws
 
 # ONLY=latency,storm runs some of the groups alone (scripts/bench/main.go names them), and ONLY=page makes the page of what was measured last.
 .PHONY: bench
-bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (25 minutes)
+bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (20 minutes)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -tags sdk -o $(BIN)/nullplugin-sdk ./scripts/bench/nullplugin
 	go build -o $(BIN)/bench ./scripts/bench
@@ -310,7 +310,7 @@ docs: ## write docs/reference.md from the engine itself
 
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
-torture: build build-faulty vault #: try to lose a key: all fault schedules, other people, kills and storms at full size (three hours)
+torture: build build-faulty vault #: try to lose a key: all fault schedules, other people, kills and storms at full size (two hours)
 	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
 		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture

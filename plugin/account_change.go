@@ -19,8 +19,16 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// writeConfig takes the fields over, asks the cloud whose key it is, refuses what
-// would strand live keys, and stores.
+// writeConfig stores an account:
+//
+//	(1) take the fields over, and refuse without a call what cannot work, and a stored secret at a new address
+//	(2) login and password: have the engine make itself a key (mintFirstKey), in place of all that follows
+//	(3) a key that rotation has replaced is not taken back, one that the engine has leased is refused
+//	(4) where the engine signs in as before: store, and call nobody
+//	(5) else ask the cloud whose key it is; with verify=false it is unknown
+//	(6) where the key is another account's or identity's: begin no more keys (freeze), and refuse while live ones need the old key
+//	(7) store, which ends freeze
+//	    → crash before: nothing has changed. After it: the policy is read by the next tick
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
 	name := data.Get("account").(string)
 	unlock, err := b.lock(ctx, configPrefix+name)

@@ -76,7 +76,7 @@ type backend struct {
 
 	ledger *ledger.Ledger
 	users  sync.Map // *userList by account, see usersKnown
-	full   *fullUsers
+	slots  *slotMemory
 
 	refusals *refusals
 	holds    holds
@@ -113,7 +113,7 @@ func newBackend(build Build, open opener) *backend {
 		accounts: newAccounts(), frozen: map[string]bool{}, former: map[string]*account{}, storing: map[string]int{},
 		locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](), instances: newCache[instance](),
-		ledger: ledger.New(), full: newFullUsers(), refusals: newRefusals(),
+		ledger: ledger.New(), slots: newSlotMemory(), refusals: newRefusals(),
 		metrics: newMetrics(),
 	}
 	b.static = newStaticTries()

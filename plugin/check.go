@@ -67,7 +67,7 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 		return nil, err
 	}
 	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}, foreign: map[string][]string{}}
-	c.learn = func(user string, foreign int) { b.full.learn(a.name, user, foreign) }
+	c.learn = func(user string, foreign int) { b.slots.learn(a.name, user, foreign) }
 	c.checkCaller(ctx)
 	if err := b.checkPolicy(ctx, s, c); err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func (c *checkup) checkRoles(users map[string][]string) {
 		for _, role := range roles {
 			switch {
 			case counted && user == "":
-				free[role] += max(0, count.free()-reservedSlots+1) // the engine's current key is counted already
+				free[role] += max(0, count.free()-engineSlots+1) // the engine's current key is counted already
 			case counted:
 				free[role] += max(0, count.free())
 			default:

@@ -168,10 +168,10 @@ func (b *backend) firstKeyExpiry(
 			}
 		}
 	}
-	if quota := byLogin.KeyQuota(); len(keys)+reservedSlots > quota {
+	if quota := byLogin.KeyQuota(); len(keys)+engineSlots > quota {
 		return time.Time{}, userError("no key can be made for account %q: its root user has %d of %d access keys (%d of this "+
 			"account's configuration, %d others), and the engine needs %d free slots, for its key and for the next one when that is "+
-			"rotated. Delete keys that are not used", name, len(keys), quota, own, len(keys)-own, reservedSlots)
+			"rotated. Delete keys that are not used", name, len(keys), quota, own, len(keys)-own, engineSlots)
 	}
 	life := firstKeyLife
 	if policy.MaxKeyLifetime > 0 {
@@ -269,7 +269,7 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 	if !found {
 		return b.dropFirstKey(ctx, s, a, e)
 	}
-	b.full.forget(a.name, "")
+	b.slots.forget(a.name, "")
 	b.Logger().Info("removed the first key of an unfinished request", "account", a.name, "label", e.Label)
 	return b.removeEntry(ctx, s, e)
 }

@@ -230,15 +230,15 @@ func (b *backend) removeEntry(ctx context.Context, s logical.Storage, e *ledger.
 	}
 	b.revokedBefore.Delete(e.AccessKey)
 	if e.Kind == keylabel.KindUser { // a comparison may have listed its keys
-		b.full.unlearn(e.Account, e.User)
+		b.slots.unlearn(e.Account, e.User)
 	}
-	b.full.forget(e.Account, e.User)
+	b.slots.forget(e.Account, e.User)
 	return nil
 }
 
-// errLeftToRollback marks a create whose fate could not be settled in the request.
-// A second attempt could leave a second key.
-var errLeftToRollback = fmt.Errorf("the request failed and its clean-up is left to the next rollback, within %s", 2*time.Minute)
+// errLeftToRollback marks a create whose fate could not be settled in the request. A second attempt could leave a second key. The
+// server sends a rollback each minute, and one tick may have no time for it.
+var errLeftToRollback = errors.New("the request failed and its clean-up is left to the next rollback, within two minutes")
 
 // cleanupContext outlives the request: a client that hangs up must not leave a key
 // behind.

@@ -130,7 +130,7 @@ func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *accoun
 			return err
 		}
 	}
-	b.full.forget(a.name, orphan.User)
+	b.slots.forget(a.name, orphan.User)
 	b.Logger().Warn("removed an access key of this mount that neither lease nor ledger knew",
 		"account", a.name, "user", orphan.User, "access_key", orphan.ID)
 	return nil

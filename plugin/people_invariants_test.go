@@ -243,7 +243,7 @@ func (m *mount) keepsSlots(t *tenant) {
 			leased++
 		}
 	}
-	if leased > t.quota()-reservedSlots {
+	if leased > t.quota()-engineSlots {
 		m.w.problem("4: %s has leased %d keys of its own identity in %s, and has no room for its next key", m.name, leased, t.name)
 	}
 }

@@ -28,7 +28,7 @@ const (
 	mostMoves  = 63
 
 	sequencesSample = 6     // without peopleVariable
-	sequencesAll    = 20000 // with "all"
+	sequencesAll    = 10000 // with "all"
 
 	sequenceSeed = 11
 )

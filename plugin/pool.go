@@ -20,9 +20,9 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// reservedSlots of the engine's own identity are never leased: its current key, and
+// engineSlots of the engine's own identity are never leased: its current key, and
 // the next one when it rotates.
-const reservedSlots = 2
+const engineSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
 func (b *backend) issueFromPool(
@@ -40,14 +40,14 @@ func (b *backend) issueFromPool(
 			refusals = append(refusals, err.Error())
 			continue
 		}
-		if refusal, full := b.full.recall(i.account.name, user); full {
+		if refusal, full := b.slots.recall(i.account.name, user); full {
 			refusals = append(refusals, refusal)
 			continue
 		}
 		if at > 0 || i.account.isOwnIdentity(user, i.userIDs[user]) {
 			release()
 			var refusal string
-			if release, refusal, err = b.hold(ctx, i, user); err != nil {
+			if release, refusal, err = b.reserve(ctx, i, user); err != nil {
 				return recordedKey{}, lifetime.IssuePlan{}, err
 			}
 			if refusal != "" {
@@ -65,7 +65,7 @@ func (b *backend) issueFromPool(
 		case kind == provider.KindQuota:
 			full, _ := b.explainQuota(ctx, i, user, err)
 			refusal := inPool(full)
-			b.full.remember(i.account.name, user, refusal)
+			b.slots.remember(i.account.name, user, refusal)
 			refusals = append(refusals, refusal)
 		case kind == provider.KindNotFound && user != "":
 			i.account.users.expire()
@@ -78,7 +78,7 @@ func (b *backend) issueFromPool(
 	return recordedKey{}, lifetime.IssuePlan{}, userError("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
-// choose puts the users with the most free slots first, tells how many each has, and holds
+// choose puts the users with the most free slots first, tells how many each has, and reserves
 // a slot of the first: requests that come together would else all find the same one the freest,
 // and those that it has no slot for would be refused, and list its keys.
 //
@@ -88,17 +88,17 @@ func (b *backend) issueFromPool(
 func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
 	switch len(users) {
 	case 0:
-		return []choice{{}}, func() {}, nil // see hold
+		return []choice{{}}, func() {}, nil // see reserve
 	case 1:
-		release, _, _ = b.ledger.Hold(i.account.name, users[0], 0, nil)
+		release, _, _ = b.ledger.Reserve(i.account.name, users[0], 0, nil)
 		return []choice{{user: users[0]}}, release, nil
 	}
 	for {
-		ordered, release, err = b.holdFirst(ctx, i, users)
+		ordered, release, err = b.reserveFirst(ctx, i, users)
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, known := b.full.foreignKeys(i.account.name, ordered[0].user); known {
+		if _, known := b.slots.foreignKeys(i.account.name, ordered[0].user); known {
 			return ordered, release, nil
 		}
 		err = b.learnForeign(ctx, i, ordered[0].user)
@@ -115,8 +115,8 @@ type choice struct {
 	free int
 }
 
-// holdFirst orders a pool's users by what is known, and holds a slot of the first.
-func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
+// reserveFirst orders a pool's users by what is known, and reserves a slot of the first.
+func (b *backend) reserveFirst(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
 	unlock, err := b.lock(ctx, "pool/"+i.account.name)
 	if err != nil {
 		return nil, nil, err
@@ -126,13 +126,13 @@ func (b *backend) holdFirst(ctx context.Context, i issuance, users []string) (or
 		return nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
 	quota := i.account.cloud.KeyQuota()
-	used, foreign := b.ledger.Used(i.account.name, users), b.full.foreignOf(i.account.name, users)
+	used, foreign := b.ledger.Used(i.account.name, users), b.slots.foreignOf(i.account.name, users)
 	ordered = make([]choice, len(users))
 	for n, user := range users {
 		ordered[n] = choice{user: user, free: quota - used[n] - foreign[n]}
 	}
 	slices.SortStableFunc(ordered, func(x, y choice) int { return cmp.Compare(y.free, x.free) })
-	release, _, _ = b.ledger.Hold(i.account.name, ordered[0].user, 0, nil)
+	release, _, _ = b.ledger.Reserve(i.account.name, ordered[0].user, 0, nil)
 	return ordered, release, nil
 }
 
@@ -144,17 +144,17 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 		return err
 	}
 	defer unlock()
-	if _, known := b.full.foreignKeys(i.account.name, user); known {
+	if _, known := b.slots.foreignKeys(i.account.name, user); known {
 		return nil
 	}
 	keys, err := i.account.cloud.ListKeys(ctx, user)
 	if err != nil {
-		b.full.learn(i.account.name, user, 0) // the create says what is wrong
+		b.slots.learn(i.account.name, user, 0) // the create says what is wrong
 		return nil
 	}
 	own, others := b.countListed(i.account.name, user, keys, i.instance)
 	if quota := i.account.cloud.KeyQuota(); own+others >= quota {
-		b.full.remember(i.account.name, user, inPool(fullSlots(user, own, others, quota, "as listed")))
+		b.slots.remember(i.account.name, user, inPool(fullSlots(user, own, others, quota, "as listed")))
 	}
 	return nil
 }
@@ -167,23 +167,23 @@ func (b *backend) countListed(account, user string, keys []provider.Key, instanc
 		}
 	}
 	others = len(keys) - own
-	b.full.learn(account, user, others)
+	b.slots.learn(account, user, others)
 	return own, others
 }
 
 // checkForeign drops the count of a user that had a slot all the same.
 func (b *backend) checkForeign(i issuance, made choice) {
-	if _, known := b.full.foreignKeys(i.account.name, made.user); known && made.free <= 0 {
-		b.full.unlearn(i.account.name, made.user)
+	if _, known := b.slots.foreignKeys(i.account.name, made.user); known && made.free <= 0 {
+		b.slots.unlearn(i.account.name, made.user)
 	}
 }
 
-// hold keeps a slot of a user for a request, or tells why not: a lease must not take one that the
+// reserve keeps a slot of a user for a request, or tells why not: a lease must not take one that the
 // engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
 // that are still to be deleted after one. Requests under way count, and so do the keys of others.
-func (b *backend) hold(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
+func (b *backend) reserve(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
 	if !i.account.isOwnIdentity(user, i.userIDs[user]) {
-		release, _, _ = b.ledger.Hold(i.account.name, user, 0, nil)
+		release, _, _ = b.ledger.Reserve(i.account.name, user, 0, nil)
 		return release, "", nil
 	}
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
@@ -193,30 +193,30 @@ func (b *backend) hold(ctx context.Context, i issuance, user string) (release fu
 	if err != nil {
 		return func() {}, "", err
 	}
-	reserved := reservedSlots + len(i.account.config.Previous)
-	free := max(0, i.account.cloud.KeyQuota()-reserved-foreign)
+	kept := engineSlots + len(i.account.config.Previous)
+	free := max(0, i.account.cloud.KeyQuota()-kept-foreign)
 	// Under one name, since roles can call this identity by others, and by none.
-	release, count, held := b.ledger.Hold(i.account.name, "", free, func(item *ledger.Item) bool {
+	release, count, reserved := b.ledger.Reserve(i.account.name, "", free, func(item *ledger.Item) bool {
 		return i.account.isOwnIdentity(item.User, item.UserID)
 	})
-	if held {
+	if reserved {
 		return release, "", nil
 	}
 	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the "+
 		"engine's own key and its rotation, and %d are taken by keys of others: revoke leases, delete keys that nobody uses, or give the "+
-		"role other user_names", count, free, reserved, foreign), nil
+		"role other user_names", count, free, kept, foreign), nil
 }
 
 // foreignOwn is how many slots of the engine's own identity the keys of others take, the engine's own left out. It is listed anew where
 // the last list is older than a refusal stands: the engine loses its account with the slot of its next key.
 func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err error) {
-	if b.full.olderThan(i.account.name, "", fullFor) {
-		b.full.unlearn(i.account.name, "")
+	if b.slots.olderThan(i.account.name, "", fullFor) {
+		b.slots.unlearn(i.account.name, "")
 		if err := b.learnForeign(ctx, i, ""); err != nil {
 			return 0, err
 		}
 	}
-	count, _ = b.full.foreignKeys(i.account.name, "")
+	count, _ = b.slots.foreignKeys(i.account.name, "")
 	for _, key := range append(i.account.config.previousHere(), i.account.config.asPrevious(time.Time{})) {
 		if key.Label == "" { // an operator gave it: it is counted among those of others
 			count--
@@ -277,9 +277,9 @@ func inBrackets(ids []string) string {
 // loop does not become a storm of creates and lists.
 const fullFor = 30 * time.Second
 
-// fullUsers remembers the users whose slots were all taken, with what was said of it, and
+// slotMemory remembers the users whose slots were all taken, with what was said of it, and
 // how many slots of each user the keys of others take.
-type fullUsers struct {
+type slotMemory struct {
 	mu      sync.Mutex
 	users   map[owner]fullUser
 	foreign map[owner]listed
@@ -299,18 +299,18 @@ type listed struct {
 	at    time.Time
 }
 
-func newFullUsers() *fullUsers {
-	return &fullUsers{users: map[owner]fullUser{}, foreign: map[owner]listed{}}
+func newSlotMemory() *slotMemory {
+	return &slotMemory{users: map[owner]fullUser{}, foreign: map[owner]listed{}}
 }
 
-func (f *fullUsers) remember(account, user, refusal string) {
+func (f *slotMemory) remember(account, user, refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.users[owner{account, user}] = fullUser{refusal: refusal, until: time.Now().Add(fullFor)}
 }
 
 // recall returns the refusal of a user that was full a moment ago.
-func (f *fullUsers) recall(account, user string) (refusal string, full bool) {
+func (f *slotMemory) recall(account, user string) (refusal string, full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	of := owner{account, user}
@@ -323,21 +323,21 @@ func (f *fullUsers) recall(account, user string) (refusal string, full bool) {
 }
 
 // forget is called when a slot has become free.
-func (f *fullUsers) forget(account, user string) {
+func (f *slotMemory) forget(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.users, owner{account, user})
 }
 
 // learn keeps the count of foreign keys from a list that was made anyway.
-func (f *fullUsers) learn(account, user string, foreign int) {
+func (f *slotMemory) learn(account, user string, foreign int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.foreign[owner{account, user}] = listed{foreign, time.Now()}
 }
 
 // foreignKeys is that count; known is false where the user was never listed.
-func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
+func (f *slotMemory) foreignKeys(account, user string) (count int, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	last, known := f.foreign[owner{account, user}]
@@ -345,14 +345,14 @@ func (f *fullUsers) foreignKeys(account, user string) (count int, known bool) {
 }
 
 // olderThan tells that a user was last listed longer ago, or never.
-func (f *fullUsers) olderThan(account, user string, age time.Duration) bool {
+func (f *slotMemory) olderThan(account, user string, age time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Since(f.foreign[owner{account, user}].at) >= age
 }
 
 // foreignOf is that count of each of these users, 0 where it is not known.
-func (f *fullUsers) foreignOf(account string, users []string) []int {
+func (f *slotMemory) foreignOf(account string, users []string) []int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	counts := make([]int, len(users))
@@ -363,7 +363,7 @@ func (f *fullUsers) foreignOf(account string, users []string) []int {
 }
 
 // unlearn drops a count that has proved wrong.
-func (f *fullUsers) unlearn(account, user string) {
+func (f *slotMemory) unlearn(account, user string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.foreign, owner{account, user})
@@ -392,7 +392,7 @@ func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlo
 		}
 		quota := b.quotaOf(role.Account)
 		slots := roleSlots{account: role.Account, role: role.name}
-		used, foreign := b.ledger.Used(role.Account, role.UserNames), b.full.foreignOf(role.Account, role.UserNames)
+		used, foreign := b.ledger.Used(role.Account, role.UserNames), b.slots.foreignOf(role.Account, role.UserNames)
 		for i := range role.UserNames {
 			taken := min(quota, used[i]+foreign[i])
 			slots.used, slots.free = slots.used+taken, slots.free+quota-taken

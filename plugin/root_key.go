@@ -260,7 +260,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
 		}
 	}
-	next := lifetime.NextRotation(a.config.KeyCreated, a.config.KeyExpires, a.config.RotationPeriod)
+	next := a.config.nextRotation()
 	if next.IsZero() || a.cloudNow().Before(next) || lifetime.Waits(a.next.rotation, now, maxRotationPause) {
 		return nil
 	}

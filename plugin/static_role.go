@@ -306,7 +306,7 @@ func (a *account) sharedSlots(shared []string) (warnings []string, err error) {
 		return nil, nil
 	}
 	quota := a.cloud.KeyQuota()
-	if shared[0] = strings.Join(shared, "; "); quota <= reservedSlots {
+	if shared[0] = strings.Join(shared, "; "); quota <= engineSlots {
 		return nil, userError("%s: a user of %s can have %d access keys, and a rotation needs both: give each role users of its own",
 			shared[0], a.kind.Title, quota)
 	}

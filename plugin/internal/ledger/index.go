@@ -31,13 +31,13 @@ const RereadAfter = 5 * time.Minute
 // What every lease asks is counted as items come and go: a look at all of them takes ten milliseconds
 // where there are a hundred thousand, and the next lease waits for it.
 type Ledger struct {
-	mu     sync.Mutex // never held across a storage call
-	books  map[string]*book
-	listed bool          // every account that storage has entries of has a book
-	held   map[owner]int // slots that are kept for requests which are about to make a key
-	open   openItems
-	texts  map[string]string
-	none   *Trouble // of all keys that have none
+	mu       sync.Mutex // never held across a storage call
+	books    map[string]*book
+	listed   bool          // every account that storage has entries of has a book
+	reserved map[owner]int // slots that are kept for requests which are about to make a key
+	open     openItems
+	texts    map[string]string
+	none     *Trouble // of all keys that have none
 }
 
 // owner is one identity of one account; the empty user is the engine's own.
@@ -72,7 +72,7 @@ type Trouble struct {
 
 // New returns an index that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{books: map[string]*book{}, held: map[owner]int{}, open: openItems{}, texts: map[string]string{}, none: &Trouble{}}
+	return &Ledger{books: map[string]*book{}, reserved: map[owner]int{}, open: openItems{}, texts: map[string]string{}, none: &Trouble{}}
 }
 
 // Leased tells keys of leases from those that the engine replaces by itself.
@@ -93,7 +93,7 @@ func (i *Item) Failed() bool { return i.failed }
 // counts tells that the key is one of its role's.
 func (i *Item) counts() bool { return i.Leased() && i.known() }
 
-// takesSlot tells that the key has one of its user's slots. One whose request runs has it held.
+// takesSlot tells that the key has one of its user's slots. One whose request runs has it reserved.
 func (i *Item) takesSlot() bool { return !i.running && i.known() && i.Kind != keylabel.KindUser }
 
 // known tells that the entry could be read.
@@ -276,7 +276,7 @@ func (l *Ledger) ByRole() (counts map[string]int, all bool) {
 }
 
 // Used is how many slots of each of these users of an account this mount's keys take, those that are
-// held for requests included.
+// reserved for requests included.
 func (l *Ledger) Used(account string, users []string) []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -286,7 +286,7 @@ func (l *Ledger) Used(account string, users []string) []int {
 	}
 	used := make([]int, len(users))
 	for i, user := range users {
-		used[i] = l.held[owner{account, user}]
+		used[i] = l.reserved[owner{account, user}]
 		for _, item := range owned[user] {
 			if item.takesSlot() {
 				used[i]++
@@ -296,10 +296,10 @@ func (l *Ledger) Used(account string, users []string) []int {
 	return used
 }
 
-// Hold keeps a slot of an owner for a request that is about to make a key, until it is released:
+// Reserve keeps a slot of an owner for a request that is about to make a key, until it is released:
 // the key is counted then, or was not made. Where isIts is given, which tells the owner's keys whatever
-// name it was called by, most is how many leased keys it may have, those held for it included.
-func (l *Ledger) Hold(account, user string, most int, isIts func(*Item) bool) (release func(), count int, held bool) {
+// name it was called by, most is how many leased keys it may have, those reserved for it included.
+func (l *Ledger) Reserve(account, user string, most int, isIts func(*Item) bool) (release func(), count int, reserved bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := owner{account, user}
@@ -309,16 +309,16 @@ func (l *Ledger) Hold(account, user string, most int, isIts func(*Item) bool) (r
 				count++
 			}
 		})
-		if count += l.held[of]; count >= most {
+		if count += l.reserved[of]; count >= most {
 			return func() {}, count, false
 		}
 	}
-	l.held[of]++
+	l.reserved[of]++
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.held[of]--; l.held[of] == 0 {
-			delete(l.held, of)
+		if l.reserved[of]--; l.reserved[of] == 0 {
+			delete(l.reserved, of)
 		}
 	}, count + 1, true
 }

@@ -151,8 +151,8 @@ func TestWhatTheIndexCounts(t *testing.T) {
 			}
 			m.must(m.Begin(ctx, m.s, newEntry(keylabel.KindLease), 0))
 		},
-		"slots of an owner: those held for requests, and then their keys, once": func(t *testing.T, m *mount) {
-			release, _, _ := m.Hold("default", "app", 0, nil)
+		"slots of an owner: those reserved for requests, and then their keys, once": func(t *testing.T, m *mount) {
+			release, _, _ := m.Reserve("default", "app", 0, nil)
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
 			if n := m.Used("default", []string{"app"})[0]; n != 1 {
@@ -164,20 +164,20 @@ func TestWhatTheIndexCounts(t *testing.T) {
 				t.Errorf("%d when it has ended", n)
 			}
 			m.must(m.Remove(ctx, m.s, e.Account, e.Label))
-			if n := m.Used("default", []string{"app"})[0]; n != 0 || len(m.held) != 0 {
-				t.Errorf("%d when the key is gone, %d held", n, len(m.held))
+			if n := m.Used("default", []string{"app"})[0]; n != 0 || len(m.reserved) != 0 {
+				t.Errorf("%d when the key is gone, %d reserved", n, len(m.reserved))
 			}
 		},
-		"a slot is not held beyond the most": func(t *testing.T, m *mount) {
+		"a slot is not reserved beyond the most": func(t *testing.T, m *mount) {
 			m.made()
 			isApp := func(item *Item) bool { return item.User == "app" }
-			first, _, _ := m.Hold("default", "app", 2, isApp)
-			if _, count, held := m.Hold("default", "app", 2, isApp); held || count != 2 {
-				t.Errorf("held %v, of %d", held, count)
+			first, _, _ := m.Reserve("default", "app", 2, isApp)
+			if _, count, reserved := m.Reserve("default", "app", 2, isApp); reserved || count != 2 {
+				t.Errorf("reserved %v, of %d", reserved, count)
 			}
 			first()
-			if _, _, held := m.Hold("default", "app", 2, isApp); !held {
-				t.Error("the slot that was given back is not held")
+			if _, _, reserved := m.Reserve("default", "app", 2, isApp); !reserved {
+				t.Error("the slot that was given back is not reserved")
 			}
 		},
 		"a request that still runs is not taken up, whatever the clock says": func(t *testing.T, m *mount) {
