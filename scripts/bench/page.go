@@ -45,7 +45,7 @@ one machine.
 	fmt.Fprintf(&out, `
 ## Repeat it
 
-    make bench                    # all of it and this page: 25 minutes on two processors that nobody else uses
+    make bench                    # all of it and this page: 20 minutes on two processors that nobody else uses
     make bench ONLY=latency,cpu   # some groups alone; what was measured before stays in .cache/bin/bench.json
     make bench ONLY=page          # this page, of what was measured last
     make bench-profile            # where the plugin's processor time goes, for go tool pprof
