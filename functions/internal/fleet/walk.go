@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -74,18 +75,21 @@ func (w *Walk) users(ctx context.Context, concerns func(provider.Key) bool, take
 		return nil
 	}
 	skipping := w.Start != ""
-	seen, repeats := map[string]bool{}, 0
+	// The hashes of the names take a fifth of their memory. Two of a hundred thousand users share one once in four billion runs, and the
+	// second is looked at by the next run, which has another seed.
+	seen, seed, repeats := map[uint64]struct{}{}, maphash.MakeSeed(), 0
 	for user, err := range w.Cloud.ListUsers(ctx) {
 		if err != nil {
 			return fmt.Errorf("listing the account's users: %w", err)
 		}
-		if seen[user.Name] { // one may move to the next page while it is listed
+		name := maphash.String(seed, user.Name)
+		if _, before := seen[name]; before { // one may move to the next page while it is listed
 			if repeats++; repeats > mostRepeats {
 				return fmt.Errorf("listing the account's users: the cloud repeats them, %q among them: its pages do not end", user.Name)
 			}
 			continue
 		}
-		seen[user.Name], repeats = true, 0
+		seen[name], repeats = struct{}{}, 0
 		if skipping {
 			skipping = user.Name != w.Start
 			continue

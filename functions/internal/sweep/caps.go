@@ -5,6 +5,7 @@ package sweep
 
 import (
 	"fmt"
+	"iter"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 )
@@ -22,10 +23,13 @@ func (w *walk) share(done *spool, dir string, doubt bool) error {
 	if w.plan, err = newSpool(dir); err != nil {
 		return err
 	}
-	taken := map[string]int{}
+	user, taken := "", 0
 	for f, err := range whole.read() {
 		if err != nil {
 			return err
+		}
+		if f.User != user { // whose keys stand together
+			user, taken = f.User, 0
 		}
 		to, limit := w.plan, most(f.User)
 		switch {
@@ -33,13 +37,13 @@ func (w *walk) share(done *spool, dir string, doubt bool) error {
 			to, f.Outcome, f.Detail = done, OutcomeNotReached, "the ledger is in doubt, and nothing else condemns the key"
 			w.counts.Planned--
 			w.counts.done(f.Outcome)
-		case taken[f.User] >= limit:
+		case taken >= limit:
 			to, f.Outcome, f.Detail = done, OutcomeLeftOut, fmt.Sprintf("its user has more than %d keys in the plan (USER_MAX_KEYS, "+
 				"half of it, or what the caps leave him): a later run does it", limit)
 			w.counts.Planned--
 			w.counts.LeftOut++
 		default:
-			taken[f.User]++
+			taken++
 		}
 		if err := to.add(f); err != nil {
 			return err
@@ -52,37 +56,67 @@ func (w *walk) share(done *spool, dir string, doubt bool) error {
 // than what the caps leave him: else the few of the others, which alone are allowed, would be
 // refused together with his.
 func (w *walk) mostOfEach(plan *spool, doubt bool) (func(user string) int, error) {
-	has, planned := map[string]int{}, 0
-	for f, err := range plan.read() {
+	planned, top := 0, userPlan{}
+	for one, err := range byUser(plan, doubt) {
 		if err != nil {
 			return nil, err
 		}
-		if !doubt || f.Class != ClassOrphan {
-			has[f.User]++
-			planned++
+		if planned += one.keys; one.keys > top.keys || one.keys == top.keys && one.user < top.user {
+			top = one
 		}
 	}
-	most := mostOfUser(w.job.Settings, planned, w.counts.Seen)
-	total, top := 0, ""
-	for user, n := range has {
-		total += min(n, most)
-		if n > has[top] || n == has[top] && user < top {
-			top = user
+	most, total := mostOfUser(w.job.Settings, planned, w.counts.Seen), 0
+	for one, err := range byUser(plan, doubt) {
+		if err != nil {
+			return nil, err
 		}
+		total += min(one.keys, most)
 	}
 	ofTop := most
-	if rest := total - min(has[top], most); w.job.Settings.UserMaxKeys > 0 && total > capOf(w.job.Settings, w.counts.Seen) {
+	if rest := total - min(top.keys, most); w.job.Settings.UserMaxKeys > 0 && total > capOf(w.job.Settings, w.counts.Seen) {
 		ofTop = max(0, min(most, capOf(w.job.Settings, w.counts.Seen)-rest))
 		if rest > capOf(w.job.Settings, w.counts.Seen) {
 			ofTop = most // the others are too many by themselves, and the cap is to say so
 		}
 	}
 	return func(user string) int {
-		if user == top {
+		if user == top.user {
 			return ofTop
 		}
 		return most
 	}, nil
+}
+
+// userPlan is how many keys of one user a plan has.
+type userPlan struct {
+	user string
+	keys int
+}
+
+// byUser goes over the users of a plan, in which the keys of each stand together: the walk looks at no user twice. In a doubt, orphans are
+// left out.
+func byUser(plan *spool, doubt bool) iter.Seq2[userPlan, error] {
+	return func(yield func(userPlan, error) bool) {
+		var one userPlan
+		for f, err := range plan.read() {
+			if err != nil {
+				yield(userPlan{}, err)
+				return
+			}
+			if f.User != one.user {
+				if one.keys > 0 && !yield(one, nil) {
+					return
+				}
+				one = userPlan{user: f.User}
+			}
+			if !doubt || f.Class != ClassOrphan {
+				one.keys++
+			}
+		}
+		if one.keys > 0 {
+			yield(one, nil)
+		}
+	}
 }
 
 // Tripped holds a whole plan against the caps before its first call, so that a wrong setting changes
