@@ -33,8 +33,8 @@ import (
 //	(5) at a later tick, past the grace: delete the old key, store the role's entry without it
 //
 // A failure at (3) deletes nothing: the write may have been stored all the same. The
-// next tick decides by what is stored then. At the quota the role's own previous key makes
-// room, never a foreign one.
+// next tick decides by what is stored then. At the quota the role's own keys that nobody needs
+// make room (freeOwnSlot), never a foreign one.
 func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name string, role *staticRole) (creds *staticCreds, err error) {
 	ctx = urgently(ctx)
 	defer func() {
@@ -69,11 +69,14 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 		return nil
 	}
 	err = b.rotate(ctx, r)
-	for provider.KindOf(err) == provider.KindQuota && len(before.Previous) > 0 { // the role's own oldest makes room, one at a time
-		if err := b.deletePrevious(ctx, s, a, before.Previous[0]); err != nil {
-			return nil, err
+	for provider.KindOf(err) == provider.KindQuota {
+		freed, problem := b.freeOwnSlot(ctx, s, a, role, before)
+		if problem != nil {
+			return nil, problem
 		}
-		before.Previous = before.Previous[1:]
+		if !freed {
+			break
+		}
 		err = b.rotate(ctx, r)
 	}
 	switch kind := provider.KindOf(err); {
@@ -89,6 +92,41 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	default:
 		return nil, explain(a.name, err)
 	}
+}
+
+// freeOwnSlot deletes one key of a static role's own where others leave its user no slot: the oldest that was replaced, and where none is
+// left, the current one if the cloud has ended it by its date. That key works for nobody, and would keep its successor out for ever.
+//
+//	delete the key, in the cloud and in the ledger
+//	→ crash: the role names a key that is gone, which the next rotation, or the next comparison, replaces
+func (b *backend) freeOwnSlot(ctx context.Context, s logical.Storage, a *account, role *staticRole, creds *staticCreds) (freed bool, err error) {
+	if len(creds.Previous) > 0 {
+		if err := b.deletePrevious(ctx, s, a, creds.Previous[0]); err != nil {
+			return false, err
+		}
+		creds.Previous = creds.Previous[1:]
+		return true, nil
+	}
+	if creds.AccessKey == "" {
+		return false, nil
+	}
+	current := creds.asPrevious(role, time.Time{})
+	ref, err := b.refOf(ctx, s, a, current, role.UserName)
+	if err != nil {
+		return false, err
+	}
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	if err != nil {
+		return false, explain(a.name, err)
+	}
+	if !found || !a.hasEnded(key) {
+		return false, nil
+	}
+	if err := b.deletePrevious(ctx, s, a, current); err != nil {
+		return false, err
+	}
+	creds.AccessKey = ""
+	return true, nil
 }
 
 // staticRotation is the order of a static role's next key.
