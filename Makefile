@@ -310,7 +310,7 @@ docs: ## write docs/reference.md from the engine itself
 
 # The test binaries are built before, so that no compiler competes with what is measured.
 .PHONY: torture
-torture: build build-faulty vault #: try to lose a key: all fault schedules, other people, kills and storms at full size (two hours)
+torture: build build-faulty vault #: try to lose a key: all fault schedules, other people, kills and storms at full size (an hour and a half)
 	for dir in plugin plugin/acceptance functions/internal/sweep functions/internal/policysync; do \
 		CGO_ENABLED=0 go test -c -o $(BIN)/$$(basename $$dir).test ./$$dir || exit 1; done
 	go build -o $(BIN)/torture ./scripts/torture

@@ -61,7 +61,7 @@ func lanes() [][]step {
 	sequences := func(name, seed string) step {
 		return step{
 			name: name, dir: "plugin", tests: []string{"TestSequences"}, nice: true,
-			env: []string{"CLOUDKEYS_PEOPLE=all", "CLOUDKEYS_SEED=" + seed, "GOMAXPROCS=1", "GOGC=400"},
+			env: []string{"CLOUDKEYS_PEOPLE=all", "CLOUDKEYS_SEQUENCES=5000", "CLOUDKEYS_SEED=" + seed, "GOMAXPROCS=1", "GOGC=400"},
 		}
 	}
 	onServers := func(name string, tests ...string) step {
