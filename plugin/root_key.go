@@ -251,17 +251,18 @@ func (c *accountConfig) keyEnds() string {
 // rotateIfDue is the automatic rotation, where this node may write the configuration. It
 // needs no Rotation Manager, which Vault Community and OpenBao do not have.
 func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
-	if !b.WriteSafeReplicationState() {
+	now, next := time.Now(), a.config.nextRotation()
+	replaced := anyDue(a.config.Previous, now, longestOverlap)
+	due := !next.IsZero() && !a.cloudNow().Before(next) && !lifetime.Waits(a.next.rotation, now, maxRotationPause)
+	if !replaced && !due || !b.WriteSafeReplicationState() { // which are two calls to the server, of every account
 		return nil
 	}
-	now := time.Now()
-	if anyDue(a.config.Previous, now, longestOverlap) {
+	if replaced {
 		if err := b.deleteReplaced(ctx, s, a.name); err != nil {
 			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
 		}
 	}
-	next := a.config.nextRotation()
-	if next.IsZero() || a.cloudNow().Before(next) || lifetime.Waits(a.next.rotation, now, maxRotationPause) {
+	if !due {
 		return nil
 	}
 	// In secure mode a successor would have lost the rights that the key in use has: check says so.
