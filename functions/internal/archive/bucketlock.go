@@ -74,7 +74,8 @@ func (b *Bucket) locked(until time.Time) error {
 	return &LockedError{fmt.Sprintf("the bucket %s, or was killed there: its lock ends at %s", b.name, until.UTC().Format(time.RFC3339))}
 }
 
-// renew keeps a lock until the returned function is called. A renewal that fails is tried again at the next.
+// renew keeps a lock until the returned function is called. A renewal that fails is tried again at the next. One that has ended
+// meanwhile, on a machine that slept, may be somebody else's by now, and is left to him.
 func (b *Bucket) renew(ctx context.Context, name string, mine lockRecord) (release func()) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -84,9 +85,9 @@ func (b *Bucket) renew(ctx context.Context, name string, mine lockRecord) (relea
 		for {
 			select {
 			case <-tick.C:
-				_ = b.writeLock(ctx, name, lockRecord{mine.Holder, time.Now().Add(lockLife)}, nil)
+				b.writeOwn(ctx, name, lockRecord{mine.Holder, time.Now().Add(lockLife)})
 			case <-stop:
-				_ = b.writeLock(ctx, name, lockRecord{Holder: mine.Holder}, nil) // else it ends by itself
+				b.writeOwn(ctx, name, lockRecord{Holder: mine.Holder}) // else it ends by itself
 				return
 			}
 		}
@@ -94,6 +95,20 @@ func (b *Bucket) renew(ctx context.Context, name string, mine lockRecord) (relea
 	return func() {
 		close(stop)
 		<-stopped
+	}
+}
+
+// writeOwn writes over a lock of the same holder, and over nobody else's.
+func (b *Bucket) writeOwn(ctx context.Context, name string, record lockRecord) {
+	ctx, cancel := context.WithTimeout(ctx, 2*putTimeout)
+	defer cancel()
+	held, etag, err := b.readLock(ctx, name)
+	if err != nil || held.Holder != record.Holder {
+		return
+	}
+	err = b.writeLock(ctx, name, record, func(put *s3.PutObjectInput) { put.IfMatch = etag })
+	if status(err) == http.StatusNotImplemented {
+		_ = b.writeLock(ctx, name, record, nil)
 	}
 }
 

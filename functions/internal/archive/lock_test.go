@@ -192,6 +192,30 @@ func TestALockIsWrittenOverNobodyElses(t *testing.T) {
 	<-first
 }
 
+// A machine that slept may wake when its lock has ended and another run has one.
+func TestALockThatIsSomebodyElsesByNowIsLeftToHim(t *testing.T) {
+	for _, conditions := range []string{"", "ignored", "refused"} {
+		s := &store{conditions: conditions}
+		bucket := s.bucket(t, nil)
+		release, err := bucket.Lock(t.Context(), "revoke-expired-keys")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(lockRecord{Holder: "another", Until: time.Now().Add(time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range s.objects {
+			s.objects[name] = string(text)
+		}
+		release()
+		var locked *LockedError
+		if _, err := bucket.Lock(t.Context(), "revoke-expired-keys"); !errors.As(err, &locked) {
+			t.Errorf("of a store with conditions %q: got %v", conditions, err)
+		}
+	}
+}
+
 // gate lets nobody pass before all have come.
 func gate(all int) func() {
 	var missing sync.WaitGroup
