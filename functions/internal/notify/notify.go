@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -43,6 +44,10 @@ func To(target string, getenv func(string) string) func(context.Context, sweep.M
 		}
 		resp, err := client.Do(req)
 		if err != nil {
+			var named *url.Error // it names the whole address, which is all that protects many a webhook
+			if errors.As(err, &named) {
+				err = named.Err
+			}
 			return fmt.Errorf("sending the message: %w", err)
 		}
 		defer resp.Body.Close()

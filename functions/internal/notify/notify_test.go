@@ -73,3 +73,11 @@ func TestATopicGetsASignedPublish(t *testing.T) {
 		t.Errorf("got %s and %s", signature, *body)
 	}
 }
+
+// The path of a webhook is often all that protects it, and errors end up in reports and logs.
+func TestAnErrorDoesNotNameTheWebhook(t *testing.T) {
+	err := To("http://127.0.0.1:1/hooks/T0SECRET?key=T0SECRET", func(string) string { return "" })(t.Context(), message)
+	if err == nil || strings.Contains(err.Error(), "T0SECRET") || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("got %v", err)
+	}
+}

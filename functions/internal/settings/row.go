@@ -30,7 +30,11 @@ type row struct {
 func fill(rows []row, getenv func(string) string) error {
 	for _, r := range rows {
 		value := cmp.Or(getenv(r.name), r.def)
-		if err := r.parse(value); err != nil {
+		err := r.parse(value)
+		if err != nil && r.name == "NOTIFY" { // an address may hold a secret, and errors end up in logs
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		if err != nil {
 			return fmt.Errorf("%s is %q: %w", r.name, value, err)
 		}
 	}

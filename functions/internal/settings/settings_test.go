@@ -254,3 +254,10 @@ func TestEverySettingIsDocumentedOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAddressThatIsRefusedIsNotRepeated(t *testing.T) {
+	_, err := ReadSweep(environment("NOTIFY", "https://user:T0SECRET@example.com"), SweepEvent{})
+	if err == nil || strings.Contains(err.Error(), "T0SECRET") || !strings.HasPrefix(err.Error(), "NOTIFY: ") {
+		t.Errorf("got %v", err)
+	}
+}
