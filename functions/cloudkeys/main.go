@@ -237,10 +237,13 @@ func (c *command) sum(swept *run.SweepAnswer, synced *run.PolicyAnswer) (found b
 		for _, a := range swept.Accounts {
 			found = found || a.Planned > 0 || a.Flagged > 0 || a.Tripped != "" || a.Partial
 		}
+		for _, s := range swept.Sums {
+			found = found || s.Failed > 0 || s.Undeletable > 0 || s.UnreadUsers > 0
+		}
 	}
 	if synced != nil {
 		for _, a := range synced.Accounts {
-			found = found || a.BlockerCount > 0 || a.Partial
+			found = found || a.BlockerCount > 0 || a.Partial || a.Drift || synced.Mode == settings.Report && a.Action.Changes()
 		}
 	}
 	return found

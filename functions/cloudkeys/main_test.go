@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"io"
@@ -107,6 +108,51 @@ func TestTheExitStatusSaysWhatCame(t *testing.T) {
 	}
 }
 
+// A policy that an armed run would set is something to look at, also where no key stands in its way.
+func TestAPolicyThatDriftsIsAFinding(t *testing.T) {
+	w := newWorld(t)
+	w.account.DeleteKey(w.env["OSC_ACCESS_KEY"])
+	key := w.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(2 * time.Hour)})
+	w.env["OSC_ACCESS_KEY"], w.env["OSC_SECRET_KEY"] = key.AccessKey, key.SecretKey
+	args := []string{"sync-policy", "-wanted-max", "30d", "-fail-on-findings"}
+	stdout, _ := w.mustExit(exitFindings, args...)
+	if !strings.Contains(stdout, "tighten") {
+		t.Errorf("got %q", stdout)
+	}
+	w.mustExit(exitDone, append(args, "-mode", "enforce")...)
+	w.mustExit(exitDone, args...)
+}
+
+// What a run that is cut off leaves for the one that goes on with it has whole ids of keys: where none does, it is removed.
+func TestNothingIsLeftOfARunThatNobodyGoesOnWith(t *testing.T) {
+	w := newWorld(t)
+	dir, plan := t.TempDir(), filepath.Join(t.TempDir(), "plan.json")
+	cutOff, cancel := context.WithCancel(t.Context())
+	cancel()
+	mustLeave := func(after string, want int) {
+		t.Helper()
+		if left, err := filepath.Glob(filepath.Join(dir, "runs", "*")); err != nil || len(left) != want {
+			t.Errorf("after %s there are %q (%v), want %d", after, left, err, want)
+		}
+	}
+	cut := func(args ...string) {
+		t.Helper()
+		getenv := func(name string) string { return w.env[name] }
+		if got := cloudkeys(cutOff, append([]string{"revoke-expired-keys", "-dir", dir}, args...), getenv, io.Discard, io.Discard); got != exitFailed {
+			t.Errorf("%v exits with %d", args, got)
+		}
+	}
+	w.mustExit(exitDone, "revoke-expired-keys", "-dir", dir, "-plan", plan)
+	cut("-plan", filepath.Join(t.TempDir(), "other.json"))
+	mustLeave("a plan that was cut off", 0)
+	cut("-mode", "enforce", "-apply", plan)
+	mustLeave("the applying of one", 0)
+	cut()
+	mustLeave("a run that was cut off", 1)
+	w.mustExit(exitDone, "revoke-expired-keys", "-dir", dir, "-min-age", "2h") // with other settings, it begins anew
+	mustLeave("a run that did not go on with it", 0)
+}
+
 func TestEnforcingRemovesAndKeepsRecords(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -195,6 +241,7 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 		},
 		"one made with other settings": {nil, []string{"-mode", "enforce", "-min-age", "2h"}, "other settings"},
 		"one where the mode is report": {nil, nil, "-mode enforce"},
+		"one of other accounts":        {nil, []string{"-mode", "enforce", "-accounts", "prdo"}, `no plan of the accounts ["prdo"]`},
 		"what is no plan": {
 			func(_ *testing.T, path string) { _ = os.WriteFile(path, []byte("[]"), 0o600) }, []string{"-mode", "enforce"}, "no plan",
 		},

@@ -54,7 +54,7 @@ func WritePlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 	}
 	answer, runErr := w.run(ctx)
 	if ctx.Err() != nil || answer == nil {
-		return answer, cmp.Or(ctx.Err(), runErr)
+		return answer, cmp.Or(ctx.Err(), runErr, w.clear(ctx))
 	}
 	for _, account := range answer.Accounts {
 		parts, err := w.env.parts(ctx, w.config, account.Account)
@@ -115,6 +115,9 @@ func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 	parts := slices.DeleteFunc(plan.Accounts, func(part partPlan) bool {
 		return len(w.config.Accounts) > 0 && !slices.Contains(w.config.Accounts, part.Account)
 	})
+	if len(parts) == 0 && len(w.config.Accounts) > 0 {
+		return nil, &settings.SettingsRefusedError{Err: fmt.Errorf("%s: it has no plan of the accounts %q (ACCOUNTS)", path, w.config.Accounts)}
+	}
 	w.env.file = &report.Plan{Made: plan.Made, SHA256: plan.sum, Applied: true}
 	for i := range parts {
 		parts[i].Planned = len(parts[i].Findings)
@@ -124,7 +127,7 @@ func ApplyPlan(ctx context.Context, s Env, path string) (answer *SweepAnswer, er
 	}
 	answer, err = w.run(ctx)
 	if ctx.Err() != nil {
-		return answer, fmt.Errorf("the run was cut off; the same plan can be applied again: %w", ctx.Err())
+		return answer, errors.Join(fmt.Errorf("the run was cut off; the same plan can be applied again: %w", ctx.Err()), w.clear(ctx))
 	}
 	return answer, cmp.Or(err, w.clear(ctx))
 }

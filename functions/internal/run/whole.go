@@ -80,7 +80,7 @@ func Whole(ctx context.Context, s Env, event settings.SweepEvent) (answer *Sweep
 	if earlier.RunID != "" && earlier.Digest == now.Digest && time.Since(earlier.Begun) < resumeLife {
 		w.env.RunID = earlier.RunID
 		s.Log.InfoContext(ctx, "going on with a run that was cut off", "run_id", earlier.RunID, "begun", earlier.Begun)
-	} else if err := state.Save(ctx, underWayName, now); err != nil {
+	} else if err := cmp.Or(state.Save(ctx, underWayName, now), w.forget(ctx, earlier.RunID)); err != nil {
 		return nil, err
 	}
 	answer, err = w.run(ctx)
@@ -284,6 +284,16 @@ func (w *whole) failed(orders []order) error {
 		return nil
 	}
 	return &all
+}
+
+// forget removes what a run has left that was cut off, and that nobody goes on with.
+func (w *whole) forget(ctx context.Context, runID string) error {
+	if runID == "" {
+		return nil
+	}
+	former := whole{env: w.env}
+	former.env.RunID = runID
+	return former.clear(ctx)
 }
 
 // clear removes what only a run that is under way needs: it has whole ids of keys. A bucket has a rule for that.
