@@ -21,6 +21,7 @@ import (
 // state is what of a state these tests look at.
 type state struct {
 	Type               string
+	Next               string
 	Resource           string
 	TimeoutSeconds     int
 	MaxConcurrencyPath string
@@ -131,5 +132,19 @@ func TestThePlaceholdersOfTheStateMachineAreReplaced(t *testing.T) {
 	}
 	if strings.Contains(rest, "${") {
 		t.Error("a placeholder is left")
+	}
+}
+
+// When an approval was given is written down before it counts: the function asks for its age.
+func TestTheTimeOfAnApprovalIsKnownBeforeItCounts(t *testing.T) {
+	all := states(t)
+	var way []string
+	for name := "AskApproval"; name != "" && len(way) < 9; name = all[name].Next {
+		if way = append(way, name); name == "ApplyAll" {
+			break
+		}
+	}
+	if want := []string{"AskApproval", "Answer", "KeepAnswer", "Approve", "ApplyAll"}; !slices.Equal(way, want) {
+		t.Errorf("the way is %q, want %q", way, want)
 	}
 }

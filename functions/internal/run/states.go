@@ -17,8 +17,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
@@ -54,7 +56,7 @@ func Revoke(ctx context.Context, s Env, event settings.SweepEvent) (answer any, 
 	case settings.PhaseApply:
 		answer, err = s.apply(ctx, event)
 	case settings.PhaseClose:
-		answer, err = s.closeRun(ctx, event)
+		answer, err = s.closeForGood(ctx, event)
 	default:
 		answer, err = Sweep(ctx, s, event) // which refuses a phase that nobody knows
 	}
@@ -309,10 +311,21 @@ func (s Env) apply(ctx context.Context, event settings.SweepEvent) (*StepAnswer,
 	result, runErr := s.applyPlan(ctx, config, text)
 	defer func() { _ = result.Close() }()
 	p := s.statePages(about, config, event.Part)
-	if err := s.finish(ctx, about, result, runErr, p, p.keepApplied); err != nil {
+	if err := s.finish(ctx, about, result, runErr, p, p.keepApplied); err != nil && !s.goesOn(ctx, event, result, err) {
 		return nil, err
 	}
 	return s.applied(event, result.Accounts[0])
+}
+
+// goesOn tells whether there is more to apply after an error: keys that could not be changed are in the report and in the metrics, and
+// must not keep the rest of their account from its turn, night after night.
+func (s Env) goesOn(ctx context.Context, event settings.SweepEvent, result sweep.Result, err error) bool {
+	var failed *fleet.FailedError
+	if !errors.As(err, &failed) || len(failed.Accounts) > 0 || !result.Accounts[0].Partial && event.Part+1 == len(event.Plans) {
+		return false
+	}
+	s.Log.WarnContext(ctx, "the account's plan is gone on with", "account", event.Accounts[0], "part", event.Part, "problem", err.Error())
+	return true
 }
 
 // approved refuses a change that the run did not decide on, or that nobody approved. The approval
@@ -342,6 +355,27 @@ func (s Env) approved(ctx context.Context, config settings.Sweep, event settings
 	if strings.Trim(strings.TrimSpace(string(approval)), `"`) != checksum(changes) {
 		return &NotApprovedError{"APPROVAL is true, and nobody has approved these changes of the run"}
 	}
+	return s.approvalHolds(ctx)
+}
+
+// approvalHolds refuses changes whose approval was for a run that is over, or is as old as no plan may be: whoever may invoke the
+// function could repeat them whenever he likes, also after a later run in which a person has said no.
+func (s Env) approvalHolds(ctx context.Context) error {
+	closed, err := s.Archive.Get(ctx, s.inRun(closedName))
+	if err != nil {
+		return err
+	}
+	if closed != nil {
+		return &NotApprovedError{"the run that was approved is over"}
+	}
+	given, err := s.approvalAnswer(ctx, "approved-by.json") // nil: of the command, which has looked at its plan's age
+	if err != nil {
+		return err
+	}
+	if given != nil && time.Since(given.At) > planLife {
+		return &NotApprovedError{fmt.Sprintf("the run was approved at %s, and one of more than %s ago is not applied",
+			given.At.Format(time.RFC3339), planLife)}
+	}
 	return nil
 }
 
@@ -355,7 +389,7 @@ func (s Env) applyPlan(ctx context.Context, config settings.Sweep, text []byte) 
 
 // applied tells how a plan goes on: with the same part where time ran out, else with the next.
 func (s Env) applied(event settings.SweepEvent, account sweep.AccountResult) (*StepAnswer, error) {
-	if c := account.Counts; account.Partial && c.Deactivated+c.Deleted+c.Gone == 0 {
+	if c := account.Counts; account.Partial && c.Deactivated+c.Deleted+c.Gone+c.Notified == 0 {
 		return nil, &NoProgressError{account.Account}
 	}
 	next := event

@@ -249,6 +249,18 @@ type CloseAnswer struct {
 	Page string `json:"page"` // the run's index
 }
 
+// closedName is there when a state machine's run is over.
+const closedName = "closed.json"
+
+// closeForGood closes a run of which nothing is applied any more. A run of the command's closes each time that it is cut off.
+func (s Env) closeForGood(ctx context.Context, event settings.SweepEvent) (*CloseAnswer, error) {
+	answer, err := s.closeRun(ctx, event)
+	if err != nil {
+		return nil, err
+	}
+	return answer, s.putJSON(ctx, s.inRun(closedName), time.Now().UTC().Truncate(time.Second))
+}
+
 // closeRun writes the index of a run whose changes are over, or whose plans a person has refused.
 func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAnswer, error) {
 	config, about, err := s.inStates(event)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,6 +22,8 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/archive"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/sweep"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 func around(t *testing.T, env map[string]string) Env {
@@ -289,6 +292,49 @@ func TestNothingIsAppliedThatNobodyApproved(t *testing.T) {
 	}
 }
 
+// An approval is of one run: whoever may invoke the function could repeat it otherwise, also when a person has refused a later one.
+func TestAnApprovalEndsWithItsRun(t *testing.T) {
+	for name, test := range map[string]struct {
+		given   time.Duration // ago
+		closed  bool
+		refused bool
+	}{
+		"while the run is under way": {time.Hour, false, false},
+		"when it is over":            {time.Hour, true, true},
+		"after three days":           {73 * time.Hour, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": "true"})
+			plans(t, s, map[string][]partPlan{"a": {{Planned: 1, Seen: 50}}, "b": {{Seen: 1}}, "c": {{Seen: 1}}})
+			answer, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseDecide})
+			if err != nil {
+				t.Fatal(err)
+			}
+			by := approvalAnswer{time.Now().Add(-test.given), json.RawMessage(`{}`)}
+			for file, value := range map[string]any{"approved.json": answer.(*Verdict).Changes, "approved-by.json": by} {
+				if err := s.putJSON(t.Context(), s.inRun(file), value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.closed {
+				if _, err := Revoke(t.Context(), s, settings.SweepEvent{Phase: settings.PhaseClose}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text, err := s.Archive.Get(t.Context(), s.inRun("changes.json"))
+			var orders []order
+			if err != nil || json.Unmarshal(text, &orders) != nil || len(orders) != 1 {
+				t.Fatalf("%s, %v", text, err)
+			}
+			_, err = Revoke(t.Context(), s, orders[0].SweepEvent)
+			var none *NotApprovedError
+			if errors.As(err, &none) != test.refused {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // Who is asked sees what is to be done: sums by account and class, and where the run's page is.
 func TestTheApproverSeesWhatIsToBeDone(t *testing.T) {
 	s := around(t, map[string]string{"MODE": "enforce", "APPROVAL": "true"})
@@ -350,6 +396,7 @@ func TestChangesGoOnUntilTheLastPart(t *testing.T) {
 		"a part that is done, and another":    {0, sweep.AccountResult{}, 1},
 		"the last part":                       {1, sweep.AccountResult{}, -1},
 		"a part for which time ran out":       {0, sweep.AccountResult{Partial: true, Counts: sweep.Counts{Deleted: 1}}, 0},
+		"one of which owners were told":       {0, sweep.AccountResult{Partial: true, Counts: sweep.Counts{Notified: 1}}, 0},
 		"a part of which nothing was reached": {0, sweep.AccountResult{Partial: true}, -2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -415,5 +462,91 @@ func TestEveryFailureHasATypeThatThePageExplains(t *testing.T) {
 				t.Errorf("%q has more than one line", err)
 			}
 		})
+	}
+}
+
+// cloud is an account without Vault, with a key of each user that is to be removed.
+func cloud(t *testing.T, settings map[string]string, users ...string) (s Env, sim *cloudsim.Cloud, has func(user string) bool) {
+	t.Helper()
+	const instance = "INSTANCEAAAAAAAA"
+	sim = cloudsim.New()
+	account := sim.AddAccount("123456789012")
+	root, ids := account.RootKey(), map[string]string{}
+	for _, user := range users {
+		ids[user] = account.AddKey(cloudsim.KeySpec{
+			User: user, Tag: keylabel.New(instance, keylabel.KindLease).String(),
+			Created: time.Now().Add(-72 * time.Hour), Expires: time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Second),
+		}).AccessKey
+	}
+	env := map[string]string{
+		"MODE": "enforce", "OSC_ACCESS_KEY": root.AccessKey, "OSC_SECRET_KEY": root.SecretKey, "OSC_REGION": "eu-west-2",
+		"OSC_ENDPOINT_API": sim.Start(t), "ENGINE_INSTANCE": instance,
+	}
+	maps.Copy(env, settings)
+	return around(t, env), sim, func(user string) bool { _, has := account.Key(ids[user]); return has }
+}
+
+// roleOfDirect is an archive as the stack's role lets the function reach it where there is no state machine.
+type roleOfDirect struct{ archive.Archive }
+
+func (r roleOfDirect) Get(ctx context.Context, name string) ([]byte, error) {
+	if strings.HasPrefix(name, "runs/") {
+		return nil, errors.New("AccessDenied")
+	}
+	return r.Archive.Get(ctx, name)
+}
+
+// A schedule names its run, which is none of a state machine's.
+func TestAScheduledSweepOfOneAccountReadsNothingOfAStateMachine(t *testing.T) {
+	s, _, has := cloud(t, map[string]string{"FOREIGN": "enforce", "ACCOUNTS": "environment"}, "app")
+	s.RunID, s.Archive = "2026-11-22T03:17:00Z", roleOfDirect{s.Archive}
+	if _, err := Revoke(t.Context(), s, settings.SweepEvent{}); err != nil || has("app") {
+		t.Errorf("got error %v, and the key is there: %v", err, has("app"))
+	}
+}
+
+func TestAKeyThatFailsDoesNotKeepTheLaterPartsOfItsAccount(t *testing.T) {
+	s, sim, has := cloud(t, nil, "app", "backup")
+	do := func(event settings.SweepEvent) (any, error) { return Revoke(t.Context(), s, event) }
+	if _, err := do(settings.SweepEvent{Phase: settings.PhaseList}); err != nil {
+		t.Fatal(err)
+	}
+	event := settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{"environment"}, Resume: map[string]string{"environment": ""}}
+	if _, err := do(event); err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.Archive.Get(t.Context(), s.planName("environment", 0))
+	var whole partPlan
+	if err != nil || json.Unmarshal(text, &whole) != nil || len(whole.Findings) != 2 {
+		t.Fatalf("%s, %v", text, err)
+	}
+	slices.SortFunc(whole.Findings, func(x, y sweep.Finding) int { return strings.Compare(x.User, y.User) })
+	for n, part := range []partPlan{
+		{Account: "environment", Partial: true, Cursor: "app", Seen: 2, Planned: 1, Findings: whole.Findings[:1]},
+		{Account: "environment", From: "app", Seen: 1, Planned: 1, Findings: whole.Findings[1:]},
+	} {
+		if err := s.putJSON(t.Context(), s.planName("environment", n), part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := do(settings.SweepEvent{Phase: settings.PhaseDecide}); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := s.Archive.Get(t.Context(), s.inRun("changes.json"))
+	var orders []order
+	if err != nil || json.Unmarshal(changes, &orders) != nil || len(orders) != 1 {
+		t.Fatalf("%s, %v", changes, err)
+	}
+	cancel := sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 400})
+	answer, err := do(orders[0].SweepEvent)
+	if err != nil || answer.(*StepAnswer).Next == nil || answer.(*StepAnswer).Next.Part != 1 {
+		t.Fatalf("got %+v and error %v", answer, err)
+	}
+	if _, err := do(answer.(*StepAnswer).Next.SweepEvent); err == nil {
+		t.Error("a key of the last part could not be switched off, and nobody says so")
+	}
+	cancel()
+	if _, err := do(answer.(*StepAnswer).Next.SweepEvent); err != nil || has("backup") || !has("app") {
+		t.Errorf("got error %v, and the keys are there: %v, %v", err, has("app"), has("backup"))
 	}
 }

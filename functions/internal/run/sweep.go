@@ -58,6 +58,7 @@ func Sweep(ctx context.Context, s Env, event settings.SweepEvent) (*SweepAnswer,
 	if err != nil {
 		return nil, err
 	}
+	s.RunID = "" // which names the run in its pages, and no place in the archive: the role may read none below runs/
 	p := s.newPages(about, config)
 	result, runErr := s.sweep(ctx, config, event.Resume, nil, p)
 	defer func() { _ = result.Close() }() // temporary files, of which there is one set a process at most

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -94,6 +95,38 @@ func TestAPlanIsAppliedAsItWasMade(t *testing.T) {
 			t.Errorf("got %+v and error %v", result.Total(), err)
 		}
 		w.mustBe(t, orphan, "deleted")
+	})
+	t.Run("so is that of a key that had ended, which got a date for it", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("leaseholder")
+		ended := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
+		plan := w.planned(t)
+		cancel := w.cloud.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 400})
+		if _, err := w.apply(t, t.Context(), plan); err == nil {
+			t.Fatal("nobody says that the key is left")
+		}
+		w.mustBe(t, ended, cloudsim.Inactive)
+		cancel()
+		result, err := w.apply(t, t.Context(), plan)
+		if err != nil || result.Total().Deleted != 1 {
+			t.Errorf("got %+v and error %v", result.Total(), err)
+		}
+		w.mustBe(t, ended, "deleted")
+	})
+	t.Run("a key that had ended, and got a date of its owner's, is left alone", func(t *testing.T) {
+		w := newWorld(t)
+		w.lease("leaseholder")
+		ended := w.add(cloudsim.KeySpec{User: "deploy", Tag: ours(keylabel.KindLease), Expires: ahead(-dayLong)})
+		plan := w.planned(t)
+		w.account.DeleteKey(ended)
+		later := w.add(cloudsim.KeySpec{
+			User: "deploy", Tag: ours(keylabel.KindLease), Created: plan[0].Created, Expires: ahead(time.Hour), Inactive: true,
+		})
+		plan[0].AccessKey = later
+		result, err := w.apply(t, t.Context(), plan)
+		if err != nil || result.Total().Drifted != 1 {
+			t.Errorf("got %+v and error %v", result.Total(), err)
+		}
 	})
 	t.Run("a key that is switched off already is not switched off again", func(t *testing.T) {
 		w := newWorld(t)

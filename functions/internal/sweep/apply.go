@@ -67,7 +67,7 @@ func (w *walk) note(results []Finding, done *spool) error {
 		default:
 			delete(w.drifted, f.AccessKey)
 		}
-		if f.Outcome == OutcomeNotified {
+		if _, before := w.notified[f.AccessKey]; f.Outcome == OutcomeNotified && !before {
 			w.notified[f.AccessKey] = time.Now()
 		}
 		w.refusal(&f)
@@ -159,6 +159,10 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 		if f.Action != ActionNotify {
 			continue
 		}
+		if at, sent := w.rules.notified[f.AccessKey]; sent { // an attempt at the same plan failed later, or was cut off
+			f.Outcome, f.Detail = OutcomeNotified, "its owner was told already, on "+day(at)
+			continue
+		}
 		if now.Err != nil {
 			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
 		} else if f.Outcome, f.Detail = f.since(now, w.rules.drifted[f.AccessKey] >= mostDrifts); f.Outcome == "" {
@@ -192,6 +196,11 @@ func (w *walk) again(ctx context.Context, planned []Finding) look {
 	keys = slices.DeleteFunc(keys, func(key provider.Key) bool {
 		return !slices.ContainsFunc(planned, func(f Finding) bool { return f.AccessKey == key.ID })
 	})
+	for i, key := range keys {
+		if at := slices.IndexFunc(planned, func(f Finding) bool { return f.begun(key, time.Now()) }); at >= 0 {
+			keys[i].Expires = planned[at].Expires // what it is judged by
+		}
+	}
 	looks, err := w.decide(ctx, w.users.LookUp(ctx, user, keys, w.concernsLedger))
 	if err != nil {
 		return look{Look: fleet.Look{Err: err}}

@@ -222,6 +222,13 @@ func (f Finding) switchedOff(key provider.Key) bool {
 		(f.Expires.IsZero() || f.Expires.Sub(key.Expires).Abs() < time.Second) && f.Due.Equal(key.Due)
 }
 
+// begun tells whether a key that had ended is as it was planned, but for what an attempt to remove it has left that was cut off: to be
+// switched off it gets a date just ahead. Nobody who wants to keep a key gives it such a one.
+func (f Finding) begun(key provider.Key, now time.Time) bool {
+	return f.Action == ActionRemove && f.Active && !key.Active && f.AccessKey == key.ID && f.Label == key.Label &&
+		f.Created.Equal(key.Created) && !f.Expires.IsZero() && key.Expires.After(f.Expires) && key.Expires.Before(now.Add(time.Minute))
+}
+
 // Ages are the names of the age groups that keys are counted in, the youngest first. The
 // last is for keys whose age the cloud does not tell.
 func Ages() [8]string {

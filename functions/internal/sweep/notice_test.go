@@ -117,3 +117,33 @@ func TestAKeyWithoutQuarantineIsNotRemovedWithoutNotice(t *testing.T) {
 		w.mustBe(t, id, "deleted")
 	})
 }
+
+// A state machine applies a plan again where a step failed or its time ran out: who was told is not told again, and has been told.
+func TestAPlanThatIsAppliedAgainTellsNobodyTwice(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, o *owners) {
+		id := w.orphan("deploy", ahead(90*dayLong))
+		plan := w.planned(t)
+		if len(plan) != 1 {
+			t.Fatalf("the plan is %+v", plan)
+		}
+		plan[0].Outcome = "" // a plan that is kept has none
+		var first time.Time
+		for attempt := range 4 {
+			result, err := w.apply(t, t.Context(), plan)
+			if err != nil || result.Total().Notified != 1 || result.Total().Drifted != 0 {
+				t.Errorf("attempt %d: got %+v and error %v", attempt, result.Total(), err)
+			}
+			state := w.ledger.states["default"]
+			if attempt == 0 {
+				first = state.Notified[id]
+			}
+			if at := state.Notified[id]; at.IsZero() || !at.Equal(first) || state.Drifted[id] != 0 {
+				t.Errorf("attempt %d: the state is %+v, and it was told first at %s", attempt, state, first)
+			}
+			<-time.After(time.Minute)
+		}
+		if len(o.sent) != 1 {
+			t.Errorf("%d messages were sent", len(o.sent))
+		}
+	})
+}
