@@ -47,7 +47,7 @@ func TestTheEnvironmentHasRoomForAnAuthorityOf4096Bits(t *testing.T) {
 	}
 	parsed, _ := read(t)
 	longest := func(parameter string) string { return strings.Repeat("x", parsed.Parameters[parameter].MaxLength) }
-	for _, parameter := range []string{"KeepUsers", "Accounts", "Proxy", "NoProxy"} {
+	for _, parameter := range []string{"KeepUsers", "KeepKeys", "Accounts", "Proxy", "NoProxy"} {
 		if at[parameter] = longest(parameter); at[parameter] == "" {
 			t.Errorf("%s may be of any length", parameter)
 		}

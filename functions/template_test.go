@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ type template struct {
 		Default       string   `yaml:"Default"`
 		AllowedValues []string `yaml:"AllowedValues"`
 		MaxLength     int      `yaml:"MaxLength"`
+		Pattern       string   `yaml:"AllowedPattern"`
 	} `yaml:"Parameters"`
 	Globals struct {
 		Function struct {
@@ -398,5 +400,67 @@ func TestSchedulesHaveTheRoleThatIsWrittenOut(t *testing.T) {
 	if schedules, roles := strings.Count(text, "Type: ScheduleV2"),
 		strings.Count(text, "RoleArn: !GetAtt ScheduleRole.Arn"); schedules != 3 || roles != 3 {
 		t.Errorf("%d schedules, and %d have the role", schedules, roles)
+	}
+}
+
+// The function may not write approvals, and must write what it has of any account, whatever that is called: in a right's resource an
+// asterisk stands for slashes as well.
+func TestTheFunctionMayWriteAllButApprovals(t *testing.T) {
+	_, text := read(t)
+	_, denied, _ := strings.Cut(text, "Sid: LeaveApprovalsToTheStateMachine")
+	denied, _, _ = strings.Cut(denied, "SyncPolicyRole:")
+	var patterns []*regexp.Regexp
+	for _, found := range regexp.MustCompile(`\$\{ReportBucket\.Arn\}/(\S+)`).FindAllStringSubmatch(denied, -1) {
+		patterns = append(patterns, regexp.MustCompile("^"+strings.ReplaceAll(regexp.QuoteMeta(found[1]), `\*`, ".*")+"$"))
+	}
+	for name, want := range map[string]bool{
+		"runs/run-1/approved.json": true, "runs/run-1/approved-by.json": true, "runs/run-1/refused-by.json": true,
+		"runs/run-1/plans/approved-prod/0.json": false, "runs/run-1/sums/approved/0.json": false,
+		"runs/run-1/found/approved.json/0.json": false, "runs/run-1/changes.json": false, "runs/approved.json/run.json": false,
+	} {
+		if got := slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(name) }); got != want {
+			t.Errorf("%s is denied: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// No right can be given by a key's alias: the functions could not read their own environment.
+func TestAKeyOfKMSIsNoAlias(t *testing.T) {
+	parsed, _ := read(t)
+	pattern := regexp.MustCompile(parsed.Parameters["KmsKeyArn"].Pattern)
+	for arn, want := range map[string]bool{
+		"": true, "arn:aws:kms:eu-west-3:123456789012:key/8fa5d6c4-0000-0000-0000-000000000000": true,
+		"arn:aws-eusc:kms:eusc-de-east-1:123456789012:key/mrk-8fa5d6c4": true, "arn:aws:kms:eu-west-3:123456789012:alias/logs": false,
+	} {
+		if pattern.MatchString(arn) != want {
+			t.Errorf("%q is taken: %v", arn, !want)
+		}
+	}
+}
+
+// A file of a layer is nowhere where no layer is attached.
+func TestTheFunctionsGetTheLayerOfTheirCertificate(t *testing.T) {
+	parsed, text := read(t)
+	layer, has := parsed.Parameters["CertificateLayerArn"]
+	if !has || !strings.Contains(text, "\n    Layers: [!If [HasLayer, !Ref CertificateLayerArn, !Ref AWS::NoValue]]") {
+		t.Error("no layer can be attached")
+	}
+	pattern := regexp.MustCompile(layer.Pattern)
+	for arn, want := range map[string]bool{
+		"": true, "arn:aws:lambda:eu-west-3:123456789012:layer:certificates:1": true, "arn:aws:lambda:eu-west-3:123456789012:layer:certificates": false,
+	} {
+		if pattern.MatchString(arn) != want {
+			t.Errorf("%q is taken: %v", arn, !want)
+		}
+	}
+}
+
+// What a page or an error tells people to set they can set, and the next deployment leaves it as it is.
+func TestSettingsThatPeopleAreToldToSetAreParameters(t *testing.T) {
+	parsed, _ := read(t)
+	for _, name := range []string{"KEEP_USERS", "KEEP_KEYS", "ALLOW_EMPTY_LEDGER", "MAX_EXEMPTION", "TOLERATED_FAILURES"} {
+		if node := parsed.Resources[revokeID].Properties.Environment.Variables[name]; node.Tag != "!Ref" {
+			t.Errorf("%s is no parameter", name)
+		}
 	}
 }
