@@ -4,10 +4,16 @@
 package run
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"net/url"
 	"strconv"
 	"strings"
@@ -43,13 +49,6 @@ type runRecord struct {
 	Unmatched []string `json:"unmatched,omitempty"`
 }
 
-// found is what a part's plan has seen of an account, and what became of it. It holds whole key ids,
-// which the archive keeps.
-type found struct {
-	Result sweep.AccountResult `json:"result"`
-	Keys   []sweep.Finding     `json:"keys"`
-}
-
 // statePages are the reports of a step.
 func (s Env) statePages(about report.About, config settings.Sweep, part int) *pages {
 	p := s.newPages(about, config)
@@ -63,15 +62,7 @@ func (s Env) partName(kind, account string, part int) string {
 
 // keepFound keeps the page of a part that was planned.
 func (p *pages) keepFound(ctx context.Context, result sweep.Result) error {
-	r := result.Accounts[0]
-	f := found{Result: r, Keys: []sweep.Finding{}}
-	for key, err := range result.Findings() {
-		if err != nil {
-			return err
-		}
-		f.Keys = append(f.Keys, key)
-	}
-	return p.keepPart(ctx, f)
+	return p.keepPart(ctx, result.Accounts[0], result.Findings())
 }
 
 // keepApplied puts what became of the keys beside all that the plan has seen. A part that takes more
@@ -82,49 +73,80 @@ func (p *pages) keepApplied(ctx context.Context, result sweep.Result) error {
 	if err != nil {
 		return err
 	}
-	f := found{Result: r}
-	if text != nil {
-		if err := json.Unmarshal(text, &f); err != nil {
-			return fmt.Errorf("reading what the plan of %q has seen: %w", r.Account, err)
-		}
-	}
-	at := map[string]int{}
-	for i, key := range f.Keys {
-		at[key.AccessKey] = i
-	}
+	became, ids := map[string]sweep.Finding{}, []string{}
 	for key, err := range result.Findings() {
 		if err != nil {
 			return err
 		}
-		i, planned := at[key.AccessKey]
-		switch {
-		case !planned:
-			f.Keys = append(f.Keys, key)
-		case f.Keys[i].Outcome != sweep.OutcomeDeactivated && f.Keys[i].Outcome != sweep.OutcomeDeleted:
-			key.Used = f.Keys[i].Used
-			f.Keys[i] = key
+		became[key.AccessKey], ids = key, append(ids, key.AccessKey)
+	}
+	planned := r
+	if text != nil {
+		if err := json.NewDecoder(bytes.NewReader(text)).Decode(&planned); err != nil {
+			return fmt.Errorf("reading what the plan of %q has seen: %w", r.Account, err)
 		}
 	}
-	f.Result.Problem = r.Problem
-	return p.keepPart(ctx, f)
-}
-
-func (p *pages) keepPart(ctx context.Context, f found) error {
-	account := f.Result.Account
-	p.write(ctx, f.Result, func(yield func(sweep.Finding, error) bool) {
-		for _, key := range f.Keys {
-			if !yield(key, nil) {
+	planned.Problem = r.Problem
+	return p.keepPart(ctx, planned, func(yield func(sweep.Finding, error) bool) {
+		left := maps.Clone(became)
+		for key, err := range foundKeys(text) {
+			now, is := became[key.AccessKey]
+			if delete(left, key.AccessKey); is && key.Outcome != sweep.OutcomeDeactivated && key.Outcome != sweep.OutcomeDeleted {
+				now.Used = key.Used
+				key = now
+			}
+			if !yield(key, err) || err != nil {
 				return
 			}
 		}
-	}, nil)
+		for _, id := range ids {
+			if key, is := left[id]; is && !yield(key, nil) {
+				return
+			}
+		}
+	})
+}
+
+// foundKeys yields the keys of what keepPart has kept of a part; of nothing, none.
+func foundKeys(text []byte) iter.Seq2[sweep.Finding, error] {
+	return func(yield func(sweep.Finding, error) bool) {
+		lines := json.NewDecoder(bytes.NewReader(text))
+		err := lines.Decode(new(sweep.AccountResult))
+		for err == nil {
+			var key sweep.Finding
+			if err = lines.Decode(&key); err == nil && !yield(key, nil) {
+				return
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			yield(sweep.Finding{}, fmt.Errorf("reading what a plan has seen: %w", err))
+		}
+	}
+}
+
+// keepPart keeps the page of a part, and what its plan has seen, or what became of that: a line of the account, and one of each key,
+// with whole ids, which the archive keeps. Nothing holds all of them at once: the command plans an account in one part, however large.
+func (p *pages) keepPart(ctx context.Context, r sweep.AccountResult, keys iter.Seq2[sweep.Finding, error]) error {
+	p.write(ctx, r, keys, nil)
 	ctx = context.WithoutCancel(ctx)
-	if p.sumOf(account).Planned > 0 { // else nothing is ever applied of it
-		if err := p.env.putJSON(ctx, p.env.partName("found", account, p.part), f); err != nil {
+	if p.sumOf(r.Account).Planned > 0 { // else nothing is ever applied of it
+		_, err := p.env.Archive.Put(ctx, p.env.partName("found", r.Account, p.part), "application/x-ndjson", func(w io.Writer) error {
+			out := bufio.NewWriter(w)
+			lines := json.NewEncoder(out) // whose errors are the writer's, which keeps them until Flush
+			_ = lines.Encode(r)
+			for key, err := range keys {
+				if err != nil {
+					return err
+				}
+				_ = lines.Encode(key)
+			}
+			return out.Flush()
+		})
+		if err != nil {
 			return err
 		}
 	}
-	return p.env.putJSON(ctx, p.env.partName("sums", account, p.part), *p.sumOf(account))
+	return p.env.putJSON(ctx, p.env.partName("sums", r.Account, p.part), *p.sumOf(r.Account))
 }
 
 // listed writes the index of a run that has only begun.

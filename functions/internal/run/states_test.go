@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -548,5 +549,43 @@ func TestAKeyThatFailsDoesNotKeepTheLaterPartsOfItsAccount(t *testing.T) {
 	cancel()
 	if _, err := do(answer.(*StepAnswer).Next.SweepEvent); err != nil || has("backup") || !has("app") {
 		t.Errorf("got error %v, and the keys are there: %v, %v", err, has("app"), has("backup"))
+	}
+}
+
+// measuring is an archive that notes how much the process holds when what a plan has seen is written.
+type measuring struct {
+	archive.Archive
+	held *uint64
+}
+
+func (m measuring) Put(ctx context.Context, name, contentType string, write func(io.Writer) error) (string, error) {
+	return m.Archive.Put(ctx, name, contentType, func(w io.Writer) error {
+		err := write(w)
+		if strings.Contains(name, "/found/") {
+			*m.held = held()
+		}
+		return err
+	})
+}
+
+func held() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// The command plans an account in one part, however large: a million keys must not have to fit into a container.
+func TestWhatAPlanHasSeenIsNeverHeldAtOnce(t *testing.T) {
+	const keys = 5000
+	s, _, _ := cloud(t, nil, slices.Repeat([]string{"a", "b", "c", "d", "e"}, keys/5)...)
+	event := settings.SweepEvent{Phase: settings.PhasePlan, Accounts: []string{"environment"}, Resume: map[string]string{"environment": ""}}
+	before, during := held(), uint64(0)
+	s.Archive = measuring{s.Archive, &during}
+	if _, err := Revoke(t.Context(), s, event); err != nil {
+		t.Fatal(err)
+	}
+	if during == 0 || during > before+200*keys {
+		t.Errorf("it holds %d KB for %d keys", (int64(during)-int64(before))/1000, keys)
 	}
 }
