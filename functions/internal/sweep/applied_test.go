@@ -230,3 +230,27 @@ func TestTheCapsOfARun(t *testing.T) {
 		})
 	}
 }
+
+// A step of a state machine that has failed is tried again within minutes: that is no other night.
+func TestAKeyThatHasChangedIsLeftAloneForNightsAndNotForAttempts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		orphan := w.orphan("deploy", ahead(90*dayLong))
+		plan := w.planned(t)
+		plan[0].Label += " of its owner's" // it had another when the plan was made
+		for attempt := range 5 {
+			result, err := w.apply(t, t.Context(), plan)
+			if err != nil || result.Total().Drifted != 1 || w.ledger.states["default"].Drifted[orphan] != 1 {
+				t.Errorf("attempt %d: got %+v, %+v and error %v", attempt, result.Total(), w.ledger.states["default"], err)
+			}
+			<-time.After(time.Minute)
+		}
+		w.mustBe(t, orphan, cloudsim.Active)
+		for range 3 {
+			<-time.After(dayLong)
+			if _, err := w.apply(t, t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.mustBe(t, orphan, cloudsim.Inactive)
+	})
+}

@@ -62,10 +62,14 @@ func (w *walk) note(results []Finding, done *spool) error {
 		}
 		switch f.Outcome {
 		case OutcomeDrifted:
-			w.drifted[f.AccessKey]++
+			if time.Since(w.driftedAt[f.AccessKey]) > night { // a step that failed is tried again within minutes
+				w.drifted[f.AccessKey]++
+				w.driftedAt[f.AccessKey] = time.Now()
+			}
 		case OutcomeNotReached:
 		default:
 			delete(w.drifted, f.AccessKey)
+			delete(w.driftedAt, f.AccessKey)
 		}
 		if _, before := w.notified[f.AccessKey]; f.Outcome == OutcomeNotified && !before {
 			w.notified[f.AccessKey] = time.Now()
@@ -87,7 +91,7 @@ func (w *walk) refusal(f *Finding) {
 		return
 	}
 	refusal := w.refused[f.AccessKey]
-	if time.Since(refusal.Last) > 12*time.Hour {
+	if time.Since(refusal.Last) > night {
 		refusal = Refusal{refusal.Times + 1, time.Now()}
 	}
 	w.refused[f.AccessKey] = refusal
@@ -260,7 +264,10 @@ func (f Finding) since(now look, often bool) (Outcome, string) {
 	}
 }
 
-// mostDrifts is how many runs in a row leave a key alone that has changed between plan and change: its
+// night is how far apart two runs are at least that count as two nights.
+const night = 12 * time.Hour
+
+// mostDrifts is how many nights in a row leave a key alone that has changed between plan and change: its
 // owner can have it changed at any time.
 const mostDrifts = 3
 

@@ -43,6 +43,7 @@ type walk struct {
 	refused    map[string]Refusal
 	notified   map[string]time.Time
 	drifted    map[string]int
+	driftedAt  map[string]time.Time
 	taken      map[string]bool // keys of a plan that was made before
 }
 
@@ -188,7 +189,7 @@ func (w *walk) remember(f Finding) {
 		w.inactive[f.AccessKey] = cmp.Or(f.Changed, w.rules.now)
 	}
 	if n, ok := w.state.Drifted[f.AccessKey]; ok && goes {
-		w.drifted[f.AccessKey] = n
+		w.drifted[f.AccessKey], w.driftedAt[f.AccessKey] = n, w.state.DriftedAt[f.AccessKey]
 	}
 	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
 		w.refused[f.AccessKey] = refusal
@@ -267,7 +268,7 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 func (w *walk) next(finished bool) State {
 	state := State{
 		Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused, Notified: w.notified,
-		Drifted: w.drifted,
+		Drifted: w.drifted, DriftedAt: w.driftedAt,
 	}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
@@ -284,6 +285,7 @@ func (w *walk) next(finished bool) State {
 	state.Refused = beside(w.state.Refused, w.refused, w.taken)
 	state.Notified = beside(w.state.Notified, w.notified, w.taken)
 	state.Drifted = beside(w.state.Drifted, w.drifted, w.taken)
+	state.DriftedAt = beside(w.state.DriftedAt, w.driftedAt, w.taken)
 	return state
 }
 

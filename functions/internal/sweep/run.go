@@ -94,8 +94,9 @@ type State struct {
 	Refused map[string]Refusal `json:"refused,omitempty"`
 	// Notified tells when the owner of each key was told that it will be switched off.
 	Notified map[string]time.Time `json:"notified,omitempty"`
-	// Drifted tells how many times in a row each key had changed between plan and change.
-	Drifted map[string]int `json:"drifted,omitempty"`
+	// Drifted tells how many nights in a row each key had changed between plan and change, and DriftedAt when that was counted last.
+	Drifted   map[string]int       `json:"drifted,omitempty"`
+	DriftedAt map[string]time.Time `json:"drifted_at,omitempty"`
 }
 
 // Refusal is a delete that a cloud has refused, once or more.
@@ -321,7 +322,8 @@ func (job Job) walk(ctx context.Context, account fleet.Account, cloud fleet.Clou
 	}
 	return &walk{
 		refused: map[string]Refusal{}, notified: map[string]time.Time{}, drifted: map[string]int{}, taken: map[string]bool{},
-		job: job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
+		driftedAt: map[string]time.Time{},
+		job:       job, cloud: cloud, identity: who.Identity, state: state, inactive: map[string]time.Time{}, counts: newCounts(),
 		users: fleet.Walk{
 			Cloud: cloud, Ledger: job.Ledger, Account: account.Name, Workers: job.Settings.Workers, Start: state.Cursor, Reached: state.Cursor,
 		},
