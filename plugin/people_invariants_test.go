@@ -277,6 +277,9 @@ func (w *world) serves(m *mount, t *tenant) {
 		w.problem("4: a lease of %s in %s took %s", m.name, t.name, took)
 	}
 	m.revokeLease(l)
+	for tries := 1; slices.Contains(m.leases, l) && !m.knowsTheClock(t) && tries < 6; tries++ { // as often as the server does
+		m.revokeLease(l)
+	}
 	if slices.Contains(m.leases, l) {
 		w.problem("4: %s does not revoke in %s", m.name, t.name)
 	}

@@ -64,13 +64,13 @@ func (c *Client) remove(ctx context.Context, ref provider.KeyRef) error {
 // API refuses, for an access policy that was tightened since: the key is to die, and
 // needs no date of its own.
 func (c *Client) deactivate(ctx context.Context, ref provider.KeyRef) error {
-	soonest := c.now().Add(removalTime)
-	if ref.Expires.Before(soonest) {
-		return c.deactivateUntil(ctx, ref, soonest)
+	soonest := func() time.Time { return c.now().Add(removalTime) } // by the cloud's clock, of which each answer tells
+	if ref.Expires.Before(soonest()) {
+		return c.deactivateUntil(ctx, ref, soonest())
 	}
 	err := c.deactivateUntil(ctx, ref, ref.Expires)
 	if provider.KindOf(err) == provider.KindInvalid {
-		return c.deactivateUntil(ctx, ref, soonest)
+		return c.deactivateUntil(ctx, ref, soonest())
 	}
 	return err
 }
