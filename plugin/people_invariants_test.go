@@ -353,9 +353,24 @@ func (w *world) amend() {
 	w.tenants[0].account.SetPolicy(cloudsim.Policy{})
 	w.tenants[1].domain.SetManageAccessKey(true)
 	w.advance(12 * time.Minute) // locks end
+	for _, t := range w.tenants {
+		t.freeSlots()
+	}
 	for _, m := range w.mounts {
 		for _, t := range w.tenants {
 			m.amendAccount(t)
+		}
+	}
+}
+
+// freeSlots does what the refusal of a rotation asks for: where others have all slots of a user, one of their keys is deleted.
+func (t *tenant) freeSlots() {
+	others := map[string]int{}
+	for _, key := range t.keys() {
+		if owner := t.ownerOf(key.ID); t.w.planted[key.ID] {
+			if others[owner]++; others[owner] == t.quota() {
+				t.deleteKey(key.ID)
+			}
 		}
 	}
 }
