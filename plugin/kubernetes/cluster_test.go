@@ -167,18 +167,25 @@ func (c *cluster) writeKubeconfig(path, token string) {
 }
 
 // find reads a path of the API into a value; it is an error where nothing is there.
-func (c *cluster) find(path string, into any) error {
-	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.url+path, http.NoBody)
+func (c *cluster) find(path string, into any) error { return c.send(http.MethodGet, path, "", into) }
+
+// send sends a request of the administrator's, and reads the answer into a value that is not nil.
+func (c *cluster) send(method, path, body string, into any) error {
+	request, err := http.NewRequestWithContext(c.whole.Context(), method, c.url+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+c.token)
+	request.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		request.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	answer, err := c.client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
+	if answer.StatusCode >= http.StatusMultipleChoices {
 		return fmt.Errorf("%s: %s", path, answer.Status)
 	}
 	if into == nil {

@@ -36,12 +36,16 @@ func TestExternalSecretsLeasesAtEachRefresh(t *testing.T) {
 		t.Errorf("the Secret holds %d fields, its region is %q", len(held), held["OSC_REGION"])
 	}
 	// Two refreshes in a lease's life and one more, and at each perhaps a second key, which replaces the first at once.
-	most, seen := 0, map[string]bool{}
+	most, seen, before := 0, map[string]bool{}, held["OSC_ACCESS_KEY"]
 	w.until(leaseLimit, "the key was replaced five times", func() bool {
 		key := w.key()
 		if seen[key] = true; !w.works(key) {
 			t.Errorf("the Secret holds %s, which does not work", key)
 		}
+		if key != before && !w.works(before) {
+			t.Errorf("%s was revoked when it was replaced; the page says that nothing is", before)
+		}
+		before = key
 		most = max(most, len(w.keys()))
 		return len(seen) > 5
 	})
@@ -75,9 +79,20 @@ func TestExternalSecretsAsThePageWarns(t *testing.T) {
 			"metadata": {"name": "wrong", "namespace": "deploy"}, "spec": {
 			"refreshInterval": "5m", "secretStoreRef": {"kind": "SecretStore", "name": "outscale"},
 			"target": {"name": "wrong"}, "dataFrom": [{"extract": {"key": "creds/deploy"}}]}}`, "apply", "-f", "-")
-		w.until(startLimit, "the Secret is there", func() bool { return w.secret("wrong") != nil })
-		w.until(leaseLimit, "its key is revoked", func() bool { return !w.works(w.secret("wrong")["access_key"]) })
+		w.until(startLimit, "the Secret has a key", func() bool { return w.secret("wrong")["access_key"] != "" })
+		w.until(startLimit, "its key is revoked", func() bool { return !w.works(w.secret("wrong")["access_key"]) })
 		w.mustBeReady("wrong")
+	})
+	w.run("two entries of data are read from two keys", func(t *testing.T) {
+		w.kubectlWith(`{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+			"metadata": {"name": "halves", "namespace": "deploy"}, "spec": {
+			"refreshInterval": "5m", "secretStoreRef": {"kind": "SecretStore", "name": "outscale"}, "target": {"name": "halves"}, "data": [
+			{"secretKey": "one", "remoteRef": {"key": "creds/deploy", "property": "access_key"}},
+			{"secretKey": "other", "remoteRef": {"key": "creds/deploy", "property": "access_key"}}]}}`, "apply", "-f", "-")
+		w.until(startLimit, "the Secret is there", func() bool { return w.secret("halves") != nil })
+		if held := w.secret("halves"); held["one"] == "" || held["other"] == "" || held["one"] == held["other"] {
+			t.Errorf("it holds %s and %s", held["one"], held["other"])
+		}
 	})
 	w.run("a lease ends with the token, which the operator does not renew", func(t *testing.T) {
 		w.write("auth/kubernetes/role/deploy", map[string]any{"token_period": 0, "token_ttl": "5s"})

@@ -33,9 +33,9 @@ func (w *world) installVSO(args ...string) *operator {
 	o := &operator{w: w, name: "vault-secrets-operator", args: append([]string{
 		"--leader-elect=false", "--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=0",
 	}, args...)}
-	o.install(filepath.Join(source, "chart/crds"), "vault-secrets-operator-system", "vault-secrets-operator-controller-manager",
+	o.install(filepath.Join(source, "chart/crds"), "vault-secrets-operator", "vault-secrets-operator-controller-manager",
 		w.readFile(filepath.Join(source, "config/rbac/role.yaml")), "manager-role")
-	o.env = append(o.env, "OPERATOR_NAMESPACE=vault-secrets-operator-system", "OPERATOR_POD_NAME=vault-secrets-operator")
+	o.env = append(o.env, "OPERATOR_NAMESPACE=vault-secrets-operator", "OPERATOR_POD_NAME=vault-secrets-operator")
 	o.start()
 	return o
 }

@@ -22,6 +22,7 @@ func TestVaultSecretsOperatorAndAUserOfTwoKeys(t *testing.T) {
 	w.role("huawei", ttl.String(), "5m")
 	o := w.installVSO("--client-cache-persistence-model=direct-encrypted")
 	w.page("docs/kubernetes.md", "run kubernetes cache")
+	w.page("docs/kubernetes.md", "run kubernetes cache role")
 	w.kubectl("apply", "-f", examples+"vso-login.yaml", "-f", examples+"vault-secrets-operator-huawei.yaml")
 	w.until(startLimit, "the Secret has a key", func() bool { return w.huaweiKey() != "" })
 	w.until(startLimit, "the operator's token is kept", func() bool { return w.cached() })
@@ -42,12 +43,14 @@ func TestVaultSecretsOperatorAndAUserOfTwoKeys(t *testing.T) {
 	})
 
 	w.run("after a server that was sealed in between the Secret has a key that works, and one key is left", func(t *testing.T) {
+		sealed := time.Now()
 		if err := w.server.Seal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		w.until(leaseLimit, "the operator has met the sealed server", func() bool {
 			return strings.Contains(strings.Join(w.events("SecretLeaseRenewalError", "SecretSyncError", "VaultClientConfigError"), "\n"), "sealed")
 		})
+		w.until(leaseLimit, "the lease is over", func() bool { return time.Since(sealed) > ttl })
 		if err := w.server.Unseal(context.WithoutCancel(t.Context())); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +65,7 @@ func TestVaultSecretsOperatorAndAUserOfTwoKeys(t *testing.T) {
 // cached reports whether the operator has stored its token.
 func (w *world) cached() bool {
 	var list object
-	if err := w.find("/api/v1/namespaces/vault-secrets-operator-system/secrets", &list); err != nil {
+	if err := w.find("/api/v1/namespaces/vault-secrets-operator/secrets", &list); err != nil {
 		w.t.Fatal(err)
 	}
 	for _, secret := range list.Items {
@@ -103,6 +106,23 @@ func TestVaultSecretsOperatorWithoutItsCache(t *testing.T) {
 			if keys := w.keys(); len(keys) != restarts+1 || !w.works(before) || !w.works(w.key()) {
 				t.Errorf("after %d restarts the user's keys are %v", restarts, keys)
 			}
+		}
+	})
+	w.run("it can have its cache by the jwt method, too", func(t *testing.T) {
+		w.page("docs/kubernetes.md", "run kubernetes cache")
+		w.page("docs/kubernetes.md", "run kubernetes cache jwt")
+		o.args = append(o.args, "--client-cache-persistence-model=direct-encrypted")
+		before := w.key()
+		o.restart() // its tokens until now are nowhere
+		w.until(leaseLimit, "the Secret has another key", func() bool { return w.key() != before })
+		w.until(startLimit, "the operator's token is kept", func() bool { return w.cached() })
+		before = w.key()
+		o.restart()
+		w.until(leaseLimit, "the operator has begun again", func() bool {
+			return strings.Contains(strings.Join(w.events("SecretLeaseRenewal"), "\n"), "after transitioning to a new leader/pod")
+		})
+		if now := w.key(); now != before || !w.works(now) {
+			t.Errorf("the Secret holds %s, which works: %v; before it held %s", now, w.works(now), before)
 		}
 	})
 }
