@@ -275,3 +275,35 @@ func TestTheQuestionsOfUsersAreAnswered(t *testing.T) {
 		}
 	}
 }
+
+// TestTheKubernetesPageNamesWhatIsPinned holds the versions under "What was run" to the modules that make test-kubernetes builds.
+func TestTheKubernetesPageNamesWhatIsPinned(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, run, found := strings.Cut(string(page), "\n## What was run\n")
+	if !found {
+		t.Fatal("the page does not say what was run")
+	}
+	for _, pinned := range []struct{ pin, module, says string }{
+		{"vault", "github.com/hashicorp/vault", "on Vault %s and OpenBao"},
+		{"kubernetes", "k8s.io/kubernetes", "| kube-apiserver, kubectl | %s,"},
+		{"kubernetes", "go.etcd.io/etcd/server/v3", "with etcd %s;"},
+		{"vault-secrets-operator", "github.com/hashicorp/vault-secrets-operator", "| Vault Secrets Operator | %s,"},
+		{"external-secrets", "github.com/external-secrets/external-secrets", "| External Secrets | %s,"},
+		{"vault", "github.com/hashicorp/vault-plugin-auth-kubernetes", "| vault-plugin-auth-kubernetes %s on"},
+	} {
+		pins, err := os.ReadFile(filepath.Join(root, "scripts/pins", pinned.pin, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := regexp.MustCompile(`(?m)(?:^|\s)` + regexp.QuoteMeta(pinned.module) + ` v(\S+)`).FindSubmatch(pins)
+		if version == nil {
+			t.Fatalf("%s is not pinned by scripts/pins/%s", pinned.module, pinned.pin)
+		}
+		if want := strings.ReplaceAll(pinned.says, "%s", string(version[1])); !strings.Contains(run, want) {
+			t.Errorf("the page does not say %q, which is what runs", want)
+		}
+	}
+}
