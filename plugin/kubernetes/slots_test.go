@@ -108,23 +108,6 @@ func TestVaultSecretsOperatorWithoutItsCache(t *testing.T) {
 			}
 		}
 	})
-	w.run("it can have its cache by the jwt method, too", func(t *testing.T) {
-		w.page("docs/kubernetes.md", "run kubernetes cache")
-		w.page("docs/kubernetes.md", "run kubernetes cache jwt")
-		o.args = append(o.args, "--client-cache-persistence-model=direct-encrypted")
-		before := w.key()
-		o.restart() // its tokens until now are nowhere
-		w.until(leaseLimit, "the Secret has another key", func() bool { return w.key() != before })
-		w.until(startLimit, "the operator's token is kept", func() bool { return w.cached() })
-		before = w.key()
-		o.restart()
-		w.until(leaseLimit, "the operator has begun again", func() bool {
-			return strings.Contains(strings.Join(w.events("SecretLeaseRenewal"), "\n"), "after transitioning to a new leader/pod")
-		})
-		if now := w.key(); now != before || !w.works(now) {
-			t.Errorf("the Secret holds %s, which works: %v; before it held %s", now, w.works(now), before)
-		}
-	})
 }
 
 func TestASecretThatExistsAlready(t *testing.T) {
