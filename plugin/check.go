@@ -21,9 +21,11 @@ import (
 
 // checkup is what a check of one account finds. It changes nothing in the cloud.
 type checkup struct {
+	*backend
+	storage  logical.Storage
 	account  *account
 	instance string
-	learn    func(user string, foreign int) // keeps what its lists show
+	leasing  []namedRole // the account's roles
 	now      time.Time
 
 	who    provider.Whoami
@@ -62,34 +64,33 @@ func (b *backend) check(ctx context.Context, s logical.Storage, a *account) (*ch
 	if err != nil {
 		return nil, err
 	}
-	users, err := b.roleUsers(ctx, s, a.name)
+	leasing, err := b.leaseRoles(ctx, s, a.name)
 	if err != nil {
 		return nil, err
 	}
-	c := &checkup{account: a, instance: instance, now: time.Now(), counts: map[string]keyCount{}, foreign: map[string][]string{}}
-	c.learn = func(user string, foreign int) { b.slots.learn(a.name, user, foreign) }
+	c := &checkup{
+		backend: b, storage: s, account: a, instance: instance, leasing: leasing, now: time.Now(),
+		counts: map[string]keyCount{}, foreign: map[string][]string{},
+	}
 	c.checkCaller(ctx)
-	if err := b.checkPolicy(ctx, s, c); err != nil {
+	if err := c.checkPolicy(ctx); err != nil {
 		return nil, err
 	}
 	c.checkOwnKey(ctx)
+	users := c.roleUsers()
 	for _, user := range slices.Sorted(maps.Keys(users)) {
 		c.checkUser(ctx, user, users[user])
 	}
 	c.checkRoles(users)
-	if err := c.checkStaticRoles(ctx, s, users); err != nil {
+	if err := c.checkStaticRoles(ctx, users); err != nil {
 		return nil, err
 	}
-	if err := c.checkPastDate(ctx, s, b.ledger); err != nil {
+	if err := c.checkPastDate(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.checkPermissions(ctx, s, c); err != nil {
-		return nil, err
-	}
+	c.checkPermissions(ctx)
 	c.checkDenied()
-	if err := b.checkLimits(ctx, s, c); err != nil {
-		return nil, err
-	}
+	c.checkLimits()
 	c.checkClock()
 	if withheld := b.lastFound(a.name).withheld(a.name); withheld != "" {
 		c.add("warning: " + withheld)
@@ -121,17 +122,17 @@ func (c *checkup) checkCaller(ctx context.Context) {
 
 // checkPolicy reads the access policy now; the view that leases are judged by is
 // refreshed on the way.
-func (b *backend) checkPolicy(ctx context.Context, s logical.Storage, c *checkup) (err error) {
+func (c *checkup) checkPolicy(ctx context.Context) (err error) {
 	if !c.lost {
-		c.policy, err = b.refreshPolicy(ctx, s, c.account)
+		c.policy, err = c.refreshPolicy(ctx, c.storage, c.account)
 	}
 	if c.outOfTime(ctx) || c.lost {
-		c.policy, err = storedPolicy(context.WithoutCancel(ctx), s, c.account)
+		c.policy, err = storedPolicy(context.WithoutCancel(ctx), c.storage, c.account)
 	}
 	if err != nil {
 		return err
 	}
-	c.bounds = bounds(b.System().MaxLeaseTTL(), c.account, c.policy, 0)
+	c.bounds = bounds(c.System().MaxLeaseTTL(), c.account, c.policy, 0)
 	if c.policy.secureMode() {
 		c.failure(secureModeNews, fmt.Sprintf("the engine does not rotate its own key, which %s. Before that, write one that was "+
 			"made in Cockpit to config/%s; leases need RequireTrustedEnvSecureMode switched off", c.account.config.keyEnds(),
@@ -226,27 +227,18 @@ func (c *checkup) checkDenied() {
 }
 
 // checkLimits finds the limits under which no lease is possible: the account's and the mount's, and each role's.
-func (b *backend) checkLimits(ctx context.Context, s logical.Storage, c *checkup) error {
-	if c.policy == nil {
-		return nil
-	}
+func (c *checkup) checkLimits() {
 	if err := c.bounds.CheckUsable(); err != nil {
 		if _, by := c.bounds.MaxLease(); by != lifetime.LimitPolicy { // that one has its own finding
 			c.failure("no role of the account can lease", err.Error())
 		}
-		return nil
+		return
 	}
-	ctx = context.WithoutCancel(ctx)
-	roles, err := b.leaseRoles(ctx, s, c.account.name)
-	if err != nil {
-		return err
-	}
-	for _, role := range roles {
-		if err := boundsOf(b.System().MaxLeaseTTL(), c.account, c.policy, role.roleEntry).CheckUsable(); err != nil {
+	for _, role := range c.leasing {
+		if err := boundsOf(c.System().MaxLeaseTTL(), c.account, c.policy, role.roleEntry).CheckUsable(); err != nil {
 			c.failure(fmt.Sprintf("role %q cannot lease", role.name), err.Error())
 		}
 	}
-	return nil
 }
 
 // identityName names an identity in a sentence.
@@ -259,13 +251,9 @@ func identityName(user string) string {
 
 // roleUsers maps the users whose keys the account's roles lease to the roles; the engine's
 // own identity is the empty user. Roles that make users, or sessions, take no slot of one.
-func (b *backend) roleUsers(ctx context.Context, s logical.Storage, account string) (map[string][]string, error) {
-	roles, err := b.leaseRoles(ctx, s, account)
-	if err != nil {
-		return nil, err
-	}
+func (c *checkup) roleUsers() map[string][]string {
 	users := map[string][]string{}
-	for _, role := range roles {
+	for _, role := range c.leasing {
 		if role.CredentialType != credentialAccessKey {
 			continue
 		}
@@ -276,34 +264,25 @@ func (b *backend) roleUsers(ctx context.Context, s logical.Storage, account stri
 			users[user] = append(users[user], role.name)
 		}
 	}
-	return users, nil
+	return users
 }
 
 // checkPermissions asks whether the engine key may make the calls that the account's
 // roles need, where the cloud tells that without making them.
-func (b *backend) checkPermissions(ctx context.Context, s logical.Storage, c *checkup) error {
+func (c *checkup) checkPermissions(ctx context.Context) {
 	prober, ok := c.account.cloud.(provider.PermissionProber)
 	if !ok || c.lost || c.outOfTime(ctx) {
-		return nil
+		return
 	}
-	uses, err := b.usesOf(ctx, s, c.account.name)
-	if err != nil {
-		return err
-	}
-	for _, problem := range prober.ProbePermissions(ctx, uses...) {
+	for _, problem := range prober.ProbePermissions(ctx, c.uses()...) {
 		c.failed(ctx, problem)
 	}
-	return nil
 }
 
-// usesOf is what the roles of an account need its key for.
-func (b *backend) usesOf(ctx context.Context, s logical.Storage, account string) ([]provider.Use, error) {
-	roles, err := b.leaseRoles(ctx, s, account)
-	if err != nil {
-		return nil, err
-	}
+// uses is what the account's roles need its key for.
+func (c *checkup) uses() []provider.Use {
 	needed := map[provider.Use]bool{provider.UseKeys: true}
-	for _, role := range roles {
+	for _, role := range c.leasing {
 		if role.CredentialType != credentialIAMUser {
 			continue
 		}
@@ -312,15 +291,9 @@ func (b *backend) usesOf(ctx context.Context, s logical.Storage, account string)
 		needed[provider.UseManagedPolicies] = needed[provider.UseManagedPolicies] || len(role.PolicyORNs) > 0
 		needed[provider.UseGroups] = needed[provider.UseGroups] || len(role.Groups) > 0
 	}
-	var uses []provider.Use
-	for _, use := range []provider.Use{
+	return slices.DeleteFunc([]provider.Use{
 		provider.UseKeys, provider.UseUsers, provider.UseInlinePolicies, provider.UseManagedPolicies, provider.UseGroups,
-	} {
-		if needed[use] {
-			uses = append(uses, use)
-		}
-	}
-	return uses, nil
+	}, func(use provider.Use) bool { return !needed[use] })
 }
 
 // checkClock compares the clocks by the answers that came so far.

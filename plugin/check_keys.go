@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -95,7 +93,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
-	c.learn(user, count.used()-count.ours)
+	c.slots.learn(c.account.name, user, count.used()-count.ours)
 	c.checkSlots(user, count)
 }
 
@@ -177,14 +175,14 @@ func (c *checkup) checkOwnSlots() {
 
 // checkStaticRoles finds the static roles whose next key has no slot. Their own previous key
 // makes room, other keys do not.
-func (c *checkup) checkStaticRoles(ctx context.Context, s logical.Storage, leased map[string][]string) error {
+func (c *checkup) checkStaticRoles(ctx context.Context, leased map[string][]string) error {
 	stored := context.WithoutCancel(ctx) // what storage says is told also where the time is up
-	roles, err := staticRolesOf(stored, s, c.account.name)
+	roles, err := staticRolesOf(stored, c.storage, c.account.name)
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		creds, err := load[staticCreds](stored, s, staticCredsPrefix+name)
+		creds, err := load[staticCreds](stored, c.storage, staticCredsPrefix+name)
 		if err != nil {
 			return err
 		}
@@ -239,12 +237,12 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 
 // checkPastDate finds leased keys that have expired and still work, since the cloud
 // ends none by itself and the engine could not delete them.
-func (c *checkup) checkPastDate(ctx context.Context, s logical.Storage, index *ledger.Ledger) error {
-	if err := index.Load(context.WithoutCancel(ctx), s, c.account.name); err != nil {
+func (c *checkup) checkPastDate(ctx context.Context) error {
+	if err := c.ledger.Load(context.WithoutCancel(ctx), c.storage, c.account.name); err != nil {
 		return err
 	}
 	now := time.Now()
-	for _, item := range index.Select(c.account.name, func(i *ledger.Item) bool { return i.Problem != "" || i.Unreadable != "" }) {
+	for _, item := range c.ledger.Select(c.account.name, func(i *ledger.Item) bool { return i.Problem != "" || i.Unreadable != "" }) {
 		switch {
 		case item.Unreadable != "":
 			c.warning(item.Unreadable, "its key counts as in use until then")
