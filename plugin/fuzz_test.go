@@ -130,7 +130,7 @@ func FuzzStorage(f *testing.F) {
 	f.Add("reconcile/default", `{"next":"0000-01-01T00:00:00Z","left":["","%users","..","app"]}`)
 	f.Add("static-roles/x", `{"account":"default","user_name":"app","rotation_schedule":"* * * * * * *"}`)
 	f.Add("static-creds/x", `{"account_id":"%account%","access_key":"A","previous":[{"id":"B"}]}`)
-	f.Add("tidy/status", `{"state":"running","found":{"lines":null,"more":-1}}`)
+	f.Add("tidy/status", `{"state":"running","orphans_found":{"lines":null,"more":-1}}`)
 	contract.New(f) // loads the description: an input may take 10 s, and nothing outside be waited for
 	f.Fuzz(func(t *testing.T, path, input string) {
 		if !slices.ContainsFunc(fuzzedPaths, func(known string) bool { return strings.HasPrefix(path, known[:strings.Index(known, "/")+1]) }) ||

@@ -81,20 +81,7 @@ func keyAnswer() map[string]*framework.FieldSchema {
 }
 
 func keyData(e *ledger.Entry) map[string]any {
-	return map[string]any{
-		"kind":         string(e.Kind),
-		"account":      e.Account,
-		"account_id":   e.AccountID,
-		"user_name":    e.User,
-		"role":         e.Role,
-		"issued":       showTime(e.Issued),
-		"expiration":   showTime(e.Expires),
-		"accessor":     e.Accessor,
-		"entity_id":    e.EntityID,
-		"display_name": e.DisplayName,
-		"request_id":   e.RequestID,
-		"problem":      e.Problem,
-	}
+	return visible(e, keyAnswer(), map[string]any{"kind": string(e.Kind), "user_name": e.User, "expiration": showTime(e.Expires)})
 }
 
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -278,7 +265,7 @@ func (b *backend) pathTidyWrite(ctx context.Context, req *logical.Request, data 
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: report.answer()}, nil
+	return &logical.Response{Data: visible(report, tidyAnswer(), nil)}, nil
 }
 
 func (b *backend) pathTidyStatusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -300,5 +287,5 @@ func (b *backend) pathTidyStatusRead(ctx context.Context, req *logical.Request, 
 		}
 		return true
 	})
-	return &logical.Response{Data: report.answer()}, nil
+	return &logical.Response{Data: visible(report, tidyAnswer(), nil)}, nil
 }

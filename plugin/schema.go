@@ -308,8 +308,12 @@ func visible(entry any, answer map[string]*framework.FieldSchema, more map[strin
 		switch value := field.Interface().(type) {
 		case time.Duration:
 			data[name] = seconds(value)
+		case time.Time:
+			data[name] = showTime(value)
 		case []string:
 			data[name] = texts(value)
+		case tidyLines:
+			data[name] = value.show()
 		default:
 			data[name] = value
 		}

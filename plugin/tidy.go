@@ -273,16 +273,16 @@ type tidyReport struct {
 	Finished time.Time `json:"finished,omitzero"`
 	Keys     int       `json:"keys"`
 
-	Found   tidyLines `json:"found"`
-	Removed tidyLines `json:"removed"`
+	Found   tidyLines `json:"orphans_found"`
+	Removed tidyLines `json:"orphans_removed"`
 	Stuck   tidyLines `json:"stuck"`
 	Waiting tidyLines `json:"waiting"`
 	Errors  tidyLines `json:"errors"`
 
-	Gone     tidyLines `json:"gone,omitzero"`
-	Rotated  tidyLines `json:"rotated,omitzero"`
-	Off      tidyLines `json:"off,omitzero"`
-	Right    tidyLines `json:"right,omitzero"`
+	Gone     tidyLines `json:"static_keys_gone,omitzero"`
+	Rotated  tidyLines `json:"static_roles_rotated,omitzero"`
+	Off      tidyLines `json:"static_keys_switched_off,omitzero"`
+	Right    tidyLines `json:"keys_set_right,omitzero"`
 	Withheld tidyLines `json:"withheld,omitzero"`
 }
 
@@ -349,9 +349,7 @@ func (r *tidyReport) interrupted() *tidyReport {
 }
 
 func tidyAnswer() map[string]*framework.FieldSchema {
-	list := func(text string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: framework.TypeStringSlice, Required: true, Description: text}
-	}
+	list := func(text string) *framework.FieldSchema { return field(framework.TypeStringSlice, text) }
 	return map[string]*framework.FieldSchema{
 		"state":           field(framework.TypeString, "idle (never run), running, done, or failed."),
 		"account":         field(framework.TypeString, "Account that it was started for; empty: all."),
@@ -372,27 +370,5 @@ func tidyAnswer() map[string]*framework.FieldSchema {
 		"withheld": list("What it has not done, because it was more than five keys and a tenth of the account's; of the daily " +
 			"comparisons as well."),
 		"errors": list("Why it failed, if it did."),
-	}
-}
-
-func (r *tidyReport) answer() map[string]any {
-	return map[string]any{
-		"state":           r.State,
-		"account":         r.Account,
-		"dry_run":         r.DryRun,
-		"started":         showTime(r.Started),
-		"finished":        showTime(r.Finished),
-		"keys":            r.Keys,
-		"orphans_found":   r.Found.show(),
-		"orphans_removed": r.Removed.show(),
-		"stuck":           r.Stuck.show(),
-		"waiting":         r.Waiting.show(),
-		"errors":          r.Errors.show(),
-
-		"static_keys_gone":         r.Gone.show(),
-		"static_roles_rotated":     r.Rotated.show(),
-		"static_keys_switched_off": r.Off.show(),
-		"keys_set_right":           r.Right.show(),
-		"withheld":                 r.Withheld.show(),
 	}
 }
