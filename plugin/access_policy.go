@@ -98,11 +98,7 @@ func storedPolicy(ctx context.Context, s logical.Storage, a *account) (*policyVi
 	if !a.endsKeys() {
 		return &policyView{None: true}, nil
 	}
-	view, err := load[policyView](ctx, s, policyPrefix+a.name)
-	if err != nil || view != nil {
-		return view, err
-	}
-	return &policyView{}, nil
+	return loadOrNew[policyView](ctx, s, policyPrefix+a.name)
 }
 
 // refreshPolicy asks the cloud and stores what it says. When it cannot be read
@@ -216,18 +212,16 @@ func (b *backend) readLongestKeys(
 		limits := lifetime.Bounds{Role: role.MaxTTL, Account: config.MaxTTL, Mount: mount, Grace: config.ExpiryGrace}
 		lives[role.Account] = max(lives[role.Account], limits.LongestKey())
 	}
-	static, err := staticRolesByAccount(ctx, s)
+	static, err := allStaticRoles(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for account, roles := range static {
-		for name, role := range roles {
-			longest, err := role.times().LongestKey(now)
-			if err != nil {
-				return nil, fmt.Errorf("static role %q: %w", name, err)
-			}
-			lives[account] = max(lives[account], longest)
+	for name, role := range static {
+		longest, err := role.times().LongestKey(now)
+		if err != nil {
+			return nil, fmt.Errorf("static role %q: %w", name, err)
 		}
+		lives[role.Account] = max(lives[role.Account], longest)
 	}
 	shareLives(lives, configs)
 	return lives, nil

@@ -99,21 +99,7 @@ func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name str
 
 // accountConfigs are those of all accounts, by name; storage is asked for none that is in memory.
 func (b *backend) accountConfigs(ctx context.Context, s logical.Storage) (map[string]*accountConfig, error) {
-	names, err := storedNames(ctx, s, configPrefix)
-	if err != nil {
-		return nil, err
-	}
-	configs := make(map[string]*accountConfig, len(names))
-	for _, name := range names {
-		config, err := b.accountConfig(ctx, s, name)
-		if err != nil {
-			return nil, err
-		}
-		if config != nil { // else deleted since it was listed
-			configs[name] = config
-		}
-	}
-	return configs, nil
+	return loadAll(ctx, s, configPrefix, func(name string) (*accountConfig, error) { return b.accountConfig(ctx, s, name) })
 }
 
 // openAccount makes the client of a configuration, which knows of no other.

@@ -182,7 +182,7 @@ func (c *checkup) checkStaticRoles(ctx context.Context, leased map[string][]stri
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		creds, err := load[staticCreds](stored, c.storage, staticCredsPrefix+name)
+		creds, err := loadOrNew[staticCreds](stored, c.storage, staticCredsPrefix+name)
 		if err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func (c *checkup) checkStaticRoles(ctx context.Context, leased map[string][]stri
 			c.warning(fmt.Sprintf("%s belongs to static role %q, and role %s leases keys of it", identityName(roles[name].UserName),
 				name, strings.Join(also, ", ")), "give each a user of its own: they take each other's slots")
 		}
-		if creds == nil || c.lost || c.outOfTime(ctx) {
+		if creds.AccessKey == "" || c.lost || c.outOfTime(ctx) {
 			continue
 		}
 		if err := c.checkStaticUser(ctx, name, roles[name].UserName, creds); err != nil {
@@ -221,7 +221,7 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 		}
 	}
 	switch {
-	case creds.AccessKey == "" || !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
+	case !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
 	case !there:
 		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey,
 			identityName(user)), "vault write -f rotate-role/"+role)

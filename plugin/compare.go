@@ -155,13 +155,8 @@ type comparer struct {
 //	(4) look again, and delete what still is an orphan; of a static role's user, not before it has a key
 //	    → crash: the next round finds it
 func (c *comparer) advance(ctx context.Context, at *comparison) (err error) {
-	accounts, err := staticRolesByAccount(ctx, c.storage)
-	if err != nil {
+	if c.statics, err = allStaticRoles(ctx, c.storage); err != nil {
 		return err
-	}
-	c.statics = map[string]*staticRole{}
-	for _, roles := range accounts {
-		maps.Copy(c.statics, roles)
 	}
 	if err := c.ledger.Load(ctx, c.storage, c.name); err != nil {
 		return err

@@ -22,24 +22,7 @@ import (
 // rolesOf are the static roles of a user, those of other accounts which are the same one in the cloud as well.
 func (c *comparer) rolesOf(ctx context.Context, a *account, user string) (names []string, err error) {
 	id := a.users.idOf(user)
-	for name, role := range c.statics {
-		is := role.UserName == user
-		if id != "" && role.UserID != "" {
-			is = role.UserID == id
-		}
-		if !is {
-			continue
-		}
-		same, err := c.sameCloudAccount(ctx, c.storage, a, role.Account)
-		if err != nil {
-			return nil, err
-		}
-		if same {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
+	return c.inCloudAccount(ctx, c.storage, a, c.statics, func(role *staticRole) bool { return role.isOf(user, id) })
 }
 
 // ownRolesOf are those of them that are this account's.
@@ -60,7 +43,7 @@ func (c *comparer) lookAtStatic(
 	names, err := c.ownRolesOf(ctx, a, user)
 	gone = map[string]string{}
 	for _, name := range names {
-		role, creds, err := c.staticRole(ctx, c.storage, name)
+		role, creds, err := loadStatic(ctx, c.storage, name)
 		if err != nil || role == nil || creds.AccessKey == "" {
 			return nil, nil, err
 		}
@@ -123,7 +106,7 @@ func (c *comparer) replaceGone(ctx context.Context, a *account, name, lost strin
 		return err
 	}
 	defer unlock()
-	role, creds, err := c.staticRole(ctx, c.storage, name)
+	role, creds, err := loadStatic(ctx, c.storage, name)
 	if err != nil || role == nil || creds.AccessKey != lost {
 		return err
 	}
@@ -169,7 +152,7 @@ func (c *comparer) deletable(
 	}
 	free = orphans
 	for _, name := range names {
-		role, creds, err := c.staticRole(ctx, c.storage, name)
+		role, creds, err := loadStatic(ctx, c.storage, name)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -38,12 +38,9 @@ func (b *backend) pathInfo() []*framework.Path {
 }
 
 func (b *backend) pathInfoRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	stored, err := load[instance](ctx, req.Storage, instancePath)
+	stored, err := loadOrNew[instance](ctx, req.Storage, instancePath)
 	if err != nil {
 		return nil, err
-	}
-	if stored == nil {
-		stored = &instance{}
 	}
 	commit, goVersion, sdk := b.build.facts()
 	return &logical.Response{Data: map[string]any{

@@ -63,7 +63,7 @@ func staticRoleAnswer() map[string]*framework.FieldSchema {
 
 func (b *backend) pathStaticRoleRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("name").(string)
-	role, creds, err := b.staticRole(ctx, req.Storage, name)
+	role, creds, err := loadStatic(ctx, req.Storage, name)
 	if err != nil || role == nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (b *backend) staticTTL(name string, due, now time.Time) int64 {
 
 func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	name := data.Get("name").(string)
-	role, creds, err := b.staticRole(ctx, req.Storage, name)
+	role, creds, err := loadStatic(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,21 +67,14 @@ type namedRole struct {
 
 // leaseRoles are the roles of an account, or of all where it is empty, by name. They are shared and must not be changed.
 func (b *backend) leaseRoles(ctx context.Context, s logical.Storage, account string) ([]namedRole, error) {
-	names, err := storedNames(ctx, s, rolePrefix)
-	if err != nil {
-		return nil, err
-	}
+	all, err := loadAll(ctx, s, rolePrefix, func(name string) (*roleEntry, error) { return b.roles.load(ctx, s, rolePrefix+name) })
 	var roles []namedRole
-	for _, name := range names {
-		role, err := b.roles.load(ctx, s, rolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role != nil && (account == "" || role.Account == account) { // else deleted since it was listed
-			roles = append(roles, namedRole{name, role})
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if account == "" || all[name].Account == account {
+			roles = append(roles, namedRole{name, all[name]})
 		}
 	}
-	return roles, nil
+	return roles, err
 }
 
 // roleFields are what roles/<name> accepts.

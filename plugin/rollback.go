@@ -166,13 +166,9 @@ func namedKey(ctx context.Context, s logical.Storage, e *ledger.Entry) (id strin
 		}
 		return named(e.Label, config.asPrevious(time.Time{}), config.Previous), nil
 	case keylabel.KindStatic:
-		role, err := load[staticRole](ctx, s, staticRolePrefix+e.Role)
+		role, creds, err := loadStatic(ctx, s, e.Role)
 		if err != nil || role == nil {
 			return "", err // what a role that is gone has left in storage names nothing
-		}
-		creds, err := load[staticCreds](ctx, s, staticCredsPrefix+e.Role)
-		if err != nil || creds == nil {
-			return "", err
 		}
 		return named(e.Label, creds.asPrevious(role, time.Time{}), creds.Previous), nil
 	default:

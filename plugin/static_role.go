@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -102,27 +103,22 @@ func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 	}
 }
 
+// allStaticRoles are those of all accounts, by name.
+func allStaticRoles(ctx context.Context, s logical.Storage) (map[string]*staticRole, error) {
+	return loadAll(ctx, s, staticRolePrefix, func(name string) (*staticRole, error) { return load[staticRole](ctx, s, staticRolePrefix+name) })
+}
+
 // staticRolesByAccount are all static roles, by account and name.
 func staticRolesByAccount(ctx context.Context, s logical.Storage) (map[string]map[string]*staticRole, error) {
-	names, err := storedNames(ctx, s, staticRolePrefix)
-	if err != nil {
-		return nil, err
-	}
+	all, err := allStaticRoles(ctx, s)
 	roles := map[string]map[string]*staticRole{}
-	for _, name := range names {
-		role, err := load[staticRole](ctx, s, staticRolePrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if role == nil {
-			continue // deleted since it was listed
-		}
+	for name, role := range all {
 		if roles[role.Account] == nil {
 			roles[role.Account] = map[string]*staticRole{}
 		}
 		roles[role.Account][name] = role
 	}
-	return roles, nil
+	return roles, err
 }
 
 // staticRolesOf are the static roles of an account.
@@ -141,20 +137,14 @@ func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *st
 	return a, a.mustBe(creds.AccountID, creds.AccessKey)
 }
 
-// staticRole loads a role and the state of its key; the role is nil where there is none.
-func (b *backend) staticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, *staticCreds, error) {
+// loadStatic loads a static role and the state of its key, which is empty before the first; the role is nil where there is none.
+func loadStatic(ctx context.Context, s logical.Storage, name string) (*staticRole, *staticCreds, error) {
 	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
 	if err != nil || role == nil {
 		return nil, nil, err
 	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if creds == nil {
-		creds = &staticCreds{}
-	}
-	return role, creds, nil
+	creds, err := loadOrNew[staticCreds](ctx, s, staticCredsPrefix+name)
+	return role, creds, err
 }
 
 // writeStaticRole stores the role and, for a new one, makes its first key. A crash between
@@ -200,7 +190,7 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 		b.hastenRotation(s, role, creds)
 		return warnings, nil
 	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	creds, err := loadOrNew[staticCreds](ctx, s, staticCredsPrefix+name)
 	if err == nil {
 		b.hastenRotation(s, role, creds)
 	}
@@ -248,22 +238,35 @@ func (b *backend) storeStaticRole(
 // refuseSecondRole keeps a user from having two static roles, by whichever account of the same cloud account: the keys of both
 // would take the slots that a rotation of either needs.
 func (b *backend) refuseSecondRole(ctx context.Context, s logical.Storage, a *account, name string, role *staticRole) error {
-	accounts, err := staticRolesByAccount(ctx, s)
+	others, err := allStaticRoles(ctx, s)
 	if err != nil {
 		return err
 	}
-	for account, roles := range accounts {
-		same, err := b.sameCloudAccount(ctx, s, a, account)
-		if err != nil {
-			return err
+	delete(others, name)
+	names, err := b.inCloudAccount(ctx, s, a, others, func(other *staticRole) bool { return other.isOf(role.UserName, role.UserID) })
+	if err == nil && len(names) > 0 {
+		err = userError("user %q belongs to static role %q already", role.UserName, names[0])
+	}
+	return err
+}
+
+// inCloudAccount names those of the static roles that are wanted, and of the same account in the cloud, whatever it is called here.
+func (b *backend) inCloudAccount(
+	ctx context.Context, s logical.Storage, a *account, roles map[string]*staticRole, wanted func(*staticRole) bool,
+) (names []string, err error) {
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		if !wanted(roles[name]) {
+			continue
 		}
-		for other, static := range roles {
-			if same && other != name && static.isOf(role.UserName, role.UserID) {
-				return userError("user %q belongs to static role %q already", role.UserName, other)
-			}
+		same, err := b.sameCloudAccount(ctx, s, a, roles[name].Account)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			names = append(names, name)
 		}
 	}
-	return nil
+	return names, nil
 }
 
 // isOf tells whether a static role is of a user, by the ids where both are known: names move.
@@ -278,23 +281,16 @@ func (r *roleEntry) shares(static *staticRole) bool {
 
 // checkStaticRoles looks for static roles whose user a role leases keys of.
 func (b *backend) checkStaticRoles(ctx context.Context, s logical.Storage, a *account, r *roleEntry) (warnings []string, err error) {
-	accounts, err := staticRolesByAccount(ctx, s)
+	roles, err := allStaticRoles(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for account, roles := range accounts {
-		same, err := b.sameCloudAccount(ctx, s, a, account)
-		if err != nil {
-			return nil, err
-		}
-		if !same {
-			continue
-		}
-		for name, static := range roles {
-			if r.shares(static) {
-				warnings = append(warnings, fmt.Sprintf("user %q belongs to static role %q", static.UserName, name))
-			}
-		}
+	names, err := b.inCloudAccount(ctx, s, a, roles, r.shares)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		warnings = append(warnings, fmt.Sprintf("user %q belongs to static role %q", roles[name].UserName, name))
 	}
 	slices.Sort(warnings)
 	return a.sharedSlots(warnings)

@@ -41,7 +41,7 @@ func (b *backend) deleteStaticRole(
 		return nil, err
 	}
 	defer unlock()
-	role, creds, err := b.staticRole(ctx, s, name)
+	role, creds, err := loadStatic(ctx, s, name)
 	if err != nil || role == nil {
 		return nil, err
 	}

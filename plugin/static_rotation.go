@@ -50,12 +50,9 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if err := b.refuseAnother(ctx, a, role.UserName, role.UserID, "static-roles/"+name); err != nil {
 		return nil, err
 	}
-	before, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+	before, err := loadOrNew[staticCreds](ctx, s, staticCredsPrefix+name)
 	if err != nil {
 		return nil, err
-	}
-	if before == nil {
-		before = &staticCreds{AccountID: a.config.AccountID}
 	}
 	r, err := b.staticRotation(ctx, s, a, name, role)
 	if err != nil {
@@ -343,12 +340,12 @@ func (b *backend) tendStaticRoles(
 	var dates []staticDates
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
 		role := roles[name]
-		creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+		creds, err := loadOrNew[staticCreds](ctx, s, staticCredsPrefix+name)
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
-		if creds != nil {
+		if creds.AccessKey != "" {
 			due, _ := role.due(creds, time.Now())
 			dates = append(dates, staticDates{account: account, name: name, rotated: creds.LastRotation, due: due})
 		}
@@ -374,7 +371,7 @@ func (b *backend) tendStaticRoles(
 
 // nextWork is when something is to be done for a role: a rotation, or the end of a replaced key.
 func (r *staticRole) nextWork(creds *staticCreds, now time.Time) (time.Time, error) {
-	if creds == nil { // a crash between the role and its first key
+	if creds.AccessKey == "" { // a crash between the role and its first key
 		return now, nil
 	}
 	next, err := r.due(creds, now)
@@ -401,16 +398,12 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 		return time.Time{}, err
 	}
 	defer unlock()
-	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
+	role, creds, err := loadStatic(ctx, s, name)
 	if err != nil || role == nil {
 		return time.Time{}, err
 	}
-	creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
-	if err != nil {
-		return time.Time{}, err
-	}
 	now := time.Now()
-	if creds != nil {
+	if creds.AccessKey != "" {
 		if err := b.deletePreviousStatic(ctx, s, name, role, creds, now); err != nil {
 			b.Logger().Warn("a replaced key cannot be deleted yet", "static_role", name, "error", err)
 		}

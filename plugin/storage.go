@@ -33,6 +33,34 @@ func load[T any](ctx context.Context, s logical.Storage, path string) (*T, error
 	return &value, nil
 }
 
+// loadOrNew reads one that need not be there: then it is empty.
+func loadOrNew[T any](ctx context.Context, s logical.Storage, path string) (*T, error) {
+	value, err := load[T](ctx, s, path)
+	if err == nil && value == nil {
+		value = new(T)
+	}
+	return value, err
+}
+
+// loadAll reads the entries under a prefix, by name. read is how one of them is read; nil: it was deleted since it was listed.
+func loadAll[T any](ctx context.Context, s logical.Storage, prefix string, read func(name string) (*T, error)) (map[string]*T, error) {
+	names, err := storedNames(ctx, s, prefix)
+	if err != nil {
+		return nil, err
+	}
+	entries := make(map[string]*T, len(names))
+	for _, name := range names {
+		entry, err := read(name)
+		if err != nil {
+			return nil, err
+		}
+		if entry != nil {
+			entries[name] = entry
+		}
+	}
+	return entries, nil
+}
+
 // save writes a JSON entry to storage.
 func save(ctx context.Context, s logical.Storage, path string, value any) error {
 	entry, err := logical.StorageEntryJSON(path, value)

@@ -192,14 +192,11 @@ func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name strin
 	if err != nil {
 		return err
 	}
-	state, err := load[reconcileState](ctx, s, reconcilePrefix+name)
+	state, err := loadOrNew[reconcileState](ctx, s, reconcilePrefix+name)
 	if err != nil {
 		return err
 	}
-	at := &comparison{Left: users}
-	if state != nil {
-		at.Kept = state.Kept
-	}
+	at := &comparison{Left: users, Kept: state.Kept}
 	c := &comparer{backend: b, storage: s, name: name, note: b.tidying.note, dryRun: report.DryRun, confirm: report.Confirm}
 	problem := c.advance(ctx, at)
 	if at.waits() {
