@@ -50,13 +50,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return nil, err
 	}
 	config.Region = cmp.Or(config.Region, config.cloud().Region)
-	if err := config.validate(); err != nil {
-		return nil, err
-	}
-	if err := checkSize(configPrefix+name, config); err != nil {
-		return nil, err
-	}
-	if err := config.refuseStoredSecret(before, data); err != nil {
+	if err := cmp.Or(config.validate(), checkSize(configPrefix+name, config), config.refuseStoredSecret(before, data)); err != nil {
 		return nil, err
 	}
 	warnings, err := config.placeSignIn(before, data)

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -89,10 +90,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 			return nil, asUserError(err)
 		}
 	}
-	if err := role.validate(); err != nil {
-		return nil, err
-	}
-	if err := checkSize(rolePrefix+name, role); err != nil {
+	if err := cmp.Or(role.validate(), checkSize(rolePrefix+name, role)); err != nil {
 		return nil, err
 	}
 	if err := a.kind.CheckRole(role.spec()); err != nil {

@@ -124,10 +124,8 @@ func roleAnswer() map[string]*framework.FieldSchema {
 }
 
 func (r *roleEntry) validate() error {
-	for _, check := range []func() error{r.validateType, r.validateSession, r.validateUsers} {
-		if err := check(); err != nil {
-			return err
-		}
+	if err := cmp.Or(r.validateType(), r.validateSession(), r.validateUsers()); err != nil {
+		return err
 	}
 	switch rights := len(r.PolicyORNs) + len(r.Groups); {
 	case rights > maxRights:
@@ -250,7 +248,7 @@ func (r *roleEntry) validateType() error {
 	if !slices.Contains(credentialTypes, r.CredentialType) {
 		return userError("unknown credential_type %q: set it to one of %s", r.CredentialType, strings.Join(credentialTypes, ", "))
 	}
-	for _, err := range []error{
+	return cmp.Or(
 		given("user_names", len(r.UserNames) > 0, credentialAccessKey),
 		given("user_path", r.UserPath != "", credentialIAMUser),
 		given("policy_orns", len(r.PolicyORNs) > 0, credentialIAMUser),
@@ -259,12 +257,7 @@ func (r *roleEntry) validateType() error {
 		given("agency_name", r.AgencyName != "", credentialSession),
 		given("agency_domain", r.AgencyDomain != "", credentialSession),
 		given("session_policy", r.SessionPolicy != "", credentialSession),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	)
 }
 
 // powerless warns of a role whose users may do nothing.
