@@ -31,8 +31,8 @@ func (b *backend) policyChanged(ctx context.Context, s logical.Storage, a *accou
 }
 
 // requestedLease is the TTL that a new lease is to have before any maximum cuts it.
-func (b *backend) requestedLease(requested time.Duration, role *roleEntry, a *account) time.Duration {
-	return b.wantedLease(requested, role.TTL, a.config.TTL)
+func (b *backend) requestedLease(i issuance) time.Duration {
+	return b.wantedLease(i.requested, i.role.TTL, i.account.config.TTL)
 }
 
 // wantedLease is the first of the TTLs that is set, or the mount's. That one is a call to the server.

@@ -165,7 +165,7 @@ func TestSession(t *testing.T) {
 // The cloud's audit log shows the name, whose rule is that of users.
 func TestSessionNames(t *testing.T) {
 	t.Parallel()
-	order := sessionOrder{account: &account{kind: cloudNamed(t, clouds.Huawei)}, roleName: "ci_deploy"}
+	order := issuance{account: &account{kind: cloudNamed(t, clouds.Huawei)}, roleName: "ci_deploy"}
 	for display, want := range map[string]string{
 		"token":                    "vault-ci_deploy-token",
 		"ldap-jané.doe@acme/ops\n": "vault-ci_deploy-ldap-jan-.doe-acme-ops-",

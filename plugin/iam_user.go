@@ -39,7 +39,7 @@ var errNameTaken = errors.New("the cloud account has a user of that name already
 // The key comes after the rights, so that its holder never meets a user without them
 // (OUTSCALE may take 15 seconds more to apply them). A failure after (1) removes the user
 // at once; if that fails too, the next tick tries again.
-func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, plan lifetime.IssuePlan) (recordedKey, error) {
+func (b *backend) makeUserKey(ctx context.Context, i issuance, plan lifetime.IssuePlan) (recordedKey, error) {
 	name, err := makeUsername(i.account.kind, i.account.config.usernameTemplate(), usernameData{
 		RoleName:    i.roleName,
 		DisplayName: i.req.DisplayName,
@@ -50,7 +50,7 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 	order := keyOrder{kind: keylabel.KindUser, user: name, issued: plan.Issued, expires: plan.Expiry}
 	return b.makeKey(ctx, i, order, func(key *recordedKey) error {
 		user, err := i.account.cloud.CreateUser(ctx, provider.UserSpec{
-			Name: name, Path: cmp.Or(role.UserPath, defaultUserPath), Label: key.entry.Label,
+			Name: name, Path: cmp.Or(i.role.UserPath, defaultUserPath), Label: key.entry.Label,
 		})
 		if provider.KindOf(err) == provider.KindConflict {
 			err = fmt.Errorf("user %s: %w: %w", name, errNameTaken, err)
@@ -59,7 +59,7 @@ func (b *backend) makeUserKey(ctx context.Context, i issuance, role *roleEntry, 
 			return err
 		}
 		key.entry.UserID, key.entry.Certain = user.ID, true
-		return i.account.cloud.GrantUser(ctx, user, role.rights())
+		return i.account.cloud.GrantUser(ctx, user, i.role.rights())
 	})
 }
 

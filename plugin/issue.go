@@ -26,8 +26,9 @@ type issuance struct {
 	roleName string
 	instance string
 
-	maxActive int               // the role's max_active_keys; 0: no cap
-	userIDs   map[string]string // of the role's users, when it was written
+	role      roleEntry                          // of a lease; empty: the engine acts by itself
+	requested time.Duration                      // the TTL that was asked for; 0: none
+	plan      func() (lifetime.IssuePlan, error) // of a lease, as things are when it is called
 }
 
 // keyOrder is the key that is to be made.
@@ -44,6 +45,7 @@ type keyOrder struct {
 type recordedKey struct {
 	provider.IssuedKey
 	entry *ledger.Entry
+	plan  lifetime.IssuePlan // of a lease
 }
 
 // makeKey makes one access key for a lease, and before it what it stands on, where prepare is given:
@@ -82,7 +84,7 @@ func (b *backend) makeKey(ctx context.Context, i issuance, order keyOrder, prepa
 // beginKey is step (1), which every kind of key begins with. The key counts towards its role's
 // max_active_keys from now on.
 func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (recordedKey, error) {
-	if i.maxActive > 0 {
+	if i.role.MaxActiveKeys > 0 {
 		if err := b.ledger.Load(ctx, i.storage, ""); err != nil {
 			return recordedKey{}, fmt.Errorf("counting the keys of role %q: %w", i.roleName, err)
 		}
@@ -97,11 +99,11 @@ func (b *backend) beginKey(ctx context.Context, i issuance, order keyOrder) (rec
 			b.ledger.Abandon(key.entry.Account, key.entry.Label)
 		}
 	}()
-	err := b.ledger.Begin(ctx, i.storage, key.entry, i.maxActive)
+	err := b.ledger.Begin(ctx, i.storage, key.entry, i.role.MaxActiveKeys)
 	var full *ledger.FullError
 	if errors.As(err, &full) {
 		return recordedKey{}, userError("role %q cannot get an access key: %d of its keys exist, including those being created or deleted, and "+
-			"max_active_keys is %d: revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.maxActive, i.roleName)
+			"max_active_keys is %d: revoke leases, or raise it in roles/%s", i.roleName, full.Count, i.role.MaxActiveKeys, i.roleName)
 	}
 	if err != nil {
 		return recordedKey{}, fmt.Errorf("writing the ledger's entry, without which no key is made: %w", err)
@@ -266,15 +268,19 @@ func (a *account) destroy(ctx context.Context, e *ledger.Entry) error {
 // tryTwice makes a key, and tries a second time in three cases: the cloud refused the
 // date because the access policy was changed, it lost the answer and what it had made is
 // removed again, or the name of a new user is taken.
-func (b *backend) tryTwice(
-	ctx context.Context, i issuance, plan func() (lifetime.IssuePlan, error), attempt func(lifetime.IssuePlan) (recordedKey, error),
-) (recordedKey, lifetime.IssuePlan, error) {
-	p, err := plan()
-	if err != nil {
-		return recordedKey{}, lifetime.IssuePlan{}, err
+func (b *backend) tryTwice(ctx context.Context, i issuance, attempt func(lifetime.IssuePlan) (recordedKey, error)) (recordedKey, error) {
+	var skew time.Duration
+	once := func() (recordedKey, error) {
+		p, err := i.plan()
+		if err != nil {
+			return recordedKey{}, err
+		}
+		skew = i.account.skew()
+		key, err := attempt(p)
+		key.plan = p
+		return key, err
 	}
-	skew := i.account.skew()
-	key, err := attempt(p)
+	key, err := once()
 	switch provider.KindOf(err) {
 	case provider.KindInvalid:
 		if i.account.skewMoved(skew) {
@@ -282,38 +288,32 @@ func (b *backend) tryTwice(
 		}
 		changed, refreshErr := b.policyChanged(ctx, i.storage, i.account)
 		if refreshErr != nil || !changed {
-			return key, p, err
+			return key, err
 		}
 	case provider.KindAmbiguous:
 		if errors.Is(err, errLeftToRollback) || ctx.Err() != nil {
-			return key, p, err
+			return key, err
 		}
 	case provider.KindConflict:
 		if !errors.Is(err, errNameTaken) {
-			return key, p, err
+			return key, err
 		}
 	default:
-		return key, p, err
+		return key, err
 	}
-	if p, err = plan(); err != nil {
-		return recordedKey{}, lifetime.IssuePlan{}, err
-	}
-	key, err = attempt(p)
-	return key, p, err
+	return once()
 }
 
-func (b *backend) issue(
-	ctx context.Context, i issuance, role *roleEntry, plan func() (lifetime.IssuePlan, error),
-) (recordedKey, lifetime.IssuePlan, error) {
-	if role.CredentialType == credentialIAMUser {
-		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeUserKey(ctx, i, role, p) })
+func (b *backend) issue(ctx context.Context, i issuance) (recordedKey, error) {
+	if i.role.CredentialType == credentialIAMUser {
+		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (recordedKey, error) { return b.makeUserKey(ctx, i, p) })
 		if err != nil {
 			err = explainUser(i, err)
 		}
-		return key, p, err
+		return key, err
 	}
-	if err := i.account.refuseOwnIdentity(i.roleName, role); err != nil {
-		return recordedKey{}, lifetime.IssuePlan{}, err
+	if err := i.account.refuseOwnIdentity(i.roleName, &i.role); err != nil {
+		return recordedKey{}, err
 	}
-	return b.issueFromPool(ctx, i, role.UserNames, plan)
+	return b.issueFromPool(ctx, i)
 }

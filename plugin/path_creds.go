@@ -76,42 +76,35 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 	if role == nil {
 		return nil, userError("role %q does not exist: write roles/%s first", roleName, roleName)
 	}
-	requested := time.Duration(data.Get("ttl").(int)) * time.Second
 	a, err := b.identified(ctx, req.Storage, role.Account)
 	if err != nil {
 		return nil, err
 	}
-	if role.CredentialType == credentialSession {
-		return b.issueSession(ctx, req, sessionOrder{account: a, roleName: roleName, role: role, requested: requested})
+	i := issuance{
+		req: req, storage: req.Storage, account: a, roleName: roleName, role: *role,
+		requested: time.Duration(data.Get("ttl").(int)) * time.Second,
 	}
-	instance, err := b.instanceID(ctx, req.Storage)
-	if err != nil {
+	if role.CredentialType == credentialSession {
+		return b.issueSession(ctx, i)
+	}
+	if i.instance, err = b.instanceID(ctx, req.Storage); err != nil {
 		return nil, err
 	}
 	secureMode := false
-	plan := func() (lifetime.IssuePlan, error) {
+	i.plan = func() (lifetime.IssuePlan, error) {
 		view, err := b.currentPolicy(ctx, req.Storage, a)
 		if err != nil {
 			return lifetime.IssuePlan{}, err
 		}
 		secureMode = view.secureMode()
-		p, err := lifetime.PlanIssue(time.Now(), boundsOf(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(requested, role, a))
+		p, err := lifetime.PlanIssue(time.Now(), boundsOf(b.mount.maxTTL(b.System()), a, view, role), b.requestedLease(i))
 		return p, asUserError(err)
 	}
-	i := issuance{
-		req:       req,
-		storage:   req.Storage,
-		account:   a,
-		roleName:  roleName,
-		maxActive: role.MaxActiveKeys,
-		userIDs:   role.UserIDs,
-		instance:  instance,
-	}
-	key, planned, err := b.issue(ctx, i, role, plan)
+	key, err := b.issue(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := b.credentials(ctx, i, role, key, planned, requested)
+	resp, err := b.credentials(ctx, i, key)
 	if err == nil && secureMode {
 		resp.AddWarning(secureModeNews)
 	}
@@ -120,13 +113,12 @@ func (b *backend) issueCredentials(ctx context.Context, req *logical.Request, da
 
 // credentials is the answer for a new key. Where nothing of the lease is left, the
 // key is taken back.
-func (b *backend) credentials(
-	ctx context.Context, i issuance, role *roleEntry, key recordedKey, planned lifetime.IssuePlan, requested time.Duration,
-) (*logical.Response, error) {
-	ttl, maxTTL, err := planned.AtReply(time.Now())
+func (b *backend) credentials(ctx context.Context, i issuance, key recordedKey) (*logical.Response, error) {
+	ttl, maxTTL, err := key.plan.AtReply(time.Now())
 	if err != nil {
 		return nil, b.undo(ctx, i, key.entry, err)
 	}
+	lease := accessKeyLease{Entry: *key.entry, RoleTTL: i.role.TTL, RoleMaxTTL: i.role.MaxTTL}
 	resp := b.Secret(secretTypeOf(key.entry.Kind)).Response(map[string]any{
 		"access_key": key.ID,
 		"secret_key": key.Secret.Reveal(),
@@ -134,12 +126,12 @@ func (b *backend) credentials(
 		"user_name":  key.entry.User,
 		"account":    i.account.name,
 		"region":     i.account.config.Region,
-	}, leaseOf(key.entry, role).internalData())
+	}, lease.internalData())
 	resp.Secret.TTL, resp.Secret.MaxTTL, resp.Secret.Renewable = ttl, maxTTL, true
 	if warning := i.account.clockWarning(); warning != "" {
 		resp.AddWarning(warning)
 	}
-	if warning := cutWarning(planned, requested); warning != "" {
+	if warning := cutWarning(key.plan, i.requested); warning != "" {
 		resp.AddWarning(warning)
 	}
 	return resp, nil

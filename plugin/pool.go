@@ -25,18 +25,16 @@ import (
 const engineSlots = 2
 
 // issueFromPool makes a key on the first of the role's users that has a free slot.
-func (b *backend) issueFromPool(
-	ctx context.Context, i issuance, users []string, plan func() (lifetime.IssuePlan, error),
-) (recordedKey, lifetime.IssuePlan, error) {
-	chosen, release, err := b.choose(ctx, i, users)
+func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, error) {
+	chosen, release, err := b.choose(ctx, i)
 	if err != nil {
-		return recordedKey{}, lifetime.IssuePlan{}, err
+		return recordedKey{}, err
 	}
 	defer func() { release() }()
 	var refusals []string
 	for at, choice := range chosen {
 		user := choice.user
-		if err := b.refuseAnother(ctx, i.account, user, i.userIDs[user], "roles/"+i.roleName); err != nil {
+		if err := b.refuseAnother(ctx, i.account, user, i.role.UserIDs[user], "roles/"+i.roleName); err != nil {
 			refusals = append(refusals, err.Error())
 			continue
 		}
@@ -44,24 +42,24 @@ func (b *backend) issueFromPool(
 			refusals = append(refusals, refusal)
 			continue
 		}
-		if at > 0 || i.account.isOwnIdentity(user, i.userIDs[user]) {
+		if at > 0 || i.account.isOwnIdentity(user, i.role.UserIDs[user]) {
 			release()
 			var refusal string
 			if release, refusal, err = b.reserve(ctx, i, user); err != nil {
-				return recordedKey{}, lifetime.IssuePlan{}, err
+				return recordedKey{}, err
 			}
 			if refusal != "" {
 				refusals = append(refusals, refusal)
 				continue
 			}
 		}
-		key, p, err := b.tryTwice(ctx, i, plan, func(p lifetime.IssuePlan) (recordedKey, error) {
+		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (recordedKey, error) {
 			return b.makeKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: p.Issued, expires: p.Expiry}, nil)
 		})
 		switch kind := provider.KindOf(err); {
 		case err == nil:
 			b.checkForeign(i, choice)
-			return key, p, nil
+			return key, nil
 		case kind == provider.KindQuota:
 			full, _ := b.explainQuota(ctx, i, user, err)
 			refusal := inPool(full)
@@ -72,10 +70,10 @@ func (b *backend) issueFromPool(
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of "+
 				"user_names (%s)", user, err))
 		default:
-			return recordedKey{}, lifetime.IssuePlan{}, explain(i.account.name, err)
+			return recordedKey{}, explain(i.account.name, err)
 		}
 	}
-	return recordedKey{}, lifetime.IssuePlan{}, userError("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
+	return recordedKey{}, userError("role %q cannot get an access key: %s", i.roleName, strings.Join(refusals, "; "))
 }
 
 // choose puts the users with the most free slots first, tells how many each has, and reserves
@@ -85,8 +83,8 @@ func (b *backend) issueFromPool(
 // The keys of others are known from lists that were made anyway, for whatever reason; only
 // a user that would come first and was never listed is listed for it, once. A role with
 // one user has no choice, and makes no call for it.
-func (b *backend) choose(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
-	switch len(users) {
+func (b *backend) choose(ctx context.Context, i issuance) (ordered []choice, release func(), err error) {
+	switch users := i.role.UserNames; len(users) {
 	case 0:
 		return []choice{{}}, func() {}, nil // see reserve
 	case 1:
@@ -94,7 +92,7 @@ func (b *backend) choose(ctx context.Context, i issuance, users []string) (order
 		return []choice{{user: users[0]}}, release, nil
 	}
 	for {
-		ordered, release, err = b.reserveFirst(ctx, i, users)
+		ordered, release, err = b.reserveFirst(ctx, i)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -116,7 +114,7 @@ type choice struct {
 }
 
 // reserveFirst orders a pool's users by what is known, and reserves a slot of the first.
-func (b *backend) reserveFirst(ctx context.Context, i issuance, users []string) (ordered []choice, release func(), err error) {
+func (b *backend) reserveFirst(ctx context.Context, i issuance) (ordered []choice, release func(), err error) {
 	unlock, err := b.lock(ctx, "pool/"+i.account.name)
 	if err != nil {
 		return nil, nil, err
@@ -125,7 +123,7 @@ func (b *backend) reserveFirst(ctx context.Context, i issuance, users []string) 
 	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
 		return nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
-	quota := i.account.cloud.KeyQuota()
+	users, quota := i.role.UserNames, i.account.cloud.KeyQuota()
 	used, foreign := b.ledger.Used(i.account.name, users), b.slots.foreignOf(i.account.name, users)
 	ordered = make([]choice, len(users))
 	for n, user := range users {
@@ -182,7 +180,7 @@ func (b *backend) checkForeign(i issuance, made choice) {
 // engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
 // that are still to be deleted after one. Requests under way count, and so do the keys of others.
 func (b *backend) reserve(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
-	if !i.account.isOwnIdentity(user, i.userIDs[user]) {
+	if !i.account.isOwnIdentity(user, i.role.UserIDs[user]) {
 		release, _, _ = b.ledger.Reserve(i.account.name, user, 0, nil)
 		return release, "", nil
 	}

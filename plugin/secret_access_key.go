@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -109,7 +110,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 	if warning := a.clockWarning(); warning != "" {
 		resp.AddWarning(warning)
 	}
-	lease.write(resp.Secret)
+	maps.Copy(resp.Secret.InternalData, lease.internalData()) // beside what the sdk keeps there
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, maxTTL
 	return resp, nil
 }
@@ -336,11 +337,6 @@ type accessKeyLease struct {
 	RoleMaxTTL   time.Duration
 }
 
-// leaseOf is the lease of a key that was just made.
-func leaseOf(e *ledger.Entry, role *roleEntry) *accessKeyLease {
-	return &accessKeyLease{Entry: *e, RoleTTL: role.TTL, RoleMaxTTL: role.MaxTTL}
-}
-
 // internalData is the lease as Vault stores it.
 func (l *accessKeyLease) internalData() map[string]any {
 	return map[string]any{
@@ -354,13 +350,6 @@ func (l *accessKeyLease) internalData() map[string]any {
 		"role_max_ttl": l.RoleMaxTTL.String(),
 		"issued":       l.Issued.UTC().Format(time.RFC3339Nano),
 		"expires":      l.Expires.UTC().Format(time.RFC3339Nano),
-	}
-}
-
-// write puts the lease into a secret, beside what the sdk keeps there.
-func (l *accessKeyLease) write(secret *logical.Secret) {
-	for key, value := range l.internalData() {
-		secret.InternalData[key] = value
 	}
 }
 

@@ -19,48 +19,40 @@ import (
 // maxSessionName is how long the name of a session may be.
 const maxSessionName = 64
 
-// sessionOrder is the session that is to be made.
-type sessionOrder struct {
-	account   *account
-	roleName  string
-	role      *roleEntry
-	requested time.Duration // the TTL that was asked for; 0: none
-}
-
 // issueSession leases a temporary key. It leaves nothing in the cloud that would have to be
 // found again, so the ledger need not know it, and it is repeated where its answer is lost.
-func (b *backend) issueSession(ctx context.Context, req *logical.Request, o sessionOrder) (*logical.Response, error) {
-	cloud, err := o.sessions()
+func (b *backend) issueSession(ctx context.Context, i issuance) (*logical.Response, error) {
+	cloud, err := i.sessions()
 	if err != nil {
 		return nil, err
 	}
-	plan, err := b.planSession(o)
+	plan, err := b.planSession(i)
 	if err != nil {
 		return nil, err
 	}
 	spec := provider.SessionSpec{
-		Agency: o.role.AgencyName, AgencyDomain: o.role.AgencyDomain, Policy: o.role.SessionPolicy,
-		Name: o.sessionName(req.DisplayName), Lifetime: plan.Lease,
+		Agency: i.role.AgencyName, AgencyDomain: i.role.AgencyDomain, Policy: i.role.SessionPolicy,
+		Name: i.sessionName(i.req.DisplayName), Lifetime: plan.Lease,
 	}
 	session, err := cloud.CreateSession(ctx, spec)
 	if kind := provider.KindOf(err); (kind == provider.KindAmbiguous || kind == provider.KindUnreachable) && ctx.Err() == nil {
 		session, err = cloud.CreateSession(ctx, spec)
 	}
 	if err != nil {
-		return nil, explainSession(o, err)
+		return nil, explainSession(i, err)
 	}
-	return b.sessionResponse(o, plan, session)
+	return b.sessionResponse(i, plan, session)
 }
 
 // sessions is the cloud as one that makes sessions, for a role that may have them.
-func (o sessionOrder) sessions() (provider.Sessions, error) {
-	if err := o.account.checkSession(o.role); err != nil {
+func (i issuance) sessions() (provider.Sessions, error) {
+	if err := i.account.checkSession(&i.role); err != nil {
 		return nil, err // the account may have been changed since the role was written
 	}
-	cloud, ok := o.account.cloud.(provider.Sessions)
+	cloud, ok := i.account.cloud.(provider.Sessions)
 	if !ok {
-		return nil, userError("account %q is of %s, which has no sessions: change the credential_type of roles/%s", o.account.name,
-			o.account.kind.Title, o.roleName)
+		return nil, userError("account %q is of %s, which has no sessions: change the credential_type of roles/%s", i.account.name,
+			i.account.kind.Title, i.roleName)
 	}
 	return cloud, nil
 }
@@ -68,31 +60,31 @@ func (o sessionOrder) sessions() (provider.Sessions, error) {
 // planSession decides a session's life. What the role, the account or the mount give by default
 // is for access keys too, and is raised to what the cloud gives at least. A TTL that somebody
 // asks for is not: they would get a longer one than they want, which nobody can take back.
-func (b *backend) planSession(o sessionOrder) (lifetime.IssuePlan, error) {
-	if o.requested > 0 && o.requested < clouds.MinSession {
+func (b *backend) planSession(i issuance) (lifetime.IssuePlan, error) {
+	if i.requested > 0 && i.requested < clouds.MinSession {
 		return lifetime.IssuePlan{}, userError("a ttl of %s was asked for, and a session lasts %s at least, since the cloud gives no "+
-			"shorter one", o.requested, clouds.MinSession)
+			"shorter one", i.requested, clouds.MinSession)
 	}
-	wanted := max(b.requestedLease(o.requested, o.role, o.account).Truncate(time.Second), clouds.MinSession)
-	plan, err := lifetime.PlanIssue(time.Now(), boundsOf(b.System().MaxLeaseTTL(), o.account, &policyView{None: true}, o.role), wanted)
+	wanted := max(b.requestedLease(i).Truncate(time.Second), clouds.MinSession)
+	plan, err := lifetime.PlanIssue(time.Now(), boundsOf(b.System().MaxLeaseTTL(), i.account, &policyView{None: true}, &i.role), wanted)
 	return plan, asUserError(err)
 }
 
 // sessionName is what the cloud's audit log shows: the role, and who asked.
-func (o sessionOrder) sessionName(displayName string) string {
-	name := o.account.kind.CleanName("vault-" + o.roleName + "-" + displayName)
+func (i issuance) sessionName(displayName string) string {
+	name := i.account.kind.CleanName("vault-" + i.roleName + "-" + displayName)
 	return name[:min(len(name), maxSessionName)]
 }
 
 // sessionResponse is a lease that ends with the session: Vault offers no renewal of it.
-func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, session provider.Session) (*logical.Response, error) {
+func (b *backend) sessionResponse(i issuance, plan lifetime.IssuePlan, session provider.Session) (*logical.Response, error) {
 	// By the cloud's clock, and by this machine's from before the call: where this one is slow,
 	// the first alone would let the lease outlive the session by what the call took.
 	left := min(time.Until(session.Expires), time.Until(plan.Issued.Add(plan.Lease)))
 	ttl := left.Truncate(time.Second)
 	if ttl < time.Second {
 		return nil, fmt.Errorf("account %q: the session that the cloud gave ends at %s, and nothing is left of it: check the "+
-			"clocks", o.account.name, showTime(session.Expires))
+			"clocks", i.account.name, showTime(session.Expires))
 	}
 	resp := b.Secret(secretSessionType).Response(map[string]any{
 		"access_key":     session.AccessKey,
@@ -100,28 +92,28 @@ func (b *backend) sessionResponse(o sessionOrder, plan lifetime.IssuePlan, sessi
 		"security_token": session.Token.Reveal(),
 		"expiration":     showTime(session.Expires),
 		"user_name":      "",
-		"account":        o.account.name,
-		"region":         o.account.config.Region,
-	}, sessionData(o.account.name, session.AccessKey, session.Expires))
+		"account":        i.account.name,
+		"region":         i.account.config.Region,
+	}, sessionData(i.account.name, session.AccessKey, session.Expires))
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, ttl
 	resp.AddWarning(fmt.Sprintf("the cloud cannot take this session back: it works until %s, also when its lease is revoked",
 		showTime(session.Expires)))
-	if warning := cutWarning(plan, o.requested); warning != "" {
+	if warning := cutWarning(plan, i.requested); warning != "" {
 		resp.AddWarning(warning)
 	}
 	return resp, nil
 }
 
-func explainSession(o sessionOrder, err error) error {
+func explainSession(i issuance, err error) error {
 	switch provider.KindOf(err) {
 	case provider.KindNotFound:
 		return userError("role %q cannot get a session: agency %q does not exist, or does not trust the engine's account (%s)",
-			o.roleName, o.role.AgencyName, err)
+			i.roleName, i.role.AgencyName, err)
 	case provider.KindDenied:
 		return userError("role %q cannot get a session: the engine's key may not assume agency %q. Give its user the role Agent "+
-			"Operator, or the permission %s (%s)", o.roleName, o.role.AgencyName, "iam:tokens:assume", err)
+			"Operator, or the permission %s (%s)", i.roleName, i.role.AgencyName, "iam:tokens:assume", err)
 	default:
-		return explain(o.account.name, err)
+		return explain(i.account.name, err)
 	}
 }
 
