@@ -219,7 +219,7 @@ func (b *backend) tendFirstKeys(ctx context.Context, s logical.Storage, a *accou
 		return nil
 	}
 	for _, item := range b.ledger.Unfinished("", now, true) {
-		if !item.First() {
+		if !item.First {
 			continue
 		}
 		a.next.firstKeys = now.Add(firstKeyPause)
@@ -310,7 +310,7 @@ func (b *backend) dropFirstKey(ctx context.Context, s logical.Storage, a *accoun
 // ended for a day: no account's own tick drops them, and they would wait for ever.
 func (b *backend) forgetFirstKeys(ctx context.Context, s logical.Storage, name string) error {
 	for _, item := range b.ledger.Unfinished(name, time.Now(), true) {
-		if !item.First() || time.Now().Before(item.Expires.Add(firstKeyPatience)) {
+		if !item.First || time.Now().Before(item.Expires.Add(firstKeyPatience)) {
 			continue
 		}
 		b.Logger().Warn("an account was never configured after a request for its first key had failed. The key has ended by its date; "+

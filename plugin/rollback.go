@@ -39,7 +39,7 @@ func (b *backend) rollback(ctx context.Context, s logical.Storage, account strin
 	}
 	var problems []error
 	for _, item := range b.ledger.Unfinished(account, time.Now(), last) {
-		if item.First() {
+		if item.First {
 			continue // see tendFirstKeys
 		}
 		if ctx.Err() != nil {
@@ -106,7 +106,7 @@ func (b *backend) takeUp(ctx context.Context, s logical.Storage, a *account, ite
 	case e == nil:
 		b.ledger.Drop(item.Account, item.Label)
 		return nil
-	case e.State == ledger.Made && !item.Failed():
+	case e.State == ledger.Made && !item.Failed:
 		b.ledger.Learn(e)
 		return nil
 	}

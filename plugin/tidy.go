@@ -220,7 +220,7 @@ func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account st
 		return err
 	}
 	items := b.ledger.Select(account, func(item *ledger.Item) bool {
-		return item.Unreadable != "" || item.Problem != "" || item.Unfinished() && !item.Running()
+		return item.Unreadable != "" || item.Problem != "" || item.Unfinished() && !item.Running
 	})
 	for _, item := range items {
 		b.tidying.note(func(r *tidyReport) {
@@ -240,7 +240,7 @@ func (b *backend) reportStuck(ctx context.Context, s logical.Storage, account st
 
 // waiting tells of a request that did not end well.
 func waiting(item ledger.Item) string {
-	if item.First() {
+	if item.First {
 		return fmt.Sprintf("first key labelled %s, made for account %q, since %s: it is removed once that account is configured, and "+
 			"ends by itself at %s", item.Label, item.Account, showTime(item.Issued), showTime(item.Expires))
 	}

@@ -11,7 +11,7 @@ type book struct {
 	owners map[string][]*Item // the same by user
 	roles  map[string]int     // how many leased keys each role has
 	unseen map[string]bool    // labels of items that storage did not give
-	open   openItems          // those of every account
+	open   map[*Item]bool     // the unfinished ones of every account: there are few at any time, and each account's tick looks at all of them
 
 	listed  bool
 	unread  []string        // labels that are listed, and still to be read
@@ -19,23 +19,7 @@ type book struct {
 	turn    chan struct{}   // whose turn it is to fill it
 }
 
-// openItems are the unfinished items by account and label. There are few at any time, and every account's tick looks at all of them.
-type openItems map[string]map[string]*Item
-
-func (o openItems) add(label string, item *Item) {
-	if o[item.Account] == nil {
-		o[item.Account] = map[string]*Item{}
-	}
-	o[item.Account][label] = item
-}
-
-func (o openItems) remove(label string, item *Item) {
-	if delete(o[item.Account], label); len(o[item.Account]) == 0 {
-		delete(o, item.Account)
-	}
-}
-
-func newBook(listed bool, open openItems) *book {
+func newBook(listed bool, open map[*Item]bool) *book {
 	return &book{
 		open:  open,
 		items: map[string]*Item{}, owners: map[string][]*Item{}, roles: map[string]int{}, unseen: map[string]bool{},
@@ -63,7 +47,7 @@ func (b *book) put(label string, item *Item) {
 		b.unseen[label] = true
 	}
 	if item.Unfinished() {
-		b.open.add(label, item)
+		b.open[item] = true
 	}
 }
 
@@ -83,5 +67,5 @@ func (b *book) leave(label string, item *Item) {
 		}
 	}
 	delete(b.unseen, label)
-	b.open.remove(label, item)
+	delete(b.open, item)
 }

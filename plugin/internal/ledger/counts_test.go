@@ -66,7 +66,7 @@ func miscounted(l *Ledger) (wrong []error) {
 			if item.Leased() && item.known() {
 				seen[item.Role]++
 			}
-			if !item.running && item.known() && item.Kind != keylabel.KindUser {
+			if !item.Running && item.known() && item.Kind != keylabel.KindUser {
 				slots[item.User]++
 			}
 			if item.unread {
@@ -74,7 +74,7 @@ func miscounted(l *Ledger) (wrong []error) {
 			}
 			if item.Unfinished() {
 				open++
-				if l.open[account][label] != item {
+				if !l.open[item] {
 					wrong = append(wrong, fmt.Errorf("%s of account %s is not among the unfinished", label, account))
 				}
 			}
@@ -95,11 +95,8 @@ func miscounted(l *Ledger) (wrong []error) {
 			wrong = append(wrong, fmt.Errorf("storage has not given %v, and kept are %v", unseen, b.unseen))
 		}
 	}
-	for _, items := range l.open {
-		open -= len(items)
-	}
-	if open != 0 {
-		wrong = append(wrong, fmt.Errorf("%d items are kept as unfinished that are not", -open))
+	if open != len(l.open) {
+		wrong = append(wrong, fmt.Errorf("%d items are kept as unfinished, and %d are", len(l.open), open))
 	}
 	if !maps.Equal(roles, seen) {
 		wrong = append(wrong, fmt.Errorf("the roles have %v, and counted are %v", seen, roles))

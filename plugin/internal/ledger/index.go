@@ -35,7 +35,7 @@ type Ledger struct {
 	books    map[string]*book
 	listed   bool          // every account that storage has entries of has a book
 	reserved map[owner]int // slots that are kept for requests which are about to make a key
-	open     openItems
+	open     map[*Item]bool
 	texts    map[string]string
 	none     *Trouble // of all keys that have none
 }
@@ -54,11 +54,11 @@ type Item struct {
 
 	*Trouble // most keys share one that says nothing
 
+	Running bool // its request is under way in this process
+	Failed  bool // its request has failed: the key is to go, whatever is stored of it
+	First   bool // a first key, whose cloud account is not known yet
 	begun   bool
-	running bool // its request is under way in this process
-	failed  bool // its request has failed: the key is to go
 	unread  bool // storage did not give it: all else here is what the label tells
-	first   bool // a first key, whose cloud account is not known yet
 }
 
 // Trouble is what is known of a key that is not settled, or cannot be removed.
@@ -72,29 +72,20 @@ type Trouble struct {
 
 // New returns an index that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{books: map[string]*book{}, reserved: map[owner]int{}, open: openItems{}, texts: map[string]string{}, none: &Trouble{}}
+	return &Ledger{books: map[string]*book{}, reserved: map[owner]int{}, open: map[*Item]bool{}, texts: map[string]string{}, none: &Trouble{}}
 }
 
 // Leased tells keys of leases from those that the engine replaces by itself.
 func (i *Item) Leased() bool { return leased(i.Kind) }
 
 // Unfinished tells that nobody has settled the key yet: its request runs, or has left it.
-func (i *Item) Unfinished() bool { return i.begun || i.failed }
-
-// First tells that this is a first key, whose cloud account is not known yet.
-func (i *Item) First() bool { return i.first }
-
-// Running tells that the key's request is under way in this process.
-func (i *Item) Running() bool { return i.running }
-
-// Failed tells that the key's request has failed: the key is to go, whatever is stored of it.
-func (i *Item) Failed() bool { return i.failed }
+func (i *Item) Unfinished() bool { return i.begun || i.Failed }
 
 // counts tells that the key is one of its role's.
 func (i *Item) counts() bool { return i.Leased() && i.known() }
 
 // takesSlot tells that the key has one of its user's slots. One whose request runs has it reserved.
-func (i *Item) takesSlot() bool { return !i.running && i.known() && i.Kind != keylabel.KindUser }
+func (i *Item) takesSlot() bool { return !i.Running && i.known() && i.Kind != keylabel.KindUser }
 
 // known tells that the entry could be read.
 func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
@@ -116,7 +107,7 @@ func (l *Ledger) itemOf(e *Entry) *Item {
 	item := &Item{
 		Label: e.Label, AccessKey: e.AccessKey, Account: l.text(e.Account), User: e.User, Role: l.text(e.Role), Kind: e.Kind,
 		Expires: e.Expires, Due: e.Due(), Trouble: l.none,
-		begun: e.State == Begun, first: e.Kind == keylabel.KindRoot && e.AccountID == "",
+		begun: e.State == Begun, First: e.Kind == keylabel.KindRoot && e.AccountID == "",
 	}
 	if e.Kind != keylabel.KindUser {
 		item.User, item.UserID = l.text(e.User), l.text(e.UserID)
@@ -172,7 +163,7 @@ func (l *Ledger) take(e *Entry, most int) (count int, taken bool) {
 		}
 	}
 	item := l.itemOf(e)
-	item.running = true
+	item.Running = true
 	l.book(e.Account).put(e.Label, item)
 	return count + 1, true
 }
@@ -184,7 +175,7 @@ func (l *Ledger) note(e *Entry) (before *Item) {
 	b := l.book(e.Account)
 	before = b.items[e.Label]
 	item := l.itemOf(e)
-	item.running = before != nil && before.running
+	item.Running = before != nil && before.Running
 	b.put(e.Label, item)
 	return before
 }
@@ -198,7 +189,7 @@ func (l *Ledger) restore(e *Entry, before *Item) {
 			return
 		}
 		*item = *before
-		item.running, item.failed = now.running, now.failed
+		item.Running, item.Failed = now.Running, now.Failed
 		if now.Due.Before(item.Due) {
 			item.Due = now.Due
 		}
@@ -305,7 +296,7 @@ func (l *Ledger) Reserve(account, user string, most int, isIts func(*Item) bool)
 	of := owner{account, user}
 	if isIts != nil {
 		l.each(account, func(item *Item) {
-			if item.Leased() && !item.running && item.known() && isIts(item) {
+			if item.Leased() && !item.Running && item.known() && isIts(item) {
 				count++
 			}
 		})
@@ -380,7 +371,7 @@ func (l *Ledger) Has(label string) bool {
 // Due are an account's leased keys that have expired, the longest overdue first.
 func (l *Ledger) Due(account string, now time.Time) []Item {
 	return byDue(l.Select(account, func(i *Item) bool {
-		return i.Leased() && i.known() && !i.Unfinished() && !i.running && !now.Before(i.Due)
+		return i.Leased() && i.known() && !i.Unfinished() && !i.Running && !now.Before(i.Due)
 	}))
 }
 
@@ -391,11 +382,9 @@ func (l *Ledger) Unfinished(account string, now time.Time, last bool) []Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var items []Item
-	for name, open := range l.open {
-		for _, i := range open {
-			if (account == "" || name == account) && i.known() && !i.running && (last || !now.Before(i.Due)) {
-				items = append(items, *i)
-			}
+	for i := range l.open {
+		if (account == "" || i.Account == account) && i.known() && !i.Running && (last || !now.Before(i.Due)) {
+			items = append(items, *i)
 		}
 	}
 	return byDue(byLabel(items))

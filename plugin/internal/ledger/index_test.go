@@ -204,7 +204,7 @@ func TestWhatTheIndexCounts(t *testing.T) {
 		"a key whose request has failed goes, whatever is stored of it": func(t *testing.T, m *mount) {
 			e := m.made()
 			m.Fail(e.Account, e.Label)
-			if left := m.Unfinished("default", time.Now(), false); len(left) != 1 || !left[0].Failed() {
+			if left := m.Unfinished("default", time.Now(), false); len(left) != 1 || !left[0].Failed {
 				t.Errorf("%+v", left)
 			}
 		},

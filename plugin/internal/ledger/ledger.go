@@ -46,21 +46,21 @@ func (l *Ledger) Begin(ctx context.Context, s logical.Storage, e *Entry, most in
 
 // End tells that a key's request has ended. What is still begun is taken up by the next tick.
 func (l *Ledger) End(account, label string) {
-	l.update(account, label, func(item *Item) { item.running = false })
+	l.update(account, label, func(item *Item) { item.Running = false })
 }
 
 // Fail ends a key's request whose key is to go, whatever storage says of it: the last write may
 // have been carried out, though it is said to have failed.
 func (l *Ledger) Fail(account, label string) {
-	l.update(account, label, func(item *Item) { item.running, item.failed, item.Due = false, true, time.Now() })
+	l.update(account, label, func(item *Item) { item.Running, item.Failed, item.Due = false, true, time.Now() })
 }
 
 // Abandon does so for a request that goes and has not said how it ended: it met a panic. It is
 // deferred where a key is begun, and does nothing after End, Fail or Remove.
 func (l *Ledger) Abandon(account, label string) {
 	l.update(account, label, func(item *Item) {
-		if item.running {
-			item.running, item.failed, item.Due = false, true, time.Now()
+		if item.Running {
+			item.Running, item.Failed, item.Due = false, true, time.Now()
 		}
 	})
 }
@@ -131,7 +131,7 @@ func (l *Ledger) Forget(account string) {
 	for name, b := range l.books {
 		if account == "" || name == account {
 			for label, item := range b.items {
-				if !item.running {
+				if !item.Running {
 					b.put(label, nil)
 				}
 			}
