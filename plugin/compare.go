@@ -15,7 +15,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -284,18 +283,18 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 		if at.Orphans == 0 || ctx.Err() != nil {
 			break
 		}
-		problems = append(problems, c.removeFound(ctx, a, orphan, at))
+		problems = append(problems, c.removed(at, orphan.ID, c.removeOrphan(ctx, c.storage, a, orphan)))
 	}
 	return errors.Join(problems...)
 }
 
-func (c *comparer) removeFound(ctx context.Context, a *account, orphan provider.Key, at *comparison) error {
-	if err := c.removeOrphan(ctx, c.storage, a, orphan); err != nil {
-		return err
+// removed counts an orphan that is gone, and tells of it; err: it is not.
+func (c *comparer) removed(at *comparison, what string, err error) error {
+	if err == nil {
+		at.Orphans--
+		c.note(func(r *tidyReport) { r.Removed.add(what) })
 	}
-	at.Orphans--
-	c.note(func(r *tidyReport) { r.Removed.add(orphan.ID) })
-	return nil
+	return err
 }
 
 func (c *comparer) removeUsers(ctx context.Context, a *account, at *comparison) error {
@@ -305,12 +304,7 @@ func (c *comparer) removeUsers(ctx context.Context, a *account, at *comparison) 
 		if at.Orphans == 0 || ctx.Err() != nil {
 			break
 		}
-		if err := c.removeOrphanUser(ctx, a, orphan); err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		at.Orphans--
-		c.note(func(r *tidyReport) { r.Removed.add("user " + orphan.Name) })
+		problems = append(problems, c.removed(at, "user "+orphan.Name, c.removeOrphanUser(ctx, a, orphan)))
 	}
 	return errors.Join(problems...)
 }

@@ -134,7 +134,7 @@ func (c *comparer) makeRoom(ctx context.Context, a *account, user string) error 
 	slices.SortFunc(orphans, func(x, y provider.Key) int { return x.Created.Compare(y.Created) })
 	for _, orphan := range orphans {
 		if label, err := keylabel.Parse(orphan.Label); err == nil && label.Kind == keylabel.KindStatic {
-			return c.removeFound(ctx, a, orphan, &comparison{})
+			return c.removed(&comparison{}, orphan.ID, c.removeOrphan(ctx, c.storage, a, orphan))
 		}
 	}
 	return nil // the rotation says whose keys are in the way

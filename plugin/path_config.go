@@ -55,20 +55,16 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 		}
 		warnings = append(warnings, more...)
 	}
-	return b.configWritten(ctx, req.Storage, data.Get("account").(string), warnings)
+	config, err := load[accountConfig](ctx, req.Storage, configPrefix+data.Get("account").(string))
+	if err != nil || config == nil {
+		return warn(warnings), nil // it is written all the same
+	}
+	return decided(subset(config.answer(), configDecisions()), warnings), nil
 }
 
 // configDecisions are what a write of an account answers: what the cloud said of the key, and when it is replaced.
 func configDecisions() []string {
 	return []string{"account_id", "identity", "user_name", "access_key", "key_expiration", "next_rotation"}
-}
-
-func (b *backend) configWritten(ctx context.Context, s logical.Storage, name string, warnings []string) (*logical.Response, error) {
-	config, err := load[accountConfig](ctx, s, configPrefix+name)
-	if err != nil || config == nil {
-		return warn(warnings), nil // it is written all the same
-	}
-	return decided(subset(config.answer(), configDecisions()), warnings), nil
 }
 
 // takeFields takes over the fields that were given.

@@ -184,8 +184,9 @@ func (b *backend) deleteLeasedKey(ctx context.Context, s logical.Storage, id str
 	if err != nil {
 		return err
 	}
-	if err := removeDead(ctx, a, entry); err != nil {
-		return notKilled(a, entry, err)
+	if err := removeDead(ctx, a, entry); err != nil { // said first is what matters in an incident
+		return fmt.Errorf("access key %s of user %q was NOT removed and %s: %w", entry.AccessKey, entry.User, a.worksUntil(entry.Expires),
+			explain(a.name, err))
 	}
 	b.Logger().Info("deleted an access key on request", "account", a.name, "user", entry.User, "access_key", id)
 	return b.removeEntry(ctx, s, entry)
@@ -207,12 +208,6 @@ func refuseKept(e *ledger.Entry) error {
 	default:
 		return nil
 	}
-}
-
-// notKilled says first what matters in an incident: the key may still work.
-func notKilled(a *account, entry *ledger.Entry, cause error) error {
-	return fmt.Errorf("access key %s of user %q was NOT removed and %s: %w",
-		entry.AccessKey, entry.User, a.worksUntil(entry.Expires), explain(a.name, cause))
 }
 
 func (b *backend) pathTidy() []*framework.Path {

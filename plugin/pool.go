@@ -58,7 +58,9 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 		})
 		switch kind := provider.KindOf(err); {
 		case err == nil:
-			b.checkForeign(i, choice)
+			if _, known := b.slots.foreignKeys(i.account.name, user); known && choice.free <= 0 { // it had a slot all the same
+				b.slots.unlearn(i.account.name, user)
+			}
 			return key, nil
 		case kind == provider.KindQuota:
 			full, _ := b.explainQuota(ctx, i, user, err)
@@ -167,13 +169,6 @@ func (b *backend) countListed(account, user string, keys []provider.Key, instanc
 	others = len(keys) - own
 	b.slots.learn(account, user, others)
 	return own, others
-}
-
-// checkForeign drops the count of a user that had a slot all the same.
-func (b *backend) checkForeign(i issuance, made choice) {
-	if _, known := b.slots.foreignKeys(i.account.name, made.user); known && made.free <= 0 {
-		b.slots.unlearn(i.account.name, made.user)
-	}
 }
 
 // reserve keeps a slot of a user for a request, or tells why not: a lease must not take one that the

@@ -166,7 +166,14 @@ func (r *roleEntry) warnings(b lifetime.Bounds, view *policyView) []string {
 		return []string{"the role is stored, but cannot lease as things are: " + err.Error()}
 	}
 	longest, by := b.MaxLease()
-	warnings := append(r.powerless(), r.sessionWarnings()...)
+	var warnings []string
+	if r.CredentialType == credentialIAMUser && len(r.PolicyORNs)+len(r.Groups) == 0 && r.PolicyDocument == "" {
+		warnings = append(warnings, "the role has no policy_orns, policy_document or groups: its keys may do nothing in the cloud")
+	}
+	if r.SessionPolicy != "" {
+		warnings = append(warnings, "Huawei Cloud's OBS alone honours a session_policy: on every other service the sessions have all the "+
+			"rights of the agency")
+	}
 	if shortest := cmp.Or(r.TTL, r.MaxTTL); shortest > 0 && shortest < time.Minute {
 		warnings = append(warnings, fmt.Sprintf("leases last %s, which is less than a minute: a number without a unit is seconds, as "+
 			"in 90s; write 10m for minutes", shortest))
@@ -258,12 +265,4 @@ func (r *roleEntry) validateType() error {
 		given("agency_domain", r.AgencyDomain != "", credentialSession),
 		given("session_policy", r.SessionPolicy != "", credentialSession),
 	)
-}
-
-// powerless warns of a role whose users may do nothing.
-func (r *roleEntry) powerless() []string {
-	if r.CredentialType != credentialIAMUser || len(r.PolicyORNs)+len(r.Groups) > 0 || r.PolicyDocument != "" {
-		return nil
-	}
-	return []string{"the role has no policy_orns, policy_document or groups: its keys may do nothing in the cloud"}
 }

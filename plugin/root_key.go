@@ -53,8 +53,12 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, err
 	}
-	if err := b.refuseSharedKey(ctx, s, a); err != nil {
+	switch other, err := b.sharesKey(ctx, s, a); {
+	case err != nil:
 		return nil, err
+	case other != "": // which would lose its key
+		return nil, userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
+			"its own", name, other, other)
 	}
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
@@ -99,16 +103,6 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	}
 	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
 	return config, nil
-}
-
-// refuseSharedKey keeps a rotation from deleting the key of another account of the mount.
-func (b *backend) refuseSharedKey(ctx context.Context, s logical.Storage, a *account) error {
-	name, err := b.sharesKey(ctx, s, a)
-	if err == nil && name != "" {
-		err = userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
-			"its own", a.name, name, name)
-	}
-	return err
 }
 
 // sharesKey names another account of the mount that has the same key; empty: none has.

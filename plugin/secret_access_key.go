@@ -141,17 +141,14 @@ func (b *backend) moveExpiry(
 		return lifetime.RenewalPlan{}, fmt.Errorf("access key %s was switched off in the cloud, and its lease is not renewed: "+
 			"somebody meant it. Revoke this lease and ask for a new one, or have the key switched on again", entry.AccessKey)
 	case provider.KindOf(err) == provider.KindNotFound:
-		return lifetime.RenewalPlan{}, keyVanished(entry, err)
+		return lifetime.RenewalPlan{}, fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)",
+			entry.AccessKey, err)
 	case errors.As(err, &refused):
 		// Plain: Vault prints a logical.ErrorResponse from a renewal as a struct.
 		return lifetime.RenewalPlan{}, fmt.Errorf("renewing access key %s: %w", entry.AccessKey, explain(a.name, err))
 	default:
 		return lifetime.RenewalPlan{}, err
 	}
-}
-
-func keyVanished(entry *ledger.Entry, cause error) error {
-	return fmt.Errorf("access key %s no longer exists in the cloud: revoke this lease and ask for a new one (%w)", entry.AccessKey, cause)
 }
 
 func (b *backend) moveExpiryOnce(

@@ -94,7 +94,9 @@ func (b *backend) sessionResponse(i issuance, plan lifetime.IssuePlan, session p
 		"user_name":      "",
 		"account":        i.account.name,
 		"region":         i.account.config.Region,
-	}, sessionData(i.account.name, session.AccessKey, session.Expires))
+	}, map[string]any{ // strings, as in every lease
+		"account": i.account.name, "access_key": session.AccessKey, "expires": session.Expires.UTC().Format(time.RFC3339Nano),
+	})
 	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, ttl
 	resp.AddWarning(fmt.Sprintf("the cloud cannot take this session back: it works until %s, also when its lease is revoked",
 		showTime(session.Expires)))
@@ -138,14 +140,6 @@ func (r *roleEntry) validateSession() error {
 	return nil
 }
 
-// sessionWarnings tell what a session_token role does not do.
-func (r *roleEntry) sessionWarnings() []string {
-	if r.CredentialType != credentialSession || r.SessionPolicy == "" {
-		return nil
-	}
-	return []string{"Huawei Cloud's OBS alone honours a session_policy: on every other service the sessions have all the rights of the agency"}
-}
-
 // secretSessionType stands in the leases of sessions. It must never be renamed.
 const secretSessionType = "cloudkeys_session_token"
 
@@ -160,11 +154,6 @@ func (b *backend) sessionSecret() *framework.Secret {
 		},
 		Revoke: b.revokeSession,
 	}
-}
-
-// sessionData is what the lease of a session carries: strings, as in every lease.
-func sessionData(account, accessKey string, expires time.Time) map[string]any {
-	return map[string]any{"account": account, "access_key": accessKey, "expires": expires.UTC().Format(time.RFC3339Nano)}
 }
 
 // revokeSession has nothing to do: the cloud takes no session back, and at its end the session

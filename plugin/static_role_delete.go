@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -153,13 +154,6 @@ func (b *backend) handOverKey(
 	if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, key.User, ends(key)), nil
-}
-
-// ends says when a key ends by itself.
-func ends(key provider.Key) string {
-	if key.End().IsZero() {
-		return "you delete it"
-	}
-	return showTime(key.End())
+	return fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, key.User,
+		cmp.Or(showTime(key.End()), "you delete it")), nil
 }

@@ -199,18 +199,9 @@ func (b *backend) owns(ctx context.Context, a *account, user string) (bool, erro
 	if a.isOwnIdentity(user, "") || own.Kind != provider.IdentityUnknown {
 		return a.isOwnIdentity(user, ""), nil
 	}
-	holds, err := a.holdsOwnKey(ctx, user)
+	keys, err := a.cloud.ListKeys(ctx, user)
 	if err != nil && provider.KindOf(err) != provider.KindNotFound {
 		return false, explain(a.name, err)
-	}
-	return holds, nil
-}
-
-// holdsOwnKey tells whether the engine's key is among a user's.
-func (a *account) holdsOwnKey(ctx context.Context, user string) (bool, error) {
-	keys, err := a.cloud.ListKeys(ctx, user)
-	if err != nil {
-		return false, err
 	}
 	return slices.ContainsFunc(keys, func(k provider.Key) bool { return k.ID == a.config.AccessKey }), nil
 }
