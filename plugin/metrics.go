@@ -132,18 +132,26 @@ const (
 	metricHistogram = "histogram"
 )
 
+// metricPrefix begins the name of every metric.
+const metricPrefix = "cloudkeys_"
+
 // family begins a metric. The format wants all its samples together.
 func (t *metricsText) family(name, kind, help string) {
 	help = strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help)
-	fmt.Fprintf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	fmt.Fprintf(t, "# HELP %[1]s%[2]s %[3]s\n# TYPE %[1]s%[2]s %[4]s\n", metricPrefix, name, help, kind)
 }
 
-// gauge writes a metric that each of the things has; NaN: this one has none.
-func gauge[T any](t *metricsText, name, help string, things []T, sample func(T) (float64, []label)) {
-	t.family(metricPrefix+name, metricGauge, help)
+// gauge writes a gauge that each of the things has.
+func gauge[T interface{ labels() []label }](t *metricsText, name, help string, things []T, value func(T) float64) {
+	series(t, metricGauge, name, help, things, value)
+}
+
+// series writes a metric that each of the things has; NaN: this one has none.
+func series[T interface{ labels() []label }](t *metricsText, kind, name, help string, things []T, value func(T) float64) {
+	t.family(name, kind, help)
 	for _, thing := range things {
-		if value, labels := sample(thing); !math.IsNaN(value) {
-			t.sample(metricPrefix+name, value, labels...)
+		if value := value(thing); !math.IsNaN(value) {
+			t.sample(name, value, thing.labels()...)
 		}
 	}
 }
@@ -152,7 +160,7 @@ func gauge[T any](t *metricsText, name, help string, things []T, sample func(T) 
 type label struct{ name, value string }
 
 func (t *metricsText) sample(name string, value float64, labels ...label) {
-	t.WriteString(name)
+	t.WriteString(metricPrefix + name)
 	for i, l := range labels {
 		t.WriteByte("{,"[min(i, 1)])
 		// Not %q, which would write what is not ASCII in Go's way.
@@ -227,35 +235,32 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 	return accounts, nil
 }
 
-// metricPrefix begins the name of every metric.
-const metricPrefix = "cloudkeys_"
-
 func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots []roleSlots, now time.Time) {
 	commit, goVersion, _ := b.build.facts()
-	t.family(metricPrefix+"info", metricGauge, "1 for the build of the plugin that answers.")
-	t.sample(metricPrefix+"info", 1, label{"version", b.build.name()}, label{"commit", commit}, label{"go_version", goVersion})
+	t.family("info", metricGauge, "1 for the build of the plugin that answers.")
+	t.sample("info", 1, label{"version", b.build.name()}, label{"commit", commit}, label{"go_version", goVersion})
 	b.writeLeases(t)
 	b.metrics.write(t, accounts, now)
 
-	name := metricPrefix + "panics_total"
-	t.family(name, metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's log.")
-	t.sample(name, float64(b.metrics.panics.Load()))
+	t.family("panics_total", metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's "+
+		"log.")
+	t.sample("panics_total", float64(b.metrics.panics.Load()))
 
 	gauge(t, "slots_used", "Slots of the users in a role's user_names that access keys take: this mount's, and those of others as last "+
 		"listed.",
-		slots, func(s roleSlots) (float64, []label) { return float64(s.used), s.labels() })
+		slots, func(s roleSlots) float64 { return float64(s.used) })
 	gauge(t, "slots_free", "Slots of these users that are left; 0: the role's pool is full.",
-		slots, func(s roleSlots) (float64, []label) { return float64(s.free), s.labels() })
+		slots, func(s roleSlots) float64 { return float64(s.free) })
 	gauge(t, "engine_key_expiration_timestamp_seconds", "When the engine's own key expires, as stored; missing where it never does.",
-		accounts, func(a accountMetric) (float64, []label) { return date(a.keyExpires), a.labels() })
+		accounts, func(a accountMetric) float64 { return date(a.keyExpires) })
 	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; "+
 		"missing: never.",
-		accounts, func(a accountMetric) (float64, []label) { return date(a.rotation), a.labels() })
+		accounts, func(a accountMetric) float64 { return date(a.rotation) })
 	static := b.static.schedule()
 	gauge(t, "static_role_rotated_timestamp_seconds", "When the key of a static role was rotated, as the last tick has seen it.",
-		static, func(r staticDates) (float64, []label) { return date(r.rotated), r.labels() })
+		static, func(r staticDates) float64 { return date(r.rotated) })
 	gauge(t, "static_role_due_timestamp_seconds", "When the key of a static role is to be rotated next, in the past while that fails.",
-		static, func(r staticDates) (float64, []label) { return date(r.due), r.labels() })
+		static, func(r staticDates) float64 { return date(r.due) })
 }
 
 // date is a time as Prometheus has it, NaN for none.
@@ -269,38 +274,33 @@ func date(at time.Time) float64 {
 // writeLeases tells how many keys are out, as far as the ledger's index is filled.
 func (b *backend) writeLeases(t *metricsText) {
 	counts, whole := b.ledger.ByRole()
-	name := metricPrefix + "leases"
-	t.family(name, metricGauge, "Access keys that leases hold, or that are being made or cleaned up, by role; sessions are not counted. "+
+	t.family("leases", metricGauge, "Access keys that leases hold, or that are being made or cleaned up, by role; sessions are not counted. "+
 		"Those from before a restart are counted as the ledger is read, within minutes.")
 	roles, rest := topRoles(counts)
 	for _, role := range roles {
-		t.sample(name, float64(counts[role]), label{"role", role})
+		t.sample("leases", float64(counts[role]), label{"role", role})
 	}
 	if rest > 0 {
-		t.sample(name, float64(rest), label{"role", otherRoles})
+		t.sample("leases", float64(rest), label{"role", otherRoles})
 	}
-	t.family(metricPrefix+"leases_complete", metricGauge, "1 once the keys from before the last restart are counted among the "+
-		"leases, 0 before.")
-	t.sample(metricPrefix+"leases_complete", oneIf(whole))
-}
-
-func oneIf(is bool) float64 {
-	if is {
-		return 1
+	complete := 0.0
+	if whole {
+		complete = 1
 	}
-	return 0
+	t.family("leases_complete", metricGauge, "1 once the keys from before the last restart are counted among the leases, 0 before.")
+	t.sample("leases_complete", complete)
 }
 
 // write tells what this process has counted.
 func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	name := metricPrefix + "operation_duration_seconds"
-	t.family(name, metricHistogram, "How long issues, renewals and revocations of keys have taken, by result, since this process "+
-		"began: ok, refused (HTTP 400), failed.")
+	t.family("operation_duration_seconds", metricHistogram, "How long issues, renewals and revocations of keys have taken, by "+
+		"result, since this process began: ok, refused (HTTP 400), failed.")
 	for _, operation := range []string{operationIssue, operationRenew, operationRevoke} {
 		for _, result := range []string{resultOK, resultRefused, resultFailed} {
-			t.histogram(name, *m.operations[operationResult{operation, result}], label{"operation", operation}, label{"result", result})
+			t.histogram("operation_duration_seconds", *m.operations[operationResult{operation, result}], label{"operation", operation},
+				label{"result", result})
 		}
 	}
 	m.writeCalls(t, accounts)
@@ -312,35 +312,29 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 func (m *metrics) writeCompared(t *metricsText, accounts []accountMetric) {
 	gauge(t, "comparison_withheld", "Changes that the last comparison of ledger and cloud has not made, since they were too many; "+
 		"tidy-status tells them.",
-		accounts, func(a accountMetric) (float64, []label) { return float64(a.found.Rotate + a.found.Delete), a.labels() })
+		accounts, func(a accountMetric) float64 { return float64(a.found.Rotate + a.found.Delete) })
 	gauge(t, "static_keys_switched_off", "Keys of static roles that the last comparison has found switched off, by somebody or by a delete "+
 		"that has not ended.",
-		accounts, func(a accountMetric) (float64, []label) {
-			return float64(len(a.found.Off.Lines) + a.found.Off.More), a.labels()
-		})
-	name := metricPrefix + "keys_set_right_total"
-	t.family(name, metricCounter, "Keys whose label or date was not what the ledger has, and which were set right, since this process began.")
-	for _, a := range accounts {
-		t.sample(name, float64(m.right[a.name]), a.labels()...)
-	}
+		accounts, func(a accountMetric) float64 { return float64(len(a.found.Off.Lines) + a.found.Off.More) })
+	series(t, metricCounter, "keys_set_right_total", "Keys whose label or date was not what the ledger has, and which were set right, "+
+		"since this process began.",
+		accounts, func(a accountMetric) float64 { return float64(m.right[a.name]) })
 }
 
 // writeCalls leaves out accounts that are gone: their series end with them.
 func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
-	name := metricPrefix + "cloud_calls_total"
-	t.family(name, metricCounter, "Calls to the cloud since this process began, each attempt counted.")
-	for _, a := range accounts {
-		total := uint64(0)
-		for n := range maps.Values(m.calls[a.name]) {
-			total += n
-		}
-		t.sample(name, float64(total), a.labels()...)
-	}
-	name = metricPrefix + "cloud_errors_total"
-	t.family(name, metricCounter, "Those of them that failed, by kind of error; throttled: the cloud wants fewer calls.")
+	series(t, metricCounter, "cloud_calls_total", "Calls to the cloud since this process began, each attempt counted.",
+		accounts, func(a accountMetric) (total float64) {
+			for _, n := range m.calls[a.name] {
+				total += float64(n)
+			}
+			return total
+		})
+	t.family("cloud_errors_total", metricCounter, "Those of them that failed, by kind of error; throttled: the cloud wants fewer calls.")
 	for _, a := range accounts {
 		for _, kind := range provider.Kinds() {
-			t.sample(name, float64(m.calls[a.name][kind]), label{"account", a.name}, label{"kind", strings.ReplaceAll(string(kind), " ", "_")})
+			text := strings.ReplaceAll(string(kind), " ", "_")
+			t.sample("cloud_errors_total", float64(m.calls[a.name][kind]), append(a.labels(), label{"kind", text})...)
 		}
 	}
 }
@@ -349,12 +343,12 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 func writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
 	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: expired keys, and unfinished requests since this process "+
 		"began. tidy-status tells why.",
-		accounts, func(a accountMetric) (float64, []label) { return float64(a.stuck), a.labels() })
+		accounts, func(a accountMetric) float64 { return float64(a.stuck) })
 	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",
-		accounts, func(a accountMetric) (float64, []label) {
+		accounts, func(a accountMetric) float64 {
 			if a.since.IsZero() {
-				return 0, a.labels()
+				return 0
 			}
-			return now.Sub(a.since).Seconds(), a.labels()
+			return now.Sub(a.since).Seconds()
 		})
 }

@@ -217,7 +217,7 @@ func TestTextFormat(t *testing.T) {
 		var text metricsText
 		text.family("m", metricGauge, "a \\ and\na line")
 		text.sample("m", 1.5, label{"l", "é\"\\\n"}, label{"k", ""})
-		want := "# HELP m a \\\\ and\\na line\n# TYPE m gauge\nm{l=\"é\\\"\\\\\\n\",k=\"\"} 1.5\n"
+		want := "# HELP cloudkeys_m a \\\\ and\\na line\n# TYPE cloudkeys_m gauge\ncloudkeys_m{l=\"é\\\"\\\\\\n\",k=\"\"} 1.5\n"
 		if text.String() != want {
 			t.Errorf("got %q, want %q", text.String(), want)
 		}
@@ -230,9 +230,9 @@ func TestTextFormat(t *testing.T) {
 		var text metricsText
 		text.family("m", metricHistogram, "help")
 		text.histogram("m", h)
-		mustMeasure(t, parseMetrics(t, text.String()), `m_bucket{le="0.1"}`, 2, `m_bucket{le="2.5"}`, 2, `m_bucket{le="5"}`, 3,
-			`m_bucket{le="60"}`, 3,
-			`m_bucket{le="+Inf"}`, 4, `m_count`, 4, `m_sum`, 3603.15)
+		mustMeasure(t, parseMetrics(t, text.String()), `cloudkeys_m_bucket{le="0.1"}`, 2, `cloudkeys_m_bucket{le="2.5"}`, 2,
+			`cloudkeys_m_bucket{le="5"}`, 3, `cloudkeys_m_bucket{le="60"}`, 3, `cloudkeys_m_bucket{le="+Inf"}`, 4, `cloudkeys_m_count`, 4,
+			`cloudkeys_m_sum`, 3603.15)
 	})
 }
 
