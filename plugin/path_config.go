@@ -6,7 +6,6 @@ package cloudkeys
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -81,16 +80,9 @@ func (c *accountConfig) takeFields(data *framework.FieldData) error {
 
 // configFields are what config/<account> accepts.
 func configFields() map[string]*framework.FieldSchema {
-	var providers []any
-	for _, name := range clouds.Names() {
-		providers = append(providers, name)
-	}
 	return map[string]*framework.FieldSchema{
-		"account": field(framework.TypeString, "Name of the account, for example \"default\"."),
-		"provider": {
-			Type: framework.TypeString, AllowedValues: providers,
-			Description: "Cloud of the account. It cannot be changed later.",
-		},
+		"account":    field(framework.TypeString, "Name of the account, for example \"default\"."),
+		"provider":   oneOf(clouds.Names(), field(framework.TypeString, "Cloud of the account. It cannot be changed later.")),
 		"access_key": field(framework.TypeString, "ID of the engine's own access key in the account."),
 		"secret_key": sensitive(field(framework.TypeString, "Secret of that key. It is never returned.")),
 		"login": sensitive(field(framework.TypeString, "Login (email address) of the cloud account, instead of a key (outscale): "+
@@ -102,11 +94,8 @@ func configFields() map[string]*framework.FieldSchema {
 			"that of IAM, as in https://iam.eu-de.otc.t-systems.com. Default: the region's public endpoint."),
 		"domain_id": field(framework.TypeString, "Id of the account (huawei), if the key has no permission to look it up. Default: "+
 			"what the cloud returns."),
-		"signature": {
-			Type: framework.TypeString, AllowedValues: []any{clouds.SignatureSDK, clouds.SignatureOTC},
-			Description: "How requests are signed (huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older signature of the Open " +
-				"Telekom Cloud family. Default: sdk.",
-		},
+		"signature": oneOf([]string{clouds.SignatureSDK, clouds.SignatureOTC}, field(framework.TypeString, "How requests are signed "+
+			"(huawei): sdk, as Huawei Cloud's SDKs do, or otc, the older signature of the Open Telekom Cloud family. Default: sdk.")),
 		"ca_cert": field(framework.TypeString, "PEM certificates of the authorities to trust for the endpoint, instead of the "+
 			"system's."),
 		"client_cert": field(framework.TypeString, "PEM client certificate, if the account's API access rules require one."),
@@ -114,24 +103,14 @@ func configFields() map[string]*framework.FieldSchema {
 		"ttl":         field(framework.TypeDurationSecond, "Default TTL of leases, for roles that set none."),
 		"max_ttl": field(framework.TypeDurationSecond, "Maximum TTL of all leases of the account. Huawei Cloud has no policy that "+
 			"limits them: set it there."),
-		"expiry_grace": {
-			Type: framework.TypeDurationSecond, Default: int(lifetime.DefaultExpiryGrace / time.Second),
-			Description: "How long a key may outlive its lease in the cloud, which leaves time for the revocation.",
-		},
-		"max_requests_per_second": {
-			Type: framework.TypeFloat, Default: float64(clouds.DefaultPerSecond),
-			Description: "Maximum number of API calls a second. It is lowered for a while when the cloud throttles.",
-		},
-		"request_timeout": {
-			Type: framework.TypeDurationSecond, Default: int(clouds.DefaultTimeout / time.Second),
-			Description: "Timeout of one attempt of an API call.",
-		},
-		"max_retries": {
-			Type:    framework.TypeInt,
-			Default: clouds.DefaultMaxRetries,
-			Description: "Number of retries of an API call that certainly had no effect. Throttled calls do not count: they are " +
-				"repeated until the request times out.",
-		},
+		"expiry_grace": byDefault(int(seconds(lifetime.DefaultExpiryGrace)), field(framework.TypeDurationSecond, "How long a key may "+
+			"outlive its lease in the cloud, which leaves time for the revocation.")),
+		"max_requests_per_second": byDefault(float64(clouds.DefaultPerSecond), field(framework.TypeFloat, "Maximum number of API calls a "+
+			"second. It is lowered for a while when the cloud throttles.")),
+		"request_timeout": byDefault(int(seconds(clouds.DefaultTimeout)), field(framework.TypeDurationSecond, "Timeout of one attempt of "+
+			"an API call.")),
+		"max_retries": byDefault(clouds.DefaultMaxRetries, field(framework.TypeInt, "Number of retries of an API call that certainly had "+
+			"no effect. Throttled calls do not count: they are repeated until the request times out.")),
 		"rotation_period": field(framework.TypeDurationSecond, "How often the engine replaces its own key. 0: only before the key "+
 			"expires, as it does under an access policy."),
 		"allow_root_identity": field(framework.TypeBool, "Whether roles may lease keys (outscale) or sessions (huawei) of the "+
@@ -141,7 +120,7 @@ func configFields() map[string]*framework.FieldSchema {
 			strings.Join(clouds.TemplateFunctions(), ", ")+". Names must differ each time and have 64 characters at most.")),
 		"force": query(field(framework.TypeBool, "Only with delete: drop the account although the cloud refuses the engine key, "+
 			"and leave the keys that are still in it. The response lists them.")),
-		"verify": {Type: framework.TypeBool, Default: true, Description: "Whether to try the key against the cloud before storing it."},
+		"verify": byDefault(true, field(framework.TypeBool, "Whether to try the key against the cloud before storing it.")),
 	}
 }
 

@@ -34,7 +34,7 @@ func (b *backend) pathStaticRoles() []*framework.Path {
 func staticRoleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":              field(framework.TypeString, "Name of the static role."),
-		"account":           {Type: framework.TypeString, Default: defaultAccount, Description: "Account of the user."},
+		"account":           byDefault(defaultAccount, field(framework.TypeString, "Account of the user.")),
 		"user_name":         field(framework.TypeString, "User whose key is rotated. A user can have one static role."),
 		"rotation_period":   field(framework.TypeDurationSecond, "Time between two rotations."),
 		"rotation_schedule": field(framework.TypeString, "Cron expression of five fields, in UTC, instead of a period."),

@@ -81,15 +81,10 @@ func (b *backend) leaseRoles(ctx context.Context, s logical.Storage, account str
 func roleFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":    field(framework.TypeString, "Name of the role."),
-		"account": {Type: framework.TypeString, Default: defaultAccount, Description: "Account whose keys it leases."},
-		"credential_type": {
-			Type: framework.TypeString, Default: credentialAccessKey, AllowedValues: []any{
-				credentialAccessKey, credentialIAMUser,
-				credentialSession,
-			},
-			Description: "What it leases: access_key, keys of existing users; iam_user, a new user with a key, both deleted with the lease; " +
-				"session_token (Huawei Cloud), a temporary key of an agency, which expires by itself and cannot be revoked.",
-		},
+		"account": byDefault(defaultAccount, field(framework.TypeString, "Account whose keys it leases.")),
+		"credential_type": byDefault(credentialAccessKey, oneOf(credentialTypes, field(framework.TypeString, "What it leases: access_key, "+
+			"keys of existing users; iam_user, a new user with a key, both deleted with the lease; session_token (Huawei Cloud), a temporary "+
+			"key of an agency, which expires by itself and cannot be revoked."))),
 		"user_names": field(framework.TypeCommaStringSlice, "Users whose keys it leases (access_key), spread over them. Required "+
 			"unless own_identity is set."),
 		"user_path":       field(framework.TypeString, "Path of new users (iam_user, OUTSCALE), such as /ci/. Empty: /."),

@@ -217,6 +217,14 @@ func byDefault(value any, f *framework.FieldSchema) *framework.FieldSchema {
 	return f
 }
 
+// oneOf gives it the values that it can have.
+func oneOf(values []string, f *framework.FieldSchema) *framework.FieldSchema {
+	for _, value := range values {
+		f.AllowedValues = append(f.AllowedValues, value)
+	}
+	return f
+}
+
 // answers is the Responses schema of an operation that answers 200 with fields, all of them but the optional ones.
 func answers(fields map[string]*framework.FieldSchema, optional ...string) map[int][]framework.Response {
 	for name, f := range fields {
