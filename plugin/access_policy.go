@@ -101,6 +101,16 @@ func storedPolicy(ctx context.Context, s logical.Storage, a *account) (*policyVi
 	return loadOrNew[policyView](ctx, s, policyPrefix+a.name)
 }
 
+// accountAndPolicy are an account and its policy as last seen.
+func (b *backend) accountAndPolicy(ctx context.Context, s logical.Storage, name string) (*account, *policyView, error) {
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	view, err := storedPolicy(ctx, s, a)
+	return a, view, err
+}
+
 // refreshPolicy asks the cloud and stores what it says. When it cannot be read
 // the last bound that was seen stays in force: asking for keys beyond it would only
 // have them refused.

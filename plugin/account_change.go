@@ -98,11 +98,7 @@ func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name str
 	if err := b.storeAccount(ctx, s, name, config); err != nil {
 		return nil, err
 	}
-	a, err := b.account(ctx, s, name)
-	if err != nil {
-		return nil, err
-	}
-	view, err := storedPolicy(ctx, s, a)
+	a, view, err := b.accountAndPolicy(ctx, s, name)
 	if err != nil {
 		return nil, err
 	}

@@ -200,11 +200,7 @@ func (b *backend) keepFirstKey(ctx context.Context, s logical.Storage, name stri
 		warnings = append(warnings, fmt.Sprintf("the engine's first key could not be replaced yet, which is tried again by itself "+
 			"before it ends: %s", err))
 	}
-	a, err := b.account(ctx, s, name)
-	if err != nil {
-		return nil, err
-	}
-	view, err := storedPolicy(ctx, s, a)
+	a, view, err := b.accountAndPolicy(ctx, s, name)
 	if err != nil {
 		return nil, err
 	}

@@ -181,11 +181,7 @@ func policyAnswer() map[string]*framework.FieldSchema {
 }
 
 func (b *backend) pathPolicyRead(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	a, err := b.account(ctx, req.Storage, data.Get("account").(string))
-	if err != nil {
-		return nil, err
-	}
-	view, err := storedPolicy(ctx, req.Storage, a)
+	a, view, err := b.accountAndPolicy(ctx, req.Storage, data.Get("account").(string))
 	if err != nil {
 		return nil, err
 	}

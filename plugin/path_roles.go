@@ -149,11 +149,7 @@ func (b *backend) pathRoleDelete(ctx context.Context, req *logical.Request, data
 
 // roleBounds gathers what limits the role's leases.
 func (b *backend) roleBounds(ctx context.Context, s logical.Storage, role *roleEntry) (lifetime.Bounds, *policyView, error) {
-	a, err := b.account(ctx, s, role.Account)
-	if err != nil {
-		return lifetime.Bounds{}, nil, err
-	}
-	view, err := storedPolicy(ctx, s, a)
+	a, view, err := b.accountAndPolicy(ctx, s, role.Account)
 	if err != nil {
 		return lifetime.Bounds{}, nil, err
 	}

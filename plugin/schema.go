@@ -80,14 +80,6 @@ func checked(paths []*framework.Path) []*framework.Path {
 				return pointOut(resp, data), err
 			}
 		}
-		if next := path.ExistenceCheck; next != nil {
-			path.ExistenceCheck = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
-				if checkInput(data) != nil {
-					return false, nil // the operation refuses it
-				}
-				return next(ctx, req, data)
-			}
-		}
 	}
 	return paths
 }
@@ -398,6 +390,9 @@ type entries struct {
 // back is written all the same.
 func (b *backend) entryPaths(e entries) []*framework.Path {
 	exists := func(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+		if checkInput(data) != nil {
+			return false, nil // the operation refuses it
+		}
 		entry, err := req.Storage.Get(ctx, e.prefix+data.Get(e.name).(string))
 		return entry != nil, err
 	}
