@@ -170,11 +170,7 @@ func (c *accountConfig) nextRotation() time.Time {
 
 // ownKeys are the ids of the engine's own keys, which no clean-up may delete.
 func (c *accountConfig) ownKeys() []string {
-	ids := []string{c.AccessKey}
-	for _, previous := range c.Previous {
-		ids = append(ids, previous.ID)
-	}
-	return ids
+	return append([]string{c.AccessKey}, idsOf(c.Previous)...)
 }
 
 // sameTarget tells whether two configurations speak to the same place with the

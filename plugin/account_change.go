@@ -72,8 +72,15 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return append(warnings, more...), err
 	}
 	if data.Get("verify").(bool) {
-		more, err := b.storeVerified(ctx, req.Storage, name, before, config)
-		return append(warnings, more...), err
+		a, more, err := b.verifiedChange(ctx, req.Storage, name, before, config)
+		if err != nil {
+			return nil, err
+		}
+		view, err := b.storeWithPolicy(ctx, req.Storage, a)
+		if err != nil {
+			return nil, err
+		}
+		return slices.Concat(warnings, more, b.accountWarnings(a, view)), nil
 	}
 	if before == nil || !before.sameTarget(config) {
 		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
@@ -138,20 +145,6 @@ func (b *backend) accountWarnings(a *account, view *policyView) []string {
 		warnings = append(warnings, "the account is stored, but no role of it can lease as things are: "+err.Error())
 	}
 	return warnings
-}
-
-func (b *backend) storeVerified(
-	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
-) (warnings []string, err error) {
-	a, warnings, err := b.verifiedChange(ctx, s, name, before, config)
-	if err != nil {
-		return nil, err
-	}
-	view, err := b.storeWithPolicy(ctx, s, a)
-	if err != nil {
-		return nil, err
-	}
-	return append(warnings, b.accountWarnings(a, view)...), nil
 }
 
 // verifiedChange asks the cloud whose key a configuration holds, and refuses one that would strand

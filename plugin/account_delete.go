@@ -74,10 +74,7 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 	}
 	if a.config.DeletingKey == a.config.AccessKey {
 		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it
-			for _, previous := range a.config.Previous {
-				left = append(left, previous.ID)
-			}
-			return left, nil
+			return idsOf(a.config.Previous), nil
 		}
 	}
 	var problems []error

@@ -239,6 +239,15 @@ func (a *account) mustBe(accountID, accessKey string) error {
 	return userError("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
 }
 
+// accountOf returns the account of a key, provided that it still is the cloud account that the key was made in.
+func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accountID, accessKey string) (*account, error) {
+	a, err := b.identified(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.mustBe(accountID, accessKey)
+}
+
 // accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
 // could not be found, and so not revoked, through another one. What has the label of made is left
 // out. A key that is about to be made counts already.

@@ -145,12 +145,10 @@ func (r *roleEntry) validateUsers() error {
 	if n := len(r.UserNames); n > maxUsers {
 		return userError("user_names holds %d users, and a role can have %d: spread them over several roles", n, maxUsers)
 	}
-	seen := make(map[string]bool, len(r.UserNames))
-	for _, user := range r.UserNames {
-		if seen[user] {
+	for i, user := range r.UserNames {
+		if slices.Contains(r.UserNames[:i], user) {
 			return userError("user_names holds %q twice", user)
 		}
-		seen[user] = true
 	}
 	return nil
 }

@@ -29,6 +29,14 @@ type previousKey struct {
 	DeleteAfter time.Time         `json:"delete_after"`
 }
 
+// idsOf are the ids of replaced keys.
+func idsOf(keys []previousKey) (ids []string) {
+	for _, key := range keys {
+		ids = append(ids, key.ID)
+	}
+	return ids
+}
+
 // ref names the key to the cloud.
 func (p previousKey) ref(accountID, user string) provider.KeyRef {
 	return provider.KeyRef{AccountID: accountID, User: user, ID: p.ID, Label: p.Label, Expires: p.Expires}

@@ -28,15 +28,6 @@ import (
 // give out the keys of a role whose policy denies creds/prod. Vault refuses ".." in storage.
 var namePattern = regexp.MustCompile(`^[a-z0-9_](?:[a-z0-9_.-]{0,126}[a-z0-9_])?$`)
 
-// checkName refuses what cannot be the name of an account, role or static role.
-func checkName(field, name string) error {
-	if namePattern.MatchString(name) && !strings.Contains(name, "..") {
-		return nil
-	}
-	return userError("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d "+
-		"characters at most", field, name, 128)
-}
-
 // checkSeconds refuses a duration that whole seconds cannot say: 500ms would be read as 0, which
 // is no limit, and more seconds than a time.Duration holds as a negative one.
 func checkSeconds(field string, raw any) error {
@@ -104,15 +95,15 @@ func pointOut(resp *logical.Response, data *framework.FieldData) *logical.Respon
 	return resp
 }
 
+// checkInput refuses what cannot be the name of an account, role or static role.
 func checkInput(data *framework.FieldData) error {
 	for _, field := range []string{"account", "name", "role"} {
 		if data.Raw[field] == nil || data.Schema[field] == nil {
 			continue
 		}
-		if name, _ := data.Get(field).(string); name != "" {
-			if err := checkName(field, name); err != nil {
-				return err
-			}
+		if name, _ := data.Get(field).(string); name != "" && (!namePattern.MatchString(name) || strings.Contains(name, "..")) {
+			return userError("%s %.60q is refused: a name has lower-case letters, digits and _, and within it - and single dots, %d "+
+				"characters at most", field, name, 128)
 		}
 	}
 	return nil

@@ -73,7 +73,7 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 		return nil, err
 	}
 	ctx = transport.WithFlow(ctx, lease.Role)
-	a, err := b.leaseAccount(ctx, req.Storage, lease)
+	a, err := b.accountOf(ctx, req.Storage, lease.Account, lease.AccountID, lease.AccessKey)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 			return err
 		}
 	}
-	a, err := b.leaseAccount(ctx, req.Storage, lease)
+	a, err := b.accountOf(ctx, req.Storage, lease.Account, lease.AccountID, lease.AccessKey)
 	if err != nil {
 		return err
 	}
@@ -252,16 +252,6 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 		return fmt.Errorf("revoking access key %s: %w", lease.AccessKey, errors.New(explain(a.name, err).Error()))
 	}
 	return b.removeEntry(ctx, req.Storage, entry)
-}
-
-// leaseAccount returns the account of a lease, provided that it still is the cloud
-// account that the key was made in.
-func (b *backend) leaseAccount(ctx context.Context, s logical.Storage, lease *accessKeyLease) (*account, error) {
-	a, err := b.identified(ctx, s, lease.Account)
-	if err != nil {
-		return nil, err
-	}
-	return a, a.mustBe(lease.AccountID, lease.AccessKey)
 }
 
 // entryOf returns the ledger's entry of a lease: the one under its label, as far as that is of the

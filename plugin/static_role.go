@@ -51,13 +51,7 @@ type staticCreds struct {
 }
 
 // ids are the keys that the entry names.
-func (c *staticCreds) ids() []string {
-	ids := []string{c.AccessKey}
-	for _, previous := range c.Previous {
-		ids = append(ids, previous.ID)
-	}
-	return ids
-}
+func (c *staticCreds) ids() []string { return append([]string{c.AccessKey}, idsOf(c.Previous)...) }
 
 // switchedOff says why the current key of a role is, and what to do.
 func (c *staticCreds) switchedOff(role string) (finding, remedy string) {
@@ -125,16 +119,6 @@ func staticRolesByAccount(ctx context.Context, s logical.Storage) (map[string]ma
 func staticRolesOf(ctx context.Context, s logical.Storage, account string) (map[string]*staticRole, error) {
 	roles, err := staticRolesByAccount(ctx, s)
 	return roles[account], err
-}
-
-// staticAccount returns a static role's account, provided that it still is the cloud
-// account that the key was made in.
-func (b *backend) staticAccount(ctx context.Context, s logical.Storage, role *staticRole, creds *staticCreds) (*account, error) {
-	a, err := b.account(ctx, s, role.Account)
-	if err != nil {
-		return nil, err
-	}
-	return a, a.mustBe(creds.AccountID, creds.AccessKey)
 }
 
 // loadStatic loads a static role and the state of its key, which is empty before the first; the role is nil where there is none.

@@ -67,7 +67,7 @@ func (b *backend) deleteStaticRole(
 func (b *backend) endStaticKeys(
 	ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, keepKeys bool,
 ) (warnings []string, err error) {
-	a, err := b.staticAccount(ctx, s, role, creds)
+	a, err := b.accountOf(ctx, s, role.Account, creds.AccountID, creds.AccessKey)
 	if err != nil {
 		return nil, err
 	}

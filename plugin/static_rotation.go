@@ -427,7 +427,7 @@ func (b *backend) deletePreviousStatic(
 	if !anyDue(creds.Previous, now, role.longestGrace()) {
 		return nil
 	}
-	a, err := b.staticAccount(ctx, s, role, creds)
+	a, err := b.accountOf(ctx, s, role.Account, creds.AccountID, creds.AccessKey)
 	if err != nil {
 		return err
 	}
