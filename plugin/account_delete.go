@@ -68,7 +68,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 
 // deleteOwnKeys is steps (2) and (3). It returns the keys that are left; err is why.
 func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name string, marked *accountConfig) (left []string, err error) {
-	a, err := b.openAccount(name, marked)
+	a, err := b.openAfter(nil, name, marked)
 	if err != nil {
 		return nil, err
 	}

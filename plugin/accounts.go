@@ -102,12 +102,7 @@ func (b *backend) accountConfigs(ctx context.Context, s logical.Storage) (map[st
 	return loadAll(ctx, s, configPrefix, func(name string) (*accountConfig, error) { return b.accountConfig(ctx, s, name) })
 }
 
-// openAccount makes the client of a configuration, which knows of no other.
-func (b *backend) openAccount(name string, config *accountConfig) (*account, error) {
-	return b.openAfter(nil, name, config)
-}
-
-// openAfter makes a client that goes on with what the one before has learned of the same key, if there was one:
+// openAfter makes the client of a configuration. It goes on with what the one before has learned of the same key, if there was one:
 // were that forgotten with each change of a pace, calls of both would be refused, and four refusals lock the account.
 func (b *backend) openAfter(former *account, name string, config *accountConfig) (*account, error) {
 	kind, err := clouds.Of(config.Provider)
@@ -295,7 +290,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 // verified asks the cloud whose key a configuration holds, and fills that in.
 func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (*account, error) {
 	config.AccountID = "" // of the key before: a client that knew it would not ask
-	a, err := b.openAccount(name, config)
+	a, err := b.openAfter(nil, name, config)
 	if err != nil {
 		return nil, userError("%s", err)
 	}
@@ -349,7 +344,7 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	if !b.WriteSafeReplicationState() {
-		if a, err = b.openAccount(name, &config); err != nil {
+		if a, err = b.openAfter(nil, name, &config); err != nil {
 			return nil, err
 		}
 		return b.rememberAccount(a), nil

@@ -113,10 +113,10 @@ func newBackend(build Build, open opener) *backend {
 		accounts: newAccounts(), frozen: map[string]bool{}, former: map[string]*account{}, storing: map[string]int{},
 		locks: map[string]*pathLock{},
 		roles: newCache[roleEntry](), policies: newCache[policyView](), instances: newCache[instance](),
-		ledger: ledger.New(), slots: newSlotMemory(), refusals: newRefusals(),
-		metrics: newMetrics(),
+		ledger: ledger.New(), refusals: newRefusals(), metrics: newMetrics(),
+		slots:  &slotMemory{users: map[owner]fullUser{}, foreign: map[owner]listed{}},
+		static: &staticTries{roles: map[string]staticTry{}, seen: map[string][]staticDates{}},
 	}
-	b.static = newStaticTries()
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(backendHelp),

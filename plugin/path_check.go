@@ -101,7 +101,7 @@ func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
 			"out, or try again at %s", showTime(last.(time.Time)), tryNowPause, showTime(last.(time.Time).Add(tryNowPause)))
 	}
 	b.triedNow.Store(a.name, now)
-	fresh, err := b.openAccount(a.name, a.config)
+	fresh, err := b.openAfter(nil, a.name, a.config)
 	if err != nil {
 		return nil, err
 	}

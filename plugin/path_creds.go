@@ -36,13 +36,10 @@ func (b *backend) pathCreds() []*framework.Path {
 
 // leasesKey is a read or a write, which generated clients call by different names.
 func (b *backend) leasesKey(operationSuffix string) *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback:                  b.announcedCreds(b.timed(operationIssue, b.pathCredsRead)),
-		Summary:                   "Lease a new access key.",
-		DisplayAttrs:              &framework.DisplayAttributes{OperationSuffix: operationSuffix},
-		Responses:                 answers(credsAnswer(), "security_token"),
-		ForwardPerformanceStandby: true, // not to the primary cluster: a secondary owns its leases
-	}
+	lease := pathOperation("", "Lease a new access key.", b.announcedCreds(b.timed(operationIssue, b.pathCredsRead)),
+		answers(credsAnswer(), "security_token"), onActive) // not the primary cluster's: a secondary owns its leases
+	lease.DisplayAttrs.OperationSuffix = operationSuffix
+	return lease
 }
 
 func credsAnswer() map[string]*framework.FieldSchema {

@@ -63,13 +63,9 @@ func (b *backend) pathMetrics() []*framework.Path {
 		Pattern:      metricsPath,
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "metrics"},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.pathMetricsRead,
-				Summary:  "Read the engine's metrics in Prometheus's text format.",
-				// No fields: the sdk keeps the names of a raw answer's parts out of schemas.
-				Responses:                 map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}},
-				ForwardPerformanceStandby: true, // what is counted is in the active node's memory
-			},
+			// No fields: the sdk keeps the names of a raw answer's parts out of schemas. What is counted is in the active node's memory.
+			logical.ReadOperation: pathOperation("", "Read the engine's metrics in Prometheus's text format.", b.pathMetricsRead,
+				map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}}, onActive),
 		},
 		HelpSynopsis: "The engine's metrics in Prometheus's text format.",
 		HelpDescription: "Leased keys by role, durations of issue, renewal and revocation, API calls and their errors, clean-ups that " +

@@ -266,12 +266,9 @@ func (b *backend) pathTidyWrite(ctx context.Context, req *logical.Request, data 
 func (b *backend) pathTidyStatusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	report := b.tidying.current()
 	if report == nil {
-		last, err := load[tidyReport](ctx, req.Storage, tidyPath)
+		last, err := loadOrNew[tidyReport](ctx, req.Storage, tidyPath)
 		if err != nil {
 			return nil, err
-		}
-		if last == nil {
-			last = &tidyReport{State: tidyIdle}
 		}
 		report = last.interrupted()
 	}

@@ -292,10 +292,6 @@ type listed struct {
 	at    time.Time
 }
 
-func newSlotMemory() *slotMemory {
-	return &slotMemory{users: map[owner]fullUser{}, foreign: map[owner]listed{}}
-}
-
 func (f *slotMemory) remember(account, user, refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -157,7 +157,7 @@ func (b *backend) tryNewKey(ctx context.Context, kind clouds.Cloud, config *acco
 }
 
 func (b *backend) ownKey(ctx context.Context, config *accountConfig) (provider.Key, error) {
-	a, err := b.openAccount("", config)
+	a, err := b.openAfter(nil, "", config)
 	if err != nil {
 		return provider.Key{}, err
 	}

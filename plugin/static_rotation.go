@@ -200,10 +200,6 @@ type staticTry struct {
 	failures int // in a row
 }
 
-func newStaticTries() *staticTries {
-	return &staticTries{roles: map[string]staticTry{}, seen: map[string][]staticDates{}}
-}
-
 // saw keeps the dates of an account's roles.
 func (t *staticTries) saw(account string, dates []staticDates) {
 	t.mu.Lock()

@@ -219,10 +219,7 @@ func (b *backend) instanceID(ctx context.Context, s logical.Storage) (string, er
 		return stored.id(), err
 	}
 	stored = &instance{ID: keylabel.NewID()}
-	if err := save(ctx, s, instancePath, stored); err != nil {
-		return "", fmt.Errorf("storing the instance id: %w", err)
-	}
-	return stored.ID, nil
+	return stored.ID, save(ctx, s, instancePath, stored)
 }
 
 // id is empty of what is not there.

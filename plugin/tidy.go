@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -336,9 +337,9 @@ func (r *tidyReport) finish(cutOff error) {
 	}
 }
 
-// interrupted is the report of a tidy whose process died before it could write its end.
+// interrupted is the report of a tidy whose process died before it could write its end, or of none.
 func (r *tidyReport) interrupted() *tidyReport {
-	if r.State == tidyRunning {
+	if r.State = cmp.Or(r.State, tidyIdle); r.State == tidyRunning {
 		r.State = tidyFailed
 		r.failed(errors.New("it was cut off by a restart, and what it had done is not known: start it again"))
 	}
