@@ -25,11 +25,9 @@ func (b *backend) pathCheck() []*framework.Path {
 			"now": query(field(framework.TypeBool, "Try the engine key now although the cloud has refused it; at most once in 15 "+
 				"minutes, because refused requests lock the account.")),
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			// The active node paces the account's calls.
-			logical.ReadOperation: pathOperation("check", "Check now whether the account can lease keys.",
-				b.pathCheckRead, answers(checkAnswer()), onActive),
-		},
+		// The active node paces the account's calls.
+		Operations: only(logical.ReadOperation, pathOperation("check", "Check now whether the account can lease keys.",
+			b.pathCheckRead, answers(checkAnswer()), onActive)),
 		HelpSynopsis: "The account's health, each finding with its remedy.",
 		HelpDescription: "Reads from the cloud whose key the engine has, when it expires, the access policy, and the key slots of the " +
 			"roles' users. Permissions are tried without changing anything: all of them on OUTSCALE (DryRun), only those to read on Huawei " +

@@ -167,16 +167,13 @@ func (b *backend) pathRotateRoot() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"account": field(framework.TypeString, "Name of the account."),
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: pathOperation("", "Replace the engine's own access key.",
-				b.pathRotateRootWrite, answers(map[string]*framework.FieldSchema{
-					"access_key":          field(framework.TypeString, "ID of the new key."),
-					"key_expiration":      field(framework.TypeString, "When it expires; empty: never."),
-					"next_rotation":       field(framework.TypeString, "When the engine next replaces it; empty: never."),
-					"previous_access_key": field(framework.TypeString, "ID of the replaced key, which is deleted within minutes."),
-				}), onPrimary),
-		},
-		HelpSynopsis: "Replace the engine's own access key.",
+		Operations: only(logical.UpdateOperation, pathOperation("", "Replace the engine's own access key.",
+			b.pathRotateRootWrite, answers(map[string]*framework.FieldSchema{
+				"access_key":          field(framework.TypeString, "ID of the new key."),
+				"key_expiration":      field(framework.TypeString, "When it expires; empty: never."),
+				"next_rotation":       field(framework.TypeString, "When the engine next replaces it; empty: never."),
+				"previous_access_key": field(framework.TypeString, "ID of the replaced key, which is deleted within minutes."),
+			}), onPrimary)),
 		HelpDescription: "Creates a new key, tries it, stores it, and deletes the replaced key some minutes later, when no " +
 			"request uses it any more. The engine does the same by itself when rotation_period has passed, and before the key expires.",
 	}}

@@ -26,7 +26,6 @@ func (b *backend) pathCreds() []*framework.Path {
 			logical.ReadOperation:   b.leasesKey("credentials"),
 			logical.UpdateOperation: b.leasesKey("credentials-with-parameters"),
 		},
-		HelpSynopsis: "Lease a new access key.",
 		HelpDescription: "Creates an access key as the role describes. The key works until the lease ends or, if Vault is not there " +
 			"to revoke it, for the account's expiry_grace longer at most. Huawei Cloud's keys never expire: there a key works until Vault " +
 			"deletes it. A session (credential_type=session_token) expires with its lease, and cannot be revoked before. The rights of a " +

@@ -18,20 +18,18 @@ func (b *backend) pathInfo() []*framework.Path {
 	return []*framework.Path{{
 		Pattern:      "info",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "info"},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: pathOperation("", "Read the version of the plugin.",
-				b.pathInfoRead, answers(map[string]*framework.FieldSchema{
-					"version": field(framework.TypeString, "Version of the release, or what git calls the source, such as v0.1.0-7-g0123abc; dev "+
-						"where neither is known."),
-					"commit": field(framework.TypeString, "Commit that the plugin was built from, -dirty if with changes; unknown where the build does "+
-						"not know it."),
-					"go_version": field(framework.TypeString, "Version of Go that it was built with."),
-					"vault_sdk":  field(framework.TypeString, "Version of Vault's sdk in it."),
-					"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
-					"instance_id": field(framework.TypeString, "Id in the label of every key that this mount creates; empty until it "+
-						"has created one."),
-				}), onAnyNode),
-		},
+		Operations: only(logical.ReadOperation, pathOperation("", "Read the version of the plugin.",
+			b.pathInfoRead, answers(map[string]*framework.FieldSchema{
+				"version": field(framework.TypeString, "Version of the release, or what git calls the source, such as v0.1.0-7-g0123abc; dev "+
+					"where neither is known."),
+				"commit": field(framework.TypeString, "Commit that the plugin was built from, -dirty if with changes; unknown where the build does "+
+					"not know it."),
+				"go_version": field(framework.TypeString, "Version of Go that it was built with."),
+				"vault_sdk":  field(framework.TypeString, "Version of Vault's sdk in it."),
+				"providers":  field(framework.TypeStringSlice, "Values that the provider field of an account accepts."),
+				"instance_id": field(framework.TypeString, "Id in the label of every key that this mount creates; empty until it "+
+					"has created one."),
+			}), onAnyNode)),
 		HelpSynopsis:    "Version of the plugin.",
 		HelpDescription: "Shows which build of the plugin runs, which clouds it supports, and the id of this mount in the labels of its keys.",
 	}}
@@ -62,11 +60,9 @@ func (b *backend) pathMetrics() []*framework.Path {
 	return []*framework.Path{{
 		Pattern:      metricsPath,
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "read", OperationSuffix: "metrics"},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			// No fields: the sdk keeps the names of a raw answer's parts out of schemas. What is counted is in the active node's memory.
-			logical.ReadOperation: pathOperation("", "Read the engine's metrics in Prometheus's text format.", b.pathMetricsRead,
-				map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}}, onActive),
-		},
+		// No fields: the sdk keeps the names of a raw answer's parts out of schemas. What is counted is in the active node's memory.
+		Operations: only(logical.ReadOperation, pathOperation("", "Read the engine's metrics in Prometheus's text format.", b.pathMetricsRead,
+			map[int][]framework.Response{http.StatusOK: {{Description: "OK", MediaType: "text/plain"}}}, onActive)),
 		HelpSynopsis: "The engine's metrics in Prometheus's text format.",
 		HelpDescription: "Leased keys by role, durations of issue, renewal and revocation, API calls and their errors, clean-ups that " +
 			"are stuck, and when the engine keys expire. It neither calls the cloud nor reads the ledger. Counters begin at 0 with the process. " +

@@ -21,12 +21,9 @@ func (b *backend) pathKeys() []*framework.Path {
 			Pattern:      "keys/?$",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "keys"},
 			Fields:       keysFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				// A standby's ledger lags behind.
-				logical.ListOperation: pathOperation("list", "List the issued keys that still exist.",
-					b.pathKeysList, answersList(), onActive),
-			},
-			HelpSynopsis: "List the issued keys that still exist.",
+			// A standby's ledger lags behind.
+			Operations: only(logical.ListOperation, pathOperation("list", "List the issued keys that still exist.",
+				b.pathKeysList, answersList(), onActive)),
 			HelpDescription: "Lists the access keys in the ledger: all that this mount created and that are not known to be deleted in the cloud. " +
 				"account, user and own_identity filter the list; after and limit page through it.",
 		},
@@ -221,11 +218,9 @@ func (b *backend) pathTidy() []*framework.Path {
 				"confirm": field(framework.TypeInt, "Make as many changes as the last comparison of the account has withheld: the "+
 					"number is in tidy-status. More than that is withheld again."),
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				// Ledger and report are local: each cluster tidies for itself.
-				logical.UpdateOperation: pathOperation("start", "Delete orphaned keys, in the background.",
-					b.announced(eventTidy, "account", b.pathTidyWrite), answers(tidyAnswer()), onActive),
-			},
+			// Ledger and report are local: each cluster tidies for itself.
+			Operations: only(logical.UpdateOperation, pathOperation("start", "Delete orphaned keys, in the background.",
+				b.announced(eventTidy, "account", b.pathTidyWrite), answers(tidyAnswer()), onActive)),
 			HelpSynopsis: "Delete orphaned keys: created by this mount, and not in its ledger.",
 			HelpDescription: "Compares the cloud with the ledger: deletes the keys that carry this mount's label and are not in its ledger, " +
 				"rotates static roles whose key is gone, and restores expiration dates and labels that the holder of a key has changed. If it " +
@@ -235,11 +230,9 @@ func (b *backend) pathTidy() []*framework.Path {
 		{
 			Pattern:      "tidy-status",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "tidy-status"},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				// Progress is in the active node's memory.
-				logical.ReadOperation: pathOperation("read", "Read the progress of the running tidy, or the result of the last one.",
-					b.pathTidyStatusRead, answers(tidyAnswer()), onActive),
-			},
+			// Progress is in the active node's memory.
+			Operations: only(logical.ReadOperation, pathOperation("read", "Read the progress of the running tidy, or the result of the last one.",
+				b.pathTidyStatusRead, answers(tidyAnswer()), onActive)),
 			HelpSynopsis:    "The progress of the running tidy, or the result of the last one.",
 			HelpDescription: "Shows what the tidy has found and deleted, what is stuck and why, and what waits for the rollback.",
 		},

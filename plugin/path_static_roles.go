@@ -141,23 +141,17 @@ func (b *backend) pathStaticCreds() []*framework.Path {
 			Pattern:      staticCredsPrefix + framework.GenericNameRegex("name"),
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "static-credentials"},
 			Fields:       name,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				// A standby may still know the key that a rotation has replaced.
-				logical.ReadOperation: pathOperation("read", "Read the current key of a static role.",
-					b.pathStaticCredsRead, answers(staticCredsAnswer()), onActive),
-			},
-			HelpSynopsis:    "Read the current key of a static role.",
+			// A standby may still know the key that a rotation has replaced.
+			Operations: only(logical.ReadOperation, pathOperation("read", "Read the current key of a static role.",
+				b.pathStaticCredsRead, answers(staticCredsAnswer()), onActive)),
 			HelpDescription: "The key has no lease: it works until it is rotated, and for rotation_grace_period after that.",
 		},
 		{
 			Pattern:      "rotate-role/" + framework.GenericNameRegex("name"),
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "static-role"},
 			Fields:       name,
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: pathOperation("", "Rotate the key of a static role now.",
-					b.pathRotateRoleWrite, answers(subset(staticRoleAnswer(), staticRoleDecisions()), staticRoleDecisions()...), onPrimary),
-			},
-			HelpSynopsis: "Rotate the key of a static role now.",
+			Operations: only(logical.UpdateOperation, pathOperation("", "Rotate the key of a static role now.",
+				b.pathRotateRoleWrite, answers(subset(staticRoleAnswer(), staticRoleDecisions()), staticRoleDecisions()...), onPrimary)),
 			HelpDescription: "The replaced key works for rotation_grace_period longer. rotation_period counts again from now; a " +
 				"schedule does not change.",
 		},

@@ -49,7 +49,8 @@ func checkSeconds(field string, raw any) error {
 }
 
 // checked has every operation look at names as they were sent before it does anything: the framework would fold them, or storage fail
-// with an internal error. It also bounds the operation's time, and turns its error into what Vault is to answer.
+// with an internal error. It also bounds the operation's time, and turns its error into what Vault is to answer. What a path without a
+// synopsis does is what its operation does.
 func checked(paths []*framework.Path) []*framework.Path {
 	for _, path := range paths {
 		for _, handler := range path.Operations {
@@ -57,6 +58,7 @@ func checked(paths []*framework.Path) []*framework.Path {
 			if !ok {
 				continue
 			}
+			path.HelpSynopsis = cmp.Or(path.HelpSynopsis, operation.Summary)
 			next := operation.Callback
 			operation.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 				if err := checkInput(data); err != nil {
@@ -362,6 +364,11 @@ func pathOperation(
 	}
 }
 
+// only are the operations of a path with one.
+func only(one logical.Operation, operation *framework.PathOperation) map[logical.Operation]framework.OperationHandler {
+	return map[logical.Operation]framework.OperationHandler{one: operation}
+}
+
 // entries are what is listed, read, written, patched and deleted by name: accounts, roles and static roles.
 type entries struct {
 	prefix            string // of the paths, and in storage
@@ -398,13 +405,10 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 	write := func() *framework.PathOperation { return changes(e.written, e.writeSummary, e.write, decisions) }
 	return []*framework.Path{
 		{
-			Pattern:      e.prefix + "?$",
-			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.many},
-			Fields:       pagingFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: pathOperation("list", e.listSummary, list, answersList(), onAnyNode),
-			},
-			HelpSynopsis:    e.listSummary,
+			Pattern:         e.prefix + "?$",
+			DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.many},
+			Fields:          pagingFields(),
+			Operations:      only(logical.ListOperation, pathOperation("list", e.listSummary, list, answersList(), onAnyNode)),
 			HelpDescription: e.listHelp,
 		},
 		{
