@@ -208,12 +208,11 @@ func topRoles(counts map[string]int) (roles []string, rest int) {
 
 // accountMetric is what is known of one account.
 type accountMetric struct {
-	name       string
-	keyExpires time.Time // of the engine's own key; zero: it never expires
-	rotation   time.Time // when it is replaced by itself; zero: never
-	stuck      int       // clean-ups that have failed so far
-	since      time.Time // that the oldest of them is stuck
-	found      outcome   // of the last comparison
+	name string
+	*accountConfig
+	stuck int       // clean-ups that have failed so far
+	since time.Time // that the oldest of them is stuck
+	found outcome   // of the last comparison
 }
 
 func (a accountMetric) labels() []label { return []label{{"account", a.name}} }
@@ -226,11 +225,8 @@ func (b *backend) accountMetrics(ctx context.Context, s logical.Storage) ([]acco
 	}
 	var accounts []accountMetric
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
-		config := configs[name]
-		metric := accountMetric{name: name, keyExpires: config.KeyExpires, rotation: config.nextRotation()}
-		metric.stuck, metric.since = b.ledger.Overdue(name)
-		metric.found = b.lastFound(name)
-		accounts = append(accounts, metric)
+		stuck, since := b.ledger.Overdue(name)
+		accounts = append(accounts, accountMetric{name, configs[name], stuck, since, b.lastFound(name)})
 	}
 	return accounts, nil
 }
@@ -252,10 +248,10 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots [
 	gauge(t, "slots_free", "Slots of these users that are left; 0: the role's pool is full.",
 		slots, func(s roleSlots) float64 { return float64(s.free) })
 	gauge(t, "engine_key_expiration_timestamp_seconds", "When the engine's own key expires, as stored; missing where it never does.",
-		accounts, func(a accountMetric) float64 { return date(a.keyExpires) })
+		accounts, func(a accountMetric) float64 { return date(a.KeyExpires) })
 	gauge(t, "engine_key_rotation_timestamp_seconds", "When the engine's own key is to be replaced, in the past while that fails; "+
 		"missing: never.",
-		accounts, func(a accountMetric) float64 { return date(a.rotation) })
+		accounts, func(a accountMetric) float64 { return date(a.nextRotation()) })
 	static := b.static.schedule()
 	gauge(t, "static_role_rotated_timestamp_seconds", "When the key of a static role was rotated, as the last tick has seen it.",
 		static, func(r staticDates) float64 { return date(r.rotated) })

@@ -179,7 +179,7 @@ const usersIdentity = "%users"
 
 // findOrphanUsers returns the users that carry this instance's label and that the ledger does
 // not know. The order of looking is that of findOrphans. A user that is just being removed is found gone by the removal.
-func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *account) (orphans []provider.User, err error) {
+func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *account) ([]provider.User, error) {
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
 		return nil, err
@@ -191,9 +191,6 @@ func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *acc
 	if err != nil {
 		return nil, fmt.Errorf("account %q: looking for orphaned users: %w", a.name, err)
 	}
-	if len(ours) == 0 {
-		return nil, nil
-	}
 	labels := make([]string, len(ours))
 	for i, user := range ours {
 		labels[i] = user.Label
@@ -202,12 +199,7 @@ func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *acc
 	if err != nil {
 		return nil, err
 	}
-	for _, user := range ours {
-		if !known[user.Label] {
-			orphans = append(orphans, user)
-		}
-	}
-	return orphans, nil
+	return slices.DeleteFunc(ours, func(user provider.User) bool { return known[user.Label] }), nil
 }
 
 func (b *backend) removeOrphanUser(ctx context.Context, a *account, user provider.User) error {

@@ -109,27 +109,23 @@ func (b *backend) pathStaticRoleDelete(ctx context.Context, req *logical.Request
 }
 
 func (b *backend) pathRotateRoleWrite(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	if err := b.rotateRoleNow(ctx, req.Storage, data.Get("name").(string)); err != nil {
+	name := data.Get("name").(string)
+	unlock, err := b.lock(ctx, staticRolePrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	role, err := load[staticRole](ctx, req.Storage, staticRolePrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if role == nil {
+		return nil, userError("static role %q does not exist: write static-roles/%s first", name, name)
+	}
+	if _, err := b.rotateStatic(ctx, req.Storage, name, role); err != nil {
 		return nil, err
 	}
 	return b.staticRoleWritten(ctx, req, data)
-}
-
-func (b *backend) rotateRoleNow(ctx context.Context, s logical.Storage, name string) error {
-	unlock, err := b.lock(ctx, staticRolePrefix+name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	role, err := load[staticRole](ctx, s, staticRolePrefix+name)
-	if err != nil {
-		return err
-	}
-	if role == nil {
-		return userError("static role %q does not exist: write static-roles/%s first", name, name)
-	}
-	_, err = b.rotateStatic(ctx, s, name, role)
-	return err
 }
 
 func (b *backend) pathStaticCreds() []*framework.Path {

@@ -39,10 +39,6 @@ func secretTypeOf(kind keylabel.Kind) string {
 func (b *backend) secret(kind keylabel.Kind) *framework.Secret {
 	return &framework.Secret{
 		Type: secretTypeOf(kind),
-		Fields: map[string]*framework.FieldSchema{
-			"access_key": field(framework.TypeString, "ID of the leased access key."),
-			"secret_key": sensitive(field(framework.TypeString, "Secret of the leased access key.")),
-		},
 		Renew: b.timed(operationRenew, func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 			return b.renewAccessKey(ctx, req, kind)
 		}),
@@ -120,9 +116,32 @@ func (b *backend) renewAccessKey(ctx context.Context, req *logical.Request, kind
 func (b *backend) moveExpiry(
 	ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error),
 ) (lifetime.RenewalPlan, error) {
-	renewed, err := b.moveExpiryOnce(ctx, s, a, entry, plan)
+	once := func() (lifetime.RenewalPlan, error) {
+		renewed, err := plan()
+		if err != nil {
+			return lifetime.RenewalPlan{}, err
+		}
+		entry.Expires = renewed.Expiry.Add(entry.Skew)
+		if err := b.ledger.Save(ctx, s, entry); err != nil {
+			return lifetime.RenewalPlan{}, err
+		}
+		ref, err := a.ref(entry)
+		if err != nil {
+			return lifetime.RenewalPlan{}, err
+		}
+		err = a.cloud.MoveExpiry(ctx, ref)
+		switch kind := provider.KindOf(err); {
+		case kind == provider.KindInvalid:
+			return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
+		case kind == provider.KindNotFound && entry.Unrecorded:
+			// Removed before, by a delete of keys/<id> or a reaper: it stays so.
+			return lifetime.RenewalPlan{}, errors.Join(err, b.ledger.Remove(ctx, s, entry.Account, entry.Label))
+		}
+		return renewed, err
+	}
+	renewed, err := once()
 	if err == nil && a.skewMoved(entry.Skew) { // the answer was a process's first, and shows it
-		renewed, err = b.moveExpiryOnce(ctx, s, a, entry, plan)
+		renewed, err = once()
 	}
 	if provider.KindOf(err) == provider.KindInvalid {
 		changed, refreshErr := a.skewMoved(entry.Skew), error(nil)
@@ -130,7 +149,7 @@ func (b *backend) moveExpiry(
 			changed, refreshErr = b.policyChanged(ctx, s, a)
 		}
 		if refreshErr == nil && changed {
-			renewed, err = b.moveExpiryOnce(ctx, s, a, entry, plan)
+			renewed, err = once()
 		}
 	}
 	var refused *provider.Error
@@ -149,32 +168,6 @@ func (b *backend) moveExpiry(
 	default:
 		return lifetime.RenewalPlan{}, err
 	}
-}
-
-func (b *backend) moveExpiryOnce(
-	ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, plan func() (lifetime.RenewalPlan, error),
-) (lifetime.RenewalPlan, error) {
-	renewed, err := plan()
-	if err != nil {
-		return lifetime.RenewalPlan{}, err
-	}
-	entry.Expires = renewed.Expiry.Add(entry.Skew)
-	if err := b.ledger.Save(ctx, s, entry); err != nil {
-		return lifetime.RenewalPlan{}, err
-	}
-	ref, err := a.ref(entry)
-	if err != nil {
-		return lifetime.RenewalPlan{}, err
-	}
-	err = a.cloud.MoveExpiry(ctx, ref)
-	switch kind := provider.KindOf(err); {
-	case kind == provider.KindInvalid:
-		return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
-	case kind == provider.KindNotFound && entry.Unrecorded:
-		// Removed before, by a delete of keys/<id> or a reaper: it stays so.
-		return lifetime.RenewalPlan{}, errors.Join(err, b.ledger.Remove(ctx, s, entry.Account, entry.Label))
-	}
-	return renewed, err
 }
 
 // restoreExpiry takes a date that the cloud refused out of the ledger again: it would

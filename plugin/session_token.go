@@ -146,12 +146,7 @@ const secretSessionType = "cloudkeys_session_token"
 // sessionSecret is the lease of a session. Without Renew, Vault does not offer to renew it.
 func (b *backend) sessionSecret() *framework.Secret {
 	return &framework.Secret{
-		Type: secretSessionType,
-		Fields: map[string]*framework.FieldSchema{
-			"access_key":     field(framework.TypeString, "ID of the temporary access key."),
-			"secret_key":     sensitive(field(framework.TypeString, "Its secret.")),
-			"security_token": sensitive(field(framework.TypeString, "Token that goes with every request.")),
-		},
+		Type:   secretSessionType,
 		Revoke: b.revokeSession,
 	}
 }
