@@ -192,10 +192,9 @@ const otherRoles = "(others)"
 
 // topRoles keeps the roles with the most keys and adds up the rest.
 func topRoles(counts map[string]int) (roles []string, rest int) {
-	for role := range counts {
-		roles = append(roles, role)
-	}
-	slices.SortFunc(roles, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
+	roles = slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
+	})
 	if len(roles) > roleSeriesMax {
 		for _, role := range roles[roleSeriesMax:] {
 			rest += counts[role]

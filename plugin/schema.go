@@ -54,10 +54,7 @@ func checkSeconds(field string, raw any) error {
 func checked(paths []*framework.Path) []*framework.Path {
 	for _, path := range paths {
 		for _, handler := range path.Operations {
-			operation, ok := handler.(*framework.PathOperation)
-			if !ok {
-				continue
-			}
+			operation := handler.(*framework.PathOperation)
 			path.HelpSynopsis = cmp.Or(path.HelpSynopsis, operation.Summary)
 			next := operation.Callback
 			operation.Callback = func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

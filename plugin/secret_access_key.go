@@ -336,9 +336,6 @@ func (l *accessKeyLease) internalData() map[string]any {
 // readLease reads a lease back. Leases may be old, or damaged: nothing is taken for
 // granted.
 func readLease(secret *logical.Secret, kind keylabel.Kind) (*accessKeyLease, error) {
-	if secret == nil {
-		return nil, fmt.Errorf("the request names no lease")
-	}
 	r := leaseReader{data: secret.InternalData}
 	lease := &accessKeyLease{
 		Entry: ledger.Entry{ // it lacks the user's id, which the label makes up for
