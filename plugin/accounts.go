@@ -35,8 +35,11 @@ type opener func(provider.Config) (provider.Cloud, error)
 // of refused keys.
 func (b *backend) account(ctx context.Context, s logical.Storage, name string) (*account, error) {
 	for {
-		a, former, changes := b.openedAccount(name)
-		if a != nil {
+		b.accountsLock.Lock()
+		a, open := b.accounts.Get(name)
+		former, changes := b.former[name], b.changes
+		b.accountsLock.Unlock()
+		if open {
 			return a, nil
 		}
 		config, err := load[accountConfig](ctx, s, configPrefix+name)
@@ -58,12 +61,12 @@ func (b *backend) account(ctx context.Context, s logical.Storage, name string) (
 	}
 }
 
-// openedAccount is an account that is open; nil: it must be opened, after the former one, and changes is for keepOpen.
-func (b *backend) openedAccount(name string) (a, former *account, changes int) {
+// openedAccount is an account that is open; nil: it is not.
+func (b *backend) openedAccount(name string) *account {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
-	a, _ = b.accounts.Get(name)
-	return a, b.former[name], b.changes
+	a, _ := b.accounts.Peek(name)
+	return a
 }
 
 // keepOpen keeps an account that was just opened, and returns the one to go on with: another request may have been faster. It is nil
@@ -88,10 +91,7 @@ func (b *backend) keepOpen(a *account, changes int) *account {
 // is not configured. A mount with thousands of accounts looks at all of them for every
 // rotation, and need not read them all from storage again.
 func (b *backend) accountConfig(ctx context.Context, s logical.Storage, name string) (*accountConfig, error) {
-	b.accountsLock.Lock()
-	a, ok := b.accounts.Peek(name)
-	b.accountsLock.Unlock()
-	if ok {
+	if a := b.openedAccount(name); a != nil {
 		return a.config, nil
 	}
 	return load[accountConfig](ctx, s, configPrefix+name)

@@ -379,27 +379,19 @@ func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlo
 		if role.CredentialType != credentialAccessKey || len(role.UserNames) == 0 {
 			continue
 		}
-		quota := b.quotaOf(role.Account)
+		a := b.openedAccount(role.Account)
+		if a == nil { // as before the first tick
+			continue
+		}
+		quota := a.cloud.KeyQuota()
 		slots := roleSlots{account: role.Account, role: role.name}
 		used, foreign := b.ledger.Used(role.Account, role.UserNames), b.slots.foreignOf(role.Account, role.UserNames)
 		for i := range role.UserNames {
 			taken := min(quota, used[i]+foreign[i])
 			slots.used, slots.free = slots.used+taken, slots.free+quota-taken
 		}
-		if quota > 0 {
-			all = append(all, slots)
-		}
+		all = append(all, slots)
 	}
 	slices.SortStableFunc(all, func(x, y roleSlots) int { return cmp.Compare(x.free, y.free) })
 	return all[:min(len(all), roleSeriesMax)], nil
-}
-
-// quotaOf is how many keys an identity of an account can have; 0 where its client is not open, as before the first tick.
-func (b *backend) quotaOf(account string) int {
-	b.accountsLock.Lock()
-	defer b.accountsLock.Unlock()
-	if a, open := b.accounts.Peek(account); open {
-		return a.cloud.KeyQuota()
-	}
-	return 0
 }

@@ -310,10 +310,8 @@ func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 }
 
 func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string) error {
-	b.accountsLock.Lock()
-	a, ok := b.accounts.Peek(name)
-	b.accountsLock.Unlock()
-	if !ok {
+	a := b.openedAccount(name)
+	if a == nil {
 		return nil
 	}
 	hold, held := provider.Hold{}, false

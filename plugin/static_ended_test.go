@@ -26,7 +26,7 @@ func TestAStaticKeyThatSomebodyHasEndedIsReplaced(t *testing.T) {
 		"also while others have all other slots of its user": func(_ *testing.T, v *testVault) {
 			role := v.staticRoles(1)[0]
 			ended, _ := v.key(v.staticKey(role))
-			for range v.backend.quotaOf("default") - 1 {
+			for range v.backend.openedAccount("default").cloud.KeyQuota() - 1 {
 				v.account.AddKey(cloudsim.KeySpec{User: ended.User})
 			}
 			v.account.RewriteKey(ended.ID, ended.Tag, time.Now().Add(time.Minute))
@@ -38,7 +38,7 @@ func TestAStaticKeyThatSomebodyHasEndedIsReplaced(t *testing.T) {
 		"but one that works gives no slot up": func(_ *testing.T, v *testVault) {
 			role := v.staticRoles(1)[0]
 			key, _ := v.key(v.staticKey(role))
-			for range v.backend.quotaOf("default") - 1 {
+			for range v.backend.openedAccount("default").cloud.KeyQuota() - 1 {
 				v.account.AddKey(cloudsim.KeySpec{User: key.User})
 			}
 			v.mustRefuse(logical.UpdateOperation, "rotate-role/"+role, nil, "cannot be rotated")

@@ -119,7 +119,7 @@ func TestStaticRole(t *testing.T) {
 		},
 		"E31: at the quota the oldest of its previous keys makes room, one at a time": func(t *testing.T, v *testVault) {
 			setUp(v, "rotation_period=24h", "rotation_grace_period=6h")
-			quota, made := v.backend.quotaOf("default"), []string{v.read("static-creds/db")["access_key"].(string)}
+			quota, made := v.backend.openedAccount("default").cloud.KeyQuota(), []string{v.read("static-creds/db")["access_key"].(string)}
 			for range 13 {
 				<-time.After(time.Second)
 				v.write("rotate-role/db")
