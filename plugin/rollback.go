@@ -198,7 +198,7 @@ func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry, age time
 		return found, listErr
 	}
 	found, err = removeLabelled(ctx, a, e)
-	if listErr == nil && provider.KindOf(err) == provider.KindDenied {
+	if !found && listErr == nil && provider.KindOf(err) == provider.KindDenied {
 		return false, nil
 	}
 	return found, err

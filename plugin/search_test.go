@@ -38,6 +38,32 @@ func TestRollbackOfAUserThatIsNotFound(t *testing.T) {
 			v.mustHaveLive(0)
 			v.mustHaveNothingBegun()
 		},
+		"one whose name is another's by now keeps the entry of a key that may not be deleted": func(t *testing.T, v *testVault) {
+			v.configure("ttl=2h")
+			v.leaveBegun()
+			v.renameUser("app", "app-renamed")
+			v.addUser("app")
+			status, code := 401, "7"
+			if v.domain != nil {
+				status, code = 403, "IAM.0002"
+			}
+			var cancels []func()
+			for _, op := range []string{"UpdateAccessKey", "DeleteAccessKey"} {
+				cancels = append(cancels, v.order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: status, Code: code}))
+			}
+			<-time.After(begunAge + 3*rollbackPeriod)
+			_ = v.tick()
+			v.mustHaveLive(1)
+			if n := v.begunOf("app"); n != 1 {
+				t.Errorf("%d entries of a key that lives", n)
+			}
+			for _, cancel := range cancels {
+				cancel()
+			}
+			v.settle(20 * rollbackPeriod)
+			v.mustHaveLive(0)
+			v.mustHaveNothingBegun()
+		},
 		"one that is gone ends the entry": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.leaveBegun()
