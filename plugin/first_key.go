@@ -258,7 +258,7 @@ func (b *backend) tendFirstKey(ctx context.Context, s logical.Storage, a *accoun
 	}
 	asOwn := *e
 	asOwn.AccountID = a.config.AccountID
-	found, err := removeLabelled(ctx, a, &asOwn)
+	found, err := removeLabelled(ctx, a, &asOwn, a.proven)
 	if err != nil {
 		return err
 	}

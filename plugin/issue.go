@@ -204,7 +204,7 @@ func (b *backend) undo(ctx context.Context, i issuance, e *ledger.Entry, cause e
 	case e.AccessKey != "" || e.Kind == keylabel.KindUser && e.UserID != "":
 		err = i.account.destroy(ctx, e)
 	case provider.KindOf(cause) == provider.KindAmbiguous:
-		found, err = removeListed(ctx, i.account, e)
+		found, err = removeLabelled(ctx, i.account, e, i.account.listed)
 	}
 	if err != nil {
 		b.ledger.Fail(e.Account, e.Label)

@@ -57,7 +57,7 @@ func mistakes() []mistake {
 			"plugin/account.go", "\tif !known || skew.Abs() <= lifetime.ClockMargin || !a.endsKeys() {", "\tif skew != 0 || !known {",
 		}}},
 		{"a create whose answer was lost is forgotten", []replacement{{
-			"plugin/issue.go", "found, err = removeListed(ctx, i.account, e)", "found = true",
+			"plugin/issue.go", "found, err = removeLabelled(ctx, i.account, e, i.account.listed)", "found = true",
 		}}},
 		{"`keys/<id>` is deleted in the ledger alone", []replacement{{
 			"plugin/path_keys.go", "\tif err := removeDead(ctx, a, entry); err != nil {", "\tif err != nil {",

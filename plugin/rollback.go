@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -193,20 +194,21 @@ func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry, age time
 	if e.AccessKey != "" {
 		return true, a.destroy(ctx, e)
 	}
-	found, listErr := removeListed(ctx, a, e)
+	found, listErr := removeLabelled(ctx, a, e, a.listed)
 	if found || age < begunAge && provider.KindOf(listErr) != provider.KindNotFound {
 		return found, listErr
 	}
-	found, err = removeLabelled(ctx, a, e)
+	found, err = removeLabelled(ctx, a, e, a.proven)
 	if !found && listErr == nil && provider.KindOf(err) == provider.KindDenied {
 		return false, nil
 	}
 	return found, err
 }
 
-// removeLabelled removes the key or the user that carries exactly the entry's label. That there is
-// none is proven: the key's user may bear another name by now.
-func removeLabelled(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
+// removeLabelled removes the key or the user that carries exactly the entry's label, as find finds it: proven, or listed.
+func removeLabelled(
+	ctx context.Context, a *account, e *ledger.Entry, find func(context.Context, provider.KeyRef) ([]provider.Key, error),
+) (found bool, err error) {
 	if e.Kind == keylabel.KindUser {
 		return removeLabelledUsers(ctx, a, e)
 	}
@@ -214,47 +216,32 @@ func removeLabelled(ctx context.Context, a *account, e *ledger.Entry) (found boo
 	if err != nil {
 		return false, err
 	}
-	key, found, err := a.cloud.FindKey(ctx, ref)
-	if err != nil {
-		return false, fmt.Errorf("looking for a key to clean up: %w", err)
-	}
-	if !found {
-		return false, nil
-	}
-	return true, removeFound(ctx, a, ref, key)
-}
-
-// removeListed does so where the key is listed under its owner's name, and proves nothing: for
-// requests, which have no time for more.
-func removeListed(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
-	if e.Kind == keylabel.KindUser {
-		return removeLabelledUsers(ctx, a, e)
-	}
-	ref, err := a.ref(e)
-	if err != nil {
-		return false, err
-	}
-	keys, err := a.cloud.ListKeys(ctx, ref.User)
+	keys, err := find(ctx, ref)
 	if err != nil {
 		return false, fmt.Errorf("looking for a key to clean up: %w", err)
 	}
 	for _, key := range keys {
-		if key.Label == e.Label {
-			if err := removeFound(ctx, a, ref, key); err != nil {
-				return found, err
-			}
-			found = true
+		ref.User, ref.ID, ref.Expires = key.User, key.ID, key.End()
+		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
+			return true, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
 	}
-	return found, nil
+	return len(keys) > 0, nil
 }
 
-func removeFound(ctx context.Context, a *account, ref provider.KeyRef, key provider.Key) error {
-	ref.User, ref.ID, ref.Expires = key.User, key.ID, key.End()
-	if err := a.cloud.RevokeKey(ctx, ref); err != nil {
-		return fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
+// proven finds a key by its label. That there is none is proven: its user may bear another name by now.
+func (a *account) proven(ctx context.Context, ref provider.KeyRef) ([]provider.Key, error) {
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	if err != nil || !found {
+		return nil, err
 	}
-	return nil
+	return []provider.Key{key}, nil
+}
+
+// listed finds those that are listed under their owner's name, and proves nothing: for requests, which have no time for more.
+func (a *account) listed(ctx context.Context, ref provider.KeyRef) ([]provider.Key, error) {
+	keys, err := a.cloud.ListKeys(ctx, ref.User)
+	return slices.DeleteFunc(keys, func(key provider.Key) bool { return key.Label != ref.Label }), err
 }
 
 func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (found bool, err error) {
