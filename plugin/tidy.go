@@ -54,18 +54,12 @@ func (b *backend) startTidy(ctx context.Context, s logical.Storage, account stri
 		stop()
 		close(ended)
 	}
-	begun := false
-	defer func() {
-		if !begun {
-			end()
-		}
-	}()
 	// Stored at once, so that a tidy that a restart cuts off does not just vanish.
-	if err := save(ctx, s, tidyPath, report); err != nil {
+	if err := b.safely("the start of a tidy", func() error { return save(ctx, s, tidyPath, report) }); err != nil {
+		end()
 		return nil, err
 	}
 	started := report.clone()
-	begun = true
 	go func() {
 		defer end()
 		if err := b.safely("tidy", func() error { b.tidy(ctx, s); return nil }); err != nil {
