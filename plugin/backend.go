@@ -79,7 +79,7 @@ type backend struct {
 	slots  *slotMemory
 
 	refusals *refusals
-	holds    holds
+	holds    sync.Map // accounts whose hold has changed since it was stored
 
 	triedNow      sync.Map // when check/ tried the engine key before its time, by account
 	revokedBefore sync.Map // access keys whose revocation has failed

@@ -247,30 +247,6 @@ func (c *accountConfig) signer() string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// holds are the accounts whose hold has changed since it was stored.
-type holds struct {
-	mu      sync.Mutex
-	changed map[string]bool
-}
-
-func (h *holds) note(account string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.changed == nil {
-		h.changed = map[string]bool{}
-	}
-	h.changed[account] = true
-}
-
-// take empties the list.
-func (h *holds) take() map[string]bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	changed := h.changed
-	h.changed = nil
-	return changed
-}
-
 // resumeHold has a new client of an account begin with what the one before remembered, if that was of the same key. From then on it is
 // told of changes.
 func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account) error {
@@ -286,27 +262,28 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 		holder.Resume(stored.Hold)
 		a.holdStored.Store(true)
 		if _, held := holder.Hold(); !held { // the key was accepted when the configuration had just changed, and no client was there to tell
-			b.holds.note(a.name)
+			b.holds.Store(a.name, true)
 		}
 	}
-	holder.OnHold(func() { b.holds.note(a.name) })
+	holder.OnHold(func() { b.holds.Store(a.name, true) })
 	return nil
 }
 
 // storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
-	changed := b.holds.take()
-	if len(changed) == 0 || !b.tendsLocalStorage() {
-		return
-	}
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
-	for name := range changed {
-		if err := b.storeHold(ctx, s, name); err != nil {
+	b.holds.Range(func(name, _ any) bool {
+		b.holds.Delete(name)
+		if !b.tendsLocalStorage() {
+			return true
+		}
+		if err := b.storeHold(ctx, s, name.(string)); err != nil {
 			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
 				"once", "account", name, "error", err)
 		}
-	}
+		return true
+	})
 }
 
 func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string) error {
