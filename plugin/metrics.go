@@ -235,7 +235,7 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots [
 	t.family("info", metricGauge, "1 for the build of the plugin that answers.")
 	t.sample("info", 1, label{"version", b.build.name()}, label{"commit", commit}, label{"go_version", goVersion})
 	b.writeLeases(t)
-	b.metrics.write(t, accounts, now)
+	b.metrics.write(t, accounts)
 
 	t.family("panics_total", metricCounter, "Requests and background work that met a mistake in the plugin, each of them in the server's "+
 		"log.")
@@ -256,6 +256,16 @@ func (b *backend) writeMetrics(t *metricsText, accounts []accountMetric, slots [
 		static, func(r staticDates) float64 { return date(r.rotated) })
 	gauge(t, "static_role_due_timestamp_seconds", "When the key of a static role is to be rotated next, in the past while that fails.",
 		static, func(r staticDates) float64 { return date(r.due) })
+	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: expired keys, and unfinished requests since this process "+
+		"began. tidy-status tells why.",
+		accounts, func(a accountMetric) float64 { return float64(a.stuck) })
+	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",
+		accounts, func(a accountMetric) float64 {
+			if a.since.IsZero() {
+				return 0
+			}
+			return now.Sub(a.since).Seconds()
+		})
 }
 
 // date is a time as Prometheus has it, NaN for none.
@@ -287,7 +297,7 @@ func (b *backend) writeLeases(t *metricsText) {
 }
 
 // write tells what this process has counted.
-func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time) {
+func (m *metrics) write(t *metricsText, accounts []accountMetric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t.family("operation_duration_seconds", metricHistogram, "How long issues, renewals and revocations of keys have taken, by "+
@@ -299,7 +309,6 @@ func (m *metrics) write(t *metricsText, accounts []accountMetric, now time.Time)
 		}
 	}
 	m.writeCalls(t, accounts)
-	writeStuck(t, accounts, now)
 	m.writeCompared(t, accounts)
 }
 
@@ -332,18 +341,4 @@ func (m *metrics) writeCalls(t *metricsText, accounts []accountMetric) {
 			t.sample("cloud_errors_total", float64(m.calls[a.name][kind]), append(a.labels(), label{"kind", text})...)
 		}
 	}
-}
-
-// writeStuck tells of expired keys that cannot be removed, and of unfinished requests that cannot be cleaned up.
-func writeStuck(t *metricsText, accounts []accountMetric, now time.Time) {
-	gauge(t, "stuck_cleanups", "Clean-ups that have failed so far: expired keys, and unfinished requests since this process "+
-		"began. tidy-status tells why.",
-		accounts, func(a accountMetric) float64 { return float64(a.stuck) })
-	gauge(t, "oldest_stuck_cleanup_seconds", "Age of the oldest of them; 0: there is none.",
-		accounts, func(a accountMetric) float64 {
-			if a.since.IsZero() {
-				return 0
-			}
-			return now.Sub(a.since).Seconds()
-		})
 }

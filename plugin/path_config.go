@@ -16,18 +16,15 @@ import (
 
 func (b *backend) pathConfig() []*framework.Path {
 	return b.entryPaths(entries{
-		prefix: configPrefix, name: "account", one: "account", many: "accounts",
+		prefix: configPrefix, name: "account", one: "account", a: "an account", many: "accounts",
 		fields: configFields(), answer: configAnswer, decisions: configDecisions(),
 		read: b.pathConfigRead, write: b.pathConfigWrite, drop: b.pathConfigDelete,
 		written: eventConfigWrite, dropped: eventConfigDelete,
 
-		listSummary:  "List the configured cloud accounts.",
-		readSummary:  "Read an account; its secrets are never returned.",
-		writeSummary: "Write an account.",
-		patchSummary: "Change some fields of an account.",
-		dropSummary:  "Delete an account that is no longer in use, and the keys that the engine created for itself.",
-		listHelp:     "Lists the names under which cloud accounts are configured; after and limit page through them.",
-		synopsis:     "Configure a cloud account and the engine's own access key in it.",
+		listSummary: "List the configured cloud accounts.",
+		readSummary: "Read an account; its secrets are never returned.",
+		dropSummary: "Delete an account that is no longer in use, and the keys that the engine created for itself.",
+		synopsis:    "Configure a cloud account and the engine's own access key in it.",
 		help: "The key is tried against the cloud before it is stored, unless verify=false. Instead of a key you can give the login and " +
 			"password of the cloud account: the engine creates its key with them, and does not store them. Fields that are not given keep " +
 			"their value. An account can be changed to another cloud account, or deleted, only while no lease uses it.",

@@ -16,11 +16,16 @@ import (
 )
 
 func (b *backend) pathKeys() []*framework.Path {
+	fields := pagingFields()
+	fields["account"] = query(field(framework.TypeString, "Return keys of this account only; empty: all."))
+	fields["user"] = query(field(framework.TypeString, "Return keys of this user only; empty: all."))
+	fields["own_identity"] = query(field(framework.TypeBool, "Return keys of the engine's own identity only, which has no user name "+
+		"here."))
 	return []*framework.Path{
 		{
 			Pattern:      "keys/?$",
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "keys"},
-			Fields:       keysFields(),
+			Fields:       fields,
 			// A standby's ledger lags behind.
 			Operations: only(logical.ListOperation, pathOperation("list", "List the issued keys that still exist.",
 				b.pathKeysList, answersList(), onActive)),
@@ -48,15 +53,6 @@ func (b *backend) pathKeys() []*framework.Path {
 				"removes the key in the cloud at once; its lease stays until it expires or is revoked, and cannot be renewed.",
 		},
 	}
-}
-
-func keysFields() map[string]*framework.FieldSchema {
-	fields := pagingFields()
-	fields["account"] = query(field(framework.TypeString, "Return keys of this account only; empty: all."))
-	fields["user"] = query(field(framework.TypeString, "Return keys of this user only; empty: all."))
-	fields["own_identity"] = query(field(framework.TypeBool, "Return keys of the engine's own identity only, which has no user name "+
-		"here."))
-	return fields
 }
 
 func keyAnswer() map[string]*framework.FieldSchema {
@@ -150,43 +146,40 @@ func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*l
 func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), issueBudget)
 	defer cancel()
-	return nil, b.deleteLeasedKey(ctx, req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool))
-}
-
-func (b *backend) deleteLeasedKey(ctx context.Context, s logical.Storage, id string, force bool) error {
+	s, id := req.Storage, data.Get("access_key_id").(string)
 	entry, err := b.findKey(ctx, s, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if entry == nil {
-		return userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
+		return nil, userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
 	}
 	if entry.Abandoned {
 		config, err := b.accountConfig(ctx, s, entry.Account)
 		switch {
 		case err != nil:
-			return err
-		case config == nil && force:
-			return b.removeEntry(ctx, s, entry)
+			return nil, err
+		case config == nil && data.Get("force").(bool):
+			return nil, b.removeEntry(ctx, s, entry)
 		case config == nil:
-			return userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
+			return nil, userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
 				"then its record with force=true", id, entry.Account)
 		}
 	}
 	if err := refuseKept(entry); err != nil && !b.isAbandoned(ctx, s, entry) {
-		return err
+		return nil, err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := removeDead(ctx, a, entry); err != nil { // said first is what matters in an incident
-		return fmt.Errorf("access key %s of user %q was NOT removed and %s: %w", entry.AccessKey, entry.User, a.worksUntil(entry.Expires),
+		return nil, fmt.Errorf("access key %s of user %q was NOT removed and %s: %w", entry.AccessKey, entry.User, a.worksUntil(entry.Expires),
 			explain(a.name, err))
 	}
 	b.Logger().Info("deleted an access key on request", "account", a.name, "user", entry.User, "access_key", id)
-	return b.removeEntry(ctx, s, entry)
+	return nil, b.removeEntry(ctx, s, entry)
 }
 
 // isAbandoned tells that a static role's key was abandoned, and that no role names it any more.

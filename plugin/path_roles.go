@@ -16,18 +16,15 @@ import (
 
 func (b *backend) pathRoles() []*framework.Path {
 	return b.entryPaths(entries{
-		prefix: rolePrefix, name: "name", one: "role", many: "roles",
+		prefix: rolePrefix, name: "name", one: "role", a: "a role", many: "roles",
 		fields: roleFields(), answer: roleAnswer, decisions: roleDecisions(),
 		read: b.pathRoleRead, write: b.pathRoleWrite, drop: b.pathRoleDelete,
 		written: eventRoleWrite, dropped: eventRoleDelete,
 
-		listSummary:  "List the roles.",
-		readSummary:  "Read a role, and its longest possible lease.",
-		writeSummary: "Write a role.",
-		patchSummary: "Change some fields of a role.",
-		dropSummary:  "Delete a role; its leases stay.",
-		listHelp:     "Lists the names of the roles; after and limit page through them.",
-		synopsis:     "Describe whose access keys may be leased, and for how long.",
+		listSummary: "List the roles.",
+		readSummary: "Read a role, and its longest possible lease.",
+		dropSummary: "Delete a role; its leases stay.",
+		synopsis:    "Describe whose access keys may be leased, and for how long.",
 		help: "A role leases access keys of the users in user_names, spread over them, or of the engine's own identity if the " +
 			"account allows it. With credential_type=iam_user each lease gets a user of its own with the role's policies and groups, " +
 			"which is deleted with the lease. With credential_type=session_token (Huawei Cloud) it leases temporary keys of an agency, " +

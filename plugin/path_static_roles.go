@@ -13,18 +13,15 @@ import (
 
 func (b *backend) pathStaticRoles() []*framework.Path {
 	return b.entryPaths(entries{
-		prefix: staticRolePrefix, name: "name", one: "static-role", many: "static-roles",
+		prefix: staticRolePrefix, name: "name", one: "static-role", a: "a static role", many: "static-roles",
 		fields: staticRoleFields(), answer: staticRoleAnswer, decisions: staticRoleDecisions(),
 		read: b.pathStaticRoleRead, write: b.pathStaticRoleWrite, drop: b.pathStaticRoleDelete,
 		written: eventStaticWrite, dropped: eventStaticDelete,
 
-		listSummary:  "List the static roles.",
-		readSummary:  "Read a static role.",
-		writeSummary: "Write a static role.",
-		patchSummary: "Change some fields of a static role.",
-		dropSummary:  "Delete a static role, and its keys unless keep_key is set.",
-		listHelp:     "Lists the names of the static roles; after and limit page through them.",
-		synopsis:     "A user whose access key the engine rotates.",
+		listSummary: "List the static roles.",
+		readSummary: "Read a static role.",
+		dropSummary: "Delete a static role, and its keys unless keep_key is set.",
+		synopsis:    "A user whose access key the engine rotates.",
 		help: "The first write creates a key of the user. static-creds/<name> returns it until it is rotated, by period or by schedule. A " +
 			"replaced key works for rotation_grace_period longer. Other keys of the user are never touched. A delete deletes the role's " +
 			"keys; with keep_key=true it leaves them in the cloud and forgets them.",

@@ -370,15 +370,14 @@ func only(one logical.Operation, operation *framework.PathOperation) map[logical
 type entries struct {
 	prefix            string // of the paths, and in storage
 	name              string // the field that names one
-	one, many         string // in the names of operations
+	one, many, a      string // in the names of operations, and one in a sentence
 	fields            map[string]*framework.FieldSchema
 	answer            func() map[string]*framework.FieldSchema // of a read
 	decisions         []string                                 // what of it a write answers
 	read, write, drop framework.OperationFunc
 	written, dropped  string // the events
 
-	listHelp, synopsis, help                                          string
-	listSummary, readSummary, writeSummary, patchSummary, dropSummary string
+	listSummary, readSummary, dropSummary, synopsis, help string
 }
 
 // entryPaths are the two paths of a kind of entries. No decision is required of a write's answer: an entry that cannot be read
@@ -399,14 +398,14 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 		return pathOperation("", summary, b.announced(event, e.name, change), responses, onPrimary)
 	}
 	decisions := answers(subset(e.answer(), e.decisions), e.decisions...)
-	write := func() *framework.PathOperation { return changes(e.written, e.writeSummary, e.write, decisions) }
+	write := func() *framework.PathOperation { return changes(e.written, "Write "+e.a+".", e.write, decisions) }
 	return []*framework.Path{
 		{
 			Pattern:         e.prefix + "?$",
 			DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: e.many},
 			Fields:          pagingFields(),
 			Operations:      only(logical.ListOperation, pathOperation("list", e.listSummary, list, answersList(), onAnyNode)),
-			HelpDescription: e.listHelp,
+			HelpDescription: "Lists the names of the " + strings.ReplaceAll(e.many, "-", " ") + "; after and limit page through them.",
 		},
 		{
 			Pattern:        e.prefix + framework.GenericNameRegex(e.name),
@@ -417,7 +416,7 @@ func (b *backend) entryPaths(e entries) []*framework.Path {
 				logical.ReadOperation:   pathOperation("", e.readSummary, e.read, answers(e.answer()), onAnyNode),
 				logical.CreateOperation: write(),
 				logical.UpdateOperation: write(),
-				logical.PatchOperation:  changes(e.written, e.patchSummary, patch(exists, e.write), decisions),
+				logical.PatchOperation:  changes(e.written, "Change some fields of "+e.a+".", patch(exists, e.write), decisions),
 				logical.DeleteOperation: changes(e.dropped, e.dropSummary, e.drop, answersNothing()),
 			},
 			HelpSynopsis:    e.synopsis,
