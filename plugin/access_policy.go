@@ -192,7 +192,7 @@ func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *accoun
 	if !fresh {
 		now := time.Now()
 		var err error
-		if lives, err = b.readLongestKeys(ctx, s, mount, now); err != nil {
+		if lives, err = b.readLongestKeys(ctx, s, mount); err != nil {
 			return 0, err
 		}
 		b.longest.mu.Lock()
@@ -202,9 +202,7 @@ func (b *backend) longestKeyOf(ctx context.Context, s logical.Storage, a *accoun
 	return max(lives[a.name], lifetime.EngineKeyNeeds(a.config.RotationPeriod)), nil
 }
 
-func (b *backend) readLongestKeys(
-	ctx context.Context, s logical.Storage, mount time.Duration, now time.Time,
-) (map[string]time.Duration, error) {
+func (b *backend) readLongestKeys(ctx context.Context, s logical.Storage, mount time.Duration) (map[string]time.Duration, error) {
 	configs, err := b.accountConfigs(ctx, s)
 	if err != nil {
 		return nil, err
@@ -227,7 +225,7 @@ func (b *backend) readLongestKeys(
 		return nil, err
 	}
 	for name, role := range static {
-		longest, err := role.times().LongestKey(now)
+		longest, err := role.times().LongestKey(time.Now())
 		if err != nil {
 			return nil, fmt.Errorf("static role %q: %w", name, err)
 		}

@@ -400,7 +400,7 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 	}
 	now := time.Now()
 	if creds.AccessKey != "" {
-		if err := b.deletePreviousStatic(ctx, s, name, role, creds, now); err != nil {
+		if err := b.deletePreviousStatic(ctx, s, name, role, creds); err != nil {
 			b.Logger().Warn("a replaced key cannot be deleted yet", "static_role", name, "error", err)
 		}
 		due, err := role.due(creds, now)
@@ -417,10 +417,8 @@ func (b *backend) tendStaticRole(ctx context.Context, s logical.Storage, name st
 	return b.static.failed(name, now), err
 }
 
-func (b *backend) deletePreviousStatic(
-	ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds, now time.Time,
-) error {
-	if !anyDue(creds.Previous, now, role.longestGrace()) {
+func (b *backend) deletePreviousStatic(ctx context.Context, s logical.Storage, name string, role *staticRole, creds *staticCreds) error {
+	if !anyDue(creds.Previous, time.Now(), role.longestGrace()) {
 		return nil
 	}
 	a, err := b.accountOf(ctx, s, role.Account, creds.AccountID, creds.AccessKey)
