@@ -112,7 +112,8 @@ func (b *backend) abandonStatic(
 	})
 }
 
-// handOver gives up those of a role's keys that work, and deletes the others.
+// handOver gives up those of a role's keys that work, and deletes the others. It finds each by whatever name its user goes now: what is
+// to be kept is not deleted on one word.
 func (b *backend) handOver(
 	ctx context.Context, s logical.Storage, a *account, role *staticRole, keys []previousKey,
 ) (warnings []string, err error) {
@@ -122,38 +123,30 @@ func (b *backend) handOver(
 			"it for its own: leave out keep_key", a.name)
 	}
 	for _, kept := range keys {
-		warning, err := b.handOverKey(ctx, s, a, cloud, role, kept)
+		ref, err := b.refOf(ctx, s, a, kept, role.UserName)
 		if err != nil {
 			return nil, err
 		}
-		warnings = append(warnings, warning)
+		key, found, err := a.cloud.FindKey(ctx, ref)
+		if err != nil {
+			return nil, explain(a.name, err)
+		}
+		if !found || !key.LiveAt(time.Now()) {
+			warnings = append(warnings, fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID))
+			if err := b.deletePrevious(ctx, s, a, kept); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		ref.User, ref.Label, ref.Expires = key.User, keylabel.HandedOver(key.Label), key.End()
+		if err := cloud.RelabelKey(ctx, ref); err != nil {
+			return nil, fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
+		}
+		if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID,
+			key.User, cmp.Or(showTime(key.End()), "you delete it")))
 	}
 	return warnings, nil
-}
-
-// handOverKey finds the key by whatever name its user goes now: what is to be kept is not deleted
-// on one word.
-func (b *backend) handOverKey(
-	ctx context.Context, s logical.Storage, a *account, cloud provider.Relabeler, role *staticRole, kept previousKey,
-) (warning string, err error) {
-	ref, err := b.refOf(ctx, s, a, kept, role.UserName)
-	if err != nil {
-		return "", err
-	}
-	key, found, err := a.cloud.FindKey(ctx, ref)
-	if err != nil {
-		return "", explain(a.name, err)
-	}
-	if !found || !key.LiveAt(time.Now()) {
-		return fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID), b.deletePrevious(ctx, s, a, kept)
-	}
-	ref.User, ref.Label, ref.Expires = key.User, keylabel.HandedOver(key.Label), key.End()
-	if err := cloud.RelabelKey(ctx, ref); err != nil {
-		return "", fmt.Errorf("handing access key %s over: %w", key.ID, explain(a.name, err))
-	}
-	if err := b.forgetKey(ctx, s, a.name, role.UserName, kept); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("access key %s of user %q is yours now: nobody rotates it, and it works until %s", key.ID, key.User,
-		cmp.Or(showTime(key.End()), "you delete it")), nil
 }
