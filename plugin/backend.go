@@ -149,6 +149,12 @@ func newBackend(build Build, open opener) *backend {
 	return b
 }
 
+// Initialize implements logical.Backend.
+func (b *backend) Initialize(ctx context.Context, req *logical.InitializationRequest) (err error) {
+	defer b.recovered("initialization", &err)
+	return b.Backend.Initialize(ctx, req)
+}
+
 // InvalidateKey implements logical.Backend. It has no error to return.
 func (b *backend) InvalidateKey(ctx context.Context, key string) {
 	var err error

@@ -96,7 +96,9 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 //
 //	delete the key, in the cloud and in the ledger
 //	→ crash: the role names a key that is gone, which the next rotation, or the next comparison, replaces
-func (b *backend) freeOwnSlot(ctx context.Context, s logical.Storage, a *account, role *staticRole, creds *staticCreds) (freed bool, err error) {
+func (b *backend) freeOwnSlot(
+	ctx context.Context, s logical.Storage, a *account, role *staticRole, creds *staticCreds,
+) (freed bool, err error) {
 	if len(creds.Previous) > 0 {
 		if err := b.deletePrevious(ctx, s, a, creds.Previous[0]); err != nil {
 			return false, err

@@ -92,7 +92,7 @@ func (c *Client) ListKeys(ctx context.Context, user string) ([]provider.Key, err
 		return err
 	}
 	if user == "" {
-		return keys, list("")
+		return c.listKeys(ctx, "", "")
 	}
 	err := c.forUser(ctx, opListKeys, user, list)
 	return keys, err
