@@ -212,12 +212,7 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 			b.since = b.at
 		}
 	}
-	pause := pauseAfter(v, again, b.refusals, b.lasted())
-	if v == Locked && b.refusals > 0 { // most likely by refusals of this very key, which the end of the lock makes no better
-		b.refusals++
-		pause = max(pause, pauseAfter(Refused, 0, b.refusals, b.lasted()))
-	}
-	next := b.at.Add(pause)
+	next := b.at.Add(pauseAfter(v, again, b.refusals, b.lasted()))
 	if v == Unclear && b.refusals == 1 {
 		b.become(suspect, next)
 	} else {
