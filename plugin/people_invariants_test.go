@@ -182,7 +182,7 @@ type keyRefusal struct {
 
 // countRefusal notes a refusal that an account's lock counts: none of a lock, of a right, or that a fault made up.
 func (w *world) countRefusal(call cloudsim.Call) {
-	counted := call.Status == 401 && (call.Code == "1" || call.Code == "APIGW.0301") || call.Code == "4120"
+	counted := call.Status == 401 && (call.Code == "1" || call.Code == "APIGW.0301" && !call.Locked) || call.Code == "4120"
 	w.storyLock.Lock()
 	defer w.storyLock.Unlock()
 	if call.Fault != "" && (call.Code == "7" || call.Code == "IAM.0002") { // a cloud says so of rights, and only to a key that it takes

@@ -145,7 +145,8 @@ type Call struct {
 	Body      json.RawMessage `json:"body,omitempty"`
 	Status    int             `json:"status"`
 	Code      string          `json:"code,omitempty"`
-	Fault     FaultKind       `json:"fault,omitempty"` // the fault that decided the answer, if any
+	Locked    bool            `json:"locked,omitempty"` // Huawei Cloud refused it for what was refused before, whoever signed that
+	Fault     FaultKind       `json:"fault,omitempty"`  // the fault that decided the answer, if any
 }
 
 // Calls returns every request received since the start or the last ResetCalls, in order.

@@ -26,6 +26,9 @@ type iamRequest struct {
 	path []string // the values of the pattern's variables
 }
 
+// accessKeyLocked tells that the key is locked for refusals before. A call that it answers is not counted to them.
+const accessKeyLocked = "AK access failed to reach the limit,forbidden."
+
 // authenticateIAM finds the caller, or the refusal. The caller holds c.mu.
 func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 	now := time.Now()
@@ -35,7 +38,7 @@ func (c *Cloud) authenticateIAM(in iamRequest) (iamCaller, *iamError) {
 	}
 	lock := c.lockOf(auth.accessKey)
 	if lock.locked(now) {
-		return iamCaller{}, errGatewayAuth("AK access failed to reach the limit,forbidden.")
+		return iamCaller{}, errGatewayAuth(accessKeyLocked)
 	}
 	signed, ok := sdkSignedAt(in.Request)
 	if !ok || c.now().Sub(signed).Abs() > maxClockSkew { // seen before the signature is: not counted

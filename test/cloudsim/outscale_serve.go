@@ -4,6 +4,7 @@
 package cloudsim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -148,6 +149,7 @@ func recordable(body []byte) json.RawMessage {
 func (c *Cloud) finish(call *Call, a *answer, kind FaultKind) {
 	c.mu.Lock()
 	call.Status, call.Code, call.Fault = a.status, a.code, kind
+	call.Locked = bytes.Contains(a.body, []byte(accessKeyLocked))
 	seen, observers := *call, c.onAnswer
 	c.mu.Unlock()
 
