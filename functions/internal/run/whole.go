@@ -38,8 +38,9 @@ type underWay struct {
 }
 
 const (
-	// resumeLife is how old a run may be that is gone on with where it was cut off: the next night begins anew.
-	resumeLife = 12 * time.Hour
+	// resumeLife is how old a run may be that is gone on with where it was cut off. The next night's is a day later: a fleet that takes
+	// longer than a night's deadline would begin anew each night, and never come to its changes.
+	resumeLife = 30 * time.Hour
 	// underWayName is the one entry of its state.
 	underWayName = "run"
 )
