@@ -63,7 +63,11 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 		warnings = append(warnings, "access keys that the engine had are still in the cloud: delete there those that nobody "+
 			"uses: "+strings.Join(left, ", "))
 	}
-	return warnings, b.removeAccount(ctx, s, name, force)
+	if len(left) > 0 { // nobody may get the answer
+		b.Logger().Warn("access keys that the engine had are still in the cloud", "account", name, "access_keys", left)
+	}
+	more, err := b.removeAccount(ctx, s, name, force)
+	return append(warnings, more...), err
 }
 
 // deleteOwnKeys is steps (2) and (3). It returns the keys that are left; err is why.
@@ -151,23 +155,23 @@ func (a *account) deleteItself(ctx context.Context) (off bool, err error) {
 }
 
 // removeAccount is step (4). The records of keys that were abandoned stay.
-func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) error {
+func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
 	if err := b.storeAccount(ctx, s, name, nil); err != nil {
-		return err
+		return nil, err
 	}
+	var problems []error
 	if !force {
-		if err := b.forgetOwnKeys(ctx, s, name); err != nil {
-			return err
-		}
+		problems = append(problems, b.forgetOwnKeys(ctx, s, name))
 	}
 	defer b.policies.drop(policyPrefix + name)
 	b.compared.Delete(name)
 	for _, prefix := range []string{policyPrefix, reconcilePrefix} {
-		if err := remove(ctx, s, prefix+name); err != nil {
-			return err
-		}
+		problems = append(problems, remove(ctx, s, prefix+name))
 	}
-	return nil
+	if err := errors.Join(problems...); err != nil { // the account is gone, and an error would keep the other warnings from the operator
+		warnings = append(warnings, fmt.Sprintf("the account is deleted, and what was kept of it could not be removed: %s", err))
+	}
+	return warnings, nil
 }
 
 // abandon marks the records of an account whose cloud will not answer any more, and says what is left

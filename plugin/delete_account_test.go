@@ -68,6 +68,18 @@ func TestDeletedAccounts(t *testing.T) {
 			}
 			v.mustHaveLive(0)
 		},
+		"an account that is gone is no error where what was kept of it stays: the other warnings would be lost": func(t *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.failStorage("delete", policyPrefix)
+			warnings := strings.Join(del(v, "config/default"), "\n")
+			mustHold(t, warnings, "could not be removed", policyPrefix+"default")
+			if _, there := v.account.Key(id); there {
+				mustHold(t, warnings, id, "switched off")
+			}
+			v.storage.before = func(string, string) error { return nil }
+			v.mustHaveLive(0)
+		},
 		"a key that the cloud refuses before it was deleted may work again: the account stays": func(t *testing.T, v *testVault) {
 			v.configure()
 			id := v.rotate()["access_key"].(string)

@@ -61,7 +61,11 @@ func (w *world) act(name, call string, m *mount) (fault string) {
 	}
 	at.call = call
 	w.tell(" at %s:", call)
+	began := time.Now()
 	w.doDeed(d, at)
+	m.lock.Lock()
+	m.others += time.Since(began)
+	m.lock.Unlock()
 	if d.name == aPanic {
 		panic("ordered by the test")
 	}
