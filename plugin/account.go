@@ -127,7 +127,7 @@ func (c *accountConfig) usernameTemplate() string {
 // access is what the cloud's client is made of.
 func (c *accountConfig) access() provider.Config {
 	config := provider.Config{
-		Provider: c.Provider, AccessKey: c.AccessKey, SecretKey: provider.Secret(c.SecretKey),
+		Provider: c.Provider, AccessKey: c.AccessKey, SecretKey: provider.Secret(c.SecretKey), KeyExpires: c.KeyExpires,
 		Region: c.Region, Endpoint: c.Endpoint, DomainID: c.domainID(), Signature: c.Signature,
 		TLS:     provider.TLS{CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
 		Timeout: c.RequestTimeout, MaxRetries: c.MaxRetries, PerSecond: c.MaxRequestsPerSecond,

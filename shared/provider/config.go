@@ -16,6 +16,8 @@ type Config struct {
 	SecretKey     Secret
 	SecurityToken Secret // goes with a temporary key; empty: the key is permanent (Huawei Cloud)
 
+	KeyExpires time.Time // when the cloud ends the key, which is tried once more before that if it is refused; zero: never, or nobody knows
+
 	// Login and Password are those of the account itself, in place of a key (OUTSCALE). Only
 	// the calls on access keys, the access policy and its rules take them (the operations
 	// with BasicAuth in OUTSCALE's API description).

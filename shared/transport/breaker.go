@@ -30,6 +30,7 @@ type Breaker struct {
 	at       time.Time // of the last refusal
 	wall     time.Time // the same, by the clock that may be set
 	retryAt  time.Time
+	ends     time.Time // of the key; zero: never
 	probing  bool
 	changes  int           // counts changes of state, to tell stale good news
 	changed  chan struct{} // closed at the next change of state
@@ -212,12 +213,32 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 			b.since = b.at
 		}
 	}
-	next := b.at.Add(pauseAfter(v, again, b.refusals, b.lasted()))
+	next := b.beforeEnd(b.at.Add(pauseAfter(v, again, b.refusals, b.lasted())))
 	if v == Unclear && b.refusals == 1 {
 		b.become(suspect, next)
 	} else {
 		b.become(open, next)
 	}
+}
+
+// lastTry is how long before its end a refused key is tried once more. A tick, and the rotation that it begins, take no longer.
+const lastTry = 3 * time.Minute
+
+// EndsAt tells when the cloud ends the key. A mistake of the cloud's that is over by then must not outlast it: a key that has ended cannot
+// replace itself.
+func (b *Breaker) EndsAt(end time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ends = end
+}
+
+// beforeEnd puts a try that would come too late before the end of the key. The lock is held.
+func (b *Breaker) beforeEnd(next time.Time) time.Time {
+	last := b.ends.Add(-lastTry)
+	if b.ends.IsZero() || !next.After(last) || !b.at.Add(firstPause).Before(last) {
+		return next
+	}
+	return last
 }
 
 // count takes the refusal of a call that was under way with the one that was refused: the cloud

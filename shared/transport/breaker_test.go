@@ -361,3 +361,17 @@ func TestABreakerSerialisesAnythingThatMayHappen(t *testing.T) {
 		})
 	}
 }
+
+// A cloud that refuses a key by mistake for an hour must not have the key end while nobody tries it: it could not replace itself any more.
+func TestARefusedKeyIsTriedOnceMoreBeforeItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(401))
+		rt, began := guarded(cloud), time.Now()
+		rt.EndsAt(began.Add(15 * time.Minute))
+		for _, until := range []time.Duration{time.Minute, 12 * time.Minute, 30 * time.Minute, time.Hour} {
+			mustAnswer(t, rt, 401)
+			mustBeHeld(t, rt, began.Add(until))
+			pass(time.Until(began.Add(until)))
+		}
+	})
+}

@@ -80,6 +80,7 @@ func New(c Config) (*Client, error) {
 			pacer = before.pacer
 		}
 	}
+	breaker.EndsAt(c.KeyExpires)
 	calls := &http.Client{
 		CheckRedirect: transport.NoRedirect,
 		Transport: transport.New(transport.Options{
