@@ -109,8 +109,6 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 		return append(left, a.config.AccessKey), err
 	}
 	switch off, problem := a.deleteItself(ctx); {
-	case isRefused(problem):
-		return left, nil
 	case off:
 		return append(left, a.config.AccessKey+" (switched off, and ends within minutes)"), nil
 	case surelyNotDone(problem):

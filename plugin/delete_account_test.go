@@ -108,6 +108,20 @@ func TestDeletedAccounts(t *testing.T) {
 			del(v, "config/default")
 			v.mustHaveLive(0)
 		},
+		"nor does a delete that the cloud refuses by mistake": func(t *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			cancel := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "1"})
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			if _, there := v.account.Key(id); !there {
+				t.Fatal("the key is gone")
+			}
+			cancel()
+			v.settle(afterHold)
+			del(v, "config/default")
+			v.mustHaveLive(0)
+		},
 		"where storage does not tell whether another account has the key, the account stays": func(_ *testing.T, v *testVault) {
 			v.configure()
 			v.rotate()
