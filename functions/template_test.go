@@ -447,7 +447,8 @@ func TestTheFunctionsGetTheLayerOfTheirCertificate(t *testing.T) {
 	}
 	pattern := regexp.MustCompile(layer.Pattern)
 	for arn, want := range map[string]bool{
-		"": true, "arn:aws:lambda:eu-west-3:123456789012:layer:certificates:1": true, "arn:aws:lambda:eu-west-3:123456789012:layer:certificates": false,
+		"": true, "arn:aws:lambda:eu-west-3:123456789012:layer:certificates:1": true,
+		"arn:aws:lambda:eu-west-3:123456789012:layer:certificates": false,
 	} {
 		if pattern.MatchString(arn) != want {
 			t.Errorf("%q is taken: %v", arn, !want)

@@ -50,7 +50,10 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		return nil, err
 	}
 	config.Region = cmp.Or(config.Region, config.cloud().Region)
-	if err := cmp.Or(config.validate(), checkSize(configPrefix+name, config), config.refuseStoredSecret(before, data)); err != nil {
+	if err := cmp.Or(config.validate(), checkSize(configPrefix+name, config)); err != nil {
+		return nil, err
+	}
+	if err := config.refuseStoredSecret(before, data); err != nil { // which parses what validate has bounded
 		return nil, err
 	}
 	warnings, err := config.placeSignIn(before, data)

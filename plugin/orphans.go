@@ -191,6 +191,9 @@ func (b *backend) findOrphanUsers(ctx context.Context, s logical.Storage, a *acc
 	if err != nil {
 		return nil, fmt.Errorf("account %q: looking for orphaned users: %w", a.name, err)
 	}
+	if len(ours) == 0 { // as in most accounts: storage need not be asked
+		return nil, nil
+	}
 	labels := make([]string, len(ours))
 	for i, user := range ours {
 		labels[i] = user.Label

@@ -271,13 +271,13 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 
 // storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
-	ctx, cancel := cleanupContext(ctx)
-	defer cancel()
 	b.holds.Range(func(name, _ any) bool {
 		b.holds.Delete(name)
 		if !b.tendsLocalStorage() {
 			return true
 		}
+		ctx, cancel := cleanupContext(ctx)
+		defer cancel()
 		if err := b.storeHold(ctx, s, name.(string)); err != nil {
 			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
 				"once", "account", name, "error", err)

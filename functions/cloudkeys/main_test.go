@@ -138,7 +138,8 @@ func TestNothingIsLeftOfARunThatNobodyGoesOnWith(t *testing.T) {
 	cut := func(args ...string) {
 		t.Helper()
 		getenv := func(name string) string { return w.env[name] }
-		if got := cloudkeys(cutOff, append([]string{"revoke-expired-keys", "-dir", dir}, args...), getenv, io.Discard, io.Discard); got != exitFailed {
+		args = append([]string{"revoke-expired-keys", "-dir", dir}, args...)
+		if got := cloudkeys(cutOff, args, getenv, io.Discard, io.Discard); got != exitFailed {
 			t.Errorf("%v exits with %d", args, got)
 		}
 	}

@@ -29,15 +29,22 @@ func (w *world) reviewedLogin() {
 	w.page("docs/kubernetes.md", "run kubernetes role")
 }
 
+// controllersTake is played, and not waited for: commands that are pasted together are over by then, but for one that waits for the token.
+const controllersTake = time.Second
+
 // fillToken fills the Secret of the reviewer's token some time after it was made, as Kubernetes' controllers do, which do not run here.
 func (w *world) fillToken() error {
 	const secret = "/api/v1/namespaces/vault/secrets/reviewer"
-	for deadline := time.Now().Add(startLimit); w.find(secret, nil) != nil; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline, tick := time.After(startLimit), time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
+	for w.find(secret, nil) != nil {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			return errors.New("the page has made no Secret for the reviewer's token")
 		}
 	}
-	time.Sleep(time.Second)
+	<-time.After(controllersTake)
 	var token struct{ Status struct{ Token string } }
 	err := w.send(http.MethodPost, "/api/v1/namespaces/vault/serviceaccounts/reviewer/token",
 		`{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}`, &token)

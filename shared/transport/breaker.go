@@ -235,7 +235,7 @@ func (b *Breaker) EndsAt(end time.Time) {
 // beforeEnd puts a try that would come too late before the end of the key. The lock is held.
 func (b *Breaker) beforeEnd(next time.Time) time.Time {
 	last := b.ends.Add(-lastTry)
-	if b.ends.IsZero() || !next.After(last) || !b.at.Add(firstPause).Before(last) {
+	if b.ends.IsZero() || !next.After(last) || !time.Now().Add(firstPause).Before(last) {
 		return next
 	}
 	return last
@@ -251,7 +251,7 @@ func (b *Breaker) count(v Verdict, again time.Duration) {
 	if b.probing || b.state == suspect && b.refusals < lockingRefusal-1 {
 		return
 	}
-	if next := time.Now().Add(pauseAfter(Refused, 0, b.refusals, b.lasted())); next.After(b.retryAt) {
+	if next := b.beforeEnd(time.Now().Add(pauseAfter(Refused, 0, b.refusals, b.lasted()))); next.After(b.retryAt) {
 		b.become(open, next)
 	}
 }

@@ -31,7 +31,8 @@ func fill(rows []row, getenv func(string) string) error {
 	for _, r := range rows {
 		value := cmp.Or(getenv(r.name), r.def)
 		err := r.parse(value)
-		if err != nil && r.name == "NOTIFY" { // an address may hold a secret, and errors end up in logs
+		var secret *secretError
+		if errors.As(err, &secret) {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 		if err != nil {
@@ -40,6 +41,12 @@ func fill(rows []row, getenv func(string) string) error {
 	}
 	return nil
 }
+
+// secretError refuses a value that may hold a secret, and is not repeated: errors end up in logs.
+type secretError struct{ rule string }
+
+// Error implements error.
+func (e *secretError) Error() string { return e.rule }
 
 // duration reads Go's form, and days, which is what ages are counted in.
 func duration(into *time.Duration, least time.Duration) func(string) error {
@@ -148,7 +155,7 @@ func notify(into *string) func(string) error {
 		case err == nil && address.Host != "" && address.User == nil &&
 			(address.Scheme == "https" || address.Scheme == "http" && address.Hostname() == "127.0.0.1"):
 		default:
-			return errors.New("it must be the ARN of an SNS topic, or an https address")
+			return &secretError{"it must be the ARN of an SNS topic, or an https address"}
 		}
 		*into = value
 		return nil
