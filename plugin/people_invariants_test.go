@@ -358,12 +358,33 @@ func (w *world) amend() {
 	}
 	for _, m := range w.mounts {
 		for _, t := range w.tenants {
+			m.freeStaticSlots(t)
 			m.amendAccount(t)
 		}
 	}
 }
 
-// freeSlots does what the refusal of a rotation asks for: where others have all slots of a user, one of their keys is deleted.
+// freeStaticSlots does what the refusal of a rotation asks for where a static role has no key in the cloud and its user no slot: of the
+// others' keys that stand in the refusal, one is deleted. The rest may be the engine's own under a label that somebody has forged.
+func (m *mount) freeStaticSlots(t *tenant) {
+	for _, path := range m.under(staticCredsPrefix + t.name + "-") {
+		role, creds, err := loadStatic(context.Background(), m.storage.Storage, strings.TrimPrefix(path, staticCredsPrefix))
+		if err != nil || role == nil || t.keysOf(role.UserName) < t.quota() {
+			continue
+		}
+		if _, there := t.key(creds.AccessKey); there {
+			continue
+		}
+		others := slices.DeleteFunc(t.keys(), func(key cloudsim.Key) bool {
+			return !m.w.planted[key.ID] || t.ownerOf(key.ID) != role.UserName
+		})
+		if len(others) > 0 {
+			t.deleteKey(others[0].ID)
+		}
+	}
+}
+
+// freeSlots does the same where others have all slots of a user.
 func (t *tenant) freeSlots() {
 	others := map[string]int{}
 	for _, key := range t.keys() {
