@@ -28,13 +28,13 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] 
 //
 // Pages are counted by items, so one that is deleted while the list is read moves another from a
 // page that is still to come to one that was read. Each page therefore begins with the last user of
-// the page before; where it does not, the list goes back. A page with nothing new that promises more
-// would never end.
+// the page before; where it does not, the list goes back. A page beyond those that were read with nothing new that
+// promises more would never end. What is remembered are the users of the pages that a list can go back over: an account has any number of them.
 func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		seen := map[string]bool{}
-		wentBack := 0
-		for first, again := 0, false; ; {
+		var seen recentUsers
+		first, reached, wentBack := 0, 0, 0 // items
+		for {
 			page, more, err := c.userPage(ctx, first, filters)
 			if err != nil {
 				yield(provider.User{}, err)
@@ -42,11 +42,10 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 			}
 			known := 0
 			for _, u := range page {
-				if seen[u.GetUserId()] {
+				if !seen.add(u.GetUserId()) {
 					known++
 					continue
 				}
-				seen[u.GetUserId()] = true
 				if !yield(listedUser(u), nil) {
 					return
 				}
@@ -54,21 +53,45 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 			shifted := first > 0 && known == 0
 			switch {
 			case shifted && wentBack < maxShifts:
-				first, again = max(0, first-usersPerPage), true
+				reached = max(reached, first+len(page))
+				first = max(0, first-usersPerPage)
 				wentBack++
 			case shifted:
 				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "the account's users change faster than they can be listed"))
 				return
 			case !more:
 				return
-			case known == len(page) && !again:
+			case known == len(page) && first+len(page) >= reached:
 				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "a page holds nothing new and promises more"))
 				return
 			default:
-				first, again = first+len(page)-1, false
+				reached = max(reached, first+len(page))
+				first += len(page) - 1
 			}
 		}
 	}
+}
+
+// recentUsers are the ids of the users that were listed last.
+type recentUsers struct {
+	ids   map[string]bool
+	order []string
+}
+
+// add tells whether the user is new.
+func (r *recentUsers) add(id string) bool {
+	if r.ids[id] {
+		return false
+	}
+	if r.ids == nil {
+		r.ids = map[string]bool{}
+	}
+	r.ids[id], r.order = true, append(r.order, id)
+	if len(r.order) > (maxShifts+2)*usersPerPage {
+		delete(r.ids, r.order[0])
+		r.order = r.order[1:]
+	}
+	return true
 }
 
 // userPage reads a page; FirstItem counts items from 0.

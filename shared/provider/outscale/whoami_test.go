@@ -125,6 +125,36 @@ func TestUsersAreListedPageByPage(t *testing.T) {
 	})
 }
 
+// What is remembered of a long list is its end: each user comes once all the same, and what is deleted meanwhile moves nobody out of it.
+func TestALongListMissesNobodyAndRepeatsNobody(t *testing.T) {
+	w := newWorld(t)
+	const users = 30 * usersPerPage
+	for i := range users {
+		w.account.AddUser(fmt.Sprintf("user-%04d", i))
+	}
+	pages := 0
+	w.cloud.OnCall(func(call cloudsim.Call) {
+		if pages++; call.Op == "ReadUsers" && pages%3 == 0 && pages < 3*maxShifts {
+			for i := range usersPerPage / 2 { // of a page that was read
+				w.account.DeleteUser(fmt.Sprintf("user-%04d", pages*usersPerPage/4+i))
+			}
+		}
+	})
+	listed := map[string]int{}
+	for user, err := range w.client.ListUsers(t.Context()) {
+		mustDo(t, err)
+		listed[user.Name]++
+	}
+	for _, name := range w.account.Users() {
+		if listed[name] != 1 {
+			t.Errorf("user %s was listed %d times", name, listed[name])
+		}
+	}
+	if deleted := users - len(w.account.Users()); deleted < users/10 {
+		t.Errorf("%d users were deleted", deleted)
+	}
+}
+
 // A page that repeats is no further page: an account of two users would have thousands.
 func TestAPageThatRepeatsEndsAListWithAnError(t *testing.T) {
 	w := newWorld(t)
