@@ -37,7 +37,7 @@ type Directory interface {
 	// NotFound only where the account surely has no such user.
 	UserByID(ctx context.Context, id string) (User, error)
 
-	// ListUsers yields the account's users. It ends at the first error.
+	// ListUsers yields the account's users, each once. It ends at the first error.
 	ListUsers(ctx context.Context) iter.Seq2[User, error]
 
 	// KeysOf lists a user's keys: by the id where the cloud can, else by the name. The zero

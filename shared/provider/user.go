@@ -20,7 +20,7 @@ type Users interface {
 	// which could not be given; the others may have been.
 	GrantUser(ctx context.Context, user User, rights Rights) error
 
-	// ListUsers yields the account's users. It ends at the first error.
+	// ListUsers yields the account's users, each once. It ends at the first error.
 	ListUsers(ctx context.Context) iter.Seq2[User, error]
 
 	// RemoveUser removes a user with everything that hangs on it, its keys first.

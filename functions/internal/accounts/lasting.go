@@ -111,24 +111,33 @@ func (l *lasting) AccessPolicy(ctx context.Context) (provider.AccessPolicy, erro
 }
 
 // ListUsers implements provider.Users. A page that comes after the key has ended is asked for with
-// the next one, from the first page on: users that were listed are passed over.
+// the next one, from the first page on: users up to the one that was listed last are passed over.
 func (l *lasting) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		listed := map[string]bool{}
+		last := provider.User{}
 		for {
 			client, err := l.client(ctx)
 			if err != nil {
 				yield(provider.User{}, err)
 				return
 			}
+			skipping := last.ID != ""
 			for user, e := range client.ListUsers(ctx) {
 				if err = e; err != nil {
 					break
 				}
-				if !listed[user.Name] && !yield(user, nil) {
+				if skipping {
+					skipping = user.ID != last.ID
+					continue
+				}
+				if last = user; !yield(user, nil) {
 					return
 				}
-				listed[user.Name] = true
+			}
+			if err == nil && skipping {
+				err = fmt.Errorf("user %q was removed while the users were listed, and where the list went on is not known", last.Name)
+				yield(provider.User{}, err)
+				return
 			}
 			if err == nil {
 				return

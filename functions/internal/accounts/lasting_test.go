@@ -64,23 +64,34 @@ func TestALongRunTakesAKeyAnewBeforeItsOwnEnds(t *testing.T) {
 }
 
 func TestAListOfUsersOutlivesTheKeyThatBeganIt(t *testing.T) {
-	cloud, sim, account, at := longRun(t, 2500) // several pages
-	first := ""
-	var names []string
-	for user, err := range cloud.ListUsers(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, user.Name)
-		if len(names) == 10 {
-			calls := sim.Calls()
-			first = calls[len(calls)-1].AccessKey
-			at.now = at.now.Add(15*time.Minute - 10*time.Second)
-			account.DeleteKey(first) // as at its end
-		}
-	}
-	if len(names) != 2500 || len(slices.Compact(slices.Sorted(slices.Values(names)))) != 2500 {
-		t.Errorf("%d users were listed", len(names))
+	for name, test := range map[string]struct {
+		removed string // when the key has ended
+		users   int    // each of whom is listed once
+		fails   bool
+	}{
+		"and goes on after the user whom it listed last": {users: 2500},
+		"and after users who were removed":               {removed: "user-0003", users: 2500},
+		"and ends with an error where that was he":       {removed: "user-0099", users: 100, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cloud, sim, account, at := longRun(t, 2500) // several pages
+			var names []string
+			var last error
+			for user, err := range cloud.ListUsers(t.Context()) {
+				if last = err; err != nil {
+					break
+				}
+				if names = append(names, user.Name); len(names) == 100 {
+					calls := sim.Calls()
+					at.now = at.now.Add(15*time.Minute - 10*time.Second)
+					account.DeleteKey(calls[len(calls)-1].AccessKey) // as at its end
+					account.DeleteUser(test.removed)
+				}
+			}
+			if (last != nil) != test.fails || len(names) != test.users || len(slices.Compact(slices.Sorted(slices.Values(names)))) != test.users {
+				t.Errorf("%d users were listed, and then %v", len(names), last)
+			}
+		})
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -39,9 +38,6 @@ type Look struct {
 	Known map[string]LedgerKey // by access key, as far as it was asked for
 	Err   error
 }
-
-// mostRepeats is how many users in a row may have been listed before.
-const mostRepeats = 100
 
 // errTime ends a walk that takes too long. It is no failure.
 var errTime = errors.New("time is up")
@@ -75,21 +71,10 @@ func (w *Walk) users(ctx context.Context, concerns func(provider.Key) bool, take
 		return nil
 	}
 	skipping := w.Start != ""
-	// The hashes of the names take a fifth of their memory. Two of a hundred thousand users share one once in four billion runs, and the
-	// second is looked at by the next run, which has another seed.
-	seen, seed, repeats := map[uint64]struct{}{}, maphash.MakeSeed(), 0
 	for user, err := range w.Cloud.ListUsers(ctx) {
 		if err != nil {
 			return fmt.Errorf("listing the account's users: %w", err)
 		}
-		name := maphash.String(seed, user.Name)
-		if _, before := seen[name]; before { // one may move to the next page while it is listed
-			if repeats++; repeats > mostRepeats {
-				return fmt.Errorf("listing the account's users: the cloud repeats them, %q among them: its pages do not end", user.Name)
-			}
-			continue
-		}
-		seen[name], repeats = struct{}{}, 0
 		if skipping {
 			skipping = user.Name != w.Start
 			continue

@@ -159,12 +159,26 @@ func (s Sum) Good() bool {
 	return s.Reached && !s.Partial && s.Problem == "" && s.Failed == 0 && s.UnreadUsers == 0 && s.Tripped == ""
 }
 
+// keyCounts are numbers of keys: small ones, since an account may have a hundred thousand users.
+type keyCounts struct{ all, planned, look int32 }
+
+// and counts one more.
+func (c keyCounts) and(view fateView) keyCounts {
+	c.all++
+	if view.Plan {
+		c.planned++
+	} else if view.Need {
+		c.look++
+	}
+	return c
+}
+
 // gathered is what one pass over an account's keys has found.
 type gathered struct {
 	sum     Sum
 	fates   []int
-	classes map[sweep.Class]*[3]int // keys, planned, to look at
-	users   map[string]*[3]int
+	classes map[sweep.Class]keyCounts
+	users   map[string]keyCounts
 	ages    []bar
 	used    bool // whether it is known of any key when it was last used
 	first   [][]keyJSON
@@ -184,7 +198,7 @@ func (a Account) gather() (*gathered, error) {
 	views := fates()
 	g := &gathered{
 		sum: a.newSum(), fates: make([]int, len(views)), first: make([][]keyJSON, len(views)),
-		classes: map[sweep.Class]*[3]int{}, users: map[string]*[3]int{},
+		classes: map[sweep.Class]keyCounts{}, users: map[string]keyCounts{},
 	}
 	for _, name := range sweep.Ages() {
 		g.ages = append(g.ages, bar{name: name})
@@ -202,14 +216,8 @@ func (a Account) gather() (*gathered, error) {
 		if views[became].Plan {
 			age.marked++
 		}
-		for _, counts := range []*[3]int{entry(g.classes, f.Class), entry(g.users, f.User)} {
-			counts[0]++
-			if views[became].Plan {
-				counts[1]++
-			} else if views[became].Need {
-				counts[2]++
-			}
-		}
+		g.classes[f.Class] = g.classes[f.Class].and(views[became])
+		g.users[f.User] = g.users[f.User].and(views[became])
 		if len(g.first[became]) < plainRows {
 			g.first[became] = append(g.first[became], showKey(f, a.Started, a.WholeIDs))
 		}
@@ -218,13 +226,6 @@ func (a Account) gather() (*gathered, error) {
 		g.ages = g.ages[:last] // "unknown"
 	}
 	return g, nil
-}
-
-func entry[K comparable](all map[K]*[3]int, key K) *[3]int {
-	if all[key] == nil {
-		all[key] = new([3]int)
-	}
-	return all[key]
 }
 
 // plain are the rows for readers without script: those that need a person most first.
@@ -236,17 +237,22 @@ func (g *gathered) plain() []keyJSON {
 	return all[:min(len(all), plainRows)]
 }
 
-// neediest are the users with most to do or to look at.
+// neediest are the users with most to do or to look at, plainUsers of them at most.
 func (g *gathered) neediest() []string {
+	need := func(name string) int32 { return g.users[name].planned + g.users[name].look }
 	var names []string
-	for name := range g.users {
-		names = append(names, name)
+	first := func() []string {
+		slices.SortFunc(names, func(x, y string) int {
+			return cmp.Or(cmp.Compare(need(y), need(x)), cmp.Compare(g.users[y].all, g.users[x].all), cmp.Compare(x, y))
+		})
+		return names[:min(len(names), plainUsers)]
 	}
-	need := func(name string) int { return g.users[name][1] + g.users[name][2] }
-	slices.SortFunc(names, func(x, y string) int {
-		return cmp.Or(cmp.Compare(need(y), need(x)), cmp.Compare(g.users[y][0], g.users[x][0]), cmp.Compare(x, y))
-	})
-	return names
+	for name := range g.users {
+		if names = append(names, name); len(names) == 8*plainUsers {
+			names = first()
+		}
+	}
+	return first()
 }
 
 // Sum adds an account up without writing anything.

@@ -235,9 +235,9 @@ func (a Account) charts(m markup, g *gathered) {
 			"class=\"num\">To look at</th></tr></thead>\n<tbody>",
 	)
 	for _, name := range sweep.Classes() {
-		if c := g.classes[name]; c != nil {
+		if c := g.classes[name]; c.all > 0 {
 			m.print("<tr><td><a href=\"#class=%s\">%s</a></td><td class=\"num\">%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n",
-				strings.ReplaceAll(string(name), " ", "+"), name, thousands(c[0]), thousands(c[1]), thousands(c[2]))
+				strings.ReplaceAll(string(name), " ", "+"), name, thousands(int(c.all)), thousands(int(c.planned)), thousands(int(c.look)))
 		}
 	}
 	m.print("</tbody></table></section>\n</div>\n")
@@ -343,13 +343,12 @@ func remaining(end, now time.Time) string {
 
 // plainUsers groups by user for readers without script: a script does it for all of them.
 func (a Account) plainUsers(m markup, g *gathered) {
-	names := g.neediest()
 	m.print(
 		"<div class=\"plain\"><h2>Users</h2>\n<div class=\"card\"><table id=\"users\">\n<thead><tr><th scope=\"col\">User</th><th " +
 			"scope=\"col\" class=\"num\">Keys</th>" +
 			"<th scope=\"col\" class=\"num\">In the plan</th><th scope=\"col\" class=\"num\">To look at</th></tr></thead>\n<tbody>",
 	)
-	for _, name := range names[:min(len(names), plainUsers)] {
+	for _, name := range g.neediest() {
 		u, label := g.users[name], name
 		if label == "" {
 			label = "signing identity"
@@ -357,13 +356,13 @@ func (a Account) plainUsers(m markup, g *gathered) {
 		m.print(
 			"<tr><td>%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n",
 			label,
-			thousands(u[0]),
-			thousands(u[1]),
-			thousands(u[2]),
+			thousands(int(u.all)),
+			thousands(int(u.planned)),
+			thousands(int(u.look)),
 		)
 	}
 	m.print("</tbody></table>")
-	if more := len(names) - plainUsers; more > 0 {
+	if more := len(g.users) - plainUsers; more > 0 {
 		m.print("<p class=\"soft\">and %s, with less to look at, in the CSV file</p>", plural(more, "more user"))
 	}
 	m.print("</div></div>\n")
@@ -376,7 +375,7 @@ func (a Account) tools(m markup, g *gathered) {
 		"<label>User<input id=\"user\" type=\"search\" autocomplete=\"off\"></label>\n")
 	classes := [][2]string{{"", "any"}}
 	for i, name := range sweep.Classes() {
-		if g.classes[name] != nil {
+		if g.classes[name].all > 0 {
 			classes = append(classes, [2]string{strconv.Itoa(i), string(name)})
 		}
 	}

@@ -6,7 +6,6 @@ package sweep
 import (
 	"context"
 	"fmt"
-	"iter"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -232,39 +231,6 @@ func (o oddOne) ListKeys(ctx context.Context, user string) ([]provider.Key, erro
 		return nil, o.err
 	}
 	return o.Cloud.ListKeys(ctx, user)
-}
-
-// repeating lists the same page of users over and over.
-type repeating struct {
-	fleet.Cloud
-	times int
-}
-
-func (r repeating) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
-	return func(yield func(provider.User, error) bool) {
-		for range r.times {
-			for user, err := range r.Cloud.ListUsers(ctx) {
-				if !yield(user, err) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func TestAUserWhoIsListedTwiceCountsOnce(t *testing.T) {
-	for times, fails := range map[int]bool{2: false, 2000: true} {
-		t.Run(fmt.Sprint(times), func(t *testing.T) {
-			w := newWorld(t)
-			w.lease("a")
-			w.lease("b")
-			w.wrap(func(c fleet.Cloud) fleet.Cloud { return repeating{c, times} })
-			result, _, err := w.run(t)
-			if (err != nil) != fails || !fails && result.Total().Seen != 3 { // with the key that signs
-				t.Errorf("got %+v and error %v", result.Total(), err)
-			}
-		})
-	}
 }
 
 func TestKeysThatCannotBeSeenAreSaid(t *testing.T) {
