@@ -42,21 +42,19 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 			refusals = append(refusals, refusal)
 			continue
 		}
-		if at > 0 || i.account.isOwnIdentity(user, i.role.UserIDs[user]) {
-			release()
-			var refusal string
-			if release, refusal, err = b.reserve(ctx, i, user); err != nil {
-				return recordedKey{}, err
+		own, attempts, refusal := i.account.isOwnIdentity(user, i.role.UserIDs[user]), 0, ""
+		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (key recordedKey, err error) {
+			if attempts++; at > 0 && attempts == 1 || own { // what an attempt has made that was lost sight of takes a slot of its own
+				release()
+				if release, refusal, err = b.reserve(ctx, i, user); err != nil || refusal != "" {
+					return key, err
+				}
 			}
-			if refusal != "" {
-				refusals = append(refusals, refusal)
-				continue
-			}
-		}
-		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (recordedKey, error) {
 			return b.makeKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: p.Issued, expires: p.Expiry}, nil)
 		})
 		switch kind := provider.KindOf(err); {
+		case refusal != "":
+			refusals = append(refusals, refusal)
 		case err == nil:
 			if _, known := b.slots.foreignKeys(i.account.name, user); known && choice.free <= 0 { // it had a slot all the same
 				b.slots.unlearn(i.account.name, user)
@@ -64,9 +62,8 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 			return key, nil
 		case kind == provider.KindQuota:
 			full, _ := b.explainQuota(ctx, i, user, err)
-			refusal := inPool(full)
-			b.slots.remember(i.account.name, user, refusal)
-			refusals = append(refusals, refusal)
+			b.slots.remember(i.account.name, user, inPool(full))
+			refusals = append(refusals, inPool(full))
 		case kind == provider.KindNotFound && user != "":
 			i.account.users.expire()
 			refusals = append(refusals, fmt.Sprintf("user %q does not exist in the cloud account: create it, or take it out of "+
