@@ -149,7 +149,16 @@ func (m *mount) troubleFor(t *tenant, d time.Duration) {
 	}
 }
 
-func (m *mount) inTrouble(t *tenant) bool { return time.Now().Before(m.trouble[t.name]) }
+func (m *mount) inTrouble(t *tenant) bool {
+	return time.Now().Before(m.trouble[t.name]) || m.endedByTheClock(t)
+}
+
+// endedByTheClock tells that the engine key has ended since somebody moved a clock, which may have brought its end before the last try
+// that a hold on it allows. It cannot replace itself.
+func (m *mount) endedByTheClock(t *tenant) bool {
+	key, there := t.key(m.engineKey(t))
+	return there && !t.live(key) && key.State == cloudsim.Active && !key.Created.After(m.w.clocks)
+}
 
 func (p place) setPolicy(policy cloudsim.Policy) {
 	if p.t.domain == nil {
