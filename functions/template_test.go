@@ -5,7 +5,9 @@ package functions_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"regexp"
@@ -463,5 +465,40 @@ func TestSettingsThatPeopleAreToldToSetAreParameters(t *testing.T) {
 		if node := parsed.Resources[revokeID].Properties.Environment.Variables[name]; node.Tag != "!Ref" {
 			t.Errorf("%s is no parameter", name)
 		}
+	}
+}
+
+// A value that CloudFormation takes must not be one that each run refuses.
+func TestADurationThatTheTemplateTakesIsTakenByTheFunctions(t *testing.T) {
+	parsed, _ := read(t)
+	for parameter, variable := range map[string]string{
+		"MaxExemption": "MAX_EXEMPTION", "Quarantine": "QUARANTINE", "MinAge": "MIN_AGE", "MaxAge": "MAX_AGE", "Notice": "NOTICE",
+		"PolicyFloor": "POLICY_FLOOR", "WantedMax": "WANTED_MAX",
+	} {
+		t.Run(parameter, func(t *testing.T) {
+			pattern, taken := regexp.MustCompile(parsed.Parameters[parameter].Pattern), 0
+			for _, number := range []string{"", "0", "00", "1", "4", "5", "23", "24", "59", "60", "99", "240", "1000", "9999", "36501", "9999999999"} {
+				for _, unit := range []string{"", "s", "m", "h", "d", "y"} {
+					value := number + unit
+					if !pattern.MatchString(value) {
+						continue
+					}
+					taken++
+					with := func(id string) func(string) string {
+						given := map[string]string{"MAX_AGE": "0", "MIN_AGE": "5m", "USED_WITHIN": "0", "POLICY_FLOOR": "1m"} // in each other's way
+						given[variable] = value
+						return func(name string) string { return cmp.Or(given[name], parsed.getenv(id)(name)) }
+					}
+					_, sweepErr := settings.ReadSweep(with(revokeID), settings.SweepEvent{})
+					_, policyErr := settings.ReadPolicySync(with(syncID), settings.PolicySyncEvent{})
+					if err := errors.Join(sweepErr, policyErr); err != nil {
+						t.Errorf("%s is taken by the template, and refused by the function: %v", value, err)
+					}
+				}
+			}
+			if taken < 10 {
+				t.Errorf("%d values were tried", taken)
+			}
+		})
 	}
 }
