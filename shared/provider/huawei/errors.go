@@ -4,6 +4,7 @@
 package huawei
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -156,6 +157,10 @@ const clockPause = time.Minute
 // verdictOf tells the breaker what an answer says of our key.
 func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if resp.StatusCode < 300 {
+		body := bytes.TrimSpace(transport.Peek(resp))
+		if !bytes.HasPrefix(body, []byte("{")) && (len(body) > 0 || resp.StatusCode != http.StatusNoContent) {
+			return transport.Silent, 0 // a gateway's page may come with a 200, and proves no dead key right
+		}
 		return transport.Accepted, 0
 	}
 	r := readRefusal(resp.StatusCode, resp.Header, transport.Peek(resp))

@@ -5,6 +5,7 @@ package huawei
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -167,4 +168,24 @@ func FuzzReadRefusal(f *testing.F) {
 			t.Errorf("got %q", view)
 		}
 	})
+}
+
+// A gateway's page may come with a 200. It must not end the pause after a refusal: each time the page goes, a dead key would be tried anew.
+func TestASuccessThatIsNotTheCloudsSaysNothingOfTheKey(t *testing.T) {
+	for body, test := range map[string]struct {
+		status int
+		want   transport.Verdict
+	}{
+		`{"users":[]}`: {200, transport.Accepted},
+		"":             {204, transport.Accepted},
+		"<html>":       {200, transport.Silent},
+		" \n":          {200, transport.Silent},
+		"ok":           {204, transport.Silent},
+	} {
+		t.Run(strconv.Itoa(test.status)+" "+body, func(t *testing.T) {
+			if got, _ := verdictOf(&http.Response{StatusCode: test.status, Body: readable(body)}); got != test.want {
+				t.Errorf("the breaker hears %v, want %v", got, test.want)
+			}
+		})
+	}
 }

@@ -282,7 +282,9 @@ func TestVerdictsOnOurKey(t *testing.T) {
 		want   transport.Verdict
 		again  time.Duration
 	}{
-		"a success":                      {200, `{}`, transport.Accepted, 0},
+		"a success":                      {200, `{"ResponseContext":{"RequestId":"r"}}`, transport.Accepted, 0},
+		"a gateway's page with a 200":    {200, `<html>`, transport.Silent, 0},
+		"an empty answer with a 200":     {200, ``, transport.Silent, 0},
 		"a refused key":                  {401, `{"Errors":[{"Code":"1"}]}`, transport.Refused, 0},
 		"an expired password":            {401, `{"Errors":[{"Code":"20"}]}`, transport.Refused, 0},
 		"a locked account":               {401, `{"Errors":[{"Code":"13","Details":"locked for 60 seconds"}]}`, transport.Locked, 60 * time.Second},

@@ -138,6 +138,9 @@ func (r refusal) kind() provider.Kind {
 // verdictOf tells the breaker what an answer says of our key.
 func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if !refuses(resp) {
+		if !bytes.Contains(transport.Peek(resp), []byte("ResponseContext")) {
+			return transport.Silent, 0 // a gateway's page may come with a 200, and proves no dead key right
+		}
 		return transport.Accepted, 0
 	}
 	r := readRefusal(resp.StatusCode, transport.Peek(resp))
