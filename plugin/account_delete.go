@@ -25,9 +25,9 @@ import (
 //	    → crash: the same; what is gone is deleted
 //	(3) store the configuration with the key that is to go, then delete it with itself; one that must be switched off before
 //	    is, with a near date
-//	    → crash: delete again finds the key refused, and as its delete was sent that is a deleted one
-//	(4) remove the configuration, and then what was kept of the account
-//	    → crash: what is left belongs to no account, and is overwritten by the next of the name
+//	    → crash: delete again finds the key refused, which is a deleted one if its delete was sent. The answer names it
+//	(4) remove the records of the engine's own keys, then the configuration, and then what was kept of the account
+//	    → crash: delete again goes on. Without the configuration, what is left is overwritten by the next account of the name
 //
 // Keys that operators gave are never touched.
 func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
@@ -77,8 +77,8 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 		return nil, err
 	}
 	if a.config.DeletingKey == a.config.AccessKey {
-		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it
-			return idsOf(a.config.Previous), nil
+		if _, err := a.cloud.OwnKey(ctx); isRefused(err) { // the attempt before has deleted it, or it is refused by mistake
+			return append(idsOf(a.config.Previous), a.config.AccessKey+" (unless its own delete, whose answer was lost, has deleted it)"), nil
 		}
 	}
 	var problems []error
@@ -111,7 +111,7 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 	switch off, problem := a.deleteItself(ctx); {
 	case off:
 		return append(left, a.config.AccessKey+" (switched off, and ends within minutes)"), nil
-	case surelyNotDone(problem):
+	case surelyNotDone(problem), isRefused(problem):
 		config.DeletingKey = "" // its next refusal says nothing
 		return append(left, a.config.AccessKey), errors.Join(problem, b.storeAccount(ctx, s, name, &config))
 	case problem != nil:
@@ -154,13 +154,15 @@ func (a *account) deleteItself(ctx context.Context) (off bool, err error) {
 
 // removeAccount is step (4). The records of keys that were abandoned stay.
 func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
+	if !force {
+		if err := b.forgetOwnKeys(ctx, s, name); err != nil {
+			return nil, fmt.Errorf("removing the records of the engine's own keys: %w", err)
+		}
+	}
 	if err := b.storeAccount(ctx, s, name, nil); err != nil {
 		return nil, err
 	}
 	var problems []error
-	if !force {
-		problems = append(problems, b.forgetOwnKeys(ctx, s, name))
-	}
 	defer b.policies.drop(policyPrefix + name)
 	b.compared.Delete(name)
 	for _, prefix := range []string{policyPrefix, reconcilePrefix} {

@@ -113,7 +113,9 @@ func TestDeletedAccounts(t *testing.T) {
 			id := v.rotate()["access_key"].(string)
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			cancel := v.order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "1"})
-			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			for range 3 {
+				v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			}
 			if _, there := v.account.Key(id); !there {
 				t.Fatal("the key is gone")
 			}
@@ -121,6 +123,18 @@ func TestDeletedAccounts(t *testing.T) {
 			v.settle(afterHold)
 			del(v, "config/default")
 			v.mustHaveLive(0)
+		},
+		"a key whose delete got no answer, and that is refused since, is named: nobody knows whether it is gone": func(_ *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			cancel := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 500})
+			cancelHuawei := v.sim.Order(cloudsim.Fault{Op: "DeletePermanentAccessKey", Kind: cloudsim.Refuse, Status: 500})
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			cancel()
+			cancelHuawei()
+			v.switchKey(id, false)
+			mustHold(v.t, strings.Join(del(v, "config/default"), "\n"), id, "whose answer was lost")
 		},
 		"where storage does not tell whether another account has the key, the account stays": func(_ *testing.T, v *testVault) {
 			v.configure()
