@@ -42,18 +42,20 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 			refusals = append(refusals, refusal)
 			continue
 		}
-		own, attempts, refusal := i.account.isOwnIdentity(user, i.role.UserIDs[user]), 0, ""
+		var lost error // of the first attempt: what it has made takes a slot of its own
+		refusal, own := "", i.account.isOwnIdentity(user, i.role.UserIDs[user])
 		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (key recordedKey, err error) {
-			if attempts++; at > 0 && attempts == 1 || own { // what an attempt has made that was lost sight of takes a slot of its own
+			if own || at > 0 && lost == nil {
 				release()
 				if release, refusal, err = b.reserve(ctx, i, user); err != nil || refusal != "" {
-					return key, err
+					return key, cmp.Or(err, lost)
 				}
 			}
-			return b.makeKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: p.Issued, expires: p.Expiry}, nil)
+			key, lost = b.makeKey(ctx, i, keyOrder{kind: keylabel.KindLease, user: user, issued: p.Issued, expires: p.Expiry}, nil)
+			return key, lost
 		})
 		switch kind := provider.KindOf(err); {
-		case refusal != "":
+		case err == nil && refusal != "":
 			refusals = append(refusals, refusal)
 		case err == nil:
 			if _, known := b.slots.foreignKeys(i.account.name, user); known && choice.free <= 0 { // it had a slot all the same

@@ -195,7 +195,7 @@ func removeUnfinished(ctx context.Context, a *account, e *ledger.Entry, age time
 		return true, a.destroy(ctx, e)
 	}
 	found, listErr := removeLabelled(ctx, a, e, a.listed)
-	if found || age < begunAge && provider.KindOf(listErr) != provider.KindNotFound {
+	if found || e.Kind == keylabel.KindUser || age < begunAge && provider.KindOf(listErr) != provider.KindNotFound {
 		return found, listErr
 	}
 	found, err = removeLabelled(ctx, a, e, a.proven)
@@ -252,7 +252,7 @@ func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (foun
 	for _, user := range users {
 		ref := provider.UserRef{AccountID: e.AccountID, ID: user.ID, Name: user.Name, Label: user.Label}
 		if err := a.cloud.RemoveUser(ctx, ref); err != nil {
-			return found, fmt.Errorf("removing the user of an unfinished request: %w", err)
+			return true, fmt.Errorf("removing the user of an unfinished request: %w", err)
 		}
 		found = true
 	}

@@ -271,22 +271,31 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 
 // storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
+	var names []string
 	b.holds.Range(func(name, _ any) bool {
 		b.holds.Delete(name)
-		if !b.tendsLocalStorage() {
-			return true
-		}
-		ctx, cancel := cleanupContext(ctx)
-		defer cancel()
-		if err := b.storeHold(ctx, s, name.(string)); err != nil {
+		names = append(names, name.(string))
+		return true
+	})
+	if len(names) == 0 || !b.tendsLocalStorage() {
+		return
+	}
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	for _, name := range names {
+		if err := b.storeHold(ctx, s, name); err != nil {
 			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
 				"once", "account", name, "error", err)
 		}
-		return true
-	})
+	}
 }
 
 func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, holdPrefix+name) // the later of two requests must not store the earlier news
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	a := b.openedAccount(name)
 	if a == nil {
 		return nil
