@@ -5,6 +5,7 @@ package accounts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -33,28 +34,28 @@ type lasting struct {
 
 // begin takes the first key.
 func (l *lasting) begin(ctx context.Context) error {
-	_, err := l.client(ctx)
+	_, _, err := l.client(ctx)
 	l.Client = l.current
 	return err
 }
 
-// client is one whose key lives for the next call, and for what a call may take.
-func (l *lasting) client(ctx context.Context) (clouds.Client, error) {
+// client is one whose key lives for the next call, and for what a call may take; ends is when it ends.
+func (l *lasting) client(ctx context.Context) (client clouds.Client, ends time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lead := min(leaseMargin/2, l.ends.Sub(l.taken)/4)
 	if l.current != nil && (l.ends.IsZero() || l.now().Before(l.ends.Add(-lead))) {
-		return l.current, nil
+		return l.current, l.ends, nil
 	}
-	client, ends, err := l.take(ctx)
+	client, ends, err = l.take(ctx)
 	if err != nil && l.current != nil {
-		return nil, fmt.Errorf("the run's own key ends at %s, and another cannot be had: %w", l.ends.UTC().Format(time.RFC3339), err)
+		return nil, l.ends, fmt.Errorf("the run's own key ends at %s, and another cannot be had: %w", l.ends.UTC().Format(time.RFC3339), err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
 	l.current, l.taken, l.ends, l.all = client, l.now(), ends, append(l.all, client)
-	return client, nil
+	return client, ends, nil
 }
 
 // Close gives back the connections.
@@ -66,13 +67,13 @@ func (l *lasting) Close() {
 
 // call does one call with a key that lives.
 func call[T any](ctx context.Context, l *lasting, do func(clouds.Client) (T, error)) (result T, err error) {
-	client, err := l.client(ctx)
+	client, ends, err := l.client(ctx)
 	if err != nil {
 		return result, err
 	}
 	result, err = do(client)
-	if kind := provider.KindOf(err); err != nil && (kind == provider.KindKeyRefused || kind == provider.KindKeyUnclear) && !l.ends.IsZero() {
-		err = fmt.Errorf("the key that is refused is the run's own, which it was given until %s: %w", l.ends.UTC().Format(time.RFC3339), err)
+	if kind := provider.KindOf(err); err != nil && (kind == provider.KindKeyRefused || kind == provider.KindKeyUnclear) && !ends.IsZero() {
+		err = fmt.Errorf("the key that is refused is the run's own, which it was given until %s: %w", ends.UTC().Format(time.RFC3339), err)
 	}
 	return result, err
 }
@@ -111,38 +112,37 @@ func (l *lasting) AccessPolicy(ctx context.Context) (provider.AccessPolicy, erro
 }
 
 // ListUsers implements provider.Users. A page that comes after the key has ended is asked for with
-// the next one, from the first page on: users up to the one that was listed last are passed over.
+// the next one, from the first page on: the list goes on where the first of those stands that came last.
 func (l *lasting) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		last := provider.User{}
+		listed, any := provider.LastUsers{}, false
 		for {
-			client, err := l.client(ctx)
+			client, _, err := l.client(ctx)
 			if err != nil {
 				yield(provider.User{}, err)
 				return
 			}
-			skipping := last.ID != ""
+			skipping := any
 			for user, e := range client.ListUsers(ctx) {
 				if err = e; err != nil {
 					break
 				}
-				if skipping {
-					skipping = user.ID != last.ID
+				if skipping = skipping && !listed.Has(user.ID); skipping {
 					continue
 				}
-				if last = user; !yield(user, nil) {
+				if any = true; listed.Add(user.ID) && !yield(user, nil) {
 					return
 				}
 			}
 			if err == nil && skipping {
-				err = fmt.Errorf("user %q was removed while the users were listed, and where the list went on is not known", last.Name)
+				err = errors.New("the users that were listed last were all removed meanwhile, and where the list went on is not known")
 				yield(provider.User{}, err)
 				return
 			}
 			if err == nil {
 				return
 			}
-			if next, takeErr := l.client(ctx); takeErr != nil || next == client {
+			if next, _, takeErr := l.client(ctx); takeErr != nil || next == client {
 				yield(provider.User{}, err)
 				return
 			}

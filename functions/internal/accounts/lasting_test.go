@@ -65,33 +65,49 @@ func TestALongRunTakesAKeyAnewBeforeItsOwnEnds(t *testing.T) {
 
 func TestAListOfUsersOutlivesTheKeyThatBeganIt(t *testing.T) {
 	for name, test := range map[string]struct {
-		removed string // when the key has ended
-		users   int    // each of whom is listed once
+		ends    int // of so many users that are listed, the key ends after these
+		early   int // of the first users, so many were removed when the first page was listed
+		removed int // and so many when the key has ended
+		users   int // each of whom is listed once
 		fails   bool
 	}{
-		"and goes on after the user whom it listed last": {users: 2500},
-		"and after users who were removed":               {removed: "user-0003", users: 2500},
-		"and ends with an error where that was he":       {removed: "user-0099", users: 100, fails: true},
+		"and goes on where it was":                              {ends: 100, users: 1500},
+		"and where the user is gone who came last":              {ends: 100, removed: 100, users: 100, fails: true},
+		"and where some of the last are gone":                   {ends: 100, removed: 99, users: 1500},
+		"far from its beginning":                                {ends: 1400, removed: 700, users: 1500},
+		"and misses nobody where the list was about to go back": {ends: 200, early: 3, users: 1500},
+		"nor repeats somebody where it had gone back":           {ends: 202, early: 3, users: 1500},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud, sim, account, at := longRun(t, 2500) // several pages
+			t.Parallel()                                // each waits for the pause after a refusal
+			cloud, sim, account, at := longRun(t, 1500) // several pages
 			var names []string
 			var last error
 			for user, err := range cloud.ListUsers(t.Context()) {
 				if last = err; err != nil {
 					break
 				}
-				if names = append(names, user.Name); len(names) == 100 {
+				names = append(names, user.Name)
+				if len(names) == 100 {
+					removeUsers(account, test.early)
+				}
+				if len(names) == test.ends {
 					calls := sim.Calls()
 					at.now = at.now.Add(15*time.Minute - 10*time.Second)
 					account.DeleteKey(calls[len(calls)-1].AccessKey) // as at its end
-					account.DeleteUser(test.removed)
+					removeUsers(account, test.removed)
 				}
 			}
 			if (last != nil) != test.fails || len(names) != test.users || len(slices.Compact(slices.Sorted(slices.Values(names)))) != test.users {
 				t.Errorf("%d users were listed, and then %v", len(names), last)
 			}
 		})
+	}
+}
+
+func removeUsers(account *cloudsim.Account, n int) {
+	for i := range n {
+		account.DeleteUser(fmt.Sprintf("user-%04d", i))
 	}
 }
 

@@ -80,7 +80,11 @@ func New(c Config) (*Client, error) {
 			pacer = before.pacer
 		}
 	}
-	breaker.EndsAt(c.KeyExpires)
+	ends := c.KeyExpires
+	if skew, _ := clock.Skew(); !ends.IsZero() { // the date is by the cloud's clock
+		ends = ends.Add(-skew)
+	}
+	breaker.EndsAt(ends)
 	calls := &http.Client{
 		CheckRedirect: transport.NoRedirect,
 		Transport: transport.New(transport.Options{

@@ -16,7 +16,8 @@ import (
 // usersPerPage is the API's own default.
 const usersPerPage = 100
 
-// maxShifts bounds how often a list goes back for users that were deleted meanwhile.
+// maxShifts bounds how often in a row a list goes back for users that were deleted meanwhile. provider.LastUsers knows those of so many
+// pages, and of two more.
 const maxShifts = 10
 
 // ListUsers implements provider.Users, page by page.
@@ -29,10 +30,10 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] 
 // Pages are counted by items, so one that is deleted while the list is read moves another from a
 // page that is still to come to one that was read. Each page therefore begins with the last user of
 // the page before; where it does not, the list goes back. A page beyond those that were read with nothing new that
-// promises more would never end. What is remembered are the users of the pages that a list can go back over: an account has any number of them.
+// promises more would never end. What is remembered are the users of the pages that a list can go back over.
 func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		var seen recentUsers
+		seen := provider.LastUsers{}
 		first, reached, wentBack := 0, 0, 0 // items
 		for {
 			page, more, err := c.userPage(ctx, first, filters)
@@ -42,7 +43,7 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 			}
 			known := 0
 			for _, u := range page {
-				if !seen.add(u.GetUserId()) {
+				if !seen.Add(u.GetUserId()) {
 					known++
 					continue
 				}
@@ -61,37 +62,18 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 				return
 			case !more:
 				return
-			case known == len(page) && first+len(page) >= reached:
+			case known == len(page) && (known < 2 || first+len(page) >= reached):
 				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "a page holds nothing new and promises more"))
 				return
 			default:
 				reached = max(reached, first+len(page))
 				first += len(page) - 1
+				if known < len(page) {
+					wentBack = 0
+				}
 			}
 		}
 	}
-}
-
-// recentUsers are the ids of the users that were listed last.
-type recentUsers struct {
-	ids   map[string]bool
-	order []string
-}
-
-// add tells whether the user is new.
-func (r *recentUsers) add(id string) bool {
-	if r.ids[id] {
-		return false
-	}
-	if r.ids == nil {
-		r.ids = map[string]bool{}
-	}
-	r.ids[id], r.order = true, append(r.order, id)
-	if len(r.order) > (maxShifts+2)*usersPerPage {
-		delete(r.ids, r.order[0])
-		r.order = r.order[1:]
-	}
-	return true
 }
 
 // userPage reads a page; FirstItem counts items from 0.
