@@ -150,14 +150,17 @@ func (m *mount) troubleFor(t *tenant, d time.Duration) {
 }
 
 func (m *mount) inTrouble(t *tenant) bool {
-	return time.Now().Before(m.trouble[t.name]) || m.endedByTheClock(t)
+	return time.Now().Before(m.trouble[t.name]) || m.engineKeyEnded(t)
 }
 
-// endedByTheClock tells that the engine key has ended since somebody moved a clock, which may have brought its end before the last try
-// that a hold on it allows. It cannot replace itself.
-func (m *mount) endedByTheClock(t *tenant) bool {
+// engineKeyEnded tells that the engine key has ended, and the engine could not help it: since somebody moved a clock, which may have
+// brought its end before the last try that a hold on it allows, or in an outage that lasted beyond its end. It cannot replace itself.
+func (m *mount) engineKeyEnded(t *tenant) bool {
 	key, there := t.key(m.engineKey(t))
-	return there && !t.live(key) && key.State == cloudsim.Active && !key.Created.After(m.w.clocks)
+	if !there || t.live(key) || key.State != cloudsim.Active {
+		return false
+	}
+	return !key.Created.After(m.w.clocks) || m.trouble[t.name].After(key.Expires.Add(-m.w.skew))
 }
 
 func (p place) setPolicy(policy cloudsim.Policy) {

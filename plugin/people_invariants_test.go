@@ -115,7 +115,7 @@ func (m *mount) checkDies(known knowledge, t *tenant, key cloudsim.Key, made *ma
 
 // lately tells whether something has kept the mount from the account in the last minutes.
 func (m *mount) lately(t *tenant) bool {
-	return time.Now().Before(m.trouble[t.name].Add(reaped)) || m.endedByTheClock(t)
+	return time.Now().Before(m.trouble[t.name].Add(reaped)) || m.engineKeyEnded(t)
 }
 
 func (m *mount) checkLeases(known knowledge) {
