@@ -171,6 +171,7 @@ func (b *backend) endStoring(name string, deleted bool) {
 func (b *backend) rememberAccount(a *account) *account {
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
+	b.changes++
 	b.accounts.Add(a.name, a)
 	return a
 }

@@ -78,6 +78,8 @@ type backend struct {
 	users  sync.Map // *userList by account, see usersKnown
 	slots  *slotMemory
 
+	engineUsers engineUsers
+
 	refusals *refusals
 	holds    sync.Map // accounts whose hold has changed since it was stored
 

@@ -95,7 +95,7 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	}
 	var news []string
 	role.UserIDs, news = b.pinUsers(ctx, a, role.UserNames, role.UserIDs)
-	if err := b.checkUsers(ctx, a, name, role); err != nil {
+	if err := b.checkUsers(ctx, req.Storage, a, name, role); err != nil {
 		return nil, err
 	}
 	shared, err := b.storeRole(ctx, req.Storage, a, name, role)
@@ -126,7 +126,7 @@ func (b *backend) storeRole(ctx context.Context, s logical.Storage, a *account, 
 }
 
 // checkUsers looks at the users that the role names, or the names that it will make.
-func (b *backend) checkUsers(ctx context.Context, a *account, name string, role *roleEntry) error {
+func (b *backend) checkUsers(ctx context.Context, s logical.Storage, a *account, name string, role *roleEntry) error {
 	switch role.CredentialType {
 	case credentialSession:
 		return a.checkSession(role)
@@ -134,7 +134,7 @@ func (b *backend) checkUsers(ctx context.Context, a *account, name string, role 
 		_, err := makeUsername(a.kind, a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
 		return err
 	default:
-		return b.checkOwnIdentity(ctx, a, name, role)
+		return cmp.Or(b.checkOwnIdentity(ctx, a, name, role), b.refuseEngineUsers(ctx, s, a, role.UserNames, role.UserIDs))
 	}
 }
 

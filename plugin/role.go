@@ -86,7 +86,8 @@ func roleFields() map[string]*framework.FieldSchema {
 			"keys of existing users; iam_user, a new user with a key, both deleted with the lease; session_token (Huawei Cloud), a temporary "+
 			"key of an agency, which expires by itself and cannot be revoked."))),
 		"user_names": field(framework.TypeCommaStringSlice, "Users whose keys it leases (access_key), spread over them. Required "+
-			"unless own_identity is set."),
+			"unless own_identity is set. A user whose key is the engine's own in another account of the same cloud account is refused, "+
+			"whatever allow_root_identity says."),
 		"user_path":       field(framework.TypeString, "Path of new users (iam_user, OUTSCALE), such as /ci/. Empty: /."),
 		"policy_orns":     field(framework.TypeCommaStringSlice, "ORNs of the managed policies of new users (iam_user, OUTSCALE)."),
 		"policy_document": field(framework.TypeString, "Inline policy of new users, as JSON (iam_user, OUTSCALE)."),

@@ -161,6 +161,9 @@ func (b *backend) writeStaticRole(ctx context.Context, s logical.Storage, data *
 	}
 	ids, news := b.pinUsers(ctx, a, []string{role.UserName}, map[string]string{role.UserName: role.UserID})
 	role.UserID = ids[role.UserName]
+	if err := b.refuseEngineUsers(ctx, s, a, []string{role.UserName}, ids); err != nil {
+		return nil, err
+	}
 	shared, err := b.storeStaticRole(ctx, s, a, name, role)
 	if warnings = append(news, shared...); err != nil {
 		return warnings, err

@@ -47,6 +47,9 @@ func (b *backend) rotateStatic(ctx context.Context, s logical.Storage, name stri
 	if a.isOwnIdentity(role.UserName, role.UserID) {
 		return nil, userError("user %q owns the engine's own access key: a static role cannot have it", role.UserName)
 	}
+	if err := b.refuseEngineUsers(ctx, s, a, []string{role.UserName}, map[string]string{role.UserName: role.UserID}); err != nil {
+		return nil, err
+	}
 	if err := b.refuseAnother(ctx, a, role.UserName, role.UserID, "static-roles/"+name); err != nil {
 		return nil, err
 	}

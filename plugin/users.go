@@ -172,18 +172,23 @@ func (b *backend) refreshUsers(ctx context.Context, a *account) error {
 // isOwnIdentity tells whether a user is the identity of the engine's own key. id is the user's where
 // it is known: names move, and the account's owner on Huawei Cloud is a user like others.
 func (a *account) isOwnIdentity(user, id string) bool {
-	own := a.config.Identity
+	return user == "" || isUser(a.config.Identity, user, a.idOf(user, id))
+}
+
+// idOf is a user's id as it is known already, else as last listed.
+func (a *account) idOf(user, id string) string {
 	if id == "" && a.users != nil {
-		id = a.users.idOf(user)
+		return a.users.idOf(user)
 	}
-	switch {
-	case user == "":
-		return true
-	case own.UserID != "" && id != "":
-		return own.UserID == id
-	default:
-		return own.Kind == provider.IdentityUser && own.User == user
+	return id
+}
+
+// isUser tells whether an identity is a user, by the ids where both are known.
+func isUser(who provider.Identity, user, id string) bool {
+	if who.UserID != "" && id != "" {
+		return who.UserID == id
 	}
+	return who.Kind == provider.IdentityUser && who.User == user
 }
 
 // owns does so with what the cloud says now, where names do not decide it: the list of its users,

@@ -1,0 +1,190 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+)
+
+// Several accounts of a mount can be one account in the cloud, each with an engine key of another user. A role or static role of one
+// of them that had the engine's user of another could delete the other's key, and would take the slot of its next one. No account can
+// allow that in another's place: allow_root_identity is about an account's own.
+
+// engineUsers are the identities of the engine's keys, by cloud account. Each lease needs them, so that they are kept in memory until
+// a configuration changes.
+type engineUsers struct {
+	mu      sync.Mutex // never held across a storage call
+	known   map[string][]engineUser
+	changes int       // of the configurations that they were read from, see backend.changes
+	again   time.Time // when they are read anew though nothing has changed; zero: never
+}
+
+// engineUser is the identity of an account's key.
+type engineUser struct {
+	account  string
+	identity provider.Identity
+}
+
+// engineUsersRetry is how long a configuration that could not be read is left out: one that is damaged must not have each lease
+// read all the others.
+const engineUsersRetry = time.Minute
+
+// current are those that are known, unless a configuration has changed since.
+func (e *engineUsers) current(changes int) (known map[string][]engineUser, is bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.known == nil || e.changes != changes || !e.again.IsZero() && !time.Now().Before(e.again)
+	return e.known, !old
+}
+
+func (e *engineUsers) keep(known map[string][]engineUser, changes int, again time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known, e.changes, e.again = known, changes, again
+}
+
+// configChanges counts the changes of configurations.
+func (b *backend) configChanges() int {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	return b.changes
+}
+
+// engineUsersOf are the identities of the engine's keys in a cloud account. Requests that come together wait for one reading, which
+// asks storage for no configuration that is in memory.
+func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountID string) ([]engineUser, error) {
+	if known, is := b.engineUsers.current(b.configChanges()); is {
+		return known[accountID], nil
+	}
+	unlock, err := b.lock(ctx, "engine-users")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	changes := b.configChanges() // before anything is read: what changes meanwhile is read anew by the next
+	if known, is := b.engineUsers.current(changes); is {
+		return known[accountID], nil
+	}
+	names, err := storedNames(ctx, s, configPrefix)
+	if err != nil {
+		return nil, err
+	}
+	known, again := map[string][]engineUser{}, time.Time{}
+	for _, name := range names {
+		config, err := b.accountConfig(ctx, s, name)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			again = time.Now().Add(engineUsersRetry)
+			b.Logger().Warn("whose the engine key of an account is cannot be read, so that roles of other accounts are not kept from its user",
+				"account", name, "error", err)
+			continue
+		}
+		if config != nil && config.AccountID != "" {
+			known[config.AccountID] = append(known[config.AccountID], engineUser{name, config.Identity})
+		}
+	}
+	b.engineUsers.keep(known, changes, again)
+	return known[accountID], nil
+}
+
+// refuseEngineUsers refuses users whose key is the engine's own in another account of the mount that is the same cloud account. ids are
+// those of the users that have one. A user that is the account's own identity as well is that account's to allow.
+func (b *backend) refuseEngineUsers(ctx context.Context, s logical.Storage, a *account, users []string, ids map[string]string) error {
+	if a.config.AccountID == "" { // it was never verified, and is before anything is leased
+		return nil
+	}
+	engines, err := b.engineUsersOf(ctx, s, a.config.AccountID)
+	if err != nil {
+		return err
+	}
+	if len(engines) <= 1 { // the account itself
+		return nil
+	}
+	for _, user := range users {
+		if a.isOwnIdentity(user, ids[user]) {
+			continue
+		}
+		for _, other := range engines {
+			if other.account != a.name && isUser(other.identity, user, a.idOf(user, ids[user])) {
+				return userError("user %q owns the engine's own access key of account %q, which is the same cloud account: a lease on it, or "+
+					"a static role, could end that key or take the slot of the next one, and no account can allow that for another. Name another "+
+					"user, or give account %q a key of one", user, other.account, other.account)
+			}
+		}
+	}
+	return nil
+}
+
+// warnOfShutOut names the roles and static roles, of any account that is the same cloud account, that get no keys any more since
+// their user is the identity of the engine key that was just written.
+func (b *backend) warnOfShutOut(ctx context.Context, s logical.Storage, account string) []string {
+	shut, err := b.shutOut(ctx, s, account)
+	if err != nil {
+		return []string{fmt.Sprintf("whether roles name the user whose the engine's key is cannot be looked up: %s", err)}
+	}
+	if len(shut) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the engine's key belongs to a user that roles name, which get no new keys of it from now on (%s): name "+
+		"other users there, or write a key of a user that only the engine has", strings.Join(shut, "; "))}
+}
+
+func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string) (shut []string, err error) {
+	a, err := b.account(ctx, s, account)
+	if err != nil || a.config.AccountID == "" {
+		return nil, err
+	}
+	leasing, err := b.leaseRoles(ctx, s, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range leasing {
+		user, is := a.engineUserAmong(role.UserNames, role.UserIDs)
+		if !is {
+			continue
+		}
+		if other, err := b.account(ctx, s, role.Account); err == nil && other.leasesOwn(role.roleEntry) &&
+			other.isOwnIdentity(user, role.UserIDs[user]) {
+			continue // as the account allows
+		}
+		same, err := b.sameCloudAccount(ctx, s, a, role.Account)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			shut = append(shut, fmt.Sprintf("role %q: user %q", role.name, user))
+		}
+	}
+	static, err := allStaticRoles(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	names, err := b.inCloudAccount(ctx, s, a, static, func(role *staticRole) bool {
+		return isUser(a.config.Identity, role.UserName, a.idOf(role.UserName, role.UserID))
+	})
+	for _, name := range names {
+		shut = append(shut, fmt.Sprintf("static role %q: user %q", name, static[name].UserName))
+	}
+	return shut, err
+}
+
+// engineUserAmong is the one of a role's users that is the identity of the account's key.
+func (a *account) engineUserAmong(users []string, ids map[string]string) (user string, is bool) {
+	for _, user := range users {
+		if isUser(a.config.Identity, user, a.idOf(user, ids[user])) {
+			return user, true
+		}
+	}
+	return "", false
+}
