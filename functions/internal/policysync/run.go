@@ -171,28 +171,16 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	return errors.Join(append(s.problems, err)...)
 }
 
-// write sets the policy, and believes it only when it reads it again. What the sync does not
-// decide is sent back as it was read: left out, trusted sessions would be switched off.
+// write sets the policy where that is decided, and has the engine read what is in force.
 func (job Job) write(
 	ctx context.Context, account string, cloud provider.PolicyWriter, policy provider.AccessPolicy, value time.Duration, r *AccountResult,
 ) error {
 	if r.Action.Changes() {
-		policy.MaxKeyLifetime = value
-		err := cloud.SetAccessPolicy(ctx, policy)
-		if provider.KindOf(err) == provider.KindPolicyViolated {
-			r.Action, r.Reason = ActionBlocked, fleet.MaskIn("the cloud refuses the policy for keys that were not seen: "+err.Error())
+		if err := set(ctx, cloud, policy, value, r); err != nil {
+			return err
+		}
+		if r.Action == ActionBlocked {
 			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("setting the access policy: %w", err)
-		}
-		now, err := cloud.(provider.PolicyReader).AccessPolicy(ctx)
-		if err != nil {
-			return fmt.Errorf("reading the access policy again: %w", err)
-		}
-		r.After, r.InForce = now.MaxKeyLifetime, now.MaxKeyLifetime
-		if now != policy {
-			return fmt.Errorf("the access policy reads %+v after it was set to %+v: somebody else may be changing it", now, policy)
 		}
 	}
 	if job.Vault == nil {
@@ -202,6 +190,51 @@ func (job Job) write(
 		return fmt.Errorf("making the secrets engine read the access policy: %w", err)
 	}
 	return nil
+}
+
+// errChangedMeanwhile tells that what was decided is not of the policy that is in force.
+var errChangedMeanwhile = errors.New("the access policy was changed while the keys were looked at: nothing is set, the next run decides again")
+
+// set sets the policy, and believes it only when it reads it again. What the sync does not decide
+// is sent back as it was read: left out, trusted sessions would be switched off. To look at the
+// keys takes minutes, so the policy is read once more first: sent back as it was before them, it
+// would undo what somebody has hardened meanwhile.
+func set(ctx context.Context, cloud provider.PolicyWriter, policy provider.AccessPolicy, value time.Duration, r *AccountResult) error {
+	reader := cloud.(provider.PolicyReader)
+	now, err := reader.AccessPolicy(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the access policy before it is set: %w", err)
+	}
+	if now != policy {
+		r.Action, r.After, r.InForce = ActionNone, now.MaxKeyLifetime, now.MaxKeyLifetime
+		r.Reason = fmt.Sprintf("it was %s when the run began, and %s is in force", words(policy), words(now))
+		return errChangedMeanwhile
+	}
+	policy.MaxKeyLifetime = value
+	err = cloud.SetAccessPolicy(ctx, policy)
+	if provider.KindOf(err) == provider.KindPolicyViolated {
+		r.Action, r.Reason = ActionBlocked, fleet.MaskIn("the cloud refuses the policy for keys that were not seen: "+err.Error())
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("setting the access policy: %w", err)
+	}
+	if now, err = reader.AccessPolicy(ctx); err != nil {
+		return fmt.Errorf("reading the access policy again: %w", err)
+	}
+	r.After, r.InForce = now.MaxKeyLifetime, now.MaxKeyLifetime
+	if now != policy {
+		return fmt.Errorf("the access policy reads %+v after it was set to %+v: somebody else may be changing it", now, policy)
+	}
+	return nil
+}
+
+// words are a policy for people.
+func words(policy provider.AccessPolicy) string {
+	if policy.MaxKeyLifetime == 0 {
+		return "no limit of keys' lives with " + policy.Rest
+	}
+	return fmt.Sprintf("a limit of %s with %s", short(policy.MaxKeyLifetime), policy.Rest)
 }
 
 // tune lowers the mount's longest lease to what the strictest account allows, so that

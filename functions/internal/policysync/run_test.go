@@ -238,7 +238,7 @@ func TestAPolicyIsTightenedAndTheEngineToldSo(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	w.mustHavePolicy(t, day)
-	if !slices.Equal(w.vault.refreshed, []string{"default"}) || w.cloud.CountCalls("ReadApiAccessPolicy") != 2 {
+	if !slices.Equal(w.vault.refreshed, []string{"default"}) || w.cloud.CountCalls("ReadApiAccessPolicy") != 3 {
 		t.Errorf("refreshed %q, %d reads", w.vault.refreshed, w.cloud.CountCalls("ReadApiAccessPolicy"))
 	}
 	if r := w.mustRun(t); r.Action != ActionNone || w.cloud.CountCalls("UpdateApiAccessPolicy") != 1 {
