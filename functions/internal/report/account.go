@@ -69,6 +69,7 @@ type Sum struct {
 	Failed       int `json:"failed"`
 	Refused      int `json:"delete_refused"` // of those failed: they stay switched off, and the next run tries again
 	Unsettled    int `json:"unsettled"`      // changed meanwhile, or not reached
+	NotReached   int `json:"not_reached"`    // of those unsettled: time ran out, or the account was given up before
 	NeverExpires int `json:"never_expire"`
 	UnreadUsers  int `json:"unread_users"`
 
@@ -110,8 +111,11 @@ func (s *Sum) key(f sweep.Finding, became fate) {
 		s.Refused++
 	case fateFailed, fateNotTold, fateOther:
 		s.Failed++
-	case fateDrifted, fateNotReached:
+	case fateDrifted:
 		s.Unsettled++
+	case fateNotReached:
+		s.Unsettled++
+		s.NotReached++
 	}
 	if fates()[became].Plan {
 		s.Planned++
@@ -138,6 +142,7 @@ func (s Sum) Add(o Sum) Sum {
 		{&s.Failed, &o.Failed},
 		{&s.Refused, &o.Refused},
 		{&s.Unsettled, &o.Unsettled},
+		{&s.NotReached, &o.NotReached},
 		{&s.NeverExpires, &o.NeverExpires},
 		{&s.UnreadUsers, &o.UnreadUsers},
 	} {

@@ -306,26 +306,14 @@ func (s Env) closeRun(ctx context.Context, event settings.SweepEvent) (*CloseAns
 		return nil, err
 	}
 	if record.Verdict == VerdictApply || approval.Given() {
-		s.lost(ctx, metrics.Close(s.Metrics, s.Function, p.unapplied()))
+		changes, err := s.readChanges(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.lost(ctx, metrics.Close(s.Metrics, s.Function, p.unapplied(changes)))
 	}
 	place, err := p.overall(ctx, record, approval, true)
 	return &CloseAnswer{place}, err
-}
-
-// unapplied marks the accounts of which planned keys were left alone: their invocation ended before it could say so itself. It returns
-// of how many accounts planned keys were not changed, those among them that said so; a delete that the cloud refuses is the next run's.
-func (p *pages) unapplied() (accounts int) {
-	for i := range p.sums {
-		s := &p.sums[i]
-		left := s.Planned - s.SwitchedOff - s.Deleted - s.Told - s.Failed - s.Unsettled
-		if left > 0 && s.Tripped == "" {
-			s.Problem = cmp.Or(s.Problem, fmt.Sprintf("%d planned keys were not dealt with: the log says why", left))
-		}
-		if s.Tripped == "" && (left > 0 || s.Failed > s.Refused) {
-			accounts++
-		}
-	}
-	return accounts
 }
 
 // approval is what the state machine has written down of a person's answer; nil: nobody was asked.
