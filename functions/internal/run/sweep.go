@@ -6,13 +6,10 @@ package run
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"iter"
 	"log/slog"
-	"slices"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/accounts"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/metrics"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/notify"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/report"
@@ -104,7 +101,7 @@ func (s Env) sweep(
 		return sweep.Result{}, err
 	}
 	defer access.Close(ctx)
-	engines, err := s.engineKeys(ctx, config, access)
+	engines, err := s.engineKeys(ctx, config, access.AllEngineKeys)
 	if err != nil {
 		return sweep.Result{}, err
 	}
@@ -124,39 +121,6 @@ func (s Env) sweep(
 	}
 	return sweep.Run(ctx, job)
 }
-
-// engineKeys are the access keys that Vault signs with on accounts that the run does not look at, where one that has no label might be
-// removed: as a run over all accounts has written them down, or else as Vault tells.
-func (s Env) engineKeys(ctx context.Context, config settings.Sweep, access *accounts.Access) (keys []string, err error) {
-	if config.Foreign != settings.Enforce || len(config.Accounts) == 0 {
-		return nil, nil
-	}
-	if s.RunID != "" && s.Archive != nil {
-		text, err := s.Archive.Get(ctx, s.inRun(engineKeysName))
-		if err != nil {
-			return nil, err
-		}
-		if text != nil {
-			return keys, json.Unmarshal(text, &keys)
-		}
-	}
-	return access.AllEngineKeys(ctx)
-}
-
-// keepEngineKeys writes down for all steps of a run what engineKeys returns.
-func (s Env) keepEngineKeys(ctx context.Context, config settings.Sweep) error {
-	if config.Foreign != settings.Enforce {
-		return nil
-	}
-	keys, err := accounts.EngineKeys(ctx, s.Getenv, s.userAgent(), s.Log)
-	if err != nil {
-		return err
-	}
-	return s.putJSON(ctx, s.inRun(engineKeysName), slices.Concat([]string{}, keys))
-}
-
-// engineKeysName is where a run over all accounts has them.
-const engineKeysName = "engine-keys.json"
 
 func answerSweep(result sweep.Result, places []string) *SweepAnswer {
 	answer := &SweepAnswer{Mode: result.Mode, ModeWhy: result.ModeWhy, Accounts: []SweptAccount{}, Reports: places}

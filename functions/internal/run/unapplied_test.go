@@ -98,7 +98,7 @@ func TestAnAccountOfWhichNoPlannedKeyWasReachedRaisesTheAlarm(t *testing.T) {
 		}
 		counted, page, _ := closed(t, s)
 		if !strings.Contains(counted, `"AccountsUnapplied":1,`) || !strings.Contains(page, "2 planned keys were not dealt with") {
-			t.Errorf("the metrics are %s, and the page says that the account was given up: %v", counted, strings.Contains(page, "given up"))
+			t.Errorf("the metrics are %s, and the page says what was not dealt with: %v", counted, strings.Contains(page, "not dealt with"))
 		}
 	})
 }
