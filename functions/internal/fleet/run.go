@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 type Run struct {
 	Settings settings.Run
 	All      []Account
+	Began    time.Time    // decides with which account a run begins whose time may run out; zero: the first
 	Log      *slog.Logger // nil: nothing is logged
 
 	failed FailedError
@@ -74,12 +76,21 @@ const lastCalls = 5 * time.Second
 // Over tells whether there is no time for the account at all.
 func (s Share) Over() bool { return !s.Plan.IsZero() && !time.Now().Before(s.Plan) }
 
+// ErrNoTime tells that an account was not looked at.
+var ErrNoTime = errors.New("no time was left for the account: give the function more time, or name fewer ACCOUNTS")
+
 // Accounts yields the accounts that the settings ask for, each with its share of what is left
-// until the deadline minus the reserve. An enforcing run keeps half of it for the changes.
+// until the deadline minus the reserve. An enforcing run keeps half of it for the changes. A run
+// with a deadline begins with another account each time, and ends with those before it: the last
+// ones of a long list, for which time may run out night after night, get their turn.
 func (r *Run) Accounts(ctx context.Context) iter.Seq2[Account, Share] {
 	chosen := slices.Clone(r.All)
 	if len(r.Settings.Accounts) > 0 {
 		chosen = slices.DeleteFunc(chosen, func(a Account) bool { return !slices.Contains(r.Settings.Accounts, a.Name) })
+	}
+	if _, ends := ctx.Deadline(); ends && !r.Began.IsZero() {
+		first := begin(r.Began, len(chosen))
+		chosen = slices.Concat(chosen[first:], chosen[:first])
 	}
 	return func(yield func(Account, Share) bool) {
 		for i, account := range chosen {
@@ -88,6 +99,27 @@ func (r *Run) Accounts(ctx context.Context) iter.Seq2[Account, Share] {
 			}
 		}
 	}
+}
+
+// beginEvery is how long runs begin with the same account: as often as the schedules are at most.
+const beginEvery = 6 * time.Hour
+
+// begin is the index of the account with which a run begins. Multiples of the golden ratio, less
+// their whole part, lie evenly in any row of runs, every six hours or once a day or a week: one
+// after the other would leave the end of a list of hundreds waiting for as many runs.
+func begin(at time.Time, n int) int {
+	const golden = 0x9E3779B97F4A7C15 // its part after the point, of 1<<64
+	high, _ := bits.Mul64(uint64(at.Unix()/int64(beginEvery/time.Second))*golden, uint64(n))
+	return int(high)
+}
+
+// InOrder sorts what became of accounts as they are listed, with whichever of them the run began.
+func InOrder[R any](all []Account, results []R, name func(R) string) {
+	at := make(map[string]int, len(all))
+	for i, account := range all {
+		at[account.Name] = i
+	}
+	slices.SortStableFunc(results, func(x, y R) int { return at[name(x)] - at[name(y)] })
 }
 
 func (r *Run) share(ctx context.Context, left int) Share {

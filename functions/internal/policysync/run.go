@@ -87,7 +87,7 @@ func (r AccountResult) Undone() bool { return r.Action != ActionReport && r.InFo
 // a result, and no failure.
 func Run(ctx context.Context, job Job) (Result, error) {
 	result := Result{Mode: job.Settings.Mode, ModeWhy: job.Settings.ModeWhy, Started: time.Now()}
-	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
+	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Began: result.Started, Log: job.Log}
 	var longest []time.Duration
 	for account, share := range run.Accounts(ctx) {
 		r := AccountResult{
@@ -103,6 +103,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		}
 		result.Accounts = append(result.Accounts, r)
 	}
+	fleet.InOrder(job.Accounts, result.Accounts, func(r AccountResult) string { return r.Account })
 	tuned, err := job.tune(ctx, longest)
 	run.Failed(ctx, fleet.Account{Name: "mount"}, 0, err)
 	result.Tuned, result.Took = tuned, time.Since(result.Started)
@@ -115,7 +116,7 @@ func slack(account fleet.Account) time.Duration { return account.ExpiryGrace + l
 func (job Job) account(ctx context.Context, account fleet.Account, share fleet.Share, r *AccountResult) error {
 	if share.Over() {
 		r.Partial = true
-		return nil
+		return fleet.ErrNoTime // and no success, which nobody would look at: the next run begins with another account
 	}
 	cloud, release, err := job.Connect(ctx, account)
 	if err != nil {

@@ -156,7 +156,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	if err = cmp.Or(err, keptErr); err != nil {
 		return result, err
 	}
-	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Log: job.Log}
+	run := fleet.Run{Settings: job.Settings.Run, All: job.Accounts, Began: result.Started, Log: job.Log}
 	protecting := map[string]bool{}
 	for account, share := range run.Accounts(ctx) {
 		r := AccountResult{
@@ -171,6 +171,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 			job.Done(ctx, r, result.Of(r.Account))
 		}
 	}
+	fleet.InOrder(job.Accounts, result.Accounts, func(r AccountResult) string { return r.Account })
 	result.Unmatched = job.unmatched(result, protecting)
 	result.Took = time.Since(result.Started)
 	return result, run.Err()
