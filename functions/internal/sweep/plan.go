@@ -27,6 +27,8 @@ type walk struct {
 	users fleet.Walk
 	until time.Time // after which no more changes are begun; zero: none
 
+	failed bool // it ended by an error, before it had seen all
+
 	kept *spool // what is not to be changed
 	plan *spool // what is
 
@@ -277,7 +279,7 @@ func (w *walk) next(finished bool) State {
 	case finished:
 		state.Cursor = ""
 	}
-	if w.users.Whole() && w.job.Planned == nil && w.counts.UnreadUsers == 0 {
+	if w.sawAll() {
 		state.LedgerKeys = w.known
 		return state
 	}
@@ -287,6 +289,11 @@ func (w *walk) next(finished bool) State {
 	state.Drifted = beside(w.state.Drifted, w.drifted, w.taken)
 	state.DriftedAt = beside(w.state.DriftedAt, w.driftedAt, w.taken)
 	return state
+}
+
+// sawAll tells whether every key of the account was seen, so that one of which nothing is known any more is gone.
+func (w *walk) sawAll() bool {
+	return !w.failed && w.users.Whole() && w.job.Planned == nil && w.counts.UnreadUsers == 0
 }
 
 // beside is what earlier runs have recorded, with what this one knows of the keys that it has dealt with.

@@ -233,7 +233,8 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if job.Planned != nil {
 		err = w.take(job.Planned)
 	} else {
-		if problem = w.run(ctx, share.Change); problem == nil {
+		problem = w.run(ctx, share.Change)
+		if w.failed = problem != nil; !w.failed {
 			doubt, err = w.doubtful(ctx)
 		}
 		if err == nil {
