@@ -74,6 +74,10 @@ func (w *walk) note(results []Finding, done *spool) error {
 		if _, before := w.notified[f.AccessKey]; f.Outcome == OutcomeNotified && !before {
 			w.notified[f.AccessKey] = time.Now()
 		}
+		if f.Outcome == OutcomeDeleted { // one that is gone may be there still, below its user's new name
+			delete(w.inactive, f.AccessKey)
+			delete(w.notified, f.AccessKey)
+		}
 		w.refusal(&f)
 		w.counts.done(f.Outcome)
 		if err := done.add(f); err != nil {
@@ -86,6 +90,9 @@ func (w *walk) note(results []Finding, done *spool) error {
 // refusal counts how often the delete of a key was refused, once a night. It is tried three
 // times before it is called undeletable, where that can be remembered.
 func (w *walk) refusal(f *Finding) {
+	if f.Outcome == OutcomeNotReached || f.Outcome == OutcomeFailed {
+		return // whether its delete is refused is as open as before
+	}
 	if f.Outcome != OutcomeUndeletable || w.job.Store == nil {
 		delete(w.refused, f.AccessKey)
 		return

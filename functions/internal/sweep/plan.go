@@ -46,7 +46,7 @@ type walk struct {
 	notified   map[string]time.Time
 	drifted    map[string]int
 	driftedAt  map[string]time.Time
-	taken      map[string]bool // keys of a plan that was made before
+	taken      map[string]bool // keys that the run has dealt with, of which earlier records are replaced by its own
 }
 
 // look is what was found for one user, and what is to be done with each of the keys.
@@ -179,9 +179,14 @@ func (w *walk) add(f Finding) error {
 	return w.kept.add(f)
 }
 
-// remember keeps what is known of a key from earlier runs, as far as it still matters.
+// remember keeps what is known of a key from earlier runs, as far as it still matters. The rest is dropped in a run over a part of
+// the account too: a key that was switched off, is in use since, and is to go once more has a quarantine and a notice of its own.
 func (w *walk) remember(f Finding) {
-	goes := f.Action == ActionWait || f.Action.Changes()
+	// Nobody has decided yet on a key whose owner is not known.
+	goes := f.Action == ActionWait || f.Action.Changes() || f.Class == ClassUnclear
+	if w.state.recorded(f.AccessKey) {
+		w.taken[f.AccessKey] = true
+	}
 	if at, ok := w.state.Notified[f.AccessKey]; ok && goes {
 		w.notified[f.AccessKey] = at
 	}
@@ -196,6 +201,16 @@ func (w *walk) remember(f Finding) {
 	if refusal, ok := w.state.Refused[f.AccessKey]; ok {
 		w.refused[f.AccessKey] = refusal
 	}
+}
+
+// recorded tells whether earlier runs have left anything of a key.
+func (s State) recorded(key string) bool {
+	_, inactive := s.Inactive[key]
+	_, refused := s.Refused[key]
+	_, notified := s.Notified[key]
+	_, drifted := s.Drifted[key]
+	_, at := s.DriftedAt[key]
+	return inactive || refused || notified || drifted || at
 }
 
 // release plans for the signing identity's keys that no user has. Where the identity is not

@@ -4,10 +4,14 @@
 package sweep
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -42,4 +46,85 @@ func TestARunThatEndsByAnErrorForgetsNothing(t *testing.T) {
 			t.Errorf("owners who had been told were told again: %+v", o.sent)
 		}
 	})
+}
+
+// unreadable has one user's keys denied to the sweep, so that no run sees the whole account.
+func (w *world) unreadable(t *testing.T) {
+	t.Helper()
+	w.account.AddUser("odd")
+	w.wrap(func(c fleet.Cloud) fleet.Cloud {
+		return oddOne{c, "odd", &provider.Error{Kind: provider.KindDenied, Op: "ReadAccessKeys"}}
+	})
+}
+
+func TestARunThatDoesNotSeeAllForgetsWhatItHasSeenToBeOver(t *testing.T) {
+	t.Run("a key that is in use again gets a quarantine and a notice of its own when it is to go once more", func(t *testing.T) {
+		withNotice(t, func(t *testing.T, w *world, o *owners) {
+			w.job.Settings.Foreign, w.job.Settings.UsedWithin = settings.Enforce, 7*dayLong
+			var used time.Time
+			w.unreadable(t)
+			w.wrap(func(c fleet.Cloud) fleet.Cloud { return witness{forgetful{c}, used, nil} })
+			w.lease("other")
+			id := w.add(cloudsim.KeySpec{User: "ci", Created: time.Now().Add(-100 * dayLong)})
+			nights := func(n int, state string) {
+				for range n {
+					w.mustRun(t)
+					w.mustBe(t, id, state)
+					<-time.After(dayLong)
+				}
+			}
+			nights(3, cloudsim.Active) // told
+			nights(1, cloudsim.Inactive)
+			w.account.SwitchKey(id, true)
+			used = time.Now()
+			nights(1, cloudsim.Active)
+			if state := w.ledger.states["default"]; state.recorded(id) {
+				t.Errorf("what was known of a key that stays is still remembered: %+v", state)
+			}
+			<-time.After(8 * dayLong)
+			nights(3, cloudsim.Active)
+			if len(o.sent) != 2 {
+				t.Errorf("%d messages were sent, want one before each time", len(o.sent))
+			}
+			nights(7, cloudsim.Inactive)
+			nights(1, "deleted")
+			if state := w.ledger.states["default"]; state.recorded(id) {
+				t.Errorf("what was known of a deleted key is still remembered: %+v", state)
+			}
+		})
+	})
+	t.Run("a delete that was refused and then not reached is still refused", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			id := w.orphan("deploy", ahead(90*dayLong))
+			plan := w.planned(t)
+			w.ledger.states["default"] = State{Refused: map[string]Refusal{id: {2, time.Now().Add(-dayLong)}}}
+			ctx, cancel := context.WithTimeout(t.Context(), w.job.Settings.Reserve)
+			defer cancel()
+			result, err := w.apply(t, ctx, plan)
+			if left := w.ledger.states["default"].Refused[id]; err != nil || result.Total().NotReached != 1 || left.Times != 2 {
+				t.Errorf("got %+v and error %v, and there is left %+v", result.Total(), err, left)
+			}
+		})
+	})
+	t.Run("a key whose owner is not known yet keeps its records", func(t *testing.T) {
+		w := newWorld(t)
+		own := w.account.RootKey().AccessKey
+		w.wrap(func(c fleet.Cloud) fleet.Cloud { return nameless{c} })
+		w.orphan("deploy", ahead(90*dayLong))
+		w.job.Resume = map[string]string{"default": "deploy"}
+		w.ledger.states["default"] = State{Inactive: map[string]time.Time{own: time.Now().Add(-dayLong)}}
+		_, found := w.mustRun(t)
+		if left := w.ledger.states["default"]; found[own].Class != ClassUnclear || left.Inactive[own].IsZero() {
+			t.Errorf("got %+v, and there is left %+v", found[own], left)
+		}
+	})
+}
+
+// nameless does not tell whose key signs.
+type nameless struct{ fleet.Cloud }
+
+func (n nameless) WhoAmI(ctx context.Context) (provider.Whoami, error) {
+	who, err := n.Cloud.WhoAmI(ctx)
+	who.Identity = provider.Identity{}
+	return who, err
 }
