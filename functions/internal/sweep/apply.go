@@ -54,9 +54,10 @@ func (w *walk) apply(ctx context.Context, done *spool) (finished bool, err error
 	return w.counts.NotReached == 0, stopped
 }
 
-// note writes down what became of some planned keys.
+// note writes down what became of some planned keys. What a cloud or Vault said of one may name others.
 func (w *walk) note(results []Finding, done *spool) error {
 	for _, f := range results {
+		f.Detail = fleet.MaskIn(f.Detail, f.AccessKey, w.rules.own)
 		if _, again := w.inactive[f.AccessKey]; f.Outcome == OutcomeDeactivated && !again {
 			w.inactive[f.AccessKey] = time.Now()
 		}
@@ -144,14 +145,13 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 			seen = time.Now()
 			now = w.again(ctx, planned)
 		}
-		if f.Action == ActionNotify {
-			if f.Outcome == "" {
-				w.tell(ctx, planned, now)
-			}
-			continue
+		var err error
+		switch {
+		case f.Action != ActionNotify:
+			f.Outcome, f.Detail, err = w.applyOne(ctx, *f, now)
+		case f.Outcome == "": // else it was told of together with another
+			err = w.tell(ctx, planned, now)
 		}
-		outcome, detail, err := w.applyOne(ctx, *f, now)
-		f.Outcome, f.Detail = outcome, fleet.MaskIn(detail, f.AccessKey, w.rules.own)
 		if err != nil {
 			stopped.Store(true)
 			failure = fmt.Errorf("access key %s: %w", fleet.Mask(f.AccessKey), err)
@@ -161,8 +161,9 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 }
 
 // tell sends one message of all of a user's keys that are to be switched off, and are still as they
-// were planned. A key is kept where that fails.
-func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
+// were planned. A key is kept where that fails. The error is one that makes the whole account be given up.
+func (w *walk) tell(ctx context.Context, planned []Finding, now look) error {
+	unread, why, err := now.unread()
 	m := Message{Account: w.rules.account.Name, Provider: w.rules.account.Provider, User: w.rules.name(planned[0].User)}
 	var listed []*Finding
 	for i := range planned {
@@ -174,8 +175,8 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 			f.Outcome, f.Detail = OutcomeNotified, "its owner was told already, on "+day(at)
 			continue
 		}
-		if now.Err != nil {
-			f.Outcome, f.Detail = OutcomeFailed, now.Err.Error()
+		if unread != "" {
+			f.Outcome, f.Detail = unread, why
 		} else if f.Outcome, f.Detail = f.since(now, w.rules.drifted[f.AccessKey] >= mostDrifts); f.Outcome == "" {
 			listed = append(listed, f)
 			from := time.Now().Add(w.job.Settings.Notice).UTC().Truncate(time.Second)
@@ -183,7 +184,7 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 		}
 	}
 	if len(listed) == 0 {
-		return
+		return err
 	}
 	outcome, detail := OutcomeNotified, ""
 	if w.job.Notify == nil {
@@ -193,6 +194,20 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) {
 	}
 	for _, f := range listed {
 		f.Outcome, f.Detail = outcome, detail
+	}
+	return err
+}
+
+// unread tells what becomes of the planned keys of a user whose keys could not be read again; nothing where they were. The error is one
+// that makes the whole account be given up.
+func (l look) unread() (Outcome, string, error) {
+	switch {
+	case l.Err == nil:
+		return "", "", nil
+	case fleet.OfUser(l.Err):
+		return OutcomeFailed, l.Err.Error(), nil
+	default:
+		return OutcomeNotReached, l.Err.Error(), l.Err
 	}
 }
 
@@ -222,11 +237,8 @@ func (w *walk) again(ctx context.Context, planned []Finding) look {
 // applyOne compares a key with what it is now, and acts if nothing has changed. The error is
 // one that makes the whole account be given up.
 func (w *walk) applyOne(ctx context.Context, planned Finding, now look) (Outcome, string, error) {
-	if now.Err != nil && fleet.OfUser(now.Err) {
-		return OutcomeFailed, now.Err.Error(), nil
-	}
-	if now.Err != nil {
-		return OutcomeNotReached, now.Err.Error(), now.Err
+	if outcome, why, err := now.unread(); outcome != "" {
+		return outcome, why, err
 	}
 	if outcome, why := planned.since(now, w.rules.drifted[planned.AccessKey] >= mostDrifts); outcome != "" {
 		return outcome, why, nil

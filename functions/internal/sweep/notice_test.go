@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -146,4 +148,67 @@ func TestAPlanThatIsAppliedAgainTellsNobodyTwice(t *testing.T) {
 			t.Errorf("%d messages were sent", len(o.sent))
 		}
 	})
+}
+
+// Whose keys cannot be read again is not told of them, and what ends the account's sweep ends it here as well.
+func TestAnOwnerWhoseKeysCannotBeReadAgainIsNotTold(t *testing.T) {
+	// planned has two owners to be told, and then the cloud fail to list the keys of each.
+	planned := func(t *testing.T, w *world, failure func(id string) error) (plan []Finding, lists *int) {
+		t.Helper()
+		id := w.orphan("ci", ahead(90*dayLong))
+		w.orphan("deploy", ahead(90*dayLong))
+		w.job.Settings.Workers = 1
+		plan, lists = w.planned(t), new(int)
+		for i := range plan {
+			plan[i].Outcome = "" // a plan that is kept has none
+		}
+		w.wrap(func(c fleet.Cloud) fleet.Cloud { return failing{c, failure(id), lists} })
+		return plan, lists
+	}
+	t.Run("by an error of the account: it is given up before the next owner", func(t *testing.T) {
+		withNotice(t, func(t *testing.T, w *world, o *owners) {
+			plan, lists := planned(t, w, func(string) error { return &provider.Error{Kind: provider.KindLockedOut, Op: "ReadAccessKeys"} })
+			result, err := w.apply(t, t.Context(), plan)
+			mustSay(t, err, "default")
+			if n := result.Total(); n.NotReached != 2 || n.Failed != 0 || *lists != 1 || len(o.sent) != 0 || result.Accounts[0].Problem == "" {
+				t.Errorf("got %+v after %d lists, and the problem %q", n, *lists, result.Accounts[0].Problem)
+			}
+		})
+	})
+	t.Run("by one of the user: he is reported, and no key's id shows", func(t *testing.T) {
+		withNotice(t, func(t *testing.T, w *world, o *owners) {
+			plan, lists := planned(t, w, func(id string) error { return errors.New("no list for whoever signs with " + id) })
+			result, err := w.apply(t, t.Context(), plan)
+			mustSay(t, err, "could not change 2 keys")
+			if n := result.Total(); n.Failed != 2 || *lists != 2 || len(o.sent) != 0 || result.Accounts[0].Problem != "" {
+				t.Errorf("got %+v after %d lists, and the problem %q", n, *lists, result.Accounts[0].Problem)
+			}
+			for _, f := range findings(t, result) {
+				mustHide(t, w, f.Detail)
+			}
+		})
+	})
+	t.Run("and what a message's failure says shows no key's id", func(t *testing.T) {
+		withNotice(t, func(t *testing.T, w *world, o *owners) {
+			id := w.orphan("ci", ahead(90*dayLong))
+			o.err = errors.New("nobody listens to " + id)
+			_, found := w.mustRun(t)
+			if found[id].Outcome != OutcomeNotNotified {
+				t.Errorf("got %+v", found[id])
+			}
+			mustHide(t, w, found[id].Detail)
+		})
+	})
+}
+
+// failing lists no keys.
+type failing struct {
+	fleet.Cloud
+	err   error
+	lists *int
+}
+
+func (f failing) ListKeys(context.Context, string) ([]provider.Key, error) {
+	*f.lists++
+	return nil, f.err
 }
