@@ -213,10 +213,14 @@ func (s State) recorded(key string) bool {
 	return inactive || refused || notified || drifted || at
 }
 
-// release plans for the signing identity's keys that no user has. Where the identity is not
-// known to be the account itself, they may belong to a user that this walk did not reach.
+// release plans for the signing identity's keys that no user has. The account's own belong to the part that begins with the first user,
+// so that no plan has them twice; others may belong to a user that this walk did not reach.
 func (w *walk) release(ctx context.Context) error {
-	if ctx.Err() == nil && (w.identity.Kind == provider.IdentityRoot || w.users.Whole()) {
+	root := w.identity.Kind == provider.IdentityRoot
+	switch {
+	case root && w.users.Start != "":
+		return nil
+	case ctx.Err() == nil && (root || w.users.Whole()):
 		// record takes out of held what it writes down.
 		return w.record(ctx, w.users.LookUp(ctx, "", slices.Clone(w.held), w.concernsLedger))
 	}

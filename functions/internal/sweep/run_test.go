@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -95,4 +97,39 @@ func TestAnAccountThatFailsDoesNotStopTheOthers(t *testing.T) {
 	if strings.Contains(err.Error(), "\n") {
 		t.Errorf("%q has more than one line", err)
 	}
+}
+
+// A plan in parts counts and plans each key once, the account's own too.
+func TestTheAccountsOwnKeysBelongToOnePart(t *testing.T) {
+	w := newWorld(t)
+	w.job.Settings.Mode = settings.Report
+	w.lease("a")
+	w.lease("b")
+	root := w.account.RootKey().AccessKey
+	forgotten := w.add(cloudsim.KeySpec{Tag: ours(keylabel.KindLease), Expires: ahead(90 * dayLong)}) // nobody leases it
+	part := func(after string) (seen int, found map[string]Finding) {
+		w.job.Resume = map[string]string{"default": after}
+		result, found := w.mustRun(t)
+		return result.Total().Seen, found
+	}
+	t.Run("the part that begins with the first user has them", func(t *testing.T) {
+		seen, found := part("")
+		mustBeClass(t, found[root], ClassOwn, ActionKeep)
+		mustBeClass(t, found[forgotten], ClassOrphan, ActionDeactivate)
+		if seen != 4 {
+			t.Errorf("%d keys were seen", seen)
+		}
+	})
+	t.Run("a later part has none of them", func(t *testing.T) {
+		if seen, found := part("a"); seen != 1 {
+			t.Errorf("%d keys were seen: %+v", seen, found)
+		}
+	})
+	t.Run("a later part that begins again, since its user is gone, has them", func(t *testing.T) {
+		seen, found := part("nobody")
+		mustBeClass(t, found[forgotten], ClassOrphan, ActionDeactivate)
+		if seen != 4 {
+			t.Errorf("%d keys were seen", seen)
+		}
+	})
 }
