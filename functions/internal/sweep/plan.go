@@ -16,9 +16,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// leastLedger is how many keys a ledger must have known before its shrinking means anything.
-const leastLedger = 10
-
 // walk goes over the users of one account and plans. It changes nothing in the cloud.
 type walk struct {
 	job   Job
@@ -233,32 +230,6 @@ func (w *walk) release(ctx context.Context) error {
 	return nil
 }
 
-// doubtful says why a ledger is not believed that would make orphans by being empty, or by having lost more
-// than half of its keys since the last run over the whole account, and as many orphans show: one
-// that was forged must not make a ledger doubtful from which leases have simply ended. err is one of the ledger's own.
-func (w *walk) doubtful(ctx context.Context) (doubt, err error) {
-	orphans := w.counts.ByClass[ClassOrphan]
-	if w.job.Settings.AllowEmptyLedger || orphans == 0 {
-		return nil, nil
-	}
-	if w.known == 0 { // a part of an account may well have orphans alone
-		empty, err := w.job.Ledger.Empty(ctx, w.rules.account.Name)
-		if err != nil {
-			return nil, fleet.LedgerError(err)
-		}
-		if empty {
-			return fmt.Errorf("the ledger of Vault is empty, but the cloud has %d keys of this engine: see whether this is the right "+
-				"mount and namespace; "+
-				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans), nil
-		}
-	}
-	if last := w.state.LedgerKeys; w.users.Whole() && last >= leastLedger && w.known*2 < last && orphans*2 >= last-w.known {
-		return fmt.Errorf("the ledger of Vault knows %d keys and knew %d when last seen, and %d keys would become orphans: "+
-			"if the ledger is right, set ALLOW_EMPTY_LEDGER", w.known, last, orphans), nil
-	}
-	return nil, nil
-}
-
 // usedSince asks clouds that can tell whether a key that would be changed is in use. An
 // answer can only save the key. One that the engine has made is not saved beyond its date, nor one
 // with its label beyond what an exemption would do: where the cloud ends no key (Huawei), whoever uses it
@@ -287,16 +258,24 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
+	before, sum, unbroken := w.before()
 	state := State{
-		Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Inactive: w.inactive, Refused: w.refused, Notified: w.notified,
+		Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Parts: before, Inactive: w.inactive, Refused: w.refused, Notified: w.notified,
 		Drifted: w.drifted, DriftedAt: w.driftedAt,
 	}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
+		state.Parts = w.state.Parts
 	case finished && w.users.Partial:
 		state.Cursor = w.users.Reached
+		if unbroken {
+			state.Parts = append(slices.Clone(before), sum.and(w, w.users.Reached))
+		}
 	case finished:
 		state.Cursor = ""
+		if all := sum.and(w, ""); unbroken && !all.Unread {
+			state.LedgerKeys = all.Known
+		}
 	}
 	if w.sawAll() {
 		state.LedgerKeys = w.known

@@ -19,12 +19,12 @@ import (
 func TestARunThatEndsByAnErrorForgetsNothing(t *testing.T) {
 	withNotice(t, func(t *testing.T, w *world, o *owners) {
 		last := w.orphan("zoe", ahead(90*dayLong)) // the walk has seen others before it comes to her
-		told := w.orphan("ci", ahead(90*dayLong))
+		noticed := w.orphan("ci", ahead(90*dayLong))
 		before := State{
 			LedgerKeys: 3,
 			Inactive:   map[string]time.Time{last: time.Now().Add(-dayLong)},
 			Refused:    map[string]Refusal{last: {2, time.Now().Add(-dayLong)}},
-			Notified:   map[string]time.Time{last: time.Now().Add(-dayLong), told: time.Now().Add(-dayLong)},
+			Notified:   map[string]time.Time{last: time.Now().Add(-dayLong), noticed: time.Now().Add(-dayLong)},
 			Drifted:    map[string]int{last: 2},
 			DriftedAt:  map[string]time.Time{last: time.Now().Add(-dayLong)},
 		}
@@ -35,7 +35,7 @@ func TestARunThatEndsByAnErrorForgetsNothing(t *testing.T) {
 		}
 		after := w.ledger.states["default"]
 		if after.LedgerKeys != 3 || after.Inactive[last].IsZero() || after.Refused[last].Times != 2 || after.Notified[last].IsZero() ||
-			after.Notified[told].IsZero() || after.Drifted[last] != 2 || after.DriftedAt[last].IsZero() {
+			after.Notified[noticed].IsZero() || after.Drifted[last] != 2 || after.DriftedAt[last].IsZero() {
 			t.Errorf("of %+v there is left %+v", before, after)
 		}
 		w.ledger.err = nil

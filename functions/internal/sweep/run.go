@@ -87,6 +87,8 @@ type State struct {
 	Cursor string `json:"cursor,omitempty"`
 	// LedgerKeys is how many of a whole account's keys the ledger knew.
 	LedgerKeys int `json:"ledger_keys,omitempty"`
+	// Parts are those of an account that takes several, but for the last; they stay until it is begun anew, since that may be tried again.
+	Parts []Part `json:"parts,omitempty"`
 	// Inactive tells since when each key's quarantine runs: since it was first seen switched off. A key
 	// that is switched on again stays in it as long as it is to be removed.
 	Inactive map[string]time.Time `json:"inactive,omitempty"`
