@@ -23,7 +23,7 @@ import (
 //
 //	(1) take the fields over, and refuse without a call what cannot work, and a stored secret at a new address
 //	(2) login and password: have the engine make itself a key (mintFirstKey), in place of all that follows
-//	(3) a key that rotation has replaced is not taken back, one that the engine has leased is refused
+//	(3) a key that rotation has replaced is not taken back, one that the engine has leased or replaced elsewhere is refused
 //	(4) where the engine signs in as before: store, and call nobody
 //	(5) else ask the cloud whose key it is; with verify=false it is unknown
 //	(6) where the key is another account's or identity's: begin no more keys (freeze), and refuse while live ones need the old key
@@ -67,6 +67,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	warnings = append(warnings, config.replaceKey(before)...)
 	if before == nil || config.AccessKey != before.AccessKey {
 		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
+			return nil, err
+		}
+		if err := b.refuseReplaced(ctx, req.Storage, name, config.AccessKey); err != nil {
 			return nil, err
 		}
 	}
@@ -139,6 +142,18 @@ func refuseLabelled(accessKey, text string) error {
 	}
 	return userError("access key %s was made by this software for something else, as its label %s says (a lease, a user or a static "+
 		"role), and ends with that: give the engine a key of its own", accessKey, text)
+}
+
+// refuseReplaced refuses a key that another account has replaced: that account deletes it, and the key's
+// refusals from then on would count towards the lock of the cloud account.
+func (b *backend) refuseReplaced(ctx context.Context, s logical.Storage, name, accessKey string) error {
+	configs, err := b.accountConfigs(ctx, s)
+	for other, config := range configs {
+		if other != name && (config.wasReplaced(accessKey) || slices.Contains(idsOf(config.Previous), accessKey)) {
+			return userError("access key %s was replaced in account %q, which deletes it: give this account a key of its own", accessKey, other)
+		}
+	}
+	return err
 }
 
 // accountWarnings are those of the account and its limits.

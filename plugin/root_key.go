@@ -107,9 +107,14 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 
 // sharesKey names another account of the mount that has the same key; empty: none has.
 func (b *backend) sharesKey(ctx context.Context, s logical.Storage, a *account) (name string, err error) {
+	return b.signsWith(ctx, s, a.name, a.config.AccessKey)
+}
+
+// signsWith names another account of the mount whose current key this is; empty: none has it.
+func (b *backend) signsWith(ctx context.Context, s logical.Storage, account, accessKey string) (name string, err error) {
 	configs, err := b.accountConfigs(ctx, s)
 	for name, other := range configs {
-		if name != a.name && other.AccessKey == a.config.AccessKey {
+		if name != account && other.AccessKey == accessKey {
 			return name, err
 		}
 	}

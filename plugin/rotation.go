@@ -133,8 +133,17 @@ func (b *backend) deleteDue(
 }
 
 // deletePrevious deletes a replaced key from cloud and ledger. Where the ledger fails, the key stays
-// one of the replaced ones: nobody else looks for it there, the reaper least of all.
+// one of the replaced ones: nobody else looks for it there, the reaper least of all. One that another
+// account signs with by now is that account's, and only forgotten.
 func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
+	switch other, err := b.signsWith(ctx, s, a.name, key.ID); {
+	case err != nil:
+		return err
+	case other != "":
+		b.Logger().Warn("a replaced key is not deleted, since another account has it now", "account", a.name, "access_key", key.ID,
+			"other_account", other)
+		return b.forgetKey(ctx, s, a.name, "", key)
+	}
 	if err := a.mustBe(key.AccountID, key.ID); err != nil {
 		return err
 	}
