@@ -21,7 +21,7 @@ import (
 //
 //	(1) store the configuration, marked deleting: no key is made for the account from now on
 //	    → crash: delete again goes on, or a write of the account ends the deletion
-//	(2) previous keys
+//	(2) previous keys, but those that the present key has no right to: the answer names them
 //	    → crash: the same; what is gone is deleted
 //	(3) store the configuration with the key that is to go, then delete it with itself; one that must be switched off before
 //	    is, with a near date
@@ -81,11 +81,14 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 			return append(idsOf(a.config.Previous), a.config.AccessKey+" (unless its own delete, whose answer was lost, has deleted it)"), nil
 		}
 	}
+	if a, err = b.identifiedFor(ctx, a); err != nil {
+		return idsOf(marked.Previous), err
+	}
 	var problems []error
 	config := *a.config
 	config.Previous = nil
 	for _, previous := range a.config.Previous {
-		if previous.Label == "" { // an operator gave it, and it was to be deleted by now
+		if previous.Label == "" || a.neverDeletes(previous) { // an operator gave it, and it was to be deleted by now; or only an operator can
 			left = append(left, previous.ID)
 			continue
 		}
@@ -119,6 +122,21 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 	default:
 		return left, nil
 	}
+}
+
+// identifiedFor asks the cloud whose the key is of an account that was written with verify=false, where that decides which replaced
+// keys are deleted. Nothing is stored: the account is about to go.
+func (b *backend) identifiedFor(ctx context.Context, a *account) (*account, error) {
+	if a.config.AccountID != "" || len(a.config.Previous) == 0 {
+		return a, nil
+	}
+	who, err := a.cloud.WhoAmI(ctx)
+	if err != nil {
+		return nil, explain(a.name, err)
+	}
+	config := *a.config
+	config.AccountID, config.Identity = who.AccountID, who.Identity
+	return b.openAfter(a, a.name, &config)
 }
 
 func isRefused(err error) bool {

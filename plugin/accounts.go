@@ -229,8 +229,12 @@ func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[st
 
 // mustBe refuses to look for a key of another cloud account: it would be found gone.
 func (a *account) mustBe(accountID, accessKey string) error {
-	if a.config.AccountID == accountID {
+	switch a.config.AccountID {
+	case accountID:
 		return nil
+	case "":
+		return userError("access key %s was made in cloud account %s, and account %q is not identified yet: the cloud has not said whose its "+
+			"key is", accessKey, accountID, a.name)
 	}
 	return userError("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
 }

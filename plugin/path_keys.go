@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,8 +38,8 @@ func (b *backend) pathKeys() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": field(framework.TypeString, "ID of the access key."),
-				"force": query(field(framework.TypeBool, "Only with delete: drop the record of a key whose account was deleted with "+
-					"force.")),
+				"force": query(field(framework.TypeBool, "Only with delete: drop the record of a key that you have deleted in the cloud, since "+
+					"the engine cannot: its account was deleted with force, or has another user's or another cloud account's key now.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				// A standby's ledger lags behind.
@@ -146,12 +147,20 @@ func (b *backend) findKey(ctx context.Context, s logical.Storage, id string) (*l
 func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), issueBudget)
 	defer cancel()
-	s, id := req.Storage, data.Get("access_key_id").(string)
+	s, id, force := req.Storage, data.Get("access_key_id").(string), data.Get("force").(bool)
+	if force {
+		if done, err := b.forgetReplaced(ctx, s, id); err != nil || done {
+			return nil, err
+		}
+	}
 	entry, err := b.findKey(ctx, s, id)
 	if err != nil {
 		return nil, err
 	}
 	if entry == nil {
+		if name, err := b.replacedIn(ctx, s, id); err != nil || name != "" { // an operator gave it
+			return nil, cmp.Or(err, replacedKeyError(id, name))
+		}
 		return nil, userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
 	}
@@ -160,14 +169,14 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 		switch {
 		case err != nil:
 			return nil, err
-		case config == nil && data.Get("force").(bool):
+		case config == nil && force:
 			return nil, b.removeEntry(ctx, s, entry)
 		case config == nil:
 			return nil, userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
 				"then its record with force=true", id, entry.Account)
 		}
 	}
-	if err := refuseKept(entry); err != nil && !b.isAbandoned(ctx, s, entry) {
+	if err := b.refuseKept(ctx, s, entry); err != nil && !b.isAbandoned(ctx, s, entry) {
 		return nil, err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
@@ -189,9 +198,12 @@ func (b *backend) isAbandoned(ctx context.Context, s logical.Storage, e *ledger.
 }
 
 // refuseKept protects the keys that are replaced, never just deleted.
-func refuseKept(e *ledger.Entry) error {
+func (b *backend) refuseKept(ctx context.Context, s logical.Storage, e *ledger.Entry) error {
 	switch e.Kind {
 	case keylabel.KindRoot:
+		if name, err := b.replacedIn(ctx, s, e.AccessKey); err != nil || name != "" {
+			return cmp.Or(err, replacedKeyError(e.AccessKey, name))
+		}
 		return userError("access key %s is the engine's own in account %q: replace it with rotate-root/%s", e.AccessKey, e.Account, e.Account)
 	case keylabel.KindStatic:
 		return userError("access key %s belongs to the static role %q: replace it with rotate-role/%s", e.AccessKey, e.Role, e.Role)

@@ -51,8 +51,19 @@ func (p previousKey) owner(signer provider.Identity) (string, error) {
 		return p.Identity.User, nil
 	default:
 		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in "+
-			"the cloud", p.Identity.Kind)
+			"the cloud, and then keys/%s with force=true", p.Identity.Kind, p.ID)
 	}
+}
+
+// neverDeletes tells that the account's present key has no right to a replaced key, whatever the cloud answers: it is
+// another cloud account's, or another identity's that has not ended yet. The account is identified.
+func (a *account) neverDeletes(p previousKey) bool {
+	if p.AccountID != a.config.AccountID {
+		return true
+	}
+	_, err := p.owner(a.config.Identity)
+	ended := !p.Expires.IsZero() && a.isDead(p.Expires)
+	return err != nil && p.Identity.Kind != provider.IdentityUnknown && !ended
 }
 
 // urgently puts the calls of a rotation before all others: a storm of revokes must not
@@ -184,6 +195,64 @@ func (a *account) searchPrevious(ctx context.Context, key previousKey, why error
 		return provider.Key{}, false, fmt.Errorf("%w; whether one of the users has it could not be found out: %w", why, err)
 	}
 	return found, there, nil
+}
+
+// forgetReplaced drops a replaced key that its account can never delete, on an operator's word:
+//
+//	(1) ledger → (2) store the configuration without it
+//	    → crash: the configuration still names it, and the operator does it again
+//
+// It returns false where no account has such a key.
+func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id string) (done bool, err error) {
+	name, err := b.replacedIn(ctx, s, id)
+	if err != nil || name == "" {
+		return false, err
+	}
+	if _, err := b.identified(ctx, s, name); err != nil {
+		return false, err
+	}
+	unlock, err := b.lock(ctx, configPrefix+name)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	a, err := b.account(ctx, s, name)
+	if err != nil {
+		return false, err
+	}
+	at := slices.Index(idsOf(a.config.Previous), id)
+	switch {
+	case at < 0: // a tick has deleted it meanwhile
+		return true, nil
+	case !a.neverDeletes(a.config.Previous[at]):
+		return false, replacedKeyError(id, name)
+	}
+	if err := b.forgetKey(ctx, s, name, "", a.config.Previous[at]); err != nil {
+		return false, err
+	}
+	config := *a.config
+	config.Previous = slices.Delete(slices.Clone(config.Previous), at, at+1)
+	if err := b.storeAccount(ctx, s, name, &config); err != nil {
+		return false, err
+	}
+	b.Logger().Warn("forgot a replaced key that the account's present key cannot delete, as an operator said", "account", name, "access_key", id)
+	return true, nil
+}
+
+// replacedIn names the account that is still to delete a replaced key; empty: none is.
+func (b *backend) replacedIn(ctx context.Context, s logical.Storage, id string) (account string, err error) {
+	configs, err := b.accountConfigs(ctx, s)
+	for name, config := range configs {
+		if slices.Contains(idsOf(config.Previous), id) {
+			return name, nil
+		}
+	}
+	return "", err
+}
+
+func replacedKeyError(id, account string) error {
+	return userError("access key %s was replaced in account %q, which deletes it by itself. If it cannot, since it has another user's or another "+
+		"cloud account's key now: delete it in the cloud, and then this with force=true", id, account)
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave

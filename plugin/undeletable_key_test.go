@@ -1,0 +1,161 @@
+// Copyright (c) vault-cloudkeys contributors
+// SPDX-License-Identifier: MPL-2.0
+
+package cloudkeys
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
+)
+
+// TestAReplacedKeyThatNobodyCanDelete is the engine's own former key, once an operator has written a key that
+// has no right to it.
+func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
+	t.Parallel()
+	// made is a key of the root user that the engine has made for itself.
+	made := func(v *testVault) (id string) {
+		v.configure()
+		id = v.rotate()["access_key"].(string)
+		v.settle(time.Hour)
+		return id
+	}
+	leastPrivilege := func(v *testVault) {
+		v.account.AddUser("vault", "api:*")
+		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+		v.write("config/default", v.accountFields()...)
+		v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+	}
+	elsewhere := func(v *testVault) {
+		v.root = v.sim.AddAccount("999999999999").RootKey()
+		v.write("config/default", append(v.accountFields(), "verify=false")...)
+	}
+	del := func(v *testVault, path string, fields ...string) string {
+		v.t.Helper()
+		resp, err := v.try(logical.DeleteOperation, path, fields...)
+		v.mustSucceed("delete "+path, resp, err)
+		if resp == nil {
+			return ""
+		}
+		return strings.Join(resp.Warnings, "\n")
+	}
+	mustBeForgotten := func(v *testVault, id string) {
+		v.t.Helper()
+		if ids := v.read("config/default")["previous_access_keys"].([]string); len(ids) != 0 {
+			v.t.Errorf("previous_access_keys: %v", ids)
+		}
+		if e, err := v.backend.findKey(v.t.Context(), v.storage, id); e != nil || err != nil {
+			v.t.Errorf("the ledger has %+v, %v", e, err)
+		}
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"of another identity: the account is deleted, and the answer names the key": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			leastPrivilege(v)
+			mustHold(v.t, del(v, "config/default"), id, "still in the cloud")
+			v.mustHaveLedger(0)
+		},
+		"so it is after the operator has deleted the key in the cloud": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			leastPrivilege(v)
+			v.account.DeleteKey(id)
+			v.settle(2 * day)
+			mustHold(v.t, del(v, "config/default"), id)
+			v.mustHaveLedger(0)
+		},
+		"of another cloud account, which the cloud is asked for where nobody has yet": func(t *testing.T, v *testVault) {
+			id := made(v)
+			elsewhere(v)
+			mustHold(t, del(v, "config/default"), id, "still in the cloud")
+			if _, there := v.account.Key(id); !there {
+				t.Error("it is gone: the test proves nothing")
+			}
+			v.mustHaveLedger(0)
+		},
+		"a key that nobody has tried may be of the same identity: the cloud is asked, and the replaced key deleted": func(_ *testing.T, v *testVault) {
+			made(v)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			if warnings := del(v, "config/default"); warnings != "" {
+				v.t.Error(warnings)
+			}
+			v.mustHaveLive(0)
+			v.mustHaveLedger(0)
+		},
+		"where the cloud does not say whose the new key is, the account stays until it does": func(_ *testing.T, v *testVault) {
+			made(v)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.Outage})
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "stays", "force=true")
+			cancel()
+			del(v, "config/default")
+			v.mustHaveLive(0)
+		},
+		"keys/<id> says what to do, and with force drops the record while the account stays": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			leastPrivilege(v)
+			v.mustRefuse(logical.DeleteOperation, "keys/"+id, nil, id, "delete it in the cloud", "force=true")
+			v.account.DeleteKey(id)
+			del(v, "keys/"+id, "force=true")
+			mustBeForgotten(v, id)
+			v.settle(time.Hour)
+			v.mustRevoke(v.lease("app"))
+			if warnings := del(v, "config/default"); warnings != "" {
+				v.t.Error(warnings)
+			}
+		},
+		"so it does where the key is another cloud account's": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			elsewhere(v)
+			v.mustRefuse(logical.DeleteOperation, "keys/"+id, nil, id, "delete it in the cloud", "force=true")
+			del(v, "keys/"+id, "force=true")
+			mustBeForgotten(v, id)
+		},
+		"so it does with a key that an operator gave, of which the ledger has no record": func(_ *testing.T, v *testVault) {
+			v.configure()
+			first := v.root.AccessKey
+			v.rotate()
+			leastPrivilege(v)
+			del(v, "keys/"+first, "force=true")
+			if ids := v.read("config/default")["previous_access_keys"].([]string); len(ids) != 1 || ids[0] == first {
+				v.t.Errorf("previous_access_keys: %v", ids)
+			}
+		},
+		"a replaced key that the account can delete is not forced": func(_ *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.rotate()
+			for _, fields := range [][]string{nil, {"force=true"}} {
+				v.mustRefuse(logical.DeleteOperation, "keys/"+id, fields, id, "was replaced", "deletes it by itself")
+			}
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
+		"a crash between ledger and configuration is ended by doing it again": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			leastPrivilege(v)
+			v.failStorage("put", configPrefix)
+			if resp, err := v.try(logical.DeleteOperation, "keys/"+id, "force=true"); failure(resp, err) == nil {
+				v.t.Fatal("deleted")
+			}
+			v.storage.before = nil
+			del(v, "keys/"+id, "force=true")
+			mustBeForgotten(v, id)
+		},
+		"before the cloud has said whose the account's key is, a key of another cloud account is not called its": func(_ *testing.T, v *testVault) {
+			made(v)
+			elsewhere(v)
+			a, err := v.backend.account(v.t.Context(), v.storage, "default")
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			mustHold(v.t, a.mustBe(testAccountID, "AK").Error(), testAccountID, `account "default" is not identified yet`)
+		},
+	})
+}
