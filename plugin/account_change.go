@@ -187,7 +187,8 @@ func (b *backend) verifiedChange(
 		return nil, nil, err
 	}
 	config.Previous, config.Retired = nil, nil
-	return a, before.leftover(), b.forgetOwnKeys(ctx, s, name)
+	kept, err := b.forgetOwnKeys(ctx, s, name)
+	return a, append(before.leftover(), kept...), err
 }
 
 // refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
@@ -247,15 +248,25 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 }
 
 // forgetOwnKeys takes the engine's own keys of an account that is given up out of the
-// ledger. Nothing else can be there: an account in use is not given up. A first key that the
-// change itself has made is not settled yet, and stays.
-func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) error {
+// ledger. Nothing else can be there, since an account in use is not given up, but abandoned keys that
+// it could not delete: their records stay, and it names them. A first key that the change itself has
+// made is not settled yet, and stays.
+func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) (warnings []string, err error) {
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return !item.Unfinished() }) {
+		e, err := ledger.Read(ctx, s, account, item.Label)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil && b.isAbandoned(ctx, s, e) {
+			warnings = append(warnings, fmt.Sprintf("access key %s was abandoned, and the account's key has no right to it: delete it in the "+
+				"cloud, then its record with force=true of keys/%s", e.AccessKey, e.AccessKey))
+			continue
+		}
 		if err := b.ledger.Remove(ctx, s, account, item.Label); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return warnings, nil
 }
 
 // leftover names the keys that the engine made for itself and cannot delete any more.

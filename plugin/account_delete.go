@@ -173,7 +173,7 @@ func (a *account) deleteItself(ctx context.Context) (off bool, err error) {
 // removeAccount is step (4). The records of keys that were abandoned stay.
 func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name string, force bool) (warnings []string, err error) {
 	if !force {
-		if err := b.forgetOwnKeys(ctx, s, name); err != nil {
+		if warnings, err = b.forgetOwnKeys(ctx, s, name); err != nil {
 			return nil, fmt.Errorf("removing the records of the engine's own keys: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -239,6 +240,13 @@ func (a *account) mustBe(accountID, accessKey string) error {
 	return userError("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
 }
 
+// reaches tells whether the account's key can have the right to a recorded key: both are of one cloud account, and the identity is
+// not another's whose keys nobody else deletes.
+func (a *account) reaches(e *ledger.Entry) bool {
+	_, err := a.ref(e)
+	return err == nil && e.AccountID == a.config.AccountID
+}
+
 // accountOf returns the account of a key, provided that it still is the cloud account that the key was made in.
 func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accountID, accessKey string) (*account, error) {
 	a, err := b.identified(ctx, s, name)
@@ -250,16 +258,15 @@ func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accoun
 
 // accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
 // could not be found, and so not revoked, through another one. What has the label of made is left
-// out. A key that is about to be made counts already.
+// out. A key that is about to be made counts already. So does an abandoned engine key that the account can delete.
 func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
 	if err := b.ledger.Load(ctx, s, account); err != nil {
 		return "", err
 	}
 	leased, given, unfinished, unreadable := 0, 0, 0, 0
-	dead := func(*ledger.Item) bool { return false }
-	if a, err := b.account(ctx, s, account); err == nil {
-		dead = func(item *ledger.Item) bool { return !item.Expires.IsZero() && a.isDead(item.Expires) }
-	}
+	var abandoned []string
+	a, _ := b.account(ctx, s, account) // without a client no date proves anything
+	dead := func(item *ledger.Item) bool { return a != nil && !item.Expires.IsZero() && a.isDead(item.Expires) }
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Label != made }) {
 		switch {
 		case item.Unreadable != "":
@@ -271,6 +278,14 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			leased++
 		case item.Kind == keylabel.KindStatic:
 			given++
+		case a != nil && !dead(&item):
+			e, err := ledger.Read(ctx, s, account, item.Label)
+			if err != nil {
+				return "", err
+			}
+			if e != nil && a.reaches(e) && b.isAbandoned(ctx, s, e) {
+				abandoned = append(abandoned, e.AccessKey)
+			}
 		}
 	}
 	static, err := staticRolesOf(ctx, s, account)
@@ -283,6 +298,9 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 		return fmt.Sprintf("%d static roles", len(static)), nil
 	case given > 0:
 		return fmt.Sprintf("%d access keys of static roles that were deleted with force: tidy deletes them", given), nil
+	case len(abandoned) > 0:
+		return fmt.Sprintf("engine keys of a configuration that was deleted with force: delete each with keys/<id>, or let tidy do it: %s",
+			strings.Join(abandoned, ", ")), nil
 	case unfinished > 0:
 		return "requests whose keys are still being cleaned up", nil
 	case unreadable > 0:

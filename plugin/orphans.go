@@ -59,7 +59,7 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 
 // unknownKeys are the keys that stand nowhere in the ledger, under whichever account, and in no
 // configuration: several accounts can be configured for one cloud account. A label that the ledger has of
-// another key was copied. So is a key unknown that was given up with its static role: nothing names it.
+// another key was copied. So is a key unknown that was given up with its static role, or with its account: nothing names it.
 func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []provider.Key) ([]provider.Key, error) {
 	labels := make([]string, len(keys))
 	for i, key := range keys {
@@ -84,7 +84,7 @@ func (b *backend) unknownKeys(ctx context.Context, s logical.Storage, keys []pro
 // it, or by its label, unless that is another key's.
 func (b *backend) isKnown(ctx context.Context, s logical.Storage, key provider.Key, labelled bool) bool {
 	if item, byID := b.ledger.Find(key.ID); byID {
-		if item.Kind != keylabel.KindStatic {
+		if item.Leased() {
 			return true
 		}
 		e, err := ledger.Read(ctx, s, item.Account, item.Label)

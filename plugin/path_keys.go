@@ -164,20 +164,20 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 		return nil, userError("access key %q is not in this mount's ledger: it was issued elsewhere, or is gone from the cloud already. "+
 			"If it still works, delete it where it was made or in the cloud's console", id)
 	}
+	if err := b.refuseKept(ctx, s, entry); err != nil {
+		return nil, err
+	}
 	if entry.Abandoned {
-		config, err := b.accountConfig(ctx, s, entry.Account)
-		switch {
+		switch beyond, err := b.isBeyondReach(ctx, s, entry); {
 		case err != nil:
 			return nil, err
-		case config == nil && force:
+		case beyond && force:
+			b.Logger().Warn("forgot an abandoned access key, as an operator said", "account", entry.Account, "access_key", id)
 			return nil, b.removeEntry(ctx, s, entry)
-		case config == nil:
+		case beyond:
 			return nil, userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
 				"then its record with force=true", id, entry.Account)
 		}
-	}
-	if err := b.refuseKept(ctx, s, entry); err != nil && !b.isAbandoned(ctx, s, entry) {
-		return nil, err
 	}
 	a, err := b.identified(ctx, s, entry.Account)
 	if err != nil {
@@ -191,14 +191,43 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 	return nil, b.removeEntry(ctx, s, entry)
 }
 
-// isAbandoned tells that a static role's key was abandoned, and that no role names it any more.
+// isAbandoned tells that a key of a static role, or the engine's own, was abandoned, and that storage does not name it any more.
 func (b *backend) isAbandoned(ctx context.Context, s logical.Storage, e *ledger.Entry) bool {
-	id, err := namedKey(ctx, s, e)
-	return e.Abandoned && e.Kind == keylabel.KindStatic && id == "" && err == nil
+	if !e.Abandoned || e.Leased() {
+		return false
+	}
+	named, err := b.isNamed(ctx, s, e)
+	return !named && err == nil
 }
 
-// refuseKept protects the keys that are replaced, never just deleted.
+// isNamed tells that a static role or a configuration has a key.
+func (b *backend) isNamed(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
+	if id, err := namedKey(ctx, s, e); err != nil || id != "" {
+		return true, err
+	}
+	configured, err := b.configuredKeys(ctx, s)
+	return configured[e.AccessKey], err
+}
+
+// isBeyondReach tells that no account has a key with the right to an abandoned one: its account is not configured any more, or
+// has a key of another cloud account or identity now.
+func (b *backend) isBeyondReach(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
+	config, err := b.accountConfig(ctx, s, e.Account)
+	if err != nil || config == nil {
+		return err == nil, err
+	}
+	a, err := b.identified(ctx, s, e.Account)
+	return err == nil && !a.reaches(e), err
+}
+
+// refuseKept protects the keys that are replaced, never just deleted: those that storage names, or that a rotation is about to store.
 func (b *backend) refuseKept(ctx context.Context, s logical.Storage, e *ledger.Entry) error {
+	if e.Leased() {
+		return nil
+	}
+	if named, err := b.isNamed(ctx, s, e); err != nil || !named && e.State == ledger.Made {
+		return err
+	}
 	switch e.Kind {
 	case keylabel.KindRoot:
 		if name, err := b.replacedIn(ctx, s, e.AccessKey); err != nil || name != "" {

@@ -10,8 +10,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -73,21 +71,16 @@ func TestDeleteLeasedKey(t *testing.T) {
 				t.Error("it is gone")
 			}
 		},
-		"the engine's own key and those of static roles are refused with the right path": func(t *testing.T, v *testVault) {
+		"the engine's own key and those of static roles are refused with the right path": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
-			for kind, path := range map[keylabel.Kind]string{"root": "rotate-root/default", "static": "rotate-role/app"} {
-				l := v.lease("app")
-				entry, err := v.backend.findKey(t.Context(), v.storage, l.AccessKey())
-				if err != nil {
-					t.Fatal(err)
-				}
-				entry.Kind = kind
-				if err := save(t.Context(), v.storage, ledger.Path(entry.Account, entry.Label), entry); err != nil {
-					t.Fatal(err)
-				}
-				v.mustRefuse(logical.DeleteOperation, "keys/"+l.AccessKey(), nil, path)
-				v.mustFit(l, time.Minute)
+			v.addUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
+			root, static := v.rotate()["access_key"].(string), v.staticKey("db")
+			for _, fields := range [][]string{nil, {"force=true"}} {
+				v.mustRefuse(logical.DeleteOperation, "keys/"+root, fields, "rotate-root/default")
+				v.mustRefuse(logical.DeleteOperation, "keys/"+static, fields, "rotate-role/db")
 			}
+			v.mustBeLive(true, root, static)
 		},
 		"with the engine's own key refused it says that the key may still work, and what to do": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")
