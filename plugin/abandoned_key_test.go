@@ -158,6 +158,17 @@ func TestAnAbandonedEngineKey(t *testing.T) {
 			del(v, "keys/"+id, "force=true")
 			v.mustHaveLedger(0)
 		},
+		"one of a user is deleted although the engine key is the root user's now": func(_ *testing.T, v *testVault) {
+			root := v.root
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			id := abandoned(v)
+			v.root = root
+			v.write("config/default", v.accountFields()...)
+			v.tidy()
+			v.mustTidied(tidyDone, nil, "orphans_removed", id)
+			mustBeGone(v, id)
+		},
 		"a key whose date has passed does not keep the account": func(_ *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "rotation_period=1h")...)
 			id := v.rotate()["access_key"].(string)

@@ -137,7 +137,7 @@ func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *accoun
 }
 
 // identities are those that keys of this engine can stand on: the users of the
-// account's roles, those in the ledger, the engine's own, and for usersIdentity all users
+// account's roles, those in the ledger, the engine's own, now and of its abandoned keys, and for usersIdentity all users
 // made for a lease. Of these the keys of those that last longest are looked at as well.
 func (b *backend) identities(ctx context.Context, s logical.Storage, account string) ([]string, error) {
 	users := []string{"", usersIdentity}
@@ -160,6 +160,13 @@ func (b *backend) identities(ctx context.Context, s logical.Storage, account str
 	}
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Kind != keylabel.KindUser }) {
 		users = append(users, item.User)
+		if item.Kind != keylabel.KindRoot {
+			continue
+		}
+		e, err := ledger.Read(ctx, s, account, item.Label)
+		if err == nil && e != nil && e.Abandoned { // the engine may have been another user then
+			users = append(users, e.Identity.User)
+		}
 	}
 	soon := time.Now().Add(time.Hour)
 	leased := b.ledger.Select(account, func(item *ledger.Item) bool { return item.Kind == keylabel.KindUser && item.Expires.After(soon) })
