@@ -35,8 +35,11 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	}
 	// The server sends one last, ordinary tick with the mount tainted before it disables or moves it.
 	last := b.System().Tainted()
-	// Whose a static role is stands in the role alone: they are read once for all accounts. OnceValues would panic anew for each of them.
+	// Whose a static role is stands in the role alone: they are read once for all accounts, in a time that no account can use up.
+	// OnceValues would panic anew for each of them.
 	static := sync.OnceValues(func() (roles map[string]map[string]*staticRole, err error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget/2)
+		defer cancel()
 		err = b.safely("the reading of the static roles", func() error { roles, err = staticRolesByAccount(ctx, req.Storage); return err })
 		return roles, err
 	})
@@ -108,9 +111,11 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 	}
 	rotate := func(ctx context.Context) error {
 		roles, err := static()
-		if err == nil {
-			*next, err = b.tendStaticRoles(ctx, s, name, roles[name])
+		if err != nil {
+			*next = time.Now().Add(staticRetry) // what is armed for a role's time is not given up
+			return err
 		}
+		*next, err = b.tendStaticRoles(ctx, s, name, roles[name])
 		return err
 	}
 	reap := job{1, func(ctx context.Context) error { return b.reap(ctx, s, a) }}

@@ -209,6 +209,15 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, name st
 	return b.deleteReplacedHeld(ctx, s, a)
 }
 
+// deleteReplacedInTime does so in a part of a tick, which leaves the rest to the account's other work where the cloud hangs.
+func (b *backend) deleteReplacedInTime(ctx context.Context, s logical.Storage, name string) {
+	ctx, cancel := context.WithTimeout(ctx, reapBudget)
+	defer cancel()
+	if err := b.deleteReplaced(ctx, s, name); err != nil {
+		b.Logger().Warn("a replaced key cannot be deleted yet", "account", name, "error", err)
+	}
+}
+
 // longestOverlap bounds the time for which a replaced key is to go on working (lifetime.RotationOverlap, with room for a longer one).
 const longestOverlap = 15 * time.Minute
 
@@ -220,6 +229,8 @@ func (b *backend) deleteReplacedHeld(ctx context.Context, s logical.Storage, a *
 	}
 	config := *a.config
 	config.Previous = left
+	ctx, cancel := cleanupContext(ctx) // what was deleted at the last moment is not named any more
+	defer cancel()
 	return errors.Join(err, b.storeAccount(ctx, s, a.name, &config))
 }
 
@@ -257,13 +268,14 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return nil
 	}
 	if replaced {
-		if err := b.deleteReplaced(ctx, s, a.name); err != nil {
-			b.Logger().Warn("a replaced key cannot be deleted yet", "account", a.name, "error", err)
-		}
+		b.deleteReplacedInTime(ctx, s, a.name)
 	}
 	if !due {
 		return nil
 	}
+	// A new key that the cloud does not know everywhere at once takes longer than a tick has, and what came before may have used it up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.kind.SettlingTime())
+	defer cancel()
 	// In secure mode a successor would have lost the rights that the key in use has: check says so.
 	view, err := storedPolicy(ctx, s, a)
 	if err == nil && view.secureMode() { // it may be off again, and the key may have no time to wait for the next look
@@ -272,9 +284,6 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 	if err != nil || view.secureMode() {
 		return err
 	}
-	// A new key that the cloud does not know everywhere at once takes longer than a tick has.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tickBudget+a.kind.SettlingTime())
-	defer cancel()
 	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
 		a.next.rotationFailures++
 		pause := rotationPause(a.next.rotationFailures, a.config.KeyExpires.Sub(now))

@@ -124,22 +124,30 @@ func anyDue(keys []previousKey, now time.Time, overlap time.Duration) bool {
 }
 
 // deleteDue deletes the replaced keys whose time has come, and returns those that are left: the
-// others, and what the cloud does not let go.
+// others, and what the cloud does not let go. A key over which the cloud hangs has been due for longer than the others:
+// it comes last, and has half of the time that is left where others come after it.
 func (b *backend) deleteDue(
 	ctx context.Context, s logical.Storage, a *account, keys []previousKey, overlap time.Duration,
 ) (left []previousKey, err error) {
 	now := time.Now()
 	var problems []error
-	for _, key := range keys {
+	for i, key := range slices.Backward(keys) {
 		if lifetime.Waits(key.DeleteAfter, now, overlap) {
 			left = append(left, key)
 			continue
 		}
-		if err := b.deletePrevious(ctx, s, a, key); err != nil {
+		own, cancel := ctx, func() {}
+		if _, ends := ctx.Deadline(); ends && anyDue(keys[:i], now, overlap) {
+			own, cancel = context.WithTimeout(ctx, timeLeft(ctx)/2)
+		}
+		err := b.deletePrevious(own, s, a, key)
+		cancel()
+		if err != nil {
 			left = append(left, key)
 			problems = append(problems, err)
 		}
 	}
+	slices.Reverse(left)
 	return left, errors.Join(problems...)
 }
 

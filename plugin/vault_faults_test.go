@@ -137,7 +137,12 @@ func (v *testVault) persistently(l *testLease) {
 // hangOver puts a network before the cloud in which every request whose body holds one of
 // some texts gets no answer. It starts with none.
 func (v *testVault) hangOver() (hang func(texts []string)) {
-	n := &hangingNetwork{next: v.base}
+	return v.hangAt("")
+}
+
+// hangAt does so for the calls of one operation alone.
+func (v *testVault) hangAt(op string) (hang func(texts []string)) {
+	n := &hangingNetwork{next: v.base, op: op}
 	v.base = n
 	v.restart()
 	return func(texts []string) { n.texts = texts }
