@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -56,6 +57,81 @@ func TestADeleteThatHangsKeepsNoKeyFromBeingRotated(t *testing.T) {
 					t.Fatal("the static role was not rotated")
 				}
 				v.mustBeLive(true, v.staticKey("db"))
+			}
+		},
+		"a static role is rotated on time while its own replaced key cannot be deleted": func(t *testing.T, v *testVault) {
+			hang := v.hangAt("DeleteAccessKey")
+			v.configure("ttl=10m")
+			v.addUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=1h", "rotation_grace_period=5m")
+			stuck := v.staticKey("db")
+			v.write("rotate-role/db")
+			hang([]string{stuck})
+			for hour := range 10 {
+				before := v.staticKey("db")
+				v.settle(time.Hour + 2*rollbackPeriod)
+				if v.staticKey("db") == before {
+					t.Errorf("hour %d: the static role was not rotated", hour)
+				}
+				v.mustBeLive(true, v.staticKey("db"))
+			}
+			v.settle(10 * time.Minute)
+			if previous := stored[staticCreds](v, staticCredsPrefix+"db").Previous; len(previous) != 1 || previous[0].ID != stuck {
+				t.Errorf("the replaced keys %v are still there, want the one that hangs alone", idsOf(previous))
+			}
+			hang(nil)
+			v.settle(2 * rollbackPeriod)
+			v.mustHaveLive(1)
+			v.mustHaveLedger(1)
+		},
+		"other static roles of the account are rotated on time, and their replaced keys deleted": func(t *testing.T, v *testVault) {
+			hang := v.hangAt("DeleteAccessKey")
+			v.configure("ttl=10m")
+			var stuck []string
+			for i := range 5 {
+				name := fmt.Sprintf("db%d", i)
+				v.addUser(name)
+				v.write("static-roles/"+name, "user_name="+name, "rotation_period=1h", "rotation_grace_period=5m")
+				if i < 4 {
+					stuck = append(stuck, v.staticKey(name))
+					v.write("rotate-role/" + name)
+				}
+			}
+			hang(stuck)
+			for range 5 {
+				before := v.staticKey("db4")
+				v.settle(time.Hour + 2*rollbackPeriod)
+				if v.staticKey("db4") == before {
+					t.Error("the static role was not rotated")
+				}
+				v.settle(10 * time.Minute)
+				if previous := stored[staticCreds](v, staticCredsPrefix+"db4").Previous; len(previous) != 0 {
+					t.Errorf("the replaced keys %v are still there after their grace", idsOf(previous))
+				}
+			}
+		},
+		"between two ticks it keeps the timer from nothing, and the timer does not run on and on": func(t *testing.T, v *testVault) {
+			hang := v.hangAt("DeleteAccessKey")
+			v.onTime = true
+			v.restart()
+			v.configure("ttl=10m")
+			v.write("config/second", v.accountFields()...)
+			v.addUser("db")
+			v.addUser("other")
+			v.write("static-roles/db", "user_name=db", "rotation_period=1h", "rotation_grace_period=5m")
+			stuck := v.staticKey("db")
+			v.write("rotate-role/db")
+			hang([]string{stuck})
+			v.settle(10 * time.Minute)
+			v.write("static-roles/other", "user_name=other", "account=second", "rotation_period=5m")
+			v.settle(4*time.Minute + 30*time.Second)
+			before, calls := v.staticKey("other"), len(v.sim.Calls())
+			<-time.After(35 * time.Second)
+			if v.staticKey("other") == before {
+				t.Error("five seconds after its time the role of the other account is not rotated")
+			}
+			if made := len(v.sim.Calls()) - calls; made > 20 {
+				t.Errorf("%d calls in half a minute", made)
 			}
 		},
 	})
