@@ -15,7 +15,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
@@ -47,6 +46,7 @@ type reconcileState struct {
 // comparison is how far an account's ledger has been held against its cloud.
 type comparison struct {
 	Left    []string          `json:"left,omitempty"`    // identities still to be looked at, or, where it is judged, to be acted on
+	Tries   map[string]int    `json:"tries,omitempty"`   // of those of them that a tick was too short for
 	Users   []string          `json:"users,omitempty"`   // identities with something to be done
 	Gone    map[string]string `json:"gone,omitempty"`    // static roles whose key the cloud does not have, and that key
 	Orphans int               `json:"orphans,omitempty"` // still to be deleted
@@ -173,27 +173,9 @@ func (c *comparer) advance(ctx context.Context, at *comparison) (err error) {
 	return errors.Join(problems...)
 }
 
-// each does the work on the identities that are left. What ctx has no time for stays left.
-func (c *comparer) each(
-	ctx context.Context, at *comparison, work func(context.Context, *account, *comparison, string) error,
-) (problems []error) {
-	for len(at.Left) > 0 && ctx.Err() == nil {
-		a, err := c.identified(ctx, c.storage, c.name) // its key may have been rotated meanwhile
-		if err == nil {
-			err = work(ctx, a, at, at.Left[0])
-		}
-		if err != nil && (ctx.Err() != nil || errors.Is(err, transport.ErrNoTurn)) {
-			return problems // in the middle of this identity
-		}
-		problems = append(problems, err)
-		at.Left = at.Left[1:]
-	}
-	return problems
-}
-
 // decide says what of the findings is acted on.
 func (c *comparer) decide(at *comparison) {
-	at.Judged = time.Now()
+	at.Judged, at.Tries = time.Now(), nil
 	records := len(c.ledger.Select(c.name, func(*ledger.Item) bool { return true }))
 	switch changes := len(at.Gone) + at.Orphans; {
 	case changes > max(maxChanges, records/10, c.confirm):
@@ -221,10 +203,11 @@ func (c *comparer) look(ctx context.Context, a *account, at *comparison, user st
 	}
 	gone, off, problem := c.lookAtStatic(ctx, a, user, keys)
 	problem = errors.Join(problem, c.setRight(ctx, a, keys))
-	if problem != nil && (ctx.Err() != nil || errors.Is(problem, transport.ErrNoTurn)) {
+	free, kept, err := c.deletable(ctx, a, at, user, keys, orphans)
+	problem = errors.Join(problem, err)
+	if isCutShort(ctx, problem) {
 		return problem
 	}
-	free, kept, err := c.deletable(ctx, a, at, user, keys, orphans)
 	at.plan(user, len(free), gone)
 	for _, line := range off {
 		at.Found.Off.add(line)
@@ -241,7 +224,7 @@ func (c *comparer) look(ctx context.Context, a *account, at *comparison, user st
 			r.Waiting.add(line)
 		}
 	})
-	return errors.Join(problem, err)
+	return problem
 }
 
 // plan takes over what is to be done for an identity.
@@ -271,7 +254,7 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 			problems = append(problems, c.replaceGone(ctx, a, name, at.Gone[name]))
 		}
 	}
-	if at.Orphans == 0 && !replaced { // else the time of what may be in use begins now
+	if ctx.Err() != nil || at.Orphans == 0 && !replaced { // else the time of what may be in use begins now
 		return errors.Join(problems...)
 	}
 	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
