@@ -168,13 +168,18 @@ func (b *backend) endStoring(name string, deleted bool) {
 }
 
 // rememberAccount keeps what the cloud said of an account on a node that cannot store it:
-// the configuration of a performance secondary is its primary's.
-func (b *backend) rememberAccount(a *account) *account {
+// the configuration of a performance secondary is its primary's. It takes the place of the one that it was made from, and of no other:
+// what was written, or deleted, while the cloud was asked is newer, and the old configuration would go on until a restart.
+func (b *backend) rememberAccount(former, a *account) (kept bool) {
+	b.followHold(a)
 	b.accountsLock.Lock()
 	defer b.accountsLock.Unlock()
+	if open, ok := b.accounts.Peek(a.name); !ok || open != former {
+		return false
+	}
 	b.changes++
 	b.accounts.Add(a.name, a)
-	return a
+	return true
 }
 
 // freeze keeps keys from being begun for an account until it is stored, or kept. Its caller,
@@ -367,10 +372,14 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 		return nil, err
 	}
 	if !b.WriteSafeReplicationState() {
-		if a, err = b.openAfter(nil, name, &config); err != nil {
+		known, err := b.openAfter(a, name, &config)
+		if err != nil {
 			return nil, err
 		}
-		return b.rememberAccount(a), nil
+		if !b.rememberAccount(a, known) {
+			return nil, changedMeanwhile(name)
+		}
+		return known, nil
 	}
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)

@@ -125,6 +125,72 @@ func TestCheckTellsWhatItFinds(t *testing.T) {
 	})
 }
 
+// TestAKeyThatIsTriedNow is what now=true leaves behind.
+func TestAKeyThatIsTriedNow(t *testing.T) {
+	t.Parallel()
+	// whileTried has the cloud take its time over the try, and something happen meanwhile.
+	whileTried := func(v *testVault, do func()) {
+		v.t.Helper()
+		for _, op := range []string{"ReadAccessKeys", "ShowPermanentAccessKey"} {
+			defer v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second, Times: 1})()
+		}
+		var tried sync.WaitGroup
+		tried.Go(func() { _, _ = v.try(logical.ReadOperation, "check/default", "now=true") })
+		<-time.After(time.Second)
+		do()
+		tried.Wait()
+	}
+	mustTry := func(v *testVault) {
+		v.t.Helper()
+		resp, err := v.try(logical.ReadOperation, "check/default", "now=true")
+		v.mustSucceed("check now", resp, err)
+	}
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"an account that is deleted meanwhile stays deleted": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			whileTried(v, func() {
+				resp, err := v.try(logical.DeleteOperation, "config/default")
+				v.mustSucceed("delete config", resp, err)
+			})
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `account "default" is not configured`)
+			v.mustHaveLive(0)
+		},
+		"a key that is rotated meanwhile stays replaced": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.advance(2 * time.Minute)
+			whileTried(v, func() { v.rotate() })
+			if opened, stored := v.backend.openedAccount("default"), v.accountConfig().AccessKey; opened != nil && opened.config.AccessKey != stored {
+				t.Errorf("requests use %s, and the configuration has %s", opened.config.AccessKey, stored)
+			}
+			v.settle(time.Hour)
+			v.lease("app")
+		},
+		"refusals that it has ended are over for the next process as well": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.switchKey(v.root.AccessKey, false)
+			v.settle(12 * time.Hour) // the next try by itself is hours away
+			v.switchKey(v.root.AccessKey, true)
+			mustTry(v)
+			v.restart()
+			v.lease("app")
+		},
+		"a refusal that comes after it holds the next process back": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			mustTry(v)
+			v.switchKey(v.root.AccessKey, false)
+			if l, err := v.tryLease(t.Context(), "app"); err == nil {
+				t.Fatalf("leased %s", l.AccessKey())
+			}
+			v.restart()
+			v.sim.ResetCalls()
+			_, err := v.tryLease(t.Context(), "app")
+			if n := len(v.sim.Calls()); err == nil || n != 0 {
+				t.Errorf("after %d calls: %v", n, err)
+			}
+		},
+	})
+}
+
 // TestSentencesThatMisled are those of config/ and roles/ that sent people the wrong way.
 func TestSentencesThatMisled(t *testing.T) {
 	t.Parallel()

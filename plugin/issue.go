@@ -143,7 +143,7 @@ func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Ent
 	if current && !frozen {
 		return nil
 	}
-	err := userError("account %q was changed while the request ran: ask again", i.account.name)
+	err := changedMeanwhile(i.account.name)
 	if !frozen {
 		config, loadErr := load[accountConfig](ctx, i.storage, configPrefix+i.account.name)
 		if loadErr == nil && config != nil && !config.Deleting && config.isOf(i.account.config) &&
@@ -153,6 +153,10 @@ func (b *backend) stillConfigured(ctx context.Context, i issuance, e *ledger.Ent
 		err = cmp.Or(loadErr, err)
 	}
 	return b.undo(ctx, i, e, err)
+}
+
+func changedMeanwhile(account string) error {
+	return userError("account %q was changed while the request ran: ask again", account)
 }
 
 // newEntry is what is known of a key before it exists.

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 // TestIssueWhileAnAccountIsFrozen lets a whole request for a key run between any two storage
@@ -141,6 +143,33 @@ func TestASecondaryWhosePrimaryDidNotVerify(t *testing.T) {
 			v.leases = nil
 			v.settle(time.Hour)
 			v.mustHaveLedger(0)
+		},
+		"what the primary deletes while the cloud is asked stays deleted": func(t *testing.T, v *testVault) {
+			begin(v)
+			defer v.sim.Order(cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.DelayAnswer, Delay: 5 * time.Second})()
+			var revoked sync.WaitGroup
+			revoked.Go(func() { _ = v.revoke(v.leases[0]) })
+			<-time.After(time.Second)
+			if err := v.storage.Storage.Delete(t.Context(), "config/default"); err != nil {
+				t.Fatal(err)
+			}
+			v.backend.invalidate(t.Context(), "config/default")
+			revoked.Wait()
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `account "default" is not configured`)
+		},
+		"a refusal of the key holds its next process back": func(t *testing.T, v *testVault) {
+			begin(v)
+			v.mustRevoke(v.leases[0])
+			v.account.SwitchKey(v.root.AccessKey, false)
+			if _, err := v.tryLease(t.Context(), "app"); err == nil {
+				t.Fatal("leased")
+			}
+			v.restart()
+			v.sim.ResetCalls()
+			_, err := v.tryLease(t.Context(), "app")
+			if n := len(v.sim.Calls()); err == nil || n != 0 {
+				t.Errorf("after %d calls: %v", n, err)
+			}
 		},
 	})
 }

@@ -76,7 +76,7 @@ func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data 
 		return nil, err
 	}
 	if data.Get("now").(bool) {
-		if a, err = b.tryNow(ctx, a); err != nil {
+		if a, err = b.tryNow(ctx, req.Storage, a); err != nil {
 			return nil, err
 		}
 	}
@@ -91,8 +91,8 @@ func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data 
 const tryNowPause = 15 * time.Minute
 
 // tryNow calls the cloud with a client that knows of no refusal. Where it takes the key, all requests
-// go on with that client; where it does not, they wait as before.
-func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
+// go on with that client; where it does not, they wait as before. Where the account was written meanwhile, what was written counts.
+func (b *backend) tryNow(ctx context.Context, s logical.Storage, a *account) (*account, error) {
 	now := time.Now()
 	if last, known := b.triedNow.Load(a.name); known && now.Sub(last.(time.Time)) < tryNowPause {
 		return nil, userError("now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it "+
@@ -106,7 +106,11 @@ func (b *backend) tryNow(ctx context.Context, a *account) (*account, error) {
 	if _, err := fresh.cloud.OwnKey(ctx); err != nil {
 		return a, nil // the check says why
 	}
-	return b.rememberAccount(fresh), nil
+	if !b.rememberAccount(a, fresh) {
+		return b.account(ctx, s, a.name)
+	}
+	b.holds.Store(a.name, true) // what is stored of its refusals is over
+	return fresh, nil
 }
 
 func (c *checkup) answer() map[string]any {

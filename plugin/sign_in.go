@@ -269,6 +269,15 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 	return nil
 }
 
+// followHold has a client that takes the place of another tell of its refusals as that did. The other's may be being stored now:
+// removing one that is not there does no harm.
+func (b *backend) followHold(a *account) {
+	a.holdStored.Store(true)
+	if holder, ok := a.cloud.(provider.Holder); ok {
+		holder.OnHold(func() { b.holds.Store(a.name, true) })
+	}
+}
+
 // storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	var names []string
