@@ -81,6 +81,37 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 slots are kept for the engine's own key")
 			v.rotate()
 		},
+		"E5: where the keys of others cannot be counted, the slot of the engine's next key is not leased": func(_ *testing.T, v *testVault) {
+			for range 8 { // with the engine's key, and its next one, all are taken
+				v.account.AddKey(cloudsim.KeySpec{})
+			}
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "8 are taken by keys of others")
+			<-time.After(fullFor)
+			cancel := v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: 500})
+			for range 3 {
+				if l, err := v.tryLease(v.t.Context(), "own"); err == nil {
+					v.t.Errorf("leased %s", l.AccessKey())
+				} else {
+					mustHold(v.t, err.Error(), "counting the keys of others on the engine's own identity")
+				}
+			}
+			cancel()
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "8 are taken by keys of others")
+			v.rotate()
+		},
+		"E5: leases of a moment share one list of its keys": func(t *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			v.sim.ResetCalls()
+			for range 5 {
+				v.lease("own")
+			}
+			if n := v.countCalls("ReadAccessKeys"); n != 1 {
+				t.Errorf("%d lists", n)
+			}
+		},
 		"E25: a role with 100,000 users is refused at once": func(t *testing.T, v *testVault) {
 			v.configure()
 			names := make([]string, 100_000)

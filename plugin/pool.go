@@ -58,7 +58,8 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 		case err == nil && refusal != "":
 			refusals = append(refusals, refusal)
 		case err == nil:
-			if _, known := b.slots.foreignKeys(i.account.name, user); known && choice.free <= 0 { // it had a slot all the same
+			// It had a slot all the same. How many the engine's own identity has free is never known here, and its count is another's.
+			if _, known := b.slots.foreignKeys(i.account.name, user); known && choice.free <= 0 && user != "" {
 				b.slots.unlearn(i.account.name, user)
 			}
 			return key, nil
@@ -147,7 +148,10 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 		return nil
 	}
 	keys, err := i.account.cloud.ListKeys(ctx, user)
-	if err != nil {
+	switch {
+	case err != nil && user == "": // a guess could give away the slot of the engine's next key
+		return fmt.Errorf("counting the keys of others on the engine's own identity: %w", err)
+	case err != nil:
 		b.slots.learn(i.account.name, user, 0) // the create says what is wrong
 		return nil
 	}
@@ -202,13 +206,14 @@ func (b *backend) reserve(ctx context.Context, i issuance, user string) (release
 // foreignOwn is how many slots of the engine's own identity the keys of others take, the engine's own left out. It is listed anew where
 // the last list is older than a refusal stands: the engine loses its account with the slot of its next key.
 func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err error) {
-	if b.slots.olderThan(i.account.name, "", fullFor) {
-		b.slots.unlearn(i.account.name, "")
+	for known := false; !known; count, known = b.slots.foreignKeys(i.account.name, "") { // another request may have dropped it again
+		if b.slots.olderThan(i.account.name, "", fullFor) {
+			b.slots.unlearn(i.account.name, "")
+		}
 		if err := b.learnForeign(ctx, i, ""); err != nil {
 			return 0, err
 		}
 	}
-	count, _ = b.slots.foreignKeys(i.account.name, "")
 	for _, key := range append(i.account.config.previousHere(), i.account.config.asPrevious(time.Time{})) {
 		if key.Label == "" { // an operator gave it: it is counted among those of others
 			count--
