@@ -233,6 +233,11 @@ func (b *backend) configuredKeys(ctx context.Context, s logical.Storage) (map[st
 	return ids, nil
 }
 
+// isAnother tells that an account is known not to be the cloud account of a key.
+func (c *accountConfig) isAnother(accountID string) bool {
+	return c.AccountID != "" && c.AccountID != accountID
+}
+
 // mustBe refuses to look for a key of another cloud account: it would be found gone.
 func (a *account) mustBe(accountID, accessKey string) error {
 	switch a.config.AccountID {

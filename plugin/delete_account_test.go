@@ -219,6 +219,52 @@ func TestDeletedAccounts(t *testing.T) {
 	})
 }
 
+// TestAnAccountNameThatIsUsedAgain has a name stand for another cloud account, after the account was closed and deleted with force.
+func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	begin := func(v *testVault) *testLease {
+		v.configure("ttl=1h")
+		l := v.lease("app")
+		v.deleteKey(v.root.AccessKey)
+		resp, err := v.try(logical.DeleteOperation, "config/default", "force=true")
+		v.mustSucceed("delete config", resp, err)
+		if v.domain == nil {
+			v.root = v.sim.AddAccount("210987654321").RootKey()
+		} else {
+			v.root = v.sim.AddDomain("other").RootKey()
+		}
+		v.write("config/default", v.accountFields()...)
+		v.mustRevoke(l) // whoever gave the key up was told
+		v.mustHaveLedger(1)
+		return l
+	}
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"what was abandoned under it is deleted with keys/<id> force=true, and then the account as well": func(_ *testing.T, v *testVault) {
+			l := begin(v)
+			v.mustRefuse(logical.DeleteOperation, "keys/"+l.AccessKey(), nil, "was abandoned", "force=true")
+			resp, err := v.try(logical.DeleteOperation, "keys/"+l.AccessKey(), "force=true")
+			v.mustSucceed("delete key", resp, err)
+			v.mustHaveLedger(0)
+			resp, err = v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete config", resp, err)
+		},
+	})
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"what was abandoned under it ends with its date, where the cloud ends keys": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.settle(2 * time.Hour)
+			v.mustHaveLedger(0)
+		},
+	})
+	inHuawei(t, map[string]func(t *testing.T, v *testVault){
+		"what was abandoned under it stays, where the cloud ends no keys": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.settle(2 * day)
+			v.mustHaveLedger(1)
+		},
+	})
+}
+
 // TestAReplacedKeyOfAnUnknownOwner is E26.
 func TestAReplacedKeyOfAnUnknownOwner(t *testing.T) {
 	t.Parallel()

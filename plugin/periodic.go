@@ -201,6 +201,10 @@ func (b *backend) reapDue(ctx context.Context, s logical.Storage, a *account) er
 			b.ledger.Drop(a.name, item.Label)
 		case time.Now().Before(entry.Due()):
 			b.ledger.Learn(entry) // renewed since
+		case entry.Abandoned && entry.EndsByDate && a.config.isAnother(entry.AccountID): // as dropAbandoned, the name being used again
+			if err := b.ledger.Remove(ctx, s, a.name, item.Label); err != nil {
+				return err
+			}
 		default:
 			if a, err = b.identified(ctx, s, a.name); err != nil {
 				return err

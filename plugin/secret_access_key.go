@@ -223,7 +223,7 @@ func (b *backend) revokeAccessKey(ctx context.Context, req *logical.Request, kin
 		return err
 	}
 	if entry.Unrecorded || entry.Abandoned { // whoever gave the key up was told
-		if gone, err := b.lostItsAccount(ctx, req.Storage, lease); err != nil || gone {
+		if gone, err := b.lostItsAccount(ctx, req.Storage, &lease.Entry); err != nil || gone {
 			return err
 		}
 	}
@@ -286,14 +286,14 @@ func (b *backend) entryToRenew(ctx context.Context, s logical.Storage, lease *ac
 	return e, nil
 }
 
-// lostItsAccount tells whether a lease's account is not configured any more, or is another cloud
-// account now. Neither can come about while the ledger has the lease's key: it is gone.
-func (b *backend) lostItsAccount(ctx context.Context, s logical.Storage, lease *accessKeyLease) (bool, error) {
-	config, err := b.accountConfig(ctx, s, lease.Account)
+// lostItsAccount tells whether a key's account is not configured any more, or is another cloud account now. Neither can come about
+// while the ledger has the key, unless it was abandoned: it is gone.
+func (b *backend) lostItsAccount(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
+	config, err := b.accountConfig(ctx, s, e.Account)
 	if err != nil || config == nil {
 		return err == nil, err
 	}
-	return config.AccountID != "" && config.AccountID != lease.AccountID, nil
+	return config.isAnother(e.AccountID), nil
 }
 
 // roleLimits are the role's TTLs, as it stands now; those of the time of issue where
