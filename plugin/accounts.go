@@ -273,7 +273,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 	if err := b.ledger.Load(ctx, s, account); err != nil {
 		return "", err
 	}
-	leased, given, unfinished, unreadable := 0, 0, 0, 0
+	leased, users, given, unfinished, unreadable := 0, 0, 0, 0, 0
 	var abandoned []string
 	a, _ := b.account(ctx, s, account) // without a client no date proves anything
 	dead := func(item *ledger.Item) bool { return a != nil && !item.Expires.IsZero() && a.isDead(item.Expires) }
@@ -283,6 +283,8 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			unreadable++
 		case item.Unfinished():
 			unfinished++
+		case item.Kind == keylabel.KindUser && dead(&item): // the cloud ends the key, and leaves the user
+			users++
 		case item.Kind != keylabel.KindRoot && dead(&item): // it ends with the entry
 		case item.Leased():
 			leased++
@@ -304,6 +306,8 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 		return "", err
 	case leased > 0:
 		return fmt.Sprintf("%d leased access keys", leased), nil
+	case users > 0:
+		return fmt.Sprintf("%d users of leases that have ended, which the engine still tries to delete", users), nil
 	case len(static) > 0:
 		return fmt.Sprintf("%d static roles", len(static)), nil
 	case given > 0:

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -89,6 +91,54 @@ func TestUserRevokeFaults(t *testing.T) {
 		}
 	}
 	inBubble(t, tests)
+}
+
+// TestAnAccountWhoseLeasesHaveLeftUsers has a key end while the user that was made for it cannot be deleted.
+func TestAnAccountWhoseLeasesHaveLeftUsers(t *testing.T) {
+	t.Parallel()
+	// begin has the cloud refuse that for longer than the lease lasts.
+	begin := func(v *testVault) (goOn func()) {
+		v.configureUsers("ttl=10m")
+		v.lease("job")
+		v.leases = nil
+		cancel := v.order(cloudsim.Fault{Op: "DeleteUser", Kind: cloudsim.Refuse, Status: 500})
+		v.settle(2 * time.Hour)
+		if users := v.ourUsers(); len(users) != 1 {
+			v.t.Fatalf("%v are left", users)
+		}
+		return cancel
+	}
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"it is not deleted before they are": func(_ *testing.T, v *testVault) {
+			goOn := begin(v)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", "1 ")
+			goOn()
+			v.settle(3 * time.Hour)
+			v.mustHaveUsers(0)
+			resp, err := v.try(logical.DeleteOperation, "config/default")
+			v.mustSucceed("delete config", resp, err)
+		},
+		"nor is its name given to another cloud account": func(_ *testing.T, v *testVault) {
+			goOn := begin(v)
+			own := v.root
+			if v.domain == nil {
+				v.root = v.sim.AddAccount("210987654321").RootKey()
+			} else {
+				v.root = v.sim.AddDomain("other").RootKey()
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), "in use", "1 ")
+			v.root = own
+			goOn()
+			v.settle(3 * time.Hour)
+			v.mustBeClean()
+		},
+	})
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"it is said that they are meant": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "1 users of leases that have ended")
+		},
+	})
 }
 
 func failedUserRevokes(removals []string) map[string]func(t *testing.T, v *testVault) {
