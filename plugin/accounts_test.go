@@ -65,13 +65,15 @@ func TestAccountsSideBySide(t *testing.T) {
 		},
 		"one that moves forgets whose the names of users were": func(_ *testing.T, v *testVault) {
 			v.addUser("ops")
-			v.write("config/default", v.accountFields()...)
+			v.configure("ttl=10m")
 			v.write("roles/ops", "user_names=ops", "ttl=10m")
 			elsewhere := v.sim.AddAccount("999999999999")
+			elsewhere.AddUser("app")
 			elsewhere.AddUser("ops", "api:*")
 			v.root = elsewhere.AddKey(cloudsim.KeySpec{User: "ops"})
 			v.write("config/default", v.accountFields()...)
-			v.mustRefuse(logical.ReadOperation, "creds/ops", nil, `user "ops"`, "another user since the role was written")
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `user "app"`, "another user since the role was written")
+			v.mustRefuse(logical.ReadOperation, "creds/ops", nil, `user "ops" owns the engine's own access key`)
 			v.mustRefuse(logical.UpdateOperation, "roles/ops", nil, `user "ops" owns the engine's own access key`)
 		},
 		"one that is deleted names the keys that stay, and tidy goes on without it": func(t *testing.T, v *testVault) {

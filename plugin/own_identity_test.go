@@ -162,6 +162,30 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.write("roles/y", "user_names=app") // lists the users
 			v.mustRefuse(logical.ReadOperation, "creds/x", nil, `user "later" owns the engine's own access key`)
 		},
+		"E8: a role that moves to another account leaves the ids of its users behind": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			elsewhere := v.sim.AddAccount("210987654321")
+			elsewhere.AddUser("app", "api:*")
+			v.root = elsewhere.AddKey(cloudsim.KeySpec{User: "app"})
+			v.write("config/other", v.accountFields()...)
+			v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: "210987654321", Kind: cloudsim.Refuse, Status: 403, Code: "7"})
+			v.mustRefuse(logical.UpdateOperation, "roles/app", []string{"account=other"}, `user "app" owns the engine's own access key`)
+			v.account.AddUser("ops")
+			elsewhere.AddUser("ops")
+			v.write("roles/ops", "user_names=ops", "ttl=10m")
+			v.write("roles/ops", "account=other")
+			v.lease("ops")
+		},
+		"E8: so does a role whose account is another one in the cloud now": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			elsewhere := v.sim.AddAccount("210987654321")
+			elsewhere.AddUser("app", "api:*")
+			v.root = elsewhere.AddKey(cloudsim.KeySpec{User: "app"})
+			v.write("config/default", v.accountFields()...)
+			v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Account: "210987654321", Kind: cloudsim.Refuse, Status: 403, Code: "7"})
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `user "app" owns the engine's own access key`)
+			v.mustRefuse(logical.UpdateOperation, "roles/app", nil, `user "app" owns the engine's own access key`)
+		},
 		"E8: a renamed user keeps the account's identity": func(_ *testing.T, v *testVault) {
 			v.account.AddUser("vault", "api:*")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})

@@ -77,10 +77,14 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if role == nil {
 		role = newRoleEntry()
 	}
+	before := role.Account
 	takeFields(data, role)
 	a, err := b.account(ctx, req.Storage, role.Account)
 	if err != nil {
 		return nil, err
+	}
+	if role.UserAccount != a.config.AccountID || role.UserAccount == "" && role.Account != before { // names are other users there
+		role.UserAccount, role.UserIDs = a.config.AccountID, nil
 	}
 	if slices.Contains(credentialTypes, role.CredentialType) {
 		if err := a.kind.CheckType(role.CredentialType); err != nil { // before the fields that would go with it

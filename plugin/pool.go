@@ -43,7 +43,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 			continue
 		}
 		var lost error // of the first attempt: what it has made takes a slot of its own
-		refusal, own := "", i.account.isOwnIdentity(user, i.role.UserIDs[user])
+		refusal, own := "", i.account.isOwnIdentity(user, i.role.idIn(i.account, user))
 		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (key recordedKey, err error) {
 			if own || at > 0 && lost == nil {
 				release()
@@ -178,7 +178,7 @@ func (b *backend) countListed(account, user string, keys []provider.Key, instanc
 // engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
 // that are still to be deleted after one. Requests under way count, and so do the keys of others.
 func (b *backend) reserve(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
-	if !i.account.isOwnIdentity(user, i.role.UserIDs[user]) {
+	if !i.account.isOwnIdentity(user, i.role.idIn(i.account, user)) {
 		release, _, _ = b.ledger.Reserve(i.account.name, user, 0, nil)
 		return release, "", nil
 	}

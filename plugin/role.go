@@ -37,7 +37,8 @@ type roleEntry struct {
 	Account        string            `json:"account"`
 	CredentialType string            `json:"credential_type"`
 	UserNames      []string          `json:"user_names"`
-	UserIDs        map[string]string `json:"user_ids,omitempty"` // of those that were listed when the role was written
+	UserIDs        map[string]string `json:"user_ids,omitempty"`     // of those that were listed when the role was written
+	UserAccount    string            `json:"user_account,omitempty"` // the cloud account that these are of; empty: it was not known
 	TTL            time.Duration     `json:"ttl"`
 	MaxTTL         time.Duration     `json:"max_ttl"`
 	MaxActiveKeys  int               `json:"max_active_keys"`
@@ -57,6 +58,15 @@ type roleEntry struct {
 
 func newRoleEntry() *roleEntry {
 	return &roleEntry{Account: defaultAccount, CredentialType: credentialAccessKey}
+}
+
+// idIn is a user's id as the role has it; empty where that is of another cloud account, which the role's account was before: no user here
+// has it, and whoever judged a user by it would take the engine's own for somebody else.
+func (r *roleEntry) idIn(a *account, user string) string {
+	if r.UserAccount != a.config.AccountID {
+		return ""
+	}
+	return r.UserIDs[user]
 }
 
 // namedRole is a role with its name.

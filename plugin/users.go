@@ -251,7 +251,7 @@ func (a *account) refuseOwnIdentity(name string, r *roleEntry) error {
 			"config/%s", name, name, a.name)
 	}
 	for _, user := range r.UserNames {
-		if a.isOwnIdentity(user, r.UserIDs[user]) {
+		if a.isOwnIdentity(user, r.idIn(a, user)) {
 			return a.ownsTheKey(user)
 		}
 	}
