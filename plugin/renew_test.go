@@ -109,6 +109,20 @@ func TestRenew(t *testing.T) {
 			}
 			v.mustFit(l, time.Minute)
 		},
+		"it is noticed as well where the user of the key has another name by now": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_ttl=24h")
+			l := v.lease("app")
+			v.deleteKey(v.account.RootKey().AccessKey)
+			v.rootKeyWithDate(10 * time.Minute)
+			v.write("config/default", v.accountFields()...)
+			v.renameUser("app", "ops")
+			v.account.AddUser("app") // who has none of its keys
+			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+			if err := v.renew(l, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			v.mustFit(l, time.Minute)
+		},
 		"a lease outlives its role and keeps the role's TTL": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m", "max_ttl=1h")
 			l := v.lease("app")
@@ -167,6 +181,7 @@ func TestRenew(t *testing.T) {
 	inHuawei(t, without(t, tests,
 		"renewals stop at the policy's bound, counted from the issue",
 		"a policy lowered in the cloud is noticed when it refuses the date",
+		"it is noticed as well where the user of the key has another name by now",
 	))
 }
 

@@ -132,7 +132,7 @@ func (b *backend) moveExpiry(
 		err = a.cloud.MoveExpiry(ctx, ref)
 		switch kind := provider.KindOf(err); {
 		case kind == provider.KindInvalid:
-			return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry))
+			return lifetime.RenewalPlan{}, errors.Join(err, b.restoreExpiry(ctx, s, a, entry, ref))
 		case kind == provider.KindNotFound && entry.Unrecorded:
 			// Removed before, by a delete of keys/<id> or a reaper: it stays so.
 			return lifetime.RenewalPlan{}, errors.Join(err, b.ledger.Remove(ctx, s, entry.Account, entry.Label))
@@ -172,19 +172,19 @@ func (b *backend) moveExpiry(
 
 // restoreExpiry takes a date that the cloud refused out of the ledger again: it would
 // be sent, and refused, at every renewal to come. The true one is asked for, since an
-// earlier renewal may have crashed before it reached the cloud.
-func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry) error {
-	keys, err := a.cloud.ListKeys(ctx, entry.User)
-	if err != nil {
+// earlier renewal may have crashed before it reached the cloud. The key's user may have another name by now.
+func (b *backend) restoreExpiry(ctx context.Context, s logical.Storage, a *account, entry *ledger.Entry, ref provider.KeyRef) error {
+	key, found, err := a.cloud.FindKey(ctx, ref)
+	switch {
+	case err != nil:
 		return fmt.Errorf("reading the key's expiration date: %w", err)
+	case !found:
+		return fmt.Errorf("reading the expiration date of access key %s: no list shows it", ref.ID)
+	case key.End().IsZero(): // its holder has cleared it
+		return nil
 	}
-	for _, key := range keys {
-		if end := key.End(); key.ID == entry.AccessKey && !end.IsZero() {
-			entry.Expires = end
-			return b.ledger.Save(ctx, s, entry)
-		}
-	}
-	return nil
+	entry.Expires = key.End()
+	return b.ledger.Save(ctx, s, entry)
 }
 
 // planRenewal decides a renewal. increment is what the client asks for (0: the role's TTL).
