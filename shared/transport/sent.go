@@ -8,15 +8,16 @@ import (
 	"errors"
 	"net"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 )
 
-// NotSentError is the failure of a call that certainly never reached the cloud,
-// so that it changed nothing there.
+// NotSentError is the failure of a call that certainly never reached the cloud, or that the cloud has not looked at, so that it changed
+// nothing there.
 type NotSentError struct {
 	Err error
 
-	connects bool // there was no connection, and there may be one in a moment
+	connects bool // there was no connection that took it, and there may be one in a moment
 }
 
 // Error implements error.
@@ -43,10 +44,24 @@ func (s *sending) watch(ctx context.Context) context.Context {
 // which costs one look at the cloud and not a lost key.
 func (s *sending) failure(err error) error {
 	neverSent := s.asked.Load() && !s.connected.Load() || !s.asked.Load() && neverConnected(err)
-	if !neverSent {
+	switch {
+	case neverSent:
+		return &NotSentError{Err: err, connects: mayConnect(err)}
+	case neverLookedAt(err):
+		return &NotSentError{Err: err, connects: true}
+	default:
 		return unquoted(err)
 	}
-	return &NotSentError{Err: err, connects: mayConnect(err)}
+}
+
+// neverLookedAt tells that an HTTP/2 server has said that it did not look at a call, as each does that shuts down (RFC 9113, section 8.7),
+// or that the connection was closed before the call began. net/http repeats such calls itself, were it not for what signing does, and has
+// no types for its errors then.
+func neverLookedAt(err error) bool {
+	said := err.Error()
+	cause, refused := strings.CutPrefix(said, "http2: Transport: cannot retry err [")
+	return refused && (strings.Contains(cause, "graceful shutdown GOAWAY]") || strings.Contains(cause, "; REFUSED_STREAM")) ||
+		said == "net/http: cannot rewind body after connection loss" // no request for which it wants to rewind a body was written
 }
 
 // neverConnected tells errors from before a connection stood (name look-up,

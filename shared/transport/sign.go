@@ -28,7 +28,11 @@ func (s *signing) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
 	}
 	signed := req.Clone(req.Context()) // a RoundTripper must not change its request
+	// With GetBody, or without a body, net/http repeats a call by itself, below the breaker and the pacer. Over HTTP/2 it does so after
+	// RST_STREAM with PROTOCOL_ERROR, whatever the method, what was done by then, and how often (net/http, http2canRetryError). So
+	// there is no GetBody, and an empty body is not http.NoBody.
 	signed.Body = io.NopCloser(bytes.NewReader(body))
+	signed.GetBody = nil
 	signed.ContentLength = int64(len(body))
 	if err := s.sign(signed, body); err != nil {
 		return nil, &NotSentError{Err: fmt.Errorf("signing the request: %w", err)}
