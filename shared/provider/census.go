@@ -18,7 +18,8 @@ type census struct {
 	looked map[string]look
 	failed map[string]int // whose keys could not be listed, and at which failure: they go behind the others
 	fails  int
-	looks  int // how many there were, ever
+	looks  int    // how many there were, ever
+	caller string // the user in whose list the key stood that signs; empty: in nobody's that was looked at
 }
 
 // look is a look at one user's keys, listed under a name. Whether the name was that user's is

@@ -81,6 +81,9 @@ func GoneIsDone(err error) error {
 //	(4) else: the keys under the name, or the caller's where there is none, then those of all users, remembered by id,
 //	    until two lists of users agree
 //
+// Where keys are listed by name, the account's owner is in no list of users (OUTSCALE's root), and its keys are shown to itself alone:
+// a key that may be the owner's is not gone because another finds it nowhere.
+//
 // Of a key that was made seconds ago nothing proves that it is gone: no list, of keys or users, need show it yet.
 func (p *Prover) FindKey(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
 	p.recent.Hear(ref.mark(), ref.Made)
@@ -133,11 +136,15 @@ func (p *Prover) ofCaller(ctx context.Context, ref KeyRef) (key Key, found bool,
 	if key, found = pick(keys, ref); found {
 		return key, true, nil
 	}
-	signing := p.cloud.SigningKey()
-	if signing != "" && !slices.ContainsFunc(keys, func(k Key) bool { return k.ID == signing }) {
+	if p.cloud.SigningKey() != "" && !p.signsIn(keys) {
 		return Key{}, false, errors.New("the list of the caller's own keys lacks the key that signs")
 	}
 	return Key{}, false, nil
+}
+
+// signsIn tells that the key that signs is one of these.
+func (p *Prover) signsIn(keys []Key) bool {
+	return slices.ContainsFunc(keys, func(k Key) bool { return k.ID == p.cloud.SigningKey() })
 }
 
 // ofUser is step (3). Where keys are listed by name, the name must be the user's before and
@@ -176,11 +183,15 @@ func (p *Prover) ofUser(ctx context.Context, ref KeyRef) (key Key, found bool, e
 // ofAnybody is step (4).
 func (p *Prover) ofAnybody(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
 	since := p.begin(ref)
-	keys, err := p.cloud.KeysOf(ctx, User{Name: ref.User})
-	if err != nil && KindOf(err) != KindNotFound {
+	if ref.AnyUser {
+		key, found, err = p.ofCaller(ctx, ref)
+	} else {
+		key, found, err = p.ofName(ctx, ref)
+	}
+	if err != nil {
 		return Key{}, false, p.unproven(ref, nil, err)
 	}
-	if key, found = pick(keys, ref); found {
+	if found {
 		p.end(ref)
 		return key, true, nil
 	}
@@ -193,12 +204,25 @@ func (p *Prover) ofAnybody(ctx context.Context, ref KeyRef) (key Key, found bool
 	defer func() { p.turn <- seen }()
 	before := seen.looks
 	key, found, err = p.search(ctx, seen, ref, since)
+	if err == nil && !found && ref.AnyUser && !p.cloud.ListsKeysByID() && seen.caller != "" {
+		err = fmt.Errorf("the key that signs is user %q's, to which the keys of the account's owner are not shown", seen.caller)
+	}
 	if err != nil {
 		return Key{}, false, p.unproven(ref, &UnprovenError{
 			Looked: len(seen.last) - len(seen.left(ref, since)), Users: len(seen.last), Further: seen.looks > before,
 		}, err)
 	}
 	p.end(ref)
+	return key, found, nil
+}
+
+// ofName looks at the keys under the name that the owner had. Nobody may bear it any more.
+func (p *Prover) ofName(ctx context.Context, ref KeyRef) (key Key, found bool, err error) {
+	keys, err := p.cloud.KeysOf(ctx, User{Name: ref.User})
+	if err != nil && KindOf(err) != KindNotFound {
+		return Key{}, false, err
+	}
+	key, found = pick(keys, ref)
 	return key, found, nil
 }
 
@@ -219,6 +243,9 @@ func (p *Prover) search(ctx context.Context, seen *census, ref KeyRef, since tim
 			}
 			if key, found = pick(keys, ref); found {
 				return key, true, nil
+			}
+			if p.signsIn(keys) {
+				seen.caller = user.Name
 			}
 			seen.note(user, at)
 		}

@@ -4,6 +4,8 @@
 package outscale
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -303,5 +305,44 @@ func TestAUserIsGoneOnlyByACodeThatSpeaksOfUsers(t *testing.T) {
 		if found || gone != (err == nil) {
 			t.Errorf("code %s: got %v, %v", code, found, err)
 		}
+	}
+}
+
+// Root is in no list of users, and its keys are shown to itself alone.
+func TestAKeyThatMayBeTheAccountOwnersIsGoneForTheOwnerAlone(t *testing.T) {
+	for name, byOwner := range map[string]bool{"the owner signs": true, "a user signs": false} {
+		for _, there := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, it is there: %v", name, there), func(t *testing.T) {
+				w := newWorld(t)
+				w.account.AddUser("ops", "api:*")
+				key := w.account.AddKey(cloudsim.KeySpec{})
+				client := w.client
+				if !byOwner {
+					client = w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "ops"}))
+				}
+				if !there {
+					w.account.DeleteKey(key.AccessKey)
+				}
+				for range 2 { // the second search has seen all users already
+					_, found, err := client.FindKey(t.Context(), provider.KeyRef{AccountID: testAccount, ID: key.AccessKey, AnyUser: true})
+					var unproven *provider.UnprovenError
+					switch {
+					case byOwner && (err != nil || found != there):
+						t.Errorf("got %v and %v", found, err)
+					case !byOwner && (!errors.As(err, &unproven) || !strings.Contains(err.Error(), `the key that signs is user "ops"'s`)):
+						t.Errorf("got %v and %v, want an error that says whose the key is that signs", found, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAKeyThatMayBeAUsersIsNotGoneWhereTheCallersOwnListIsNotWhole(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[],"ResponseContext":{}}`, Times: 1})
+	_, found, err := w.client.FindKey(t.Context(), provider.KeyRef{AccountID: testAccount, ID: "AKGONE", AnyUser: true})
+	if found || err == nil || !strings.Contains(err.Error(), "lacks the key that signs") {
+		t.Errorf("got %v and %v", found, err)
 	}
 }
