@@ -67,8 +67,10 @@ func (c *Client) labelledUser(ctx context.Context, ref provider.UserRef) (*provi
 	}
 	for user, err := range c.users(ctx, filters) {
 		switch {
-		case provider.KindOf(err) == provider.KindNotFound && ref.ID != "":
+		case provider.KindOf(err) == provider.KindNotFound && ref.ID != "" && noSuchUser(err):
 			return nil, nil // what the cloud answers for an unknown id is not documented
+		case provider.KindOf(err) == provider.KindNotFound: // of the key that signs, perhaps
+			return nil, &provider.Error{Kind: provider.KindUnknown, Op: "ReadUsers", Err: err}
 		case err != nil:
 			return nil, err
 		case user.Label == ref.Label && (ref.ID == "" || user.ID == ref.ID):
