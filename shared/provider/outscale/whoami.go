@@ -67,7 +67,7 @@ func (c *Client) AccountID(ctx context.Context) (string, error) {
 // identity finds the user whose key signs the calls. A key that may not list
 // users cannot be the root user's, which may do everything.
 func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
-	asked := 0
+	asked, missed := 0, false
 	for user, err := range c.ListUsers(ctx) {
 		if provider.KindOf(err) == provider.KindDenied {
 			return provider.Identity{Kind: provider.IdentityUnknown}, nil
@@ -85,12 +85,16 @@ func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
 		switch kind := provider.KindOf(err); {
 		case kind == provider.KindDenied:
 			return provider.Identity{Kind: provider.IdentityUnknown}, nil
-		case kind == provider.KindNotFound: // deleted since it was listed
+		case kind == provider.KindNotFound: // deleted or renamed since it was listed
+			missed = true
 		case err != nil:
 			return provider.Identity{}, err
 		case len(own) > 0:
 			return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, nil
 		}
+	}
+	if missed {
+		return provider.Identity{Kind: provider.IdentityUnknown}, nil
 	}
 	return provider.Identity{Kind: provider.IdentityRoot}, nil
 }

@@ -40,6 +40,7 @@ func TestWhoAmI(t *testing.T) {
 		"a user that may not read users":       {user: "engine", allow: []string{"api:ReadAccounts", "api:ReadAccessKeys"}, want: unknown},
 		"a user that may not read others keys": {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 401, "7")), want: unknown},
 		"a user beside one just deleted":       {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: engine},
+		"the root user beside one just gone":   {fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: unknown},
 		"a user that may not read the account": {user: "engine", allow: []string{"api:ReadAccessKeys"}, kind: provider.KindDenied, failed: true},
 		"a user that may not read keys":        {user: "engine", allow: []string{"api:ReadAccounts"}, kind: provider.KindDenied, failed: true},
 		"a list of users that fails":           {fault: new(refuse("ReadUsers", 0, 500, "0")), kind: provider.KindUnreachable, failed: true},
@@ -87,6 +88,22 @@ func TestWhoAmI(t *testing.T) {
 				t.Errorf("got %+v, want %+v of account %s until %s", got, test.want, testAccount, expires)
 			}
 		})
+	}
+}
+
+func TestAUserThatIsRenamedMeanwhileDoesNotPassForRoot(t *testing.T) {
+	w := newWorld(t)
+	w.account.AddUser("ops", "api:*")
+	client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "ops"}))
+	w.cloud.OnCall(func(call cloudsim.Call) {
+		if call.Op == "ReadAccessKeys" && w.cloud.CountCalls("ReadUsers") == 1 {
+			w.account.RenameUser("ops", "renamed")
+		}
+	})
+	who, err := client.WhoAmI(t.Context())
+	mustDo(t, err)
+	if who.Identity.Kind != provider.IdentityUnknown {
+		t.Errorf("got %+v", who.Identity)
 	}
 }
 
