@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
 
 // census is what the searches of an account have seen of its users, by their ids: a name that
@@ -48,13 +50,11 @@ func (c *census) postpone(user User) {
 	c.failed[user.ID] = c.fails
 }
 
-// left are the users of the last list whose keys were not looked at since, the likely owner first.
-// Users that were made for one lease come and go by the thousand: theirs is the key of that lease
-// alone, which has the label that they have.
+// left are the users of the last list that may own the key of ref and whose keys were not looked at since, the likely owner first.
 func (c *census) left(ref KeyRef, since time.Time) []User {
 	var left []User
 	for id, user := range c.last {
-		if user.Label != "" && user.Label != ref.Label {
+		if !mayOwn(user, ref) {
 			continue
 		}
 		if look, ok := c.looked[id]; !ok || look.at.Before(since) {
@@ -72,9 +72,9 @@ func (c *census) left(ref KeyRef, since time.Time) []User {
 }
 
 // read takes a new list of users, and drops every look under a name that is not that user's any
-// more. It tells whether the list agrees with the one before: a page that shifts while a list is
+// more. It tells whether the list has the same possible owners of the key of ref as the one before: a page that shifts while a list is
 // read hides a user from it, but not the same one from two.
-func (c *census) read(users iter.Seq2[User, error]) (agree bool, err error) {
+func (c *census) read(users iter.Seq2[User, error], ref KeyRef) (agree bool, err error) {
 	list := map[string]User{}
 	for user, err := range users {
 		if err != nil {
@@ -82,16 +82,26 @@ func (c *census) read(users iter.Seq2[User, error]) (agree bool, err error) {
 		}
 		list[user.ID] = User{ID: user.ID, Name: user.Name, Label: user.Label}
 	}
-	agree = c.last != nil && maps.Equal(lasting(c.last), lasting(list))
+	agree = c.last != nil && maps.Equal(owners(c.last, ref), owners(list, ref))
 	maps.DeleteFunc(c.looked, func(id string, look look) bool { return list[id].Name != look.name })
 	maps.DeleteFunc(c.failed, func(id string, _ int) bool { return list[id].ID == "" })
 	c.last = list
 	return agree, nil
 }
 
-// lasting leaves out the users that were made for one lease.
-func lasting(users map[string]User) map[string]User {
+// owners are the users that may own the key of ref.
+func owners(users map[string]User, ref KeyRef) map[string]User {
 	kept := maps.Clone(users)
-	maps.DeleteFunc(kept, func(_ string, user User) bool { return user.Label != "" })
+	maps.DeleteFunc(kept, func(_ string, user User) bool { return !mayOwn(user, ref) })
 	return kept
+}
+
+// mayOwn leaves out the users that were made for one lease, which come and go by the thousand. Theirs is the key of that lease, which
+// has their label; a key that somebody else has labelled, or nobody, may be anyone's.
+func mayOwn(user User, ref KeyRef) bool {
+	if user.Label == "" || user.Label == ref.Label || user.ID == ref.UserID {
+		return true
+	}
+	_, err := keylabel.Parse(ref.Label)
+	return err != nil
 }

@@ -249,7 +249,7 @@ func (p *Prover) search(ctx context.Context, seen *census, ref KeyRef, since tim
 			}
 			seen.note(user, at)
 		}
-		agree, err := seen.read(p.cloud.ListUsers(ctx))
+		agree, err := seen.read(p.cloud.ListUsers(ctx), ref)
 		if err != nil {
 			return Key{}, false, err
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -344,5 +345,30 @@ func TestAKeyThatMayBeAUsersIsNotGoneWhereTheCallersOwnListIsNotWhole(t *testing
 	_, found, err := w.client.FindKey(t.Context(), provider.KeyRef{AccountID: testAccount, ID: "AKGONE", AnyUser: true})
 	if found || err == nil || !strings.Contains(err.Error(), "lacks the key that signs") {
 		t.Errorf("got %v and %v", found, err)
+	}
+}
+
+func TestAKeyOfAUserThatStandsWhereLeasesUsersStandIsFound(t *testing.T) {
+	label := keylabel.New(keylabel.NewID(), keylabel.KindUser)
+	cases := map[string]func(w *world, ref *provider.KeyRef){
+		"it has no label":           func(*world, *provider.KeyRef) {},
+		"it was handed over":        func(_ *world, ref *provider.KeyRef) { ref.Label = keylabel.HandedOver(label.String()) },
+		"it has that lease's label": func(_ *world, ref *provider.KeyRef) { ref.Label = label.String() },
+		"it has another, and its user's id": func(w *world, ref *provider.KeyRef) {
+			ref.Label, ref.UserID = keylabel.New(label.Instance, keylabel.KindLease).String(), w.userID(testUser)
+		},
+	}
+	for name, know := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.account.MoveUser(testUser, "/"+label.Path())
+			ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+			know(w, &ref)
+			w.account.RenameUser(testUser, "renamed")
+			mustDo(t, w.client.DeactivateKey(t.Context(), ref))
+			if key := w.mustHave(t, ref.ID); key.Live(time.Now()) {
+				t.Errorf("got %+v", key)
+			}
+		})
 	}
 }
