@@ -166,6 +166,9 @@ func (c *Client) update(ctx context.Context, id string, change wireKey) (wireKey
 	if answer.Credential.Access != id {
 		return wireKey{}, unreadable(update, http.StatusOK, "the answer does not hold the access key that was changed")
 	}
+	if change.Status != "" && !strings.EqualFold(answer.Credential.Status, change.Status) {
+		return wireKey{}, unreadable(update, http.StatusOK, "the answer has the access key in another state than was asked for")
+	}
 	return answer.Credential, nil
 }
 

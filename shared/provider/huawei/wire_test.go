@@ -34,6 +34,7 @@ func wireCalls() map[string]struct {
 } {
 	ref := provider.KeyRef{AccountID: wireDomain, User: "deploy", ID: madeID, Label: ours, Expires: due}
 	user := provider.User{ID: wireUserID, Name: "deploy"}
+	switchedOff := strings.Replace(madeKey, `"active"`, `"inactive"`, 1)
 	return map[string]struct {
 		do     func(ctx context.Context, c *Client) error
 		answer exchange
@@ -66,14 +67,14 @@ func wireCalls() map[string]struct {
 		},
 		"switch a key off": {
 			func(ctx context.Context, c *Client) error { return c.DeactivateKey(ctx, ref) },
-			exchange{status: 200, body: madeKey},
+			exchange{status: 200, body: switchedOff},
 			"PUT /v3.0/OS-CREDENTIAL/credentials/" + madeID, `{"credential":{"status":"inactive","description":"` + ours + `/until/2026-11-22T10:00:00Z"}}`,
 		},
 		"switch off a key of somebody else's": {
 			func(ctx context.Context, c *Client) error {
 				return c.DeactivateKey(ctx, provider.KeyRef{ID: madeID, Label: "by hand <&>"})
 			},
-			exchange{status: 200, body: madeKey},
+			exchange{status: 200, body: switchedOff},
 			"PUT /v3.0/OS-CREDENTIAL/credentials/" + madeID, `{"credential":{"status":"inactive"}}`,
 		},
 		"delete a key": {
@@ -248,6 +249,24 @@ func TestAnAnswerToAChangeIsHeldAgainstTheRequest(t *testing.T) {
 				server.sent(t)
 			}
 		})
+	}
+}
+
+func TestAKeyThatIsStillActiveWasNotSwitchedOff(t *testing.T) {
+	ref := provider.KeyRef{AccountID: wireDomain, User: "deploy", ID: madeID, Label: ours, Expires: due}
+	for name, change := range map[string]func(*Client) error{
+		"DeactivateKey": func(c *Client) error { return c.DeactivateKey(t.Context(), ref) },
+		"RevokeKey":     func(c *Client) error { return c.RevokeKey(t.Context(), ref) },
+	} {
+		for _, body := range []string{madeKey, strings.Replace(madeKey, `"active"`, `""`, 1)} {
+			client, server := serve(t, exchange{status: 200, body: body})
+			err := change(client)
+			mustBeKind(t, err, provider.KindAmbiguous)
+			if err != nil && !strings.Contains(err.Error(), "in another state than was asked for") {
+				t.Errorf("%s: got %v", name, err)
+			}
+			server.sent(t)
+		}
 	}
 }
 
