@@ -229,13 +229,14 @@ const lastTry = 3 * time.Minute
 func (b *Breaker) EndsAt(end time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ends = end
+	b.ends = steady(end, time.Now())
 }
 
 // beforeEnd puts a try that would come too late before the end of the key. The lock is held.
 func (b *Breaker) beforeEnd(next time.Time) time.Time {
+	now := time.Now()
 	last := b.ends.Add(-lastTry)
-	if b.ends.IsZero() || !next.After(last) || !time.Now().Add(firstPause).Before(last) {
+	if b.ends.IsZero() || !next.After(last) || !now.Add(firstPause).Before(last) {
 		return next
 	}
 	return last

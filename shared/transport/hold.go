@@ -34,9 +34,9 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	if hold.Since.After(now) || hold.Since.IsZero() && hold.Refusals > 0 {
 		hold.Since = now
 	}
-	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, hold.Since
+	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, steady(hold.Since, now)
 	b.at, b.wall = now, now.Round(0)
-	b.become(open, hold.Until)
+	b.become(open, steady(hold.Until, now))
 }
 
 // OnHold implements provider.Holder.
@@ -44,6 +44,15 @@ func (b *Breaker) OnHold(changed func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.onHold = changed
+}
+
+// steady gives a time that was read, or told, the monotonic reading of now (package time): without it, whoever sets this machine's clock
+// would move it. The zero time stays.
+func steady(t, now time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(t.Sub(now))
 }
 
 func verdictOf(kind provider.Kind) Verdict {
