@@ -98,6 +98,15 @@ func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountI
 	return known[accountID], nil
 }
 
+// refuseEngineUsersOf is refuseEngineUsers for a role that leases their keys.
+func (b *backend) refuseEngineUsersOf(ctx context.Context, s logical.Storage, a *account, role *roleEntry) error {
+	ids := role.UserIDs
+	if role.UserAccount != a.config.AccountID {
+		ids = nil // of another cloud account's users, see idIn
+	}
+	return b.refuseEngineUsers(ctx, s, a, role.UserNames, ids)
+}
+
 // refuseEngineUsers refuses users whose key is the engine's own in another account of the mount that is the same cloud account. ids are
 // those of the users that have one. A user that is the account's own identity as well is that account's to allow.
 func (b *backend) refuseEngineUsers(ctx context.Context, s logical.Storage, a *account, users []string, ids map[string]string) error {

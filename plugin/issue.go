@@ -319,7 +319,7 @@ func (b *backend) issue(ctx context.Context, i issuance) (recordedKey, error) {
 	if err := i.account.refuseOwnIdentity(i.roleName, &i.role); err != nil {
 		return recordedKey{}, err
 	}
-	if err := b.refuseEngineUsers(ctx, i.storage, i.account, i.role.UserNames, i.role.UserIDs); err != nil {
+	if err := b.refuseEngineUsersOf(ctx, i.storage, i.account, &i.role); err != nil {
 		return recordedKey{}, err
 	}
 	return b.issueFromPool(ctx, i)

@@ -138,7 +138,7 @@ func (b *backend) checkUsers(ctx context.Context, s logical.Storage, a *account,
 		_, err := makeUsername(a.kind, a.config.usernameTemplate(), usernameData{RoleName: name, DisplayName: "token"})
 		return err
 	default:
-		return cmp.Or(b.checkOwnIdentity(ctx, a, name, role), b.refuseEngineUsers(ctx, s, a, role.UserNames, role.UserIDs))
+		return cmp.Or(b.checkOwnIdentity(ctx, a, name, role), b.refuseEngineUsersOf(ctx, s, a, role))
 	}
 }
 

@@ -404,7 +404,9 @@ func (m *mount) amendAccount(t *tenant) {
 	key, there := t.key(m.engineKey(t))
 	if !there || !t.live(key) {
 		for _, old := range t.keys() { // what fills the engine's quota is the operator's to clear
-			if user := t.ownerOf(old.ID); m.w.keys[old.ID] == nil && old.ID != m.given[t.name].AccessKey && t.keysOf(user) >= t.quota() {
+			user := t.ownerOf(old.ID)
+			given := slices.ContainsFunc(m.w.mounts, func(each *mount) bool { return each.given[t.name].AccessKey == old.ID })
+			if m.w.keys[old.ID] == nil && !given && t.keysOf(user) >= t.quota() {
 				t.deleteKey(old.ID)
 			}
 		}

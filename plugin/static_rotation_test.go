@@ -137,7 +137,7 @@ func TestStaticRolesAreRotatedOnTime(t *testing.T) {
 			v.settle(65 * time.Minute)
 			before := v.countCalls("CreateAccessKey")
 			v.settle(30 * time.Minute)
-			if tries := v.countCalls("CreateAccessKey") - before; tries > 8 {
+			if tries := v.countCalls("CreateAccessKey") - before; tries > 12 {
 				t.Errorf("%d calls in half an hour, after an hour of failures", tries)
 			}
 			works()
