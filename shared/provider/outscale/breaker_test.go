@@ -315,6 +315,20 @@ func TestVerdictsOnOurKey(t *testing.T) {
 	}
 }
 
+// 4000 is what the API says of everything once the key that signs is gone.
+func TestACallThatNamesNothingMissesTheKeyThatSigns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cloud.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 400, Code: "4000"})
+		for range 20 {
+			if _, err := w.client.AccountID(t.Context()); err == nil {
+				t.Error("it succeeds")
+			}
+		}
+		w.mustHaveSeen(t, "ReadAccounts", "ReadAccounts") // the second tells that it was no mistake
+	})
+}
+
 func TestARefusalUnderAClockThatIsWrongIsNoNewsOfTheKey(t *testing.T) {
 	cases := map[string]struct {
 		code string

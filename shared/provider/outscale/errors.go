@@ -147,7 +147,7 @@ func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	switch kind := r.kindAt(resp.Header); {
 	case kind == provider.KindClockWrong:
 		return transport.WrongTime, 0 // which counts as a refusal of the key: nothing is known to the contrary
-	case kind == provider.KindKeyUnclear:
+	case kind == provider.KindKeyUnclear, r.number() == 4000 && namesNothing(resp):
 		return transport.Unclear, 0
 	case kind == provider.KindLockedOut:
 		return transport.Locked, r.lockedFor()
@@ -158,6 +158,16 @@ func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	default:
 		return transport.Accepted, 0
 	}
+}
+
+// namesNothing tells a call that can miss nothing but the key that signs it: OUTSCALE's own SDK counts 4000 among the errors of
+// authentication (osc-sdk-go v3, IsAuthError).
+func namesNothing(resp *http.Response) bool {
+	if resp.Request == nil {
+		return false
+	}
+	op := path.Base(resp.Request.URL.Path)
+	return op == "ReadAccounts" || op == "ReadApiAccessPolicy"
 }
 
 // kindAt is kind, with what an answer's date tells. OUTSCALE has no code of its own for a request whose time is wrong: it says that

@@ -40,7 +40,7 @@ func FuzzAnswer(f *testing.F) {
 		`{"Users":[{"UserName":"u","Path":"//","UserId":""}],"HasMoreItems":true}`,
 		`{"Accounts":[{"AccountId":null}]}`,
 		`{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":-1}}`,
-		`{"Errors":[{"Code":"4000","Type":"InvalidParameterValue","Details":"` + secret + `"}]}`,
+		`{"Errors":[{"Code":"5027","Type":"InvalidResource","Details":"` + secret + `"}]}`,
 		`{"Errors":[{"Code":"10005"}],"ResponseContext":{"RequestId":"` + strings.Repeat("x", 400) + `"}}`,
 	} {
 		for _, status := range []int{200, 201, 204, 302, 400, 401, 404, 409, 500} {
@@ -51,7 +51,7 @@ func FuzzAnswer(f *testing.F) {
 		if status < 200 || status > 599 || status == 429 || status == 503 {
 			return // what net/http does not let through, or the retries wait for
 		}
-		if strings.Contains(body, `"4120"`) || strings.Contains(body, `\u`) {
+		if strings.Contains(body, `"4120"`) || strings.Contains(body, "4000") || strings.Contains(body, `\u`) {
 			return // the breaker waits for two seconds
 		}
 		fresh := func() *Client { // a refusal would open the breaker for the calls that follow

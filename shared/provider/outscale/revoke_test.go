@@ -201,19 +201,21 @@ func TestNotFoundAloneIsNotBelieved(t *testing.T) {
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
-			for _, fault := range test.faults {
-				w.cloud.Order(fault)
-			}
-			err := w.client.RevokeKey(t.Context(), ref)
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
-				t.Fatalf("got %v, want one that says %q", err, test.want)
-			}
-			if provider.KindOf(err) == provider.KindNotFound {
-				t.Errorf("%v has the kind of a key that is gone", err)
-			}
-			w.mustHave(t, ref.ID)
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				ref := w.key(cloudsim.KeySpec{User: testUser, Expires: later(time.Hour)})
+				for _, fault := range test.faults {
+					w.cloud.Order(fault)
+				}
+				err := w.client.RevokeKey(t.Context(), ref)
+				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
+					t.Fatalf("got %v, want one that says %q", err, test.want)
+				}
+				if provider.KindOf(err) == provider.KindNotFound {
+					t.Errorf("%v has the kind of a key that is gone", err)
+				}
+				w.mustHave(t, ref.ID)
+			})
 		})
 	}
 }
