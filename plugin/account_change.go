@@ -257,7 +257,14 @@ func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account 
 		if err != nil {
 			return nil, err
 		}
-		if e != nil && b.isAbandoned(ctx, s, e) {
+		abandoned := false
+		if e != nil {
+			abandoned, err = b.isAbandoned(ctx, s, e)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if abandoned {
 			warnings = append(warnings, fmt.Sprintf("access key %s was abandoned, and the account's key has no right to it: delete it in the "+
 				"cloud, then its record with force=true of keys/%s", e.AccessKey, e.AccessKey))
 			continue

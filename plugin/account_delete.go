@@ -125,7 +125,7 @@ func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name str
 }
 
 // identifiedFor asks the cloud whose the key is of an account that was written with verify=false, where that decides which replaced
-// keys are deleted. Nothing is stored: the account is about to go.
+// keys are deleted. It is stored with the next step.
 func (b *backend) identifiedFor(ctx context.Context, a *account) (*account, error) {
 	if a.config.AccountID != "" || len(a.config.Previous) == 0 {
 		return a, nil
@@ -135,7 +135,7 @@ func (b *backend) identifiedFor(ctx context.Context, a *account) (*account, erro
 		return nil, explain(a.name, err)
 	}
 	config := *a.config
-	config.AccountID, config.Identity = who.AccountID, who.Identity
+	config.AccountID, config.Identity, config.KeyCreated, config.KeyExpires = who.AccountID, who.Identity, who.Key.Created, who.Key.Expires
 	return b.openAfter(a, a.name, &config)
 }
 

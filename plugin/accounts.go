@@ -251,8 +251,13 @@ func (a *account) mustBe(accountID, accessKey string) error {
 }
 
 // reaches tells whether the account's key can have the right to a recorded key: both are of one cloud account, and the identity is
-// not another's whose keys nobody else deletes.
+// not another's whose keys nobody else deletes. Where one of them is not known, the list of the caller's keys, which lacks
+// those of all others, proves nothing.
 func (a *account) reaches(e *ledger.Entry) bool {
+	unknown := e.Identity.Kind == "" || e.Identity.Kind == provider.IdentityUnknown || a.config.Identity.Kind == provider.IdentityUnknown
+	if e.User == "" && unknown {
+		return false
+	}
 	_, err := a.ref(e)
 	return err == nil && e.AccountID == a.config.AccountID
 }
@@ -295,7 +300,14 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			if err != nil {
 				return "", err
 			}
-			if e != nil && a.reaches(e) && b.isAbandoned(ctx, s, e) {
+			if e == nil || !a.reaches(e) {
+				continue
+			}
+			is, err := b.isAbandoned(ctx, s, e)
+			if err != nil {
+				return "", err
+			}
+			if is {
 				abandoned = append(abandoned, e.AccessKey)
 			}
 		}

@@ -255,7 +255,7 @@ func (c *comparer) act(ctx context.Context, a *account, at *comparison, user str
 		}
 	}
 	if ctx.Err() != nil || at.Orphans == 0 && !replaced { // else the time of what may be in use begins now
-		return errors.Join(problems...)
+		return errors.Join(append(problems, ctx.Err())...) // cut short, it is not done
 	}
 	keys, orphans, err := c.findOrphans(ctx, c.storage, a, user)
 	if err == nil {

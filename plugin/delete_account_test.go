@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,6 +291,19 @@ func TestAReplacedKeyOfAnUnknownOwner(t *testing.T) {
 		v.mustHaveLive(0)
 	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"E26: where a user's key cannot prove that it is gone, an operator can say so": func(t *testing.T, v *testVault) {
+			id := replaced(v)
+			v.account.DeleteKey(id)
+			v.account.AddUser("ops", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "ops"})
+			v.write("config/default", v.accountFields()...)
+			v.settle(time.Hour)
+			resp, err := v.try(logical.DeleteOperation, "keys/"+id, "force=true")
+			v.mustSucceed("delete keys/"+id, resp, err)
+			if ids := v.read("config/default")["previous_access_keys"].([]string); slices.Contains(ids, id) {
+				t.Errorf("previous_access_keys: %v", ids)
+			}
+		},
 		"E26: deleted by hand, it is found gone and forgotten": func(_ *testing.T, v *testVault) {
 			v.account.DeleteKey(replaced(v))
 			mustBeForgotten(v)

@@ -159,12 +159,16 @@ func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string
 		return nil, err
 	}
 	for _, role := range leasing {
-		user, is := a.engineUserAmong(role.UserNames, role.UserIDs)
+		ids := role.UserIDs
+		if role.UserAccount != a.config.AccountID {
+			ids = nil // of another cloud account's users
+		}
+		user, is := a.engineUserAmong(role.UserNames, ids)
 		if !is {
 			continue
 		}
 		if other, err := b.account(ctx, s, role.Account); err == nil && other.leasesOwn(role.roleEntry) &&
-			other.isOwnIdentity(user, role.UserIDs[user]) {
+			other.isOwnIdentity(user, ids[user]) {
 			continue // as the account allows
 		}
 		same, err := b.sameCloudAccount(ctx, s, a, role.Account)

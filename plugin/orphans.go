@@ -88,7 +88,11 @@ func (b *backend) isKnown(ctx context.Context, s logical.Storage, key provider.K
 			return true
 		}
 		e, err := ledger.Read(ctx, s, item.Account, item.Label)
-		return err != nil || e == nil || !b.isAbandoned(ctx, s, e)
+		if err != nil || e == nil {
+			return true
+		}
+		abandoned, err := b.isAbandoned(ctx, s, e)
+		return err != nil || !abandoned
 	}
 	another := false
 	for _, item := range b.ledger.Select("", func(item *ledger.Item) bool { return item.Label == key.Label && !item.Unfinished() }) {

@@ -192,12 +192,12 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 }
 
 // isAbandoned tells that a key of a static role, or the engine's own, was abandoned, and that storage does not name it any more.
-func (b *backend) isAbandoned(ctx context.Context, s logical.Storage, e *ledger.Entry) bool {
+func (b *backend) isAbandoned(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
 	if !e.Abandoned || e.Leased() {
-		return false
+		return false, nil
 	}
 	named, err := b.isNamed(ctx, s, e)
-	return !named && err == nil
+	return !named && err == nil, err
 }
 
 // isNamed tells that a static role or a configuration has a key.

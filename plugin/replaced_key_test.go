@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -34,6 +35,19 @@ func TestAReplacedKeyOfAnotherAccount(t *testing.T) {
 			if calls := len(v.sim.Calls()) - before; calls != 0 {
 				t.Errorf("%d calls", calls)
 			}
+		},
+		"one of a static role is deleted although another configuration cannot be read": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=24h", "rotation_grace_period=5m")
+			former := v.read("static-creds/db")["access_key"].(string)
+			v.settleNew()
+			v.write("rotate-role/db")
+			mustPut(v, configPrefix+"z", "{")
+			for range 20 {
+				<-time.After(tickPeriod)
+				_ = v.tick() // which tells of the other configuration
+			}
+			v.mustBeLive(false, former)
 		},
 		"another key of the same cloud account is taken": func(_ *testing.T, v *testVault) {
 			v.configure()

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
@@ -155,7 +156,11 @@ func (b *backend) deleteDue(
 // one of the replaced ones: nobody else looks for it there, the reaper least of all. One that another
 // account signs with by now is that account's, and only forgotten.
 func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *account, key previousKey) error {
-	switch other, err := b.signsWith(ctx, s, a.name, key.ID); {
+	other, err := "", error(nil)
+	if label, bad := keylabel.Parse(key.Label); bad != nil || label.Kind == keylabel.KindRoot { // a static role's signs for no account
+		other, err = b.signsWith(ctx, s, a.name, key.ID)
+	}
+	switch {
 	case err != nil:
 		return err
 	case other != "":
@@ -229,13 +234,14 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 		return false, err
 	}
 	at := slices.Index(idsOf(a.config.Previous), id)
-	switch {
-	case at < 0: // a tick has deleted it meanwhile
+	if at < 0 { // a tick has deleted it meanwhile
 		return true, nil
-	case !a.neverDeletes(a.config.Previous[at]):
+	}
+	key := a.config.Previous[at]
+	if _, foreign := key.owner(a.config.Identity); foreign == nil && key.AccountID == a.config.AccountID { // which the engine deletes
 		return false, replacedKeyError(id, name)
 	}
-	if err := b.forgetKey(ctx, s, name, "", a.config.Previous[at]); err != nil {
+	if err := b.forgetKey(ctx, s, name, "", key); err != nil {
 		return false, err
 	}
 	config := *a.config

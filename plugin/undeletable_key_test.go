@@ -87,6 +87,35 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 			v.mustHaveLive(0)
 			v.mustHaveLedger(0)
 		},
+		"an abandoned one is not taken for gone where nobody knows whose the present key is": func(_ *testing.T, v *testVault) {
+			id := made(v)
+			v.switchKey(id, false)
+			mustHold(v.t, del(v, "config/default", "force=true"), id, "abandoned")
+			v.switchKey(id, true)
+			v.account.AddUser("vault", "api:ReadAccounts", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey",
+				"api:DeleteAccessKey", "api:ReadApiAccessPolicy") // and may not list users
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", v.accountFields()...)
+			v.mustRefuse(logical.DeleteOperation, "keys/"+id, nil, "nothing here can delete it", "force=true")
+			v.mustBeLive(true, id)
+			mustHold(v.t, del(v, "config/default"), id)
+			v.mustHaveLedger(1)
+			del(v, "keys/"+id, "force=true")
+			v.mustHaveLedger(0)
+		},
+		"an abandoned one is not forgotten because another configuration cannot be read": func(t *testing.T, v *testVault) {
+			id := made(v)
+			v.switchKey(id, false)
+			mustHold(t, del(v, "config/default", "force=true"), id, "abandoned")
+			v.switchKey(id, true)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+			mustPut(v, configPrefix+"z", "{")
+			if resp, err := v.try(logical.DeleteOperation, "config/default"); failure(resp, err) == nil {
+				t.Error("the account is deleted")
+			}
+			v.mustHaveLedger(1)
+		},
 		"where the cloud does not say whose the new key is, the account stays until it does": func(_ *testing.T, v *testVault) {
 			made(v)
 			v.root = v.account.AddKey(cloudsim.KeySpec{})
@@ -158,4 +187,12 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 			mustHold(v.t, a.mustBe(testAccountID, "AK").Error(), testAccountID, `account "default" is not identified yet`)
 		},
 	})
+}
+
+// mustPut writes to storage past the engine.
+func mustPut(v *testVault, path, text string) {
+	v.t.Helper()
+	if err := v.storage.Put(v.t.Context(), &logical.StorageEntry{Key: path, Value: []byte(text)}); err != nil {
+		v.t.Fatal(err)
+	}
 }
