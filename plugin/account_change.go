@@ -64,7 +64,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		more, err := b.mintFirstKey(ctx, req.Storage, name, before, config)
 		return append(warnings, more...), err
 	}
-	warnings = append(warnings, config.replaceKey(before)...)
+	warnings = append(warnings, config.replaceKey(before, b.endOfOverlap())...)
 	if before == nil || config.AccessKey != before.AccessKey {
 		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
 			return nil, err
@@ -292,8 +292,8 @@ func (c *accountConfig) leftover() []string {
 // replaceKey settles what a write means for the engine's own keys. A key that rotation has
 // replaced is not taken back: an old Terraform state that is applied again would end the
 // engine with it. A key that the engine made itself, and an operator replaces, is deleted
-// later like any that it has replaced.
-func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
+// later, from the given time on, like any that it has replaced.
+func (c *accountConfig) replaceKey(before *accountConfig, until time.Time) (warnings []string) {
 	if before == nil || c.AccessKey == before.AccessKey {
 		return nil
 	}
@@ -304,7 +304,7 @@ func (c *accountConfig) replaceKey(before *accountConfig) (warnings []string) {
 		return warnings
 	}
 	if before.KeyLabel != "" {
-		previous := before.asPrevious(time.Now())
+		previous := before.asPrevious(until)
 		previous.ByOperator = true
 		c.Previous = append(slices.Clone(c.Previous), previous)
 		c.KeyLabel = ""

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
@@ -138,7 +139,7 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 	if extra := len(config.Retired) - maxRetired; extra > 0 {
 		config.Retired = config.Retired[extra:]
 	}
-	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(time.Now()))
+	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(b.endOfOverlap()))
 	return &config, nil
 }
 
@@ -218,7 +219,7 @@ func (b *backend) deleteReplacedInTime(ctx context.Context, s logical.Storage, n
 	}
 }
 
-// longestOverlap bounds the time for which a replaced key is to go on working (lifetime.RotationOverlap, with room for a longer one).
+// longestOverlap bounds the time for which a replaced key is to go on working (lifetime.PrimaryOverlap, with room for a longer one).
 const longestOverlap = 15 * time.Minute
 
 // deleteReplacedHeld does so under the account's lock.
@@ -242,11 +243,19 @@ func (c *accountConfig) previousHere() []previousKey {
 	)
 }
 
-// asPrevious is the current key as one that is being replaced.
-func (c *accountConfig) asPrevious(now time.Time) previousKey {
+// endOfOverlap is until when a key that is replaced now goes on working.
+func (b *backend) endOfOverlap() time.Time {
+	if b.System().ReplicationState().HasState(consts.ReplicationPerformancePrimary) {
+		return time.Now().Add(lifetime.PrimaryOverlap)
+	}
+	return time.Now().Add(lifetime.RotationOverlap)
+}
+
+// asPrevious is the current key as one that is being replaced, and goes on working for a while.
+func (c *accountConfig) asPrevious(until time.Time) previousKey {
 	return previousKey{
 		ID: c.AccessKey, AccountID: c.AccountID, Label: c.KeyLabel, Identity: c.Identity,
-		Expires: c.KeyExpires, DeleteAfter: now.Add(lifetime.RotationOverlap),
+		Expires: c.KeyExpires, DeleteAfter: until,
 	}
 }
 

@@ -265,6 +265,18 @@ func TestAutomaticRotation(t *testing.T) {
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
+		"a performance primary keeps the replaced key until its secondaries have the new one": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.rotate()
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+			v.system.become(consts.ReplicationPerformancePrimary)
+			v.rotate()
+			v.settle(lifetime.PrimaryOverlap - rollbackPeriod)
+			v.mustHaveOwnKeys(2)
+			v.settle(3 * rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
 		"a performance secondary leaves the rotation to the primary": func(t *testing.T, v *testVault) {
 			v.rootKeyWithDate(time.Hour)
 			v.configure()

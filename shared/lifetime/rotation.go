@@ -14,6 +14,10 @@ const (
 	// budget, so that requests under way with it can end.
 	RotationOverlap = 90 * time.Second
 
+	// PrimaryOverlap is the same on a performance primary, whose secondaries sign with the replaced key until the
+	// configuration has reached them.
+	PrimaryOverlap = 10 * time.Minute
+
 	// RotationLead is the least time before a key's own date at which it is replaced: a few
 	// ticks, for a cloud that cannot be reached at the first of them.
 	RotationLead = 3 * time.Minute
