@@ -48,13 +48,14 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 	} else if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
 		return nil, err
 	}
+	former := b.openedAccount(name) // what it knows of a dead key: each new client would have that refused twice more, and four lock the account
 	marked := *config
 	marked.Deleting = true
 	if err := b.storeAccount(ctx, s, name, &marked); err != nil {
 		return nil, err
 	}
 	b.freeze(name)
-	left, err := b.deleteOwnKeys(ctx, s, name, &marked)
+	left, err := b.deleteOwnKeys(ctx, s, former, name, &marked)
 	switch {
 	case err != nil && !force:
 		return nil, userError("account %q stays, since its engine keys could not be deleted: %s. Try again when the cloud answers; "+
@@ -71,8 +72,10 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 }
 
 // deleteOwnKeys is steps (2) and (3). It returns the keys that are left; err is why.
-func (b *backend) deleteOwnKeys(ctx context.Context, s logical.Storage, name string, marked *accountConfig) (left []string, err error) {
-	a, err := b.openAfter(nil, name, marked)
+func (b *backend) deleteOwnKeys(
+	ctx context.Context, s logical.Storage, former *account, name string, marked *accountConfig,
+) (left []string, err error) {
+	a, err := b.openAfter(former, name, marked)
 	if err != nil {
 		return nil, err
 	}
