@@ -21,12 +21,7 @@ func TestAnAbandonedEngineKey(t *testing.T) {
 	t.Parallel()
 	del := func(v *testVault, path string, fields ...string) string {
 		v.t.Helper()
-		resp, err := v.try(logical.DeleteOperation, path, fields...)
-		v.mustSucceed("delete "+path, resp, err)
-		if resp == nil {
-			return ""
-		}
-		return strings.Join(resp.Warnings, "\n")
+		return strings.Join(v.delete(path, fields...), "\n")
 	}
 	// abandoned is a key that the engine had made for itself, and that somebody had switched off until its account was
 	// deleted with force.

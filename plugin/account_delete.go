@@ -48,7 +48,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 	} else if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
 		return nil, err
 	}
-	former := b.openedAccount(name) // what it knows of a dead key: each new client would have that refused twice more, and four lock the account
+	former := b.openedAccount(name) // it knows of a dead key what a new client would have refused twice more: four refusals lock the account
 	marked := *config
 	marked.Deleting = true
 	if err := b.storeAccount(ctx, s, name, &marked); err != nil {

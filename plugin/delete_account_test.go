@@ -18,15 +18,7 @@ import (
 // TestDeletedAccounts are E16, what becomes of the engine's own keys, and E15, accounts that are closed.
 func TestDeletedAccounts(t *testing.T) {
 	t.Parallel()
-	del := func(v *testVault, path string, fields ...string) []string {
-		v.t.Helper()
-		resp, err := v.try(logical.DeleteOperation, path, fields...)
-		v.mustSucceed("delete "+path, resp, err)
-		if resp == nil {
-			return nil
-		}
-		return resp.Warnings
-	}
+	del := (*testVault).delete
 	// closed is an account whose cloud takes no key of it any more, with a lease that is out.
 	closed := func(v *testVault) *testLease {
 		v.configure("ttl=1h")

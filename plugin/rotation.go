@@ -249,7 +249,8 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return false, err
 	}
-	b.Logger().Warn("forgot a replaced key that the account's present key cannot delete, as an operator said", "account", name, "access_key", id)
+	b.Logger().Warn("forgot a replaced key that the account's present key cannot delete, as an operator said", "account", name,
+		"access_key", id)
 	return true, nil
 }
 
@@ -265,8 +266,8 @@ func (b *backend) replacedIn(ctx context.Context, s logical.Storage, id string) 
 }
 
 func replacedKeyError(id, account string) error {
-	return userError("access key %s was replaced in account %q, which deletes it by itself. If it cannot, since it has another user's or another "+
-		"cloud account's key now: delete it in the cloud, and then this with force=true", id, account)
+	return userError("access key %s was replaced in account %q, which deletes it by itself. If it cannot, since it has another user's or "+
+		"another cloud account's key now: delete it in the cloud, and then this with force=true", id, account)
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave

@@ -37,12 +37,7 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 	}
 	del := func(v *testVault, path string, fields ...string) string {
 		v.t.Helper()
-		resp, err := v.try(logical.DeleteOperation, path, fields...)
-		v.mustSucceed("delete "+path, resp, err)
-		if resp == nil {
-			return ""
-		}
-		return strings.Join(resp.Warnings, "\n")
+		return strings.Join(v.delete(path, fields...), "\n")
 	}
 	mustBeForgotten := func(v *testVault, id string) {
 		v.t.Helper()

@@ -231,6 +231,17 @@ func (v *testVault) write(path string, fields ...string) []string {
 	return resp.Warnings
 }
 
+// delete deletes a path and returns the warnings.
+func (v *testVault) delete(path string, fields ...string) []string {
+	v.t.Helper()
+	resp, err := v.try(logical.DeleteOperation, path, fields...)
+	v.mustSucceed("delete "+path, resp, err)
+	if resp == nil {
+		return nil
+	}
+	return resp.Warnings
+}
+
 func (v *testVault) read(path string) map[string]any {
 	v.t.Helper()
 	resp, err := v.try(logical.ReadOperation, path)

@@ -224,8 +224,8 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 // lastTry is how long before its end a refused key is tried once more. A tick, and the rotation that it begins, take no longer.
 const lastTry = 3 * time.Minute
 
-// EndsAt tells when the cloud ends the key, by this machine's clock. A mistake of the cloud's that is over by then must not outlast it: a key that has ended cannot
-// replace itself.
+// EndsAt tells when the cloud ends the key, by this machine's clock. A mistake of the cloud's that is over by then must not outlast
+// it: a key that has ended cannot replace itself.
 func (b *Breaker) EndsAt(end time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -43,10 +43,10 @@ func TestNoAccountOfALongListIsLeftOutForGood(t *testing.T) {
 								continue
 							}
 							waited[account.Name] = 0
-							time.Sleep(took) // on the bubble's clock
+							<-time.After(took) // on the bubble's clock
 						}
 						cancel()
-						time.Sleep(time.Until(next))
+						<-time.After(time.Until(next))
 					}
 					if runs := n / seconds; most > 4*runs {
 						t.Errorf("an account was left out %d times in a row, where %d runs have time for all", most, runs+1)

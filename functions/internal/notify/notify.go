@@ -42,6 +42,7 @@ func To(target string, getenv func(string) string) func(context.Context, sweep.M
 		if err != nil {
 			return err
 		}
+		req.GetBody = nil // else net/http repeats the message by itself over HTTP/2, as often as a gateway resets its stream
 		resp, err := client.Do(req)
 		if err != nil {
 			var named *url.Error // it names the whole address, which is all that protects many a webhook

@@ -27,7 +27,7 @@ func crowded(t *testing.T, test func(sync func() (Result, error))) {
 		}
 		open := w.job.Connect
 		w.job.Connect = func(ctx context.Context, account fleet.Account) (fleet.Cloud, func(), error) {
-			time.Sleep(5 * time.Second) // on the bubble's clock: Vault leases a key, and the cloud does not know it at once
+			<-time.After(5 * time.Second) // on the bubble's clock: Vault leases a key, and the cloud does not know it at once
 			return open(ctx, account)
 		}
 		w.job.Settings.Wanted = 30 * day
@@ -75,7 +75,7 @@ func TestAnAccountForWhichNoTimeWasLeft(t *testing.T) {
 			result, _ := sync()
 			left := without(result)
 			for range 20 {
-				time.Sleep(6 * time.Hour) // on the bubble's clock
+				<-time.After(6 * time.Hour) // on the bubble's clock
 				result, _ := sync()
 				now := without(result)
 				left = slices.DeleteFunc(left, func(name string) bool { return !slices.Contains(now, name) })

@@ -194,7 +194,8 @@ func (job Job) write(
 }
 
 // errChangedMeanwhile tells that what was decided is not of the policy that is in force.
-var errChangedMeanwhile = errors.New("the access policy was changed while the keys were looked at: nothing is set, the next run decides again")
+var errChangedMeanwhile = errors.New(
+	"the access policy was changed while the keys were looked at: nothing is set, the next run decides again")
 
 // set sets the policy, and believes it only when it reads it again. What the sync does not decide
 // is sent back as it was read: left out, trusted sessions would be switched off. To look at the

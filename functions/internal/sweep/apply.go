@@ -152,7 +152,7 @@ func (w *walk) applyUser(ctx context.Context, planned []Finding, stopped *atomic
 		case f.Outcome == "": // else it was told of together with another
 			err = w.tell(ctx, planned, now)
 		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil { // else the time ran out, and the account is not given up for it
 			stopped.Store(true)
 			failure = fmt.Errorf("access key %s: %w", fleet.Mask(f.AccessKey), err)
 		}
