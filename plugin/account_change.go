@@ -64,7 +64,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		more, err := b.mintFirstKey(ctx, req.Storage, name, before, config)
 		return append(warnings, more...), err
 	}
-	warnings = append(warnings, config.replaceKey(before, b.endOfOverlap())...)
+	warnings = append(warnings, config.replaceKey(before, b.endOfOverlap(ctx))...)
 	if before == nil || config.AccessKey != before.AccessKey {
 		if err := b.refuseIssued(ctx, req.Storage, config.AccessKey, data.Get("verify").(bool)); err != nil {
 			return nil, err

@@ -257,3 +257,15 @@ func (b *backend) tendsLocalStorage() bool {
 	state := b.System().ReplicationState()
 	return !state.HasState(consts.ReplicationPerformanceStandby | consts.ReplicationDRSecondary)
 }
+
+// mayHaveSecondaries tells whether this node is a performance primary of Vault Enterprise, whose secondaries sign with the same
+// keys and have leases of their own. OpenBao's active node calls itself a performance primary as well, and has no secondaries
+// (vault/ha.go, waitForLeadership): only Enterprise has a version whose metadata says so (ent, ent.hsm, ent.fips1403).
+func (b *backend) mayHaveSecondaries(ctx context.Context) bool {
+	system := b.System()
+	if !system.ReplicationState().HasState(consts.ReplicationPerformancePrimary) || system.LocalMount() {
+		return false
+	}
+	server, err := system.PluginEnv(ctx)
+	return err != nil || strings.HasPrefix(server.GetVaultVersionMetadata(), "ent")
+}

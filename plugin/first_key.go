@@ -120,7 +120,7 @@ func (b *backend) mintFirstKey(
 	}
 	r.verify = func(ctx context.Context, key recordedKey) error {
 		config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
-		warnings = config.replaceKey(before, b.endOfOverlap())
+		warnings = config.replaceKey(before, b.endOfOverlap(ctx))
 		config.KeyLabel = key.entry.Label
 		checked, more, err := b.verifiedChange(ctx, s, name, before, config)
 		a, warnings = checked, append(warnings, more...)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
@@ -139,7 +138,7 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 	if extra := len(config.Retired) - maxRetired; extra > 0 {
 		config.Retired = config.Retired[extra:]
 	}
-	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(b.endOfOverlap()))
+	config.Previous = append(slices.Clone(config.Previous), a.config.asPrevious(b.endOfOverlap(ctx)))
 	return &config, nil
 }
 
@@ -244,8 +243,8 @@ func (c *accountConfig) previousHere() []previousKey {
 }
 
 // endOfOverlap is until when a key that is replaced now goes on working.
-func (b *backend) endOfOverlap() time.Time {
-	if b.System().ReplicationState().HasState(consts.ReplicationPerformancePrimary) {
+func (b *backend) endOfOverlap(ctx context.Context) time.Time {
+	if b.mayHaveSecondaries(ctx) {
 		return time.Now().Add(lifetime.PrimaryOverlap)
 	}
 	return time.Now().Add(lifetime.RotationOverlap)

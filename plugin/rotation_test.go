@@ -271,10 +271,19 @@ func TestAutomaticRotation(t *testing.T) {
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 			v.system.become(consts.ReplicationPerformancePrimary)
+			v.system.PluginEnvironment = &logical.PluginEnvironment{VaultVersion: "1.21.2", VaultVersionMetadata: "ent.hsm"}
 			v.rotate()
 			v.settle(lifetime.PrimaryOverlap - rollbackPeriod)
 			v.mustHaveOwnKeys(2)
 			v.settle(3 * rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
+		"OpenBao's active node, which calls itself a performance primary, keeps it no longer than others": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.system.become(consts.ReplicationPerformancePrimary | consts.ReplicationDRDisabled)
+			v.system.PluginEnvironment = &logical.PluginEnvironment{VaultVersion: "2.7.2"}
+			v.rotate()
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
 		"a performance secondary leaves the rotation to the primary": func(t *testing.T, v *testVault) {
