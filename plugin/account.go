@@ -71,6 +71,7 @@ type accountConfig struct {
 	DeletingKey string `json:"deleting_key,omitempty"` // the current key, once its delete may have been sent
 
 	signIn *signIn // in place of a key, until one is made; never stored
+	force  bool    // of the write, see mindSecondaries; never stored
 }
 
 // newAccountConfig has the defaults.

@@ -26,7 +26,8 @@ import (
 //	(3) a key that rotation has replaced is not taken back, one that the engine has leased or replaced elsewhere is refused
 //	(4) where the engine signs in as before: store, and call nobody
 //	(5) else ask the cloud whose key it is; with verify=false it is unknown
-//	(6) where the key is another account's or identity's: begin no more keys (freeze), and refuse while live ones need the old key
+//	(6) where the key is another account's or identity's: begin no more keys (freeze), and refuse while live ones need the old key;
+//	    on a performance primary another account's wants force (mindSecondaries)
 //	(7) store, which ends freeze
 //	    → crash before: nothing has changed. After it: the policy is read by the next tick
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
@@ -49,6 +50,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	if err := config.takeFields(data); err != nil {
 		return nil, err
 	}
+	config.force = data.Get("force").(bool)
 	config.Region = cmp.Or(config.Region, config.cloud().Region)
 	if err := cmp.Or(config.validate(), checkSize(configPrefix+name, config)); err != nil {
 		return nil, err
@@ -92,6 +94,13 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
 			"account: leave out verify=false"); err != nil {
 			return nil, err
+		}
+		if before != nil {
+			unseen, err := b.mindSecondaries(ctx, name, config.force)
+			if err != nil {
+				return nil, err
+			}
+			warnings = append(warnings, unseen...)
 		}
 		config.AccountID, config.Identity = "", provider.Identity{}
 		config.KeyCreated, config.KeyExpires = time.Time{}, time.Time{}
@@ -186,9 +195,14 @@ func (b *backend) verifiedChange(
 	if err := b.refuseIfUsed(ctx, s, name, before, config.KeyLabel, why); err != nil {
 		return nil, nil, err
 	}
+	if !before.isOf(config) { // else it is the key that was stored with verify=false
+		if warnings, err = b.mindSecondaries(ctx, name, config.force); err != nil {
+			return nil, nil, err
+		}
+	}
 	config.Previous, config.Retired = nil, nil
 	kept, err := b.forgetOwnKeys(ctx, s, name)
-	return a, append(before.leftover(), kept...), err
+	return a, slices.Concat(warnings, before.leftover(), kept), err
 }
 
 // refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
@@ -245,6 +259,22 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 		return userError("account %q is in use (%s): %s. Revoke its leases and delete its static roles first", name, use, why)
 	}
 	return nil
+}
+
+// mindSecondaries wants force on a performance primary before an account is deleted, or stands for
+// another cloud account: nobody sees there what the secondaries have leased of it.
+func (b *backend) mindSecondaries(ctx context.Context, name string, force bool) (warnings []string, err error) {
+	switch {
+	case !b.mayHaveSecondaries(ctx):
+		return nil, nil
+	case !force:
+		return nil, userError("account %q may have leases on the secondaries of this performance primary, which does not see them, and "+
+			"after this they could not revoke them. Revoke the account's leases on each secondary first, and then repeat this with "+
+			"force=true", name)
+	default:
+		return []string{fmt.Sprintf("the secondaries of this performance primary cannot revoke their leases of account %q any more: "+
+			"delete in the cloud the keys of those that you have not revoked there before", name)}, nil
+	}
 }
 
 // forgetOwnKeys takes the engine's own keys of an account that is given up out of the

@@ -41,13 +41,22 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 	if err != nil || config == nil {
 		return nil, err
 	}
+	said := force || config.Deleting // what goes on was said so when it began
 	if force {
-		if warnings, err = b.abandon(ctx, s, name); err != nil {
+		if warnings, force, err = b.abandon(ctx, s, name); err != nil {
 			return nil, err
 		}
-	} else if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
+	}
+	if !force {
+		if err := b.refuseIfUsed(ctx, s, name, config, "", "without it their keys cannot be revoked"); err != nil {
+			return nil, err
+		}
+	}
+	unseen, err := b.mindSecondaries(ctx, name, said)
+	if err != nil {
 		return nil, err
 	}
+	warnings = append(warnings, unseen...)
 	former := b.openedAccount(name) // it knows of a dead key what a new client would have refused twice more: four refusals lock the account
 	marked := *config
 	marked.Deleting = true
@@ -196,17 +205,22 @@ func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name str
 }
 
 // abandon marks the records of an account whose cloud will not answer any more, and says what is left
-// there. Where the cloud answers and takes the engine key, there is nothing to force.
-func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (warnings []string, err error) {
+// there. Where the cloud answers and takes the engine key, there is nothing to force: on a performance
+// primary the delete is one without force then, which stood for the leases of the secondaries.
+func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (warnings []string, forced bool, err error) {
 	a, err := b.account(ctx, s, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if _, err := a.cloud.OwnKey(ctx); err == nil {
-		return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
+		if b.mayHaveSecondaries(ctx) {
+			return nil, false, nil
+		}
+		return nil, false, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
 			"account's leases, delete its static roles, and then the account without force=true", name)
 	}
-	return b.abandonKeys(context.WithoutCancel(ctx), s, a, name, func(*ledger.Item) bool { return true })
+	warnings, err = b.abandonKeys(context.WithoutCancel(ctx), s, a, name, func(*ledger.Item) bool { return true })
+	return warnings, true, err
 }
 
 // abandonKeys marks records of an account and says what is left in the cloud. a is nil where it is not configured any more.

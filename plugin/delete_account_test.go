@@ -212,6 +212,67 @@ func TestDeletedAccounts(t *testing.T) {
 	})
 }
 
+// TestAccountsOfAPerformancePrimaryAreDeletedWithForce says so for the leases of its secondaries, which it does not see.
+func TestAccountsOfAPerformancePrimaryAreDeletedWithForce(t *testing.T) {
+	t.Parallel()
+	force := []string{"force=true"}
+	begin := func(v *testVault) {
+		v.configure("ttl=1h")
+		v.rotate()
+		v.becomePrimary()
+	}
+	mustWarn := func(v *testVault, fields ...string) {
+		v.t.Helper()
+		warnings := strings.Join(v.delete("config/default", fields...), "\n")
+		mustHold(v.t, warnings, "secondaries", `account "default"`)
+		if strings.Contains(warnings, "abandoned") {
+			v.t.Error(warnings)
+		}
+		v.mustHaveLive(0)
+		v.mustHaveLedger(0)
+	}
+	inBothClouds(t, map[string]func(t *testing.T, v *testVault){
+		"without it the account stays, and works; with it its keys go along": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, `account "default"`, "each secondary", "force=true")
+			v.mustRevoke(v.lease("app"))
+			mustWarn(v, force...)
+		},
+		"a lease of this cluster refuses it all the same, and works": func(_ *testing.T, v *testVault) {
+			begin(v)
+			l := v.lease("app")
+			for _, fields := range [][]string{nil, force} {
+				v.mustRefuse(logical.DeleteOperation, "config/default", fields, "in use (1 leased access keys)")
+			}
+			if err := v.renew(l, 0); err != nil {
+				v.t.Error(err)
+			}
+			v.mustRevoke(l)
+			mustWarn(v, force...)
+		},
+		"where the cloud refuses the engine key, the leases of this cluster are abandoned": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1h")
+			l := v.lease("app")
+			v.becomePrimary()
+			v.deleteKey(v.root.AccessKey)
+			mustHold(t, strings.Join(v.delete("config/default", force...), "\n"), l.AccessKey(), "is abandoned", "secondaries")
+			v.mustRevoke(l)
+		},
+	})
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"a delete that goes on was said so when it began": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.failStorage("delete", configPrefix)
+			if resp, err := v.try(logical.DeleteOperation, "config/default", force...); failure(resp, err) == nil {
+				v.t.Fatal("deleted")
+			}
+			v.storage.before = nil
+			v.restart()
+			mustWarn(v)
+		},
+	})
+}
+
 // TestAnAccountNameThatIsUsedAgain has a name stand for another cloud account, after the account was closed and deleted with force.
 func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 	t.Parallel()

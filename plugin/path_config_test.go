@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,58 @@ func TestConfig(t *testing.T) {
 			v.write("config/default", fields...)
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)
+		},
+		"a performance primary points an account elsewhere with force alone, since it does not see the leases of its secondaries": func(
+			t *testing.T, v *testVault,
+		) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			v.becomePrimary()
+			other := v.sim.AddAccount("999999999999")
+			other.SetLogin("other@example.com", testPassword)
+			elsewhere := [][]string{
+				{"access_key=" + other.RootKey().AccessKey, "secret_key=" + other.RootKey().SecretKey},
+				{"access_key=" + v.root.AccessKey, "secret_key=" + v.root.SecretKey, "verify=false"},
+				{"region=" + testRegion, "login=other@example.com", "password=" + testPassword},
+			}
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(slices.Clone(elsewhere[0]), "force=true"), "in use")
+			v.mustRevoke(l)
+			for _, fields := range elsewhere {
+				before := v.accountConfig()
+				v.mustRefuse(logical.UpdateOperation, "config/default", fields, `account "default"`, "each secondary", "force=true")
+				if after := v.accountConfig(); after.AccessKey != before.AccessKey || after.AccountID != before.AccountID {
+					t.Errorf("refused, and it is %s of %s", after.AccessKey, after.AccountID)
+				}
+				warnings := v.write("config/default", append(slices.Clone(fields), "force=true")...)
+				mustHold(t, strings.Join(warnings, "\n"), "secondaries", `account "default"`)
+			}
+			v.mustHaveNoFirstKeys()
+		},
+		"it needs none to change anything else": func(t *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			v.becomePrimary()
+			another := v.account.AddKey(cloudsim.KeySpec{})
+			for _, fields := range [][]string{
+				v.accountFields(), // which says whose the key is
+				{"max_ttl=2h"},
+				{"access_key=" + another.AccessKey, "secret_key=" + another.SecretKey},
+				append(v.signInFields(), "force=true"),
+			} {
+				if warnings := strings.Join(v.write("config/default", fields...), "\n"); strings.Contains(warnings, "secondaries") {
+					t.Errorf("%v: %s", fields, warnings)
+				}
+			}
+		},
+		"on other nodes force changes nothing of a write": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			l := v.lease("app")
+			other := v.sim.AddAccount("999999999999").RootKey()
+			fields := []string{"access_key=" + other.AccessKey, "secret_key=" + other.SecretKey, "force=true"}
+			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "in use")
+			v.mustRevoke(l)
+			if warnings := strings.Join(v.write("config/default", fields...), "\n"); strings.Contains(warnings, "secondaries") {
+				t.Error(warnings)
+			}
 		},
 		"a primary that points the account elsewhere cannot make a secondary lose its keys": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")

@@ -270,8 +270,7 @@ func TestAutomaticRotation(t *testing.T) {
 			v.rotate()
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
-			v.system.become(consts.ReplicationPerformancePrimary)
-			v.system.PluginEnvironment = &logical.PluginEnvironment{VaultVersion: "1.21.2", VaultVersionMetadata: "ent.hsm"}
+			v.becomePrimary()
 			v.rotate()
 			v.settle(lifetime.PrimaryOverlap - rollbackPeriod)
 			v.mustHaveOwnKeys(2)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
@@ -101,6 +102,12 @@ func (v *testVault) signInFields() []string {
 		"provider=outscale", "region=" + testRegion, "endpoint=" + testEndpoint, "max_requests_per_second=1000",
 		"login=" + testLogin, "password=" + testPassword,
 	}
+}
+
+// becomePrimary makes the node a performance primary of Vault Enterprise.
+func (v *testVault) becomePrimary() {
+	v.system.become(consts.ReplicationPerformancePrimary)
+	v.system.PluginEnvironment = &logical.PluginEnvironment{VaultVersion: "1.21.2", VaultVersionMetadata: "ent.hsm"}
 }
 
 // startOver takes account and keys away, for the next round.
