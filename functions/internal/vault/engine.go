@@ -124,7 +124,7 @@ func (f fields) account(name string) (fleet.Account, error) {
 func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) (ends time.Time, err error) {
 	s.loginFor(ctx, ttl)
 	begun, role := time.Now(), s.config.roleOf(account.Name)
-	secret, err := s.get(ctx, "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
+	secret, err := s.get(leasing(ctx), "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
 	if err != nil {
 		return ends, err
 	}

@@ -14,12 +14,19 @@ import (
 const maxAnswer = 16 << 20
 
 // guard keeps Vault's client from what it would do by itself: take the token along to wherever
-// a redirect points, and read an answer to its end, however long it is.
-type guard struct{ next http.RoundTripper }
+// a redirect points, read an answer to its end, however long it is, and ask for a lease twice.
+type guard struct {
+	next http.RoundTripper
+	once http.RoundTripper // with a new connection for each request
+}
 
 // RoundTrip implements http.RoundTripper.
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := g.next.RoundTrip(req)
+	next := g.next
+	if isLease(req.Context()) {
+		next = g.once
+	}
+	resp, err := next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}

@@ -65,8 +65,8 @@ func Open(ctx context.Context, config Config, log *slog.Logger) (*Session, error
 	return s, nil
 }
 
-// harden takes from the environment what could weaken the connection (VAULT_SKIP_VERIFY), and
-// puts the guard before it.
+// harden takes from the environment what could weaken the connection (VAULT_SKIP_VERIFY), puts
+// the guard before it, and keeps a lease from being asked for twice.
 func harden(settings *api.Config) (*http.Transport, error) {
 	base, ok := settings.HttpClient.Transport.(*http.Transport)
 	if !ok || base.TLSClientConfig == nil {
@@ -75,8 +75,14 @@ func harden(settings *api.Config) (*http.Transport, error) {
 	base.TLSClientConfig.InsecureSkipVerify = false
 	base.TLSClientConfig.MinVersion = tls.VersionTLS12
 	base.MaxIdleConnsPerHost = connections // the default is a few: the other workers would shake hands for each request
+	// Over HTTP/2, which Vault's client has switched on, net/http repeats a request by itself as often as its stream is reset.
+	base.TLSNextProto, base.TLSClientConfig.NextProtos = map[string]func(string, *tls.Conn) http.RoundTripper{}, nil
+	// Over HTTP/1.1 it repeats a GET whose connection was in use before and is closed in place of an answer.
+	once := base.Clone()
+	once.DisableKeepAlives = true
 	settings.DisableRedirects = true
-	settings.HttpClient.Transport = guard{base}
+	settings.CheckRetry = again
+	settings.HttpClient.Transport = guard{next: base, once: once}
 	return base, nil
 }
 
