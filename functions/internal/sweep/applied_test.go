@@ -13,6 +13,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -198,6 +199,61 @@ func TestAPlanIsAppliedAsItWasMade(t *testing.T) {
 			t.Errorf("got %+v and error %v", result.Accounts, err)
 		}
 	})
+}
+
+// slow answers no list of a user's keys before the time is up.
+type slow struct{ fleet.Cloud }
+
+func (s slow) ListKeys(ctx context.Context, user string) ([]provider.Key, error) {
+	<-ctx.Done()
+	return s.Cloud.ListKeys(ctx, user)
+}
+
+// slowLedger answers nothing before the time is up.
+type slowLedger struct{ *memory }
+
+func (slowLedger) Keys(ctx context.Context, _, _ string) ([]fleet.LedgerKey, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What was planned is applied again by the next step: nobody need look after an account whose time was merely too short.
+func TestTimeThatRunsOutWhileKeysAreReadAgainGivesNoAccountUp(t *testing.T) {
+	slowCloud := func(w *world) { w.wrap(func(c fleet.Cloud) fleet.Cloud { return slow{c} }) }
+	inVault := func(w *world) { w.job.Ledger = slowLedger{w.ledger} }
+	for name, test := range map[string]struct {
+		notice time.Duration
+		slow   func(w *world)
+	}{
+		"in the cloud, before a key is switched off": {0, slowCloud},
+		"in the cloud, before its owner is told":     {3 * dayLong, slowCloud},
+		"in Vault, before a key is switched off":     {0, inVault},
+		"in Vault, before its owner is told":         {3 * dayLong, inVault},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withNotice(t, func(t *testing.T, w *world, o *owners) {
+				if w.job.Settings.Notice = test.notice; test.notice == 0 {
+					w.job.Settings.Notify, w.job.Notify = "", nil
+				}
+				w.orphan("deploy", ahead(90*dayLong))
+				w.orphan("ci", ahead(90*dayLong))
+				plan := w.planned(t)
+				for i := range plan {
+					plan[i].Outcome = "" // a plan that is kept has none
+				}
+				test.slow(w)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				result, err := w.apply(t, ctx, plan)
+				if err != nil || result.Accounts[0].Problem != "" || !result.Accounts[0].Partial {
+					t.Errorf("the account was given up, or nobody goes on: %+v and error %v", result.Accounts, err)
+				}
+				if result.Total().NotReached != 2 || len(w.changes()) != 0 || len(o.sent) != 0 {
+					t.Errorf("got %+v, %d changes and %d messages", result.Total(), len(w.changes()), len(o.sent))
+				}
+			})
+		})
+	}
 }
 
 func mapKeys(m map[string]time.Time) []string {
