@@ -42,7 +42,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", unquoted(err))
+		return nil, fmt.Errorf("reading the answer: %w", Unquoted(err))
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
@@ -52,11 +52,11 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// unquoted takes out of an error what it repeats of an answer, which may hold a secret key.
+// Unquoted takes out of an error of net/http what it repeats of an answer, which may hold a secret key.
 // net/http quotes what it cannot read as HTTP ("malformed HTTP response ...", "malformed
 // MIME header line: ...") and has no type for these errors; those that it has types for, and
 // those of a context, quote nothing.
-func unquoted(err error) error {
+func Unquoted(err error) error {
 	said, _, quotes := strings.Cut(err.Error(), `"`)
 	if !quotes {
 		return err

@@ -50,7 +50,7 @@ func (s *sending) failure(err error) error {
 	case neverLookedAt(err):
 		return &NotSentError{Err: err, connects: true}
 	default:
-		return unquoted(err)
+		return Unquoted(err)
 	}
 }
 

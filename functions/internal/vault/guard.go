@@ -4,9 +4,13 @@
 package vault
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // maxAnswer is the most that is read of one answer, in bytes. A page of the ledger is a few
@@ -14,7 +18,8 @@ import (
 const maxAnswer = 16 << 20
 
 // guard keeps Vault's client from what it would do by itself: take the token along to wherever
-// a redirect points, read an answer to its end, however long it is, and ask for a lease twice.
+// a redirect points, read an answer to its end, however long it is, repeat what is no HTTP in an error,
+// and ask for a lease twice.
 type guard struct {
 	next http.RoundTripper
 	once http.RoundTripper // with a new connection for each request
@@ -27,6 +32,10 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		next = g.once
 	}
 	resp, err := next.RoundTrip(req)
+	var verification *tls.CertificateVerificationError // it quotes a certificate, and no answer
+	if err != nil && !errors.As(err, &verification) {
+		err = transport.Unquoted(err)
+	}
 	if err != nil {
 		return nil, err
 	}
