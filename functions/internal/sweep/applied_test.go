@@ -256,6 +256,25 @@ func TestTimeThatRunsOutWhileKeysAreReadAgainGivesNoAccountUp(t *testing.T) {
 	}
 }
 
+// A message that the time cuts off says nothing of NOTIFY: the plan is applied again, as where a change is cut off.
+func TestTimeThatRunsOutWhileAnOwnerIsToldIsNoMessageThatFailed(t *testing.T) {
+	withNotice(t, func(t *testing.T, w *world, _ *owners) {
+		w.orphan("deploy", ahead(90*dayLong))
+		plan := w.planned(t)
+		plan[0].Outcome = "" // a plan that is kept has none
+		w.job.Notify = func(ctx context.Context, _ Message) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		result, err := w.apply(t, ctx, plan)
+		if err != nil || !result.Accounts[0].Partial || result.Total().NotReached != 1 || result.Total().NotNotified != 0 {
+			t.Errorf("got %+v and error %v", result.Accounts, err)
+		}
+	})
+}
+
 func mapKeys(m map[string]time.Time) []string {
 	var keys []string
 	for key := range m {

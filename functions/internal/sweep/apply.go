@@ -189,7 +189,9 @@ func (w *walk) tell(ctx context.Context, planned []Finding, now look) error {
 	outcome, detail := OutcomeNotified, ""
 	if w.job.Notify == nil {
 		outcome, detail = OutcomeNotNotified, "NOTIFY names nobody here"
-	} else if err := w.job.Notify(ctx, m); err != nil {
+	} else if err := w.job.Notify(ctx, m); err != nil && ctx.Err() != nil {
+		outcome, detail = OutcomeNotReached, "time ran out while its owner was told: "+err.Error()
+	} else if err != nil {
 		outcome, detail = OutcomeNotNotified, err.Error()
 	}
 	for _, f := range listed {
