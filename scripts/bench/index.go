@@ -132,15 +132,18 @@ func (b *bench) restarts(ctx context.Context, bin string, storage *countingStora
 		capped, bare = append(capped, other.first), append(bare, read)
 	}
 	after := fmt.Sprintf("after a restart with %d records: first ", manyRecords)
-	b.add(atMost(after+"lease without a cap, over a lease, 20 ms cloud", 1.5, " x", ratio(uncapped, usual)...).because(
-		"It makes a second call, once after a restart, which lists the account's users: a name that is another user since the role was " +
-			"written gets no key."))
-	r := atMost(after+"lease with a cap, over a bare read of all records", 1.2, " x", ratio(capped, bare)...).because(
-		"Of %.1f s the reading is %.1f. The rest decodes the records, and builds the index by which a role's keys are counted.",
-		median(capped)/1000, median(bare)/1000)
+	b.add(atMost(after+"lease without a cap, over a lease, 20 ms cloud", 1.5, " x", median(uncapped)/median(usual)).because(
+		"It takes %.1f ms more than the %.1f of a lease. The cloud takes %.0f of them for a second call, once after a restart, which lists the "+
+			"account's users: a name that is another user since the role was written gets no key. What the other %.1f ms are, no figure explains.",
+		median(uncapped)-median(usual), median(usual), milliseconds(cloudLatency), median(uncapped)-median(usual)-milliseconds(cloudLatency)))
+	first, read := median(capped)/1000, median(bare)/1000
+	r := atMost(after+"lease with a cap, over a bare read of all records", 1.2, " x", first/read).because(
+		"Of %.1f s the reading is %.1f. In the other %.1f s the records are decoded, and the index is built by which a role's keys are counted: "+
+			"no figure tells how much is which.", first, read, first-read)
 	b.add(r.onPage(head{
-		What: fmt.Sprintf("first lease of a capped role after a restart, %d keys leased", manyRecords), Unit: "s",
-		Ours: median(capped) / 1000, Limit: median(bare) / 1000, LimitIs: "all records read once", Over: overLimit,
+		What: fmt.Sprintf("first lease of a capped role after a restart, %d keys leased", manyRecords), Unit: "s", Ours: first,
+		But: "the plugin's process without a server, storage a map in memory", Over: overYardstick,
+		Yardstick: read, YardstickIs: "a plugin that reads all records, one after the other",
 	}))
 	return nil
 }

@@ -45,6 +45,7 @@ func start(ctx context.Context) error {
 	bin := flag.String("bin", ".cache/bin", "folder of the server's and the plugins' binaries")
 	jsonFile := flag.String("json", "", "file for the machine-readable result")
 	page := flag.String("page", "", "file for what matters of it, as Markdown; the whole table goes beside it, as CSV")
+	commit := flag.String("commit", "unknown", "commit of what is measured, for the result")
 	functions := flag.String("functions", "", "file with the output of the functions' benchmarks (make bench-functions)")
 	runs := flag.Int("runs", 3, "runs of which the median counts")
 	only := flag.String("only", "", "run only these groups of rows: names with commas between")
@@ -61,11 +62,14 @@ func start(ctx context.Context) error {
 	if *only != "" {
 		b.only = strings.Split(*only, ",")
 	}
+	if *only != "" && *page != "" {
+		return errors.New("the page is made of a whole run: give -page or -only")
+	}
 	before := noise()
 	if err := b.measure(ctx, *bin, *functions); err != nil {
 		return err
 	}
-	return b.report(*jsonFile, *page, max(before, noise()))
+	return b.report(*jsonFile, *page, *commit, max(before, noise()))
 }
 
 // measure runs the groups of rows. Those that need no server come first.
@@ -85,14 +89,7 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 		{"pace", func() error { return b.paceRows(ctx) }},
 		{"functions", func() error { return b.functionRows(ctx, functions) }},
 	}
-	if err := b.run(alone); err != nil {
-		return err
-	}
-	plugins, err := pluginDirectory(dir, plugin, filepath.Join(bin, awsFile), filepath.Join(bin, nullFile))
-	if err != nil {
-		return err
-	}
-	for _, storage := range []struct {
+	servers := []struct {
 		name   string
 		memory bool
 		groups func(s *stage) []group
@@ -101,7 +98,6 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 			return []group{
 				{"latency", func() error { return b.latencies(ctx, s, inMemory) }},
 				{"throughput", func() error { return b.throughput(ctx, s, inMemory) }},
-				{"cpu", func() error { return b.processor(ctx, s) }},
 			}
 		}},
 		{onRaft, false, func(s *stage) []group {
@@ -113,7 +109,18 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 				{"storm", func() error { return b.storm(ctx, s) }},
 			}
 		}},
-	} {
+	}
+	if err := b.known(slices.Concat(alone, servers[0].groups(nil), servers[1].groups(nil))); err != nil {
+		return err
+	}
+	if err := b.run(alone); err != nil {
+		return err
+	}
+	plugins, err := pluginDirectory(dir, plugin, filepath.Join(bin, awsFile), filepath.Join(bin, nullFile))
+	if err != nil {
+		return err
+	}
+	for _, storage := range servers {
 		if !b.wants(storage.groups(nil)) {
 			continue
 		}
@@ -133,6 +140,22 @@ func (b *bench) measure(ctx context.Context, bin, functions string) (err error) 
 type group struct {
 	name string
 	run  func() error
+}
+
+// known refuses a group that does not exist.
+func (b *bench) known(groups []group) error {
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names) // some are measured on both storages
+	for _, name := range b.only {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("there is no group %q: there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	return nil
 }
 
 func (b *bench) wants(groups []group) bool {

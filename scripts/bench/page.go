@@ -23,34 +23,31 @@ func (r result) write(page string) error {
 
 [Use](README.md#use-it) · [Operate](README.md#operate-it) · [Develop](README.md#develop-it)
 
-What a client can feel, beside Vault's own AWS engine on the same server, each on a fake cloud that takes 20 ms for a call. The limit
-is what no engine could be better than, measured in the same run. Compare ratios, not seconds: clients, server, plugins and clouds share
-one machine.
-%s has every figure. %s; medians of %d runs%s; equal work varied by %.0f %% meanwhile.
+What a client can feel, beside Vault's own AWS engine on the same server, each on a fake cloud that takes 20 ms for a call: brackets say
+where a row was measured otherwise. Figures are medians of %d runs, and a ratio is that of its row's figures. A yardstick is only what its
+brackets say, measured in the same run or computed: an engine may be better. Compare ratios, not seconds: clients, server, plugins and
+clouds share one machine.
+%s has every figure. %s; this engine at commit %s; equal work varied by %.0f %% meanwhile.
 
-| what | this engine | AWS's | limit | ratio | bar | |
+| what | this engine | AWS's | yardstick | ratio | bar | |
 | --- | --- | --- | --- | --- | --- | --- |
-`, "["+filepath.Base(table)+"]("+filepath.Base(table)+")", r.Machine, r.Runs, map[bool]string{true: ", made in parts"}[r.Parts],
-		r.Noise*100)
+`, r.Runs, link(table), r.Machine, r.Commit, r.Noise*100)
 	for _, one := range r.Rows {
 		if h := one.Head; h != nil {
-			fmt.Fprintf(&out, "| %s | %s | %s | %s | %.2f x %s | %s | %s |\n", h.What, h.figure(h.Ours), h.figure(h.AWS),
-				strings.TrimSpace(h.figure(h.Limit)+" "+inBrackets(h.LimitIs)), one.Value, h.Over, one.Bar, one.verdict())
+			fmt.Fprintf(&out, "| %s | %s | %s | %s | %.2f x %s | %s | %s |\n", with(h.What, h.But), h.figure(h.Ours), h.figure(h.AWS),
+				with(h.figure(h.Yardstick), h.YardstickIs), one.Value, h.Over, one.Bar, one.verdict())
 		}
 	}
 	out.WriteString("\nA lease of the AWS engine makes three calls, since each has a user of its own; one of this engine makes one, with " +
 		"users that exist.\n")
 	out.WriteString(r.chart())
-	out.WriteString(r.missed())
+	out.WriteString(r.missed(table))
 	fmt.Fprintf(&out, `
 ## Repeat it
 
     make bench                    # all of it and this page: 20 minutes on two processors that nobody else uses
-    make bench ONLY=latency,cpu   # some groups alone; what was measured before stays in .cache/bin/bench.json
-    make bench ONLY=page          # this page, of what was measured last
+    make bench ONLY=latency,pace  # some groups alone, into .cache/bin/bench.json: this page is of one whole run
     make bench-profile            # where the plugin's processor time goes, for go tool pprof
-
-The groups are size, start, storage, index, accounts, pace, functions, latency, throughput, cpu, calls, memory and storm.
 `)
 	if r.Noise > noisy {
 		out.WriteString("\nThe machine was busy with other work during this run: run it again before you believe a missed bar.\n")
@@ -71,11 +68,14 @@ func (h head) figure(value float64) string {
 	}
 }
 
-func inBrackets(said string) string {
+func link(file string) string { return "[" + filepath.Base(file) + "](" + filepath.Base(file) + ")" }
+
+// with adds in brackets what is said of a text, if anything is.
+func with(text, said string) string {
 	if said == "" {
-		return ""
+		return text
 	}
-	return "(" + said + ")"
+	return text + " (" + said + ")"
 }
 
 // chart draws the rows that both engines have.
@@ -89,7 +89,7 @@ func (r result) chart() string {
 			continue
 		}
 		most := max(h.Ours, h.AWS)
-		fmt.Fprintln(&out, h.What)
+		fmt.Fprintln(&out, with(h.What, h.But))
 		for _, bar := range []struct {
 			name  string
 			value float64
@@ -101,13 +101,21 @@ func (r result) chart() string {
 	return out.String()
 }
 
-// missed tells why a bar of the page is missed.
-func (r result) missed() string {
+// missed tells why a bar of the page is missed, and which others of the table are.
+func (r result) missed(table string) string {
 	var out strings.Builder
+	var others []string
 	for _, one := range r.Rows {
-		if one.Head != nil && one.verdict() == missed {
+		switch {
+		case one.verdict() != missed:
+		case one.Head == nil:
+			others = append(others, fmt.Sprintf("* %s: %s, %s\n", one.Measure, one.Figure, one.Bar))
+		default:
 			fmt.Fprintf(&out, "\n* %s: %s, where %s is the bar. %s\n", one.Head.What, one.Figure, one.Bar, cmp.Or(one.Why, "No reason is known."))
 		}
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(&out, "\n%d more of %s:\n\n%s", len(others), link(table), strings.Join(others, ""))
 	}
 	if out.Len() == 0 {
 		return ""

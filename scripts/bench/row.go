@@ -23,18 +23,21 @@ type row struct {
 
 // head is a row as the page has it. Its ratio, bar and verdict are the row's.
 type head struct {
-	What    string  `json:"what"`
-	Unit    string  `json:"unit"`
-	Ours    float64 `json:"ours"`
-	AWS     float64 `json:"aws,omitempty"`   // 0: there is none
-	Limit   float64 `json:"limit,omitempty"` // what no engine can be better than; 0: there is none
-	LimitIs string  `json:"limit_is,omitempty"`
-	Over    string  `json:"over"` // what the ratio is of: the limit, or AWS
+	What string  `json:"what"`
+	Unit string  `json:"unit"`
+	Ours float64 `json:"ours"`
+	AWS  float64 `json:"aws,omitempty"` // 0: there is none
+	But  string  `json:"but,omitempty"` // how it was measured otherwise than the page says of all, or what differs between both
+	Over string  `json:"over"`          // what the ratio is of: the yardstick, or AWS
+
+	// Something to compare with, measured or computed; 0: there is none.
+	Yardstick   float64 `json:"yardstick,omitempty"`
+	YardstickIs string  `json:"yardstick_is,omitempty"`
 }
 
 const (
-	overLimit = "the limit"
-	overAWS   = "AWS"
+	overYardstick = "the yardstick"
+	overAWS       = "AWS's"
 )
 
 // onPage has the row stand on the page.

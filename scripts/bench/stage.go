@@ -31,7 +31,7 @@ const (
 
 	// poolUsers share the access_key role's keys, and so many users in each of manyRoles those of the roles that hold many: ten keys a
 	// user, as in OUTSCALE. A user that had more would be listed over and over, since the engine cannot believe it.
-	poolUsers = 250
+	poolUsers = 350
 	manyUsers = 400
 	manyRoles = 3
 

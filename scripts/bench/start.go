@@ -51,9 +51,9 @@ func (b *bench) startRows(ctx context.Context, bin string) error {
 			took[plugin] = append(took[plugin], milliseconds(one))
 		}
 	}
-	sdk := ratio(took[sdkFile], took[nullFile])
-	b.add(toldOf("start to handshake over a plugin that does nothing", " x", ratio(took[pluginFile], took[nullFile])...))
-	b.add(toldOf("the same of a plugin that does nothing but import the OUTSCALE SDK", " x", sdk...))
+	nothing := median(took[nullFile])
+	b.add(toldOf("start to handshake over a plugin that does nothing", " x", median(took[pluginFile])/nothing))
+	b.add(toldOf("the same of a plugin that does nothing but import the OUTSCALE SDK", " x", median(took[sdkFile])/nothing))
 	b.add(toldOf("start to handshake of a plugin that does nothing", " ms", took[nullFile]...))
 	return nil
 }
