@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,17 +109,27 @@ type Pacer struct {
 	yielded int   // turns since the background had one
 	changed time.Time
 	fallen  rate.Limit // the rate before it was changed
-	answers []answered // of the last second
+	sent    []*paced   // in the last second
+	inVain  int        // answers since the cloud took a call, all of them throttled
 }
 
-// answered is one answer of the cloud, and whether it took the call.
-type answered struct {
-	at    time.Time
-	taken bool
+// paced is a call that had its turn. Fields are guarded by the pacer's lock.
+type paced struct {
+	at   time.Time
+	fate fate
 }
 
-// evidence is how many answers of a second show what the cloud takes. Fewer say that somebody was too fast, and not
-// how fast.
+// fate is what has become of a call.
+type fate int
+
+const (
+	underWay fate = iota
+	taken
+	throttled
+)
+
+// evidence is how many answers to the calls of a second show what the cloud takes. Fewer say that somebody was too fast,
+// and not how fast.
 const evidence = 5
 
 // NewPacer paces to perSecond calls a second.
@@ -221,21 +232,39 @@ func (p *Pacer) give(class Class) bool {
 	return true
 }
 
+// begin notes a call that is sent now.
+func (p *Pacer) begin() *paced {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &paced{at: time.Now()}
+	p.forget(c.at)
+	p.sent = append(p.sent, c)
+	return c
+}
+
+// lost takes back a call that had no answer: nobody knows whether the cloud took it.
+func (p *Pacer) lost(c *paced) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = slices.DeleteFunc(p.sent, func(other *paced) bool { return other == c })
+}
+
 // throttled lowers the rate and allows no bursts. Without evidence it does so at most once a second: the
 // answers to calls that were under way together are one piece of news, not many. With evidence each of
 // them tells more of what the cloud takes.
-func (p *Pacer) throttled() {
+func (p *Pacer) throttled(c *paced) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.fate = throttled
+	p.inVain++
 	now := time.Now()
-	p.note(now, false)
 	if now.Sub(p.changed) >= time.Second {
 		p.changed, p.fallen = now, p.limiter.Limit()
 		p.lower(p.fallen / 2)
 		p.limiter.AllowN(now, 1) // the cloud has nothing left: the next call waits, too
 	}
-	if len(p.answers) >= evidence {
-		p.lower(min(p.tookLately(), p.fallen*0.95))
+	if answers, most := p.lately(now); answers >= evidence {
+		p.lower(min(most, p.fallen*0.95))
 	}
 }
 
@@ -247,34 +276,53 @@ func (p *Pacer) lower(to rate.Limit) {
 	p.limiter.SetBurst(1)
 }
 
-// note keeps an answer for a second. The lock is held.
-func (p *Pacer) note(now time.Time, taken bool) {
-	old := 0
-	for old < len(p.answers) && now.Sub(p.answers[old].at) >= time.Second {
-		old++
+// growth is how far the pause has grown that a throttled call makes before its next attempt. While the cloud takes other calls of
+// the account it does not grow: the pace keeps them apart by then, and with a pause of seconds the last of them would stay
+// away from an idle cloud.
+func (p *Pacer) growth(attempt int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget(time.Now())
+	if slices.ContainsFunc(p.sent, func(c *paced) bool { return c.fate == taken }) {
+		return 0
 	}
-	p.answers = append(p.answers[old:], answered{now, taken})
+	return max(0, min(attempt, p.inVain-1))
 }
 
-// tookLately is how many calls the cloud has taken in the last second. The lock is held.
-func (p *Pacer) tookLately() rate.Limit {
-	n := 0
-	for _, a := range p.answers {
-		if a.taken {
-			n++
+// forget drops the calls that were sent more than a second ago. The lock is held.
+func (p *Pacer) forget(now time.Time) {
+	old := 0
+	for old < len(p.sent) && now.Sub(p.sent[old].at) >= time.Second {
+		old++
+	}
+	p.sent = p.sent[old:]
+}
+
+// lately is how many calls of the last second have their answer, and how many the cloud may have taken at most. A cloud has work
+// with those that it takes, and none with those that it throttles, whose answers come first: those under way count as
+// taken until their answer says else. Of one whose answers take longer than a second nothing is known. The lock is held.
+func (p *Pacer) lately(now time.Time) (answers int, most rate.Limit) {
+	p.forget(now)
+	for _, c := range p.sent {
+		if c.fate != underWay {
+			answers++
+		}
+		if c.fate != throttled {
+			most++
 		}
 	}
-	return rate.Limit(n)
+	return answers, most
 }
 
 // accepted raises a lowered rate by a twentieth of the one that was too much, at most once a second. A cloud that takes 5 calls
 // a second of an account that is paced to 200 is so neared in steps of a quarter of a call. Bursts are allowed again at the
 // full rate.
-func (p *Pacer) accepted() {
+func (p *Pacer) accepted(c *paced) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.fate = taken
+	p.inVain = 0
 	now := time.Now()
-	p.note(now, true)
 	if p.limiter.Limit() >= p.highest || now.Sub(p.changed) < time.Second {
 		return
 	}
@@ -300,14 +348,26 @@ func (t *pacing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.pacer.Wait(req.Context()); err != nil {
 		return nil, &NotSentError{Err: err}
 	}
+	call, answered := t.pacer.begin(), false
+	defer func() {
+		if !answered {
+			t.pacer.lost(call)
+		}
+	}()
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		t.pacer.throttled()
+	answered = true
+	if tooFast(resp) {
+		t.pacer.throttled(call)
 	} else {
-		t.pacer.accepted()
+		t.pacer.accepted(call)
 	}
 	return resp, nil
+}
+
+// tooFast tells that an answer lowers the pace.
+func tooFast(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
 }

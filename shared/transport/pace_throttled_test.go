@@ -19,7 +19,7 @@ func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
 		rt := &pacing{next: cloud, pacer: p}
 		for second, want := range []rate.Limit{4, 2, 1, slowest, slowest} {
 			for range 3 {
-				p.throttled()
+				p.throttled(p.begin())
 			}
 			if got := p.limiter.Limit(); got != want {
 				t.Errorf("second %d: the rate is %v, want %v", second, got, want)
@@ -40,7 +40,7 @@ func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
 
 func TestARateBelowTheSlowestIsNotRaisedByThrottling(t *testing.T) {
 	p := NewPacer(0.2)
-	p.throttled()
+	p.throttled(p.begin())
 	if got := p.limiter.Limit(); got != 0.2 {
 		t.Errorf("the rate is %v, want 0.2", got)
 	}
@@ -50,7 +50,7 @@ func TestTheRateClimbsBackAndBurstsReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(10)
 		rt := &pacing{next: plays(status(200)), pacer: p}
-		p.throttled()
+		p.throttled(p.begin())
 		if p.limiter.Limit() != 5 || p.limiter.Burst() != 1 {
 			t.Fatalf("got rate %v and burst %d", p.limiter.Limit(), p.limiter.Burst())
 		}

@@ -50,6 +50,7 @@ type Retryable func(resp *http.Response) Again
 type retrier struct {
 	next       http.RoundTripper
 	retryable  Retryable
+	pacer      *Pacer
 	maxRetries int
 }
 
@@ -68,7 +69,11 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		if again == AFewTimes || again == UntilTheEnd && comesAgain(classOf(req.Context()), err) {
 			failures++
 		}
-		wait, isTime := nextTry(attempt, resp, time.Until(end))
+		growth := attempt
+		if again == UntilTheEnd && err == nil && tooFast(resp) {
+			growth = r.pacer.growth(attempt)
+		}
+		wait, isTime := nextTry(growth, resp, time.Until(end))
 		switch {
 		case again == Never && throttled != nil && onlyWaited(req.Context(), err):
 			return throttled, nil // says more than that the time was up in the queue
@@ -117,8 +122,8 @@ func endOf(ctx context.Context) time.Time {
 
 // nextTry is how long to wait before the next attempt; not at all where the server wants to be asked again after the
 // caller's time is up, or none is left: the answer says more than "deadline exceeded", and says it now.
-func nextTry(attempt int, resp *http.Response, left time.Duration) (wait time.Duration, isTime bool) {
-	wait = max(min(backoff(attempt), left/2), retryAfter(resp))
+func nextTry(growth int, resp *http.Response, left time.Duration) (wait time.Duration, isTime bool) {
+	wait = max(min(backoff(growth), left/2), retryAfter(resp))
 	return wait, wait < left && left > backoffBase
 }
 
@@ -159,8 +164,8 @@ func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // backoff is a random part of an exponentially growing span ("full jitter"),
 // so that callers throttled together do not come back together.
-func backoff(attempt int) time.Duration {
-	return rand.N(min(backoffCap, backoffBase<<min(attempt, 10)))
+func backoff(growth int) time.Duration {
+	return rand.N(min(backoffCap, backoffBase<<min(growth, 10)))
 }
 
 // retryAfter reads the header in both of its forms, seconds and a date; 0 where there is none, or nonsense.

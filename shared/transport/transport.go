@@ -66,7 +66,7 @@ func New(o Options) http.RoundTripper {
 		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
 	}
 	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, verdictOf: o.Judge}
-	return &retrier{next: chain, retryable: o.Retryable, maxRetries: o.MaxRetries}
+	return &retrier{next: chain, retryable: o.Retryable, pacer: o.Pacer, maxRetries: o.MaxRetries}
 }
 
 // InFlightAt is a MaxInFlight for a pace, in calls a second. A key that somebody deletes is refused
