@@ -199,9 +199,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 }
 
 // clean ends the background work when the engine is unmounted or its process ends.
-func (b *backend) clean(context.Context) {
+func (b *backend) clean(ctx context.Context) {
 	b.static.end()
-	b.tidying.cancel()
+	b.tidying.cancel(ctx)
 }
 
 const backendHelp = `

@@ -30,6 +30,9 @@ const (
 
 	// tidySaveBudget is how long its end may take to be written.
 	tidySaveBudget = 5 * time.Second
+
+	// tidyEndBudget is how long the engine waits for that where it ends itself.
+	tidyEndBudget = time.Second
 )
 
 // tidying is the tidy that runs, if any: one at a time.
@@ -104,15 +107,21 @@ func (t *tidying) end() {
 	t.report = nil
 }
 
-// cancel ends the running tidy and waits until it has written its end.
-func (t *tidying) cancel() {
+// cancel ends the running tidy, and waits a moment for it to write its end. It may be undoing something in a cloud that hangs, and the sdk
+// holds up all mounts of the process while one is cleaned up. A report that is not written reads as interrupted.
+func (t *tidying) cancel(ctx context.Context) {
 	t.mu.Lock()
 	stop, ended := t.stop, t.ended
 	running := t.report != nil
 	t.mu.Unlock()
-	if running {
-		stop()
-		<-ended
+	if !running {
+		return
+	}
+	stop()
+	select {
+	case <-ended:
+	case <-time.After(tidyEndBudget):
+	case <-ctx.Done():
 	}
 }
 

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -147,6 +148,33 @@ func TestTidy(t *testing.T) {
 			if took := time.Since(started); took > tidySaveBudget {
 				t.Errorf("it took %s", took)
 			}
+			v.restart()
+			v.mustTidied(tidyFailed, nil, "errors", "ended with the engine")
+		},
+		"an unmount waits a second for it at most, since the sdk holds up every mount of the process meanwhile": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.lease("app")
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+			v.write("tidy")
+			<-time.After(time.Second)
+			v.storage.before = func(op, key string) error {
+				if op == "put" && key == tidyPath {
+					<-time.After(4 * time.Second)
+				}
+				return nil
+			}
+			started := time.Now()
+			over, cancel := context.WithCancel(t.Context())
+			cancel()
+			v.engine.Cleanup(over)
+			if took := time.Since(started); took > 0 {
+				t.Errorf("it took %s, and its context was over", took)
+			}
+			v.engine.Cleanup(t.Context())
+			if took := time.Since(started); took > time.Second {
+				t.Errorf("it took %s", took)
+			}
+			<-time.After(tidySaveBudget)
 			v.restart()
 			v.mustTidied(tidyFailed, nil, "errors", "ended with the engine")
 		},
