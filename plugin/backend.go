@@ -240,7 +240,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		}
 	case logical.RenewOperation, logical.RevokeOperation:
 		if !b.tendsLocalStorage() {
-			return nil, logical.ErrReadOnly // which has the server send the request to the active node
+			return nil, logical.ErrReadOnly // on which OpenBao sends the request to the active node (of Vault Enterprise: docs/verified.md)
 		}
 	}
 	if err := b.refuseTypes(req); err != nil {
