@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -70,6 +71,7 @@ type backend struct {
 	roles     *cache[roleEntry]
 	policies  *cache[policyView]
 	instances *cache[instance] // of one entry
+	moving    atomic.Bool      // the storage may be another than it was, see onItsStorage
 
 	mount   mountLimit
 	longest longestKeys
@@ -241,6 +243,11 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	case logical.RenewOperation, logical.RevokeOperation:
 		if !b.tendsLocalStorage() {
 			return nil, logical.ErrReadOnly // on which OpenBao sends the request to the active node (of Vault Enterprise: docs/verified.md)
+		}
+	}
+	if req.Operation != logical.RollbackOperation { // a tick looks by itself
+		if err := b.onItsStorage(ctx, req.Storage); err != nil {
+			return respond(err)
 		}
 	}
 	if err := b.refuseTypes(req); err != nil {

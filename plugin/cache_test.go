@@ -127,3 +127,126 @@ func TestCaches(t *testing.T) {
 		},
 	})
 }
+
+// TestAMountWhoseStorageHasGone is moved to another namespace of OpenBao's: the plugin's process lives on, on a storage that is empty.
+func TestAMountWhoseStorageHasGone(t *testing.T) {
+	t.Parallel()
+	// move is what the server does; elsewhere is where the storage is moved to.
+	move := func(v *testVault, elsewhere logical.Storage) {
+		v.system.taint(true)
+		if err := v.tick(); err != nil {
+			v.t.Error(err)
+		}
+		v.mustRevokeAll()
+		v.storage.Storage = elsewhere
+		v.system.taint(false)
+	}
+	// mustRefuseAll has nobody but the cloud be asked for anything.
+	mustRefuseAll := func(v *testVault) {
+		v.t.Helper()
+		v.sim.ResetCalls()
+		v.storage.writes = 0
+		const sentence = "the storage of this mount is gone"
+		v.mustRefuse(logical.ReadOperation, "creds/app", nil, sentence, "bao plugin reload")
+		v.mustRefuse(logical.ReadOperation, "static-creds/db", nil, sentence)
+		v.mustRefuse(logical.ReadOperation, "config/default", nil, sentence)
+		v.mustRefuse(logical.UpdateOperation, "config/default", v.accountFields(), sentence)
+		v.mustRefuse(logical.UpdateOperation, "roles/app", []string{"user_names=app"}, sentence)
+		v.mustRefuse(logical.UpdateOperation, "rotate-root/default", nil, sentence)
+		v.mustRefuse(logical.UpdateOperation, "tidy", nil, sentence)
+		if err := v.tick(); err == nil || !strings.Contains(err.Error(), sentence) {
+			v.t.Errorf("a tick: %v", err)
+		}
+		if calls := v.sim.Calls(); len(calls) != 0 || v.storage.writes != 0 {
+			v.t.Errorf("%d writes of storage, and calls of the cloud: %v", v.storage.writes, calls)
+		}
+	}
+	warm := func(v *testVault) {
+		v.addUser("db")
+		v.configure("ttl=10m")
+		v.lease("app")
+		v.write("static-roles/db", "user_name=db", "rotation_period=4h")
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"nothing is leased, rotated or written until the plugin is on it again": func(_ *testing.T, v *testVault) {
+			warm(v)
+			moved := v.storage.Storage
+			move(v, &logical.InmemStorage{})
+			mustRefuseAll(v)
+			v.storage.Storage = moved
+			v.restart()
+			v.lease("app")
+			v.rotate()
+			v.mustSucceed("tick", nil, v.tick())
+		},
+		"so it is where the mount was moved before it had made a key": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.read("roles/app")
+			move(v, &logical.InmemStorage{})
+			mustRefuseAll(v)
+		},
+		"a tick finds it gone where no taint told of it": func(t *testing.T, v *testVault) {
+			warm(v)
+			v.leases = nil
+			v.storage.Storage = &logical.InmemStorage{}
+			if err := v.tick(); err == nil {
+				t.Error("the tick has succeeded")
+			}
+			mustRefuseAll(v)
+		},
+		"a tick that ran when the move began tells of it": func(_ *testing.T, v *testVault) {
+			warm(v)
+			v.leases = nil
+			v.storage.before = func(op, _ string) error { v.system.taint(true); return nil }
+			v.mustSucceed("tick", nil, v.tick())
+			v.storage.before, v.storage.Storage = nil, &logical.InmemStorage{}
+			v.system.taint(false)
+			mustRefuseAll(v)
+		},
+		"a lease is not taken for revoked whose key is there": func(t *testing.T, v *testVault) {
+			warm(v)
+			l := v.lease("app")
+			v.system.taint(true)
+			v.mustSucceed("tick", nil, v.tick())
+			v.storage.Storage = &logical.InmemStorage{}
+			v.system.taint(false)
+			if err := v.revoke(l); err == nil {
+				t.Error("revoked")
+			}
+			v.mustBeLive(true, l.AccessKey())
+		},
+		"a tidy that runs ends before the move": func(_ *testing.T, v *testVault) {
+			warm(v)
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+			v.write("tidy")
+			<-time.After(time.Second)
+			v.system.taint(true)
+			_ = v.tick()
+			v.system.taint(false)
+			v.mustTidied(tidyFailed, nil, "errors", "ended with the engine")
+		},
+		"a move within its namespace costs one read": func(t *testing.T, v *testVault) {
+			warm(v)
+			move(v, v.storage.Storage)
+			v.lease("app")
+			v.storage.before = func(op, key string) error {
+				if op == "get" || op == "list" {
+					t.Errorf("%s of %s", op, key)
+				}
+				return nil
+			}
+			v.lease("app")
+			v.storage.before = nil
+			v.rotate()
+		},
+		"a mount without accounts is left in peace": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			v.delete("roles/app")
+			v.delete("config/default")
+			v.mustSucceed("tick", nil, v.tick())
+			v.configure("ttl=10m")
+			v.lease("app")
+		},
+	})
+}

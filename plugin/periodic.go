@@ -29,12 +29,19 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, tickBudget)
 	defer cancel()
 
+	// The server sends one last, ordinary tick with the mount tainted before it disables or moves it, or waits for the one that runs.
+	last := b.System().Tainted()
+	defer b.expectMove(ctx, req.Storage)
 	names, err := storedNames(ctx, req.Storage, configPrefix)
 	if err != nil {
 		return err
 	}
-	// The server sends one last, ordinary tick with the mount tainted before it disables or moves it.
-	last := b.System().Tainted()
+	if len(names) == 0 {
+		b.moving.Store(true)
+	}
+	if err := b.onItsStorage(ctx, req.Storage); err != nil {
+		return err
+	}
 	// Whose a static role is stands in the role alone: they are read once for all accounts, in a time that no account can use up.
 	// OnceValues would panic anew for each of them.
 	static := sync.OnceValues(func() (roles map[string]map[string]*staticRole, err error) {

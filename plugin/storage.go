@@ -218,8 +218,52 @@ func (b *backend) instanceID(ctx context.Context, s logical.Storage) (string, er
 	if stored, err = b.instances.load(ctx, s, instancePath); err != nil || stored != nil { // another request was faster
 		return stored.id(), err
 	}
-	stored = &instance{ID: keylabel.NewID()}
-	return stored.ID, save(ctx, s, instancePath, stored)
+	if err := save(ctx, s, instancePath, &instance{ID: keylabel.NewID()}); err != nil {
+		return "", err
+	}
+	stored, err = b.instances.load(ctx, s, instancePath) // which keeps it: onItsStorage compares with it
+	return stored.id(), err
+}
+
+// expectMove ends a tick. With the mount tainted, the server is about to disable or move it: what comes after must find the storage, and
+// a tidy that went on would take every key for an orphan whose entry has moved.
+func (b *backend) expectMove(ctx context.Context, s logical.Storage) {
+	if !b.System().Tainted() {
+		return
+	}
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	if _, err := b.instanceID(ctx, s); err != nil {
+		b.Logger().Warn("the mount is disabled or moved, and its id cannot be read", "error", err)
+	}
+	b.moving.Store(true)
+	b.tidying.cancel(ctx)
+}
+
+// onItsStorage refuses what comes after a move that has taken the storage away. OpenBao moves the entries of a mount that goes to another
+// namespace, and leaves an external plugin on the prefix where they were: the engine would lease from its memory, and record there what
+// nobody reads any more. The id of the instance is in every storage. Only after a taint, or a tick that finds no account, is it read
+// anew, until it is there: a lease costs no read.
+func (b *backend) onItsStorage(ctx context.Context, s logical.Storage) error {
+	if !b.moving.Load() {
+		return nil
+	}
+	known, err := b.instances.load(ctx, s, instancePath)
+	if err != nil {
+		return err
+	}
+	stored, err := load[instance](ctx, s, instancePath)
+	switch {
+	case err != nil:
+		return err
+	case stored.id() != known.id():
+		return userError("the storage of this mount is gone: the mount was moved to another namespace, and the plugin still looks where it " +
+			"was, or somebody has deleted it. Nothing is leased, rotated, revoked or written until the plugin is reloaded: bao plugin reload " +
+			"-namespace=... -mounts=..., with the namespace and path of now, or a step-down of the active server")
+	case !b.System().Tainted(): // until then it may still go
+		b.moving.Store(false)
+	}
+	return nil
 }
 
 // id is empty of what is not there.

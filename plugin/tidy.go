@@ -332,7 +332,7 @@ func (r *tidyReport) finish(cutOff error) {
 	case errors.Is(cutOff, context.DeadlineExceeded):
 		r.failed(fmt.Errorf("it did not end within %s: start it again, for one account at a time", tidyBudget))
 	case cutOff != nil:
-		r.failed(errors.New("it was ended with the engine (seal, step-down, reload or unmount): start it again"))
+		r.failed(errors.New("it was ended with the engine (seal, step-down, reload, unmount or move): start it again"))
 	}
 	r.State, r.Finished = tidyDone, time.Now()
 	if len(r.Errors.Lines) > 0 {

@@ -244,3 +244,49 @@ func TestDeletedNamespace(t *testing.T) {
 		}
 	}
 }
+
+// TestAMountMovedToAnotherNamespace moves one with OpenBao, which moves its storage and leaves the plugin's process on what it had:
+// until a reload nothing is leased, rotated or written. Vault Community has no namespaces.
+func TestAMountMovedToAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	if !onOpenBao(t) {
+		return
+	}
+	for _, name := range []string{"here", "there"} {
+		if _, err := shared.Client.Logical().WriteWithContext(t.Context(), "sys/namespaces/"+name, map[string]any{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := mountPlugin(t, inNamespace(shared, "here"), pluginName, "")
+	m.configure("ttl=1h")
+	m.write("rotate-root/default")
+	leased := m.lease("")
+	if err := shared.Client.Sys().RemountWithContext(t.Context(), "here/"+m.path, "there/"+m.path); err != nil {
+		t.Fatal(err)
+	}
+	m.server = inNamespace(shared, "there")
+	if _, there := m.account.Key(leased.AccessKey); there {
+		t.Error("a lease has outlived the move: install.md says that it does not")
+	}
+	before := len(m.account.Keys())
+	_, err := m.tryLease("")
+	m.mustRefuse(err, "bao plugin reload")
+	for _, path := range []string{"rotate-root/default", "roles/app", "tidy"} {
+		_, err := m.tryWrite(path)
+		m.mustRefuse(err, "bao plugin reload")
+	}
+	_, err = m.tryWrite("config/default", m.accountFields()...)
+	m.mustRefuse(err, "bao plugin reload")
+	if now := len(m.account.Keys()); now != before {
+		t.Errorf("%d keys before the refusals, %d after", before, now)
+	}
+	if _, err := m.server.Client.Sys().ReloadPluginWithContext(t.Context(), &api.ReloadPluginInput{Mounts: []string{m.path}}); err != nil {
+		t.Fatal(err)
+	}
+	l := m.lease("")
+	m.write("rotate-root/default")
+	if err := l.call(); err != nil {
+		t.Error(err)
+	}
+	l.revoke()
+}
