@@ -81,8 +81,8 @@ var ErrNoTime = errors.New("no time was left for the account: give the function 
 
 // Accounts yields the accounts that the settings ask for, each with its share of what is left
 // until the deadline minus the reserve. An enforcing run keeps half of it for the changes. A run
-// with a deadline begins with another account each time, and ends with those before it: the last
-// ones of a long list, for which time may run out night after night, get their turn.
+// with a deadline does not always begin with the first account (see begin): over several runs, each
+// account of a list that is too long gets its turn.
 func (r *Run) Accounts(ctx context.Context) iter.Seq2[Account, Share] {
 	chosen := slices.Clone(r.All)
 	if len(r.Settings.Accounts) > 0 {
@@ -101,12 +101,14 @@ func (r *Run) Accounts(ctx context.Context) iter.Seq2[Account, Share] {
 	}
 }
 
-// beginEvery is how long runs begin with the same account: as often as the schedules are at most.
+// beginEvery: runs within the same six hours begin with the same account. It is the default
+// SyncSchedule; a more frequent schedule changes the first account no more often.
 const beginEvery = 6 * time.Hour
 
 // begin is the index of the account with which a run begins. Multiples of the golden ratio, less
-// their whole part, lie evenly in any row of runs, every six hours or once a day or a week: one
-// after the other would leave the end of a list of hundreds waiting for as many runs.
+// their whole part, lie evenly in any row of runs, every six hours or once a day or a week. Counting
+// on would not do: a run a day counts four on, and of four accounts always began with the same one;
+// and the end of a list of hundreds would wait for as many runs.
 func begin(at time.Time, n int) int {
 	const golden = 0x9E3779B97F4A7C15 // its part after the point, of 1<<64
 	high, _ := bits.Mul64(uint64(at.Unix()/int64(beginEvery/time.Second))*golden, uint64(n))

@@ -57,6 +57,25 @@ func TestNoAccountOfALongListIsLeftOutForGood(t *testing.T) {
 	}
 }
 
+func TestEachAccountComesFirstWithinABoundedNumberOfRuns(t *testing.T) {
+	for name, every := range map[string]time.Duration{"every six hours": 6 * time.Hour, "every day": 24 * time.Hour, "every week": 7 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; n <= 50; n++ {
+				at, last := time.Date(2026, 11, 29, 3, 17, 0, 0, time.UTC), make([]int, n)
+				for run := 1; run <= 20*n; run++ {
+					last[begin(at, n)] = run
+					for i := range last {
+						if waited := run - last[i]; waited > 4*n {
+							t.Fatalf("of %d accounts, that at %d did not come first in %d runs", n, i, waited)
+						}
+					}
+					at = at.Add(every)
+				}
+			}
+		})
+	}
+}
+
 func TestARunGoesOverEachOfItsAccountsOnce(t *testing.T) {
 	names := func(ctx context.Context, run Run) (names []string) {
 		for account := range run.Accounts(ctx) {

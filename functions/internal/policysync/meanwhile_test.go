@@ -41,10 +41,10 @@ func TestAPolicyThatWasChangedWhileTheKeysWereLookedAtIsLeftAsItIs(t *testing.T)
 		inForce           time.Duration
 		says              string
 	}{
-		"where both the limit and the trusted sessions were hardened": {policyOf(0, false), policyOf(hours2, true), "", hours2, "a limit of 2h"},
+		"where both the limit and the trusted sessions were hardened": {policyOf(0, false), policyOf(hours2, true), "", hours2, "now it is: access keys limited to 2h, other fields "},
 		"where trusted sessions alone were demanded":                  {policyOf(9*day, false), policyOf(9*day, true), "", 9 * day, `"RequireTrustedEnv":true`},
 		"where a field changed that no tool knows yet":                {policyOf(9*day, false), policyOf(9*day, false), `"on"`, 9 * day, `"Fourth":"on"`},
-		"where it was widened":                                        {policyOf(9*day, false), policyOf(0, false), "", 0, "no limit of keys' lives"},
+		"where it was widened":                                        {policyOf(9*day, false), policyOf(0, false), "", 0, "now it is: no limit for access keys, other fields "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -116,7 +116,7 @@ func slack(account fleet.Account) time.Duration { return account.ExpiryGrace + l
 func (job Job) account(ctx context.Context, account fleet.Account, share fleet.Share, r *AccountResult) error {
 	if share.Over() {
 		r.Partial = true
-		return fleet.ErrNoTime // and no success, which nobody would look at: the next run begins with another account
+		return fleet.ErrNoTime // an error, or nobody would look at it; later runs begin elsewhere in the list
 	}
 	cloud, release, err := job.Connect(ctx, account)
 	if err != nil {
@@ -209,7 +209,7 @@ func set(ctx context.Context, cloud provider.PolicyWriter, policy provider.Acces
 	}
 	if now != policy {
 		r.Action, r.After, r.InForce = ActionNone, now.MaxKeyLifetime, now.MaxKeyLifetime
-		r.Reason = fmt.Sprintf("it was %s when the run began, and %s is in force", words(policy), words(now))
+		r.Reason = fmt.Sprintf("when the run began the policy was: %s; now it is: %s", describe(policy), describe(now))
 		return errChangedMeanwhile
 	}
 	policy.MaxKeyLifetime = value
@@ -231,12 +231,12 @@ func set(ctx context.Context, cloud provider.PolicyWriter, policy provider.Acces
 	return nil
 }
 
-// words are a policy for people.
-func words(policy provider.AccessPolicy) string {
+// describe says a policy to people.
+func describe(policy provider.AccessPolicy) string {
 	if policy.MaxKeyLifetime == 0 {
-		return "no limit of keys' lives with " + policy.Rest
+		return "no limit for access keys, other fields " + policy.Rest
 	}
-	return fmt.Sprintf("a limit of %s with %s", short(policy.MaxKeyLifetime), policy.Rest)
+	return fmt.Sprintf("access keys limited to %s, other fields %s", short(policy.MaxKeyLifetime), policy.Rest)
 }
 
 // tune lowers the mount's longest lease to what the strictest account allows, so that
