@@ -25,8 +25,6 @@ const (
 	// Below the least no request would end within its budget.
 	minRequestsPerSecond = 0.1
 	maxRequestsPerSecond = 10000
-
-	minRotationPeriod = 10 * time.Minute
 )
 
 // accountConfig is one cloud account, as it stands in storage at config/<name>.
@@ -97,9 +95,9 @@ func (c *accountConfig) validate() error {
 		return userError("ttl (%s) is longer than max_ttl (%s)", c.TTL, c.MaxTTL)
 	case c.ExpiryGrace < lifetime.MinExpiryGrace:
 		return userError("expiry_grace is %s, and %s is the least that covers a slow revocation", c.ExpiryGrace, lifetime.MinExpiryGrace)
-	case c.RotationPeriod > 0 && c.RotationPeriod < minRotationPeriod || c.RotationPeriod > lifetime.MaxRotationPeriod:
+	case c.RotationPeriod > 0 && c.RotationPeriod < lifetime.MinRotationPeriod || c.RotationPeriod > lifetime.MaxRotationPeriod:
 		return userError("rotation_period is %s: give 0 for none, or from %s to %s (ten years)", c.RotationPeriod,
-			minRotationPeriod, lifetime.MaxRotationPeriod)
+			lifetime.MinRotationPeriod, lifetime.MaxRotationPeriod)
 	case !(c.MaxRequestsPerSecond >= minRequestsPerSecond && c.MaxRequestsPerSecond <= maxRequestsPerSecond): // so written that NaN is refused
 		return userError("max_requests_per_second is %v: give a value from %v to %v", c.MaxRequestsPerSecond, minRequestsPerSecond,
 			maxRequestsPerSecond)
@@ -302,7 +300,7 @@ func (a *account) retryReap(failures int) time.Duration {
 	if !a.endsKeys() {
 		longest = reapRetryLive
 	}
-	return min(longest, time.Minute<<min(failures, 6))
+	return lifetime.Backoff(2*time.Minute, longest, failures)
 }
 
 // lastingEnd is the date of a key that is replaced on time, the engine's own or a static
@@ -356,7 +354,7 @@ func (a *account) cloudNow() time.Time { return time.Now().Add(a.skew()) }
 // cloud's time no date proves that.
 func (a *account) isDead(expires time.Time) bool {
 	_, known := a.measuredSkew()
-	return known && a.endsKeys() && a.cloudNow().After(expires.Add(lifetime.ClockMargin))
+	return known && a.endsKeys() && time.Now().After(lifetime.EndedAt(expires, a.skew()))
 }
 
 // hasEnded tells that the cloud has ended a key at the date that stands on it.

@@ -246,7 +246,7 @@ func (c *checkup) checkPastDate(ctx context.Context) error {
 		switch {
 		case item.Unreadable != "":
 			c.warning(item.Unreadable, "its key counts as in use until then")
-		case item.Leased() && !item.Unfinished() && now.After(item.Expires.Add(lifetime.ClockMargin)) && !c.account.isDead(item.Expires):
+		case item.Leased() && !item.Unfinished() && now.After(lifetime.EndedAt(item.Expires, 0)) && !c.account.isDead(item.Expires):
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
 				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "fix that, or delete the key in the cloud's console")
 		}

@@ -38,7 +38,7 @@ func mistakes() []mistake {
 			"plugin/internal/ledger/index.go", "if count += l.reserved[of]; count >= most {", "if count >= most {",
 		}}},
 		{"static roles that fail are tried at each tick, and each job may use all of it", []replacement{
-			{"plugin/static_schedule.go", "again = now.Add(min(maxStaticPause, time.Minute<<min(failures-1, 6)))", "again = now"},
+			{"plugin/static_schedule.go", "again = now.Add(lifetime.Backoff(time.Minute, maxStaticPause, failures))", "again = now"},
 			{"plugin/periodic.go", "timeLeft(ctx)*time.Duration(j.share)/time.Duration(shares))", "timeLeft(ctx))"},
 		}},
 		{"the ledger is not held against the cloud for static keys", []replacement{{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -76,7 +77,7 @@ func (b *backend) takeUpInTime(ctx context.Context, s logical.Storage, item ledg
 			tries = item.Tries
 		}
 		tries++
-		pause = min(longestPause, 30*time.Second<<min(tries, 6))
+		pause = lifetime.Backoff(time.Minute, longestPause, tries)
 	}
 	b.ledger.Stuck(item.Account, item.Label, err, tries, time.Now().Add(pause))
 	return err

@@ -209,7 +209,8 @@ func (b *backend) deleteReplaced(ctx context.Context, s logical.Storage, name st
 	return b.deleteReplacedHeld(ctx, s, a)
 }
 
-// deleteReplacedInTime does so in a part of a tick, which leaves the rest to the account's other work where the cloud hangs.
+// deleteReplacedInTime is deleteReplaced within reapBudget: where the cloud hangs, the rest of the tick is left to the account's
+// other work. A failure is logged.
 func (b *backend) deleteReplacedInTime(ctx context.Context, s logical.Storage, name string) {
 	ctx, cancel := context.WithTimeout(ctx, reapBudget)
 	defer cancel()
@@ -218,12 +219,9 @@ func (b *backend) deleteReplacedInTime(ctx context.Context, s logical.Storage, n
 	}
 }
 
-// longestOverlap bounds the time for which a replaced key is to go on working (lifetime.PrimaryOverlap, with room for a longer one).
-const longestOverlap = 15 * time.Minute
-
-// deleteReplacedHeld does so under the account's lock.
+// deleteReplacedHeld is deleteReplaced for callers that hold the account's lock.
 func (b *backend) deleteReplacedHeld(ctx context.Context, s logical.Storage, a *account) error {
-	left, err := b.deleteDue(ctx, s, a, a.config.Previous, longestOverlap)
+	left, err := b.deleteDue(ctx, s, a, a.config.Previous, lifetime.MaxOverlap)
 	if len(left) == len(a.config.Previous) {
 		return err
 	}
@@ -244,10 +242,7 @@ func (c *accountConfig) previousHere() []previousKey {
 
 // endOfOverlap is until when a key that is replaced now goes on working.
 func (b *backend) endOfOverlap(ctx context.Context) time.Time {
-	if b.mayHaveSecondaries(ctx) {
-		return time.Now().Add(lifetime.PrimaryOverlap)
-	}
-	return time.Now().Add(lifetime.RotationOverlap)
+	return time.Now().Add(lifetime.Overlap(b.mayHaveSecondaries(ctx)))
 }
 
 // asPrevious is the current key as one that is being replaced, and goes on working for a while.
@@ -270,7 +265,7 @@ func (c *accountConfig) keyEnds() string {
 // needs no Rotation Manager, which Vault Community and OpenBao do not have.
 func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
 	now, next := time.Now(), a.config.nextRotation()
-	replaced := anyDue(a.config.Previous, now, longestOverlap)
+	replaced := anyDue(a.config.Previous, now, lifetime.MaxOverlap)
 	due := !next.IsZero() && !a.cloudNow().Before(next) && !lifetime.Waits(a.next.rotation, now, maxRotationPause)
 	if !replaced && !due || !b.WriteSafeReplicationState() { // which are two calls to the server, of every account
 		return nil
@@ -308,7 +303,7 @@ const maxRotationPause = time.Hour
 // nothing where the key never expires. Each try makes calls, and perhaps a key: yet there are always some tries
 // left before the key ends.
 func rotationPause(failures int, left time.Duration) time.Duration {
-	pause := min(maxRotationPause, time.Minute<<min(failures-1, 6))
+	pause := lifetime.Backoff(time.Minute, maxRotationPause, failures)
 	if left > 0 {
 		pause = min(pause, left/8)
 	}

@@ -286,8 +286,9 @@ func (b *backend) entryToRenew(ctx context.Context, s logical.Storage, lease *ac
 	return e, nil
 }
 
-// lostItsAccount tells whether a key's account is not configured any more, or is another cloud account now. Neither can come about
-// while the ledger has the key, unless it was abandoned: it is gone.
+// lostItsAccount tells that the key's account is not configured any more, or is another cloud account now. That cannot happen
+// while the ledger has the key, unless the key was abandoned (delete with force=true). So a key without a record is gone; of an
+// abandoned one the operator was told. Either way a revoke has nothing left to do.
 func (b *backend) lostItsAccount(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
 	config, err := b.accountConfig(ctx, s, e.Account)
 	if err != nil || config == nil {

@@ -89,7 +89,7 @@ func (t *staticTries) failed(name string, now time.Time) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
-	again = now.Add(min(maxStaticPause, time.Minute<<min(failures-1, 6)))
+	again = now.Add(lifetime.Backoff(time.Minute, maxStaticPause, failures))
 	t.roles[name] = staticTry{at: again, failures: failures}
 	return again
 }

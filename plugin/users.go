@@ -191,8 +191,8 @@ func isUser(who provider.Identity, user, id string) bool {
 	return who.Kind == provider.IdentityUser && who.User == user
 }
 
-// owns does so with what the cloud says now, where names do not decide it: the list of its users,
-// or, where the engine could not find out whose key it has, that user's keys.
+// owns is isOwnIdentity by what the cloud says now, where names do not decide it: the list of its
+// users, or, where the engine could not find out whose key it has, that user's keys.
 func (b *backend) owns(ctx context.Context, a *account, user string) (bool, error) {
 	own := a.config.Identity
 	if own.UserID != "" && user != "" {

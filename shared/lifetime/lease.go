@@ -114,6 +114,10 @@ func (b Bounds) KeyExpiry(issued, leaseEnd time.Time) time.Time {
 	return expiry
 }
 
+// EndedAt is when, by this machine's clock, a key has surely ended at its date. The date is in the cloud's clock, which is
+// ahead of this machine's by skew.
+func EndedAt(expires time.Time, skew time.Duration) time.Time { return expires.Add(ClockMargin - skew) }
+
 // IssuePlan is the life of a lease and its key, decided before the key exists.
 type IssuePlan struct {
 	Issued   time.Time

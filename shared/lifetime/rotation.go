@@ -14,9 +14,13 @@ const (
 	// budget, so that requests under way with it can end.
 	RotationOverlap = 90 * time.Second
 
-	// PrimaryOverlap is the same on a performance primary, whose secondaries sign with the replaced key until the
-	// configuration has reached them.
+	// PrimaryOverlap is the same on a performance primary of Vault Enterprise, whose secondaries sign with the replaced
+	// key until the configuration has reached them.
 	PrimaryOverlap = 10 * time.Minute
+
+	// MaxOverlap is the longest overlap that is believed: PrimaryOverlap, with room for a longer one. A date further
+	// ahead was written under a clock that was wrong.
+	MaxOverlap = 15 * time.Minute
 
 	// RotationLead is the least time before a key's own date at which it is replaced: a few
 	// ticks, for a cloud that cannot be reached at the first of them.
@@ -24,6 +28,9 @@ const (
 
 	// MinStaticPeriod leaves the rotation of a static role some ticks to happen in.
 	MinStaticPeriod = 5 * time.Minute
+
+	// MinRotationPeriod is the shortest that the engine's own key can have.
+	MinRotationPeriod = 10 * time.Minute
 
 	// MaxRotationPeriod keeps dates that are a few periods ahead within what a time.Duration
 	// and the clouds' dates can say. Nobody waits longer for a rotation.
@@ -40,6 +47,15 @@ const (
 	// maxDefaultGrace bounds the grace that is taken where none is given.
 	maxDefaultGrace = time.Hour
 )
+
+// Overlap is how long a key of the engine that is replaced now goes on working; primary tells whether this is a performance
+// primary of Vault Enterprise.
+func Overlap(primary bool) time.Duration {
+	if primary {
+		return PrimaryOverlap
+	}
+	return RotationOverlap
+}
 
 // NextRotation is when the engine's own key is replaced by itself: when its period has passed,
 // and in any case when a third of its life is left. Zero means never.

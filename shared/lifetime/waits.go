@@ -10,3 +10,8 @@ import "time"
 func Waits(until, now time.Time, longest time.Duration) bool {
 	return now.Before(until) && until.Sub(now) <= longest
 }
+
+// Backoff is the pause after so many failures in a row: the first one's, twice as long after each more, and longest at most.
+func Backoff(first, longest time.Duration, failures int) time.Duration {
+	return min(longest, first<<min(max(failures-1, 0), 6))
+}

@@ -94,9 +94,9 @@ func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 // not ended well.
 func (e *Entry) Due() time.Time {
 	if time.Until(e.RetryAt) > RetryMax { // written under a clock that was wrong
-		return e.Expires.Add(lifetime.ClockMargin - e.Skew)
+		return lifetime.EndedAt(e.Expires, e.Skew)
 	}
-	if due := e.Expires.Add(lifetime.ClockMargin - e.Skew); e.State == Made && due.After(e.RetryAt) {
+	if due := lifetime.EndedAt(e.Expires, e.Skew); e.State == Made && due.After(e.RetryAt) {
 		return due
 	}
 	return e.RetryAt
