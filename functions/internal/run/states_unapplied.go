@@ -12,8 +12,9 @@ import (
 )
 
 // unapplied marks the accounts of which planned keys were left alone: their invocation ended before it could say so itself, or could not
-// go on. It returns of how many accounts that were to be changed planned keys were not, those among them that said so; a delete that the
-// cloud refuses is the next run's, and so is a key that has changed since the plan.
+// go on. It returns the number of accounts whose plan was to be applied and of which some planned keys were not changed, including
+// accounts that reported this themselves. Not counted: a delete that the cloud refuses, and a key that has changed since the plan; both
+// are left to the next run.
 func (p *pages) unapplied(changes []order) (accounts int) {
 	for i := range p.sums {
 		s := &p.sums[i]

@@ -159,7 +159,7 @@ func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if resp.StatusCode < 300 {
 		body := bytes.TrimSpace(transport.Peek(resp))
 		if !bytes.HasPrefix(body, []byte("{")) && (len(body) > 0 || resp.StatusCode != http.StatusNoContent) {
-			return transport.Silent, 0 // a gateway's page may come with a 200, and proves no dead key right
+			return transport.Silent, 0 // a gateway's page may come with status 200: it does not show that the cloud accepts the key
 		}
 		return transport.Accepted, 0
 	}

@@ -139,7 +139,7 @@ func (r refusal) kind() provider.Kind {
 func verdictOf(resp *http.Response) (v transport.Verdict, again time.Duration) {
 	if !refuses(resp) {
 		if !bytes.Contains(transport.Peek(resp), []byte("ResponseContext")) {
-			return transport.Silent, 0 // a gateway's page may come with a 200, and proves no dead key right
+			return transport.Silent, 0 // a gateway's page may come with status 200: it does not show that the cloud accepts the key
 		}
 		return transport.Accepted, 0
 	}
