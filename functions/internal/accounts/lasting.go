@@ -111,18 +111,23 @@ func (l *lasting) AccessPolicy(ctx context.Context) (provider.AccessPolicy, erro
 	return call(ctx, l, func(c clouds.Client) (provider.AccessPolicy, error) { return c.AccessPolicy(ctx) })
 }
 
-// ListUsers implements provider.Users. A page that comes after the key has ended is asked for with
-// the next one, from the first page on: the list goes on where the first of those stands that came last.
+// rememberedUsers are more than a cloud's own list goes back over (OUTSCALE's: ten pages of a hundred), so that none is yielded twice.
+// The list fails where all of them are removed while the next key is taken.
+const rememberedUsers = 1200
+
+// ListUsers implements provider.Users. Where the key ends between two pages, the list is read again
+// from its first page with the next key: users are skipped up to the first of those that were
+// yielded last, and go on from there.
 func (l *lasting) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		listed, any := provider.LastUsers{}, false
+		listed, yielded := provider.RecentUsers{Max: rememberedUsers}, false
 		for {
 			client, _, err := l.client(ctx)
 			if err != nil {
 				yield(provider.User{}, err)
 				return
 			}
-			skipping := any
+			skipping := yielded
 			for user, e := range client.ListUsers(ctx) {
 				if err = e; err != nil {
 					break
@@ -130,7 +135,7 @@ func (l *lasting) ListUsers(ctx context.Context) iter.Seq2[provider.User, error]
 				if skipping = skipping && !listed.Has(user.ID); skipping {
 					continue
 				}
-				if any = true; listed.Add(user.ID) && !yield(user, nil) {
+				if yielded = true; listed.Add(user.ID) && !yield(user, nil) {
 					return
 				}
 			}

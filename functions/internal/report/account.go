@@ -167,8 +167,8 @@ func (s Sum) Good() bool {
 // keyCounts are numbers of keys: small ones, since an account may have a hundred thousand users.
 type keyCounts struct{ all, planned, look int32 }
 
-// and counts one more.
-func (c keyCounts) and(view fateView) keyCounts {
+// counted are the numbers with one key more.
+func (c keyCounts) counted(view fateView) keyCounts {
 	c.all++
 	if view.Plan {
 		c.planned++
@@ -221,8 +221,8 @@ func (a Account) gather() (*gathered, error) {
 		if views[became].Plan {
 			age.marked++
 		}
-		g.classes[f.Class] = g.classes[f.Class].and(views[became])
-		g.users[f.User] = g.users[f.User].and(views[became])
+		g.classes[f.Class] = g.classes[f.Class].counted(views[became])
+		g.users[f.User] = g.users[f.User].counted(views[became])
 		if len(g.first[became]) < plainRows {
 			g.first[became] = append(g.first[became], showKey(f, a.Started, a.WholeIDs))
 		}

@@ -14,34 +14,34 @@ import (
 // leastLedger is how many keys a ledger must have known before its shrinking means anything.
 const leastLedger = 10
 
-// Part is what the ledger knew of an account's keys up to some user, where one run does not reach all users: what a ledger has lost
-// shows in the whole account alone.
-type Part struct {
-	Cursor  string `json:"cursor"` // the last user of the part
-	Known   int    `json:"known"`  // keys that the ledger knows, of this part and those before it
+// Progress is what the runs have counted of an account from its first user up to Cursor. Where one run does not reach all users, what
+// a ledger has lost shows in the whole account alone.
+type Progress struct {
+	Cursor  string `json:"cursor"`
+	Known   int    `json:"known"` // keys that the ledger knows
 	Orphans int    `json:"orphans"`
 	Unread  bool   `json:"unread,omitempty"` // somebody's keys could not be read
 }
 
-// and is what it was with what a walk has added to it.
-func (p Part) and(w *walk, cursor string) Part {
-	return Part{
+// plus is the progress with what a walk has counted since, up to cursor.
+func (p Progress) plus(w *walk, cursor string) Progress {
+	return Progress{
 		Cursor: cursor, Known: p.Known + w.known, Orphans: p.Orphans + w.counts.ByClass[ClassOrphan],
 		Unread: p.Unread || w.counts.UnreadUsers > 0,
 	}
 }
 
-// before are the parts of the account that end where this walk began, and their sum. A part may be tried again: those that an earlier
-// attempt has added are left out. unbroken tells whether they begin with the first user.
-func (w *walk) before() (parts []Part, sum Part, unbroken bool) {
+// before is the progress up to where this walk began: the last of the steps that led there. A part may be tried again: what an
+// earlier attempt at it has added is left out. unbroken tells whether the steps begin with the first user.
+func (w *walk) before() (steps []Progress, last Progress, unbroken bool) {
 	if w.users.Start == "" {
-		return nil, Part{}, true
+		return nil, Progress{}, true
 	}
-	at := slices.IndexFunc(w.state.Parts, func(part Part) bool { return part.Cursor == w.users.Start })
+	at := slices.IndexFunc(w.state.Progress, func(p Progress) bool { return p.Cursor == w.users.Start })
 	if at < 0 {
-		return nil, Part{}, false
+		return nil, Progress{}, false
 	}
-	return w.state.Parts[:at+1], w.state.Parts[at], true
+	return w.state.Progress[:at+1], w.state.Progress[at], true
 }
 
 // doubtful says why a ledger is not believed that would make orphans by being empty, or by having lost more
@@ -62,11 +62,11 @@ func (w *walk) doubtful(ctx context.Context) (doubt, err error) {
 				"if the ledger is right, set ALLOW_EMPTY_LEDGER", orphans), nil
 		}
 	}
-	_, sum, unbroken := w.before()
+	_, counted, unbroken := w.before()
 	if !unbroken || w.users.Partial { // the run that comes to the last user compares
 		return nil, nil
 	}
-	all, last := sum.and(w, ""), w.state.LedgerKeys
+	all, last := counted.plus(w, ""), w.state.LedgerKeys
 	if last >= leastLedger && all.Known*2 < last && all.Orphans*2 >= last-all.Known {
 		return fmt.Errorf("the ledger of Vault knows %d keys and knew %d when last seen, and %d keys would become orphans: "+
 			"if the ledger is right, set ALLOW_EMPTY_LEDGER", all.Known, last, all.Orphans), nil

@@ -99,7 +99,7 @@ func TestALedgerThatHasLostHalfOfItsKeysIsDoubtedInPartsToo(t *testing.T) {
 		if _, err := plan(t, w, attempts); err != nil {
 			t.Fatal(err)
 		}
-		if state := w.ledger.states["default"]; state.LedgerKeys != leases || len(state.Parts) > 10 {
+		if state := w.ledger.states["default"]; state.LedgerKeys != leases || len(state.Progress) > 10 {
 			t.Errorf("the ledger knows %d keys, and the state is %+v", leases, state)
 		}
 	}

@@ -258,22 +258,22 @@ func (w *walk) usedSince(ctx context.Context, key provider.Key, d decision) (dec
 // next is the state for the runs to come. finished tells whether all that was planned was
 // dealt with; else the next run plans the same users again.
 func (w *walk) next(finished bool) State {
-	before, sum, unbroken := w.before()
+	steps, counted, unbroken := w.before()
 	state := State{
-		Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Parts: before, Inactive: w.inactive, Refused: w.refused, Notified: w.notified,
+		Cursor: w.users.Start, LedgerKeys: w.state.LedgerKeys, Progress: steps, Inactive: w.inactive, Refused: w.refused, Notified: w.notified,
 		Drifted: w.drifted, DriftedAt: w.driftedAt,
 	}
 	switch {
 	case w.job.Planned != nil: // no user was looked for
-		state.Parts = w.state.Parts
+		state.Progress = w.state.Progress
 	case finished && w.users.Partial:
 		state.Cursor = w.users.Reached
 		if unbroken {
-			state.Parts = append(slices.Clone(before), sum.and(w, w.users.Reached))
+			state.Progress = append(slices.Clone(steps), counted.plus(w, w.users.Reached))
 		}
 	case finished:
 		state.Cursor = ""
-		if all := sum.and(w, ""); unbroken && !all.Unread {
+		if all := counted.plus(w, ""); unbroken && !all.Unread {
 			state.LedgerKeys = all.Known
 		}
 	}

@@ -87,8 +87,9 @@ type State struct {
 	Cursor string `json:"cursor,omitempty"`
 	// LedgerKeys is how many of a whole account's keys the ledger knew.
 	LedgerKeys int `json:"ledger_keys,omitempty"`
-	// Parts are those of an account that takes several, but for the last; they stay until it is begun anew, since that may be tried again.
-	Parts []Part `json:"parts,omitempty"`
+	// Progress is that of an account that takes several parts, after each but the last. It stays until the account is begun
+	// anew, since the last part may be tried again.
+	Progress []Progress `json:"parts,omitempty"`
 	// Inactive tells since when each key's quarantine runs: since it was first seen switched off. A key
 	// that is switched on again stays in it as long as it is to be removed.
 	Inactive map[string]time.Time `json:"inactive,omitempty"`
@@ -105,46 +106,6 @@ type State struct {
 type Refusal struct {
 	Times int       `json:"times"`
 	Last  time.Time `json:"last"`
-}
-
-// Result is what a run found and did. Close it when the report is written.
-type Result struct {
-	Mode     string
-	ModeWhy  string
-	Started  time.Time
-	Took     time.Duration
-	Accounts []AccountResult
-	// Unmatched are the patterns that protect nothing: with their settings, KEEP_USERS or KEEP_KEYS.
-	Unmatched []string
-	// OwnersTold tells whether owners are told before their keys are switched off.
-	OwnersTold bool
-
-	done *spool // what was planned, with its outcome
-	kept *spool
-}
-
-// AccountResult is one account's part of a Result.
-type AccountResult struct {
-	Account  string `json:"account"`
-	Provider string `json:"provider"`
-
-	AccountID string `json:"account_id,omitempty"` // the cloud's
-	Region    string `json:"region,omitempty"`
-	Mount     string `json:"mount,omitempty"`    // of the secrets engine; empty: there is no Vault
-	Instance  string `json:"instance,omitempty"` // of the secrets engine
-
-	Counts  Counts `json:"counts"`
-	Tripped string `json:"tripped,omitempty"` // which cap stopped the plan, and by how much; empty: none
-	Partial bool   `json:"partial"`           // time ran out: the next run goes on at Cursor, or applies the same plan again
-	Cursor  string `json:"cursor,omitempty"`  // the user after which the next run begins; empty: the first
-	Problem string `json:"problem,omitempty"` // why the account was given up; empty: it was not
-
-	// Unread are the users whose keys could not be read, and why: the first of them.
-	Unread []string `json:"unread,omitempty"`
-	// Unseen says which keys the run cannot see; empty: it sees all.
-	Unseen string `json:"unseen,omitempty"`
-
-	protecting map[string]bool // patterns that have matched, of all accounts
 }
 
 // Run sweeps every account of the job, one after the other. It fails with a *fleet.FailedError
@@ -219,12 +180,11 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if err != nil {
 		return err
 	}
-	w.kept, w.users.Until = result.kept, share.Plan
+	w.kept, w.protecting, w.users.Until = result.kept, r.protecting, share.Plan
 	if w.plan, err = newSpool(job.Dir); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.plan.close()) }()
-	w.protecting = r.protecting
 	r.AccountID = w.rules.account.AccountID
 	defer func() { r.Counts, r.Unread = w.counts, w.problems }()
 	if w.identity.Kind == provider.IdentityUser && w.rules.expires {
@@ -247,23 +207,11 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if err != nil {
 		return err
 	}
-	finished := problem == nil
-	switch {
-	case problem != nil:
-		err = w.settle(result.done, OutcomeNotReached)
-	case r.Tripped != "":
-		err = w.settle(result.done, OutcomeRefused)
-	case job.Settings.Mode != settings.Enforce:
-		err = w.settle(result.done, OutcomePlanned)
-	default:
-		w.until = share.Change
-		ctx, cancel := share.Bound(ctx)
-		finished, problem = w.apply(ctx, result.done)
-		cancel()
-	}
+	finished, left, err := w.carryOut(ctx, result.done, share, r.Tripped != "")
 	if err != nil {
 		return err
 	}
+	problem = errors.Join(problem, left)
 	r.Partial = w.users.Partial || job.Settings.Mode == settings.Enforce && !finished && problem == nil
 	next := w.next(finished)
 	r.Cursor = next.Cursor
@@ -271,6 +219,24 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		next.LedgerKeys = state.LedgerKeys // what was doubted is not what the next is measured by
 	}
 	return errors.Join(problem, doubt, job.save(ctx, account.Name, next))
+}
+
+// carryOut applies the plan where the walk, the caps and the mode allow that, and else writes down why not. finished tells
+// whether all that was planned was dealt with, and problem why something was left.
+func (w *walk) carryOut(ctx context.Context, done *spool, share fleet.Share, tripped bool) (finished bool, problem, err error) {
+	switch {
+	case w.failed:
+		return false, nil, w.settle(done, OutcomeNotReached)
+	case tripped:
+		return true, nil, w.settle(done, OutcomeRefused)
+	case w.job.Settings.Mode != settings.Enforce:
+		return true, nil, w.settle(done, OutcomePlanned)
+	}
+	w.until = share.Change
+	ctx, cancel := share.Bound(ctx)
+	defer cancel()
+	finished, problem = w.apply(ctx, done)
+	return finished, problem, nil
 }
 
 // take loads a plan that was made before.
@@ -371,39 +337,3 @@ func (job Job) save(ctx context.Context, account string, state State) error {
 	}
 	return nil
 }
-
-// Findings yields every key seen: what was planned first, then what is kept. It may be
-// called again, until Close.
-func (r Result) Findings() iter.Seq2[Finding, error] { return r.findings((*spool).read) }
-
-// Of yields the keys of one account, in the same order.
-func (r Result) Of(account string) iter.Seq2[Finding, error] {
-	return r.findings(func(s *spool) iter.Seq2[Finding, error] { return s.of(account) })
-}
-
-func (r Result) findings(read func(*spool) iter.Seq2[Finding, error]) iter.Seq2[Finding, error] {
-	return func(yield func(Finding, error) bool) {
-		for _, s := range []*spool{r.done, r.kept} {
-			if s == nil {
-				continue
-			}
-			for f, err := range read(s) {
-				if !yield(f, err) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Total adds up the accounts' counts.
-func (r Result) Total() Counts {
-	total := newCounts()
-	for _, account := range r.Accounts {
-		total.add(account.Counts)
-	}
-	return total
-}
-
-// Close removes the spooled findings.
-func (r Result) Close() error { return errors.Join(r.done.close(), r.kept.close()) }

@@ -16,8 +16,7 @@ import (
 // usersPerPage is the API's own default.
 const usersPerPage = 100
 
-// maxShifts bounds how often in a row a list goes back for users that were deleted meanwhile. provider.LastUsers knows those of so many
-// pages, and of two more.
+// maxShifts bounds how often in a row a list goes back for users that were deleted meanwhile.
 const maxShifts = 10
 
 // ListUsers implements provider.Users, page by page.
@@ -29,12 +28,14 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] 
 //
 // Pages are counted by items, so one that is deleted while the list is read moves another from a
 // page that is still to come to one that was read. Each page therefore begins with the last user of
-// the page before; where it does not, the list goes back. A page beyond those that were read with nothing new that
-// promises more would never end. What is remembered are the users of the pages that a list can go back over.
+// the page before; where it does not, the list goes back. A page beyond all that were read that brings no
+// new user and still promises more is an error: such a list would never end. Only the users of the pages
+// that a list can go back over are remembered.
 func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		seen := provider.LastUsers{}
-		first, reached, wentBack := 0, 0, 0 // items
+		seen := provider.RecentUsers{Max: (maxShifts + 2) * usersPerPage}
+		first, reached := 0, 0 // the item with which the next page begins, and the first that no page has had
+		wentBack := 0          // how often in a row
 		for {
 			page, more, err := c.userPage(ctx, first, filters)
 			if err != nil {
