@@ -261,7 +261,7 @@ func (b *backend) abandonKeys(
 func (b *backend) dropAbandoned(ctx context.Context, s logical.Storage, name string) error {
 	now := time.Now()
 	past := func(i *ledger.Item) bool {
-		return !i.Expires.IsZero() && now.After(i.Expires.Add(lifetime.ClockMargin)) && i.Unreadable == ""
+		return !i.Expires.IsZero() && now.After(lifetime.EndedAt(i.Expires, 0)) && i.Unreadable == ""
 	}
 	for _, item := range b.ledger.Select(name, past) {
 		e, err := ledger.Read(ctx, s, name, item.Label)
