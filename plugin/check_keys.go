@@ -93,7 +93,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
-	c.slots.learn(c.account.name, user, count.used()-count.ours)
+	c.countListed(c.account.name, user, keys, c.instance)
 	c.checkSlots(user, count)
 }
 

@@ -32,6 +32,7 @@ type engineUsers struct {
 type engineUser struct {
 	account  string
 	identity provider.Identity
+	keys     []string // ids of those of the account, see ownKeys
 }
 
 // engineUsersRetry is how long a configuration that could not be read is left out: one that is damaged must not have each lease
@@ -91,7 +92,7 @@ func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountI
 			continue
 		}
 		if config != nil && config.AccountID != "" {
-			known[config.AccountID] = append(known[config.AccountID], engineUser{name, config.Identity})
+			known[config.AccountID] = append(known[config.AccountID], engineUser{name, config.Identity, config.ownKeys()})
 		}
 	}
 	b.engineUsers.keep(known, changes, again)

@@ -135,6 +135,7 @@ func (b *backend) removeOrphan(ctx context.Context, s logical.Storage, a *accoun
 		}
 	}
 	b.slots.forget(a.name, orphan.User)
+	b.slots.unlearn(a.name, orphan.User) // it was counted among the keys of others
 	b.Logger().Warn("removed an access key of this mount that neither lease nor ledger knew",
 		"account", a.name, "user", orphan.User, "access_key", orphan.ID)
 	return nil

@@ -112,6 +112,60 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 				t.Errorf("%d lists", n)
 			}
 		},
+		"E5: accounts whose engine keys are of one identity leave each other the slots of a rotation": func(t *testing.T, v *testVault) {
+			for _, account := range []string{"default", "second"} {
+				v.write("config/"+account, append(v.accountFields(), "allow_root_identity=true")...)
+				v.write("roles/"+account, "account="+account, "own_identity=true", "ttl=50m")
+				v.write("rotate-root/" + account)
+				v.root = v.account.AddKey(cloudsim.KeySpec{}) // of the next one
+			}
+			v.account.DeleteKey(v.root.AccessKey)
+			v.advance(10 * time.Minute) // the replaced keys are deleted
+			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})
+			var group sync.WaitGroup
+			for range 12 {
+				for _, role := range []string{"default", "second"} {
+					group.Go(func() { _, _ = v.try(logical.ReadOperation, "creds/"+role) })
+				}
+			}
+			group.Wait()
+			v.mustHaveLive(6 + 2)
+			v.mustRefuse(logical.ReadOperation, "creds/default", nil, "4 slots are kept", "0 are taken by keys of others")
+			v.write("rotate-root/default")
+			v.write("rotate-root/second")
+		},
+		"E5: an abandoned engine key does not take the slot of the next one": func(_ *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			id := v.rotate()["access_key"].(string)
+			v.advance(10 * time.Minute)
+			v.switchKey(id, false)
+			v.delete("config/default", "force=true")
+			v.switchKey(id, true)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			for range 7 {
+				v.lease("own")
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "1 are taken by keys of others")
+			v.rotate()
+		},
+		"E5: keys that the ledger has lost do not either, and a lease that is revoked gives its slot back at once": func(_ *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			v.mustRevoke(v.lease("own"))
+			v.orphan("")
+			v.orphan("")
+			<-time.After(fullFor)
+			for range 2 {
+				for range 6 {
+					v.lease("own")
+				}
+				v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 are taken by keys of others")
+				v.mustRevokeAll()
+			}
+			v.rotate()
+		},
 		"E25: a role with 100,000 users is refused at once": func(t *testing.T, v *testVault) {
 			v.configure()
 			names := make([]string, 100_000)

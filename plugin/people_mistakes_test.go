@@ -35,7 +35,7 @@ func mistakes() []mistake {
 			"shared/provider/prover.go", "\tif KindOf(cause) != KindNotFound {\n", "\tif KindOf(cause) != KindNotFound || cause != nil {\n",
 		}}},
 		{"requests in flight do not count against the slots of the engine's identity", []replacement{{
-			"plugin/internal/ledger/index.go", "if count += l.reserved[of]; count >= most {", "if count >= most {",
+			"plugin/internal/ledger/index.go", "\t\t\tcount += l.reserved[owner{name, user}]\n", "",
 		}}},
 		{"static roles that fail are tried at each tick, and each job may use all of it", []replacement{
 			{"plugin/static_schedule.go", "again = now.Add(lifetime.Backoff(time.Minute, maxStaticPause, failures))", "again = now"},

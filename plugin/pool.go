@@ -20,10 +20,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// engineSlots of the engine's own identity are never leased: its current key, and
-// the next one when it rotates.
-const engineSlots = 2
-
 // issueFromPool makes a key on the first of the role's users that has a free slot.
 func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, error) {
 	chosen, release, err := b.choose(ctx, i)
@@ -148,10 +144,7 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 		return nil
 	}
 	keys, err := i.account.cloud.ListKeys(ctx, user)
-	switch {
-	case err != nil && user == "": // a guess could give away the slot of the engine's next key
-		return fmt.Errorf("counting the keys of others on the engine's own identity: %w", err)
-	case err != nil:
+	if err != nil {
 		b.slots.learn(i.account.name, user, 0) // the create says what is wrong
 		return nil
 	}
@@ -162,64 +155,25 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 	return nil
 }
 
-// countListed counts the keys of a list by who made them, and keeps what it shows.
+// countListed counts the keys of a list by who made them, and keeps what it shows: how many take slots that the account's index does not
+// know of. A label of this mount does not tell that, since the key may be another account's, or lost: it has to do while the index is not
+// whole. The engine's own identity is listed for itself, see foreignOwn.
 func (b *backend) countListed(account, user string, keys []provider.Key, instance string) (own, others int) {
+	listed := map[string]bool{}
 	for _, key := range keys {
+		listed[key.Label] = true
 		if isOurs(key, instance) {
 			own++
 		}
 	}
-	others = len(keys) - own
-	b.slots.learn(account, user, others)
-	return own, others
-}
-
-// reserve keeps a slot of a user for a request, or tells why not: a lease must not take one that the
-// engine's own key needs, that of the key it has, of the next one when it rotates, and those of keys
-// that are still to be deleted after one. Requests under way count, and so do the keys of others.
-func (b *backend) reserve(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
-	if !i.account.isOwnIdentity(user, i.role.idIn(i.account, user)) {
-		release, _, _ = b.ledger.Reserve(i.account.name, user, 0, nil)
-		return release, "", nil
+	known := own
+	if b.ledger.Whole(account) {
+		known = len(b.ledger.Owned(account, user, func(item *ledger.Item) bool { return listed[item.Label] }))
 	}
-	if err := b.ledger.Load(ctx, i.storage, i.account.name); err != nil {
-		return func() {}, "", fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
+	if user != "" {
+		b.slots.learn(account, user, len(keys)-known)
 	}
-	foreign, err := b.foreignOwn(ctx, i)
-	if err != nil {
-		return func() {}, "", err
-	}
-	kept := engineSlots + len(i.account.config.Previous)
-	free := max(0, i.account.cloud.KeyQuota()-kept-foreign)
-	// Under one name, since roles can call this identity by others, and by none.
-	release, count, reserved := b.ledger.Reserve(i.account.name, "", free, func(item *ledger.Item) bool {
-		return i.account.isOwnIdentity(item.User, item.UserID)
-	})
-	if reserved {
-		return release, "", nil
-	}
-	return release, fmt.Sprintf("the engine's own identity has %d leased keys of %d at most, since %d slots are kept for the "+
-		"engine's own key and its rotation, and %d are taken by keys of others: revoke leases, delete keys that nobody uses, or give the "+
-		"role other user_names", count, free, kept, foreign), nil
-}
-
-// foreignOwn is how many slots of the engine's own identity the keys of others take, the engine's own left out. It is listed anew where
-// the last list is older than a refusal stands: the engine loses its account with the slot of its next key.
-func (b *backend) foreignOwn(ctx context.Context, i issuance) (count int, err error) {
-	for known := false; !known; count, known = b.slots.foreignKeys(i.account.name, "") { // another request may have dropped it again
-		if b.slots.olderThan(i.account.name, "", fullFor) {
-			b.slots.unlearn(i.account.name, "")
-		}
-		if err := b.learnForeign(ctx, i, ""); err != nil {
-			return 0, err
-		}
-	}
-	for _, key := range append(i.account.config.previousHere(), i.account.config.asPrevious(time.Time{})) {
-		if key.Label == "" { // an operator gave it: it is counted among those of others
-			count--
-		}
-	}
-	return max(0, count), nil
+	return own, len(keys) - own
 }
 
 // explainQuota says whose keys fill a user's slots, and names those that an operator can delete.
@@ -337,11 +291,12 @@ func (f *slotMemory) foreignKeys(account, user string) (count int, known bool) {
 	return last.count, known
 }
 
-// olderThan tells that a user was last listed longer ago, or never.
-func (f *slotMemory) olderThan(account, user string, age time.Duration) bool {
+// lately is that count where the user was listed within a time.
+func (f *slotMemory) lately(account, user string, within time.Duration) (count int, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Since(f.foreign[owner{account, user}].at) >= age
+	last := f.foreign[owner{account, user}]
+	return last.count, time.Since(last.at) < within
 }
 
 // foreignOf is that count of each of these users, 0 where it is not known.

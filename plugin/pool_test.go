@@ -50,6 +50,19 @@ func TestPoolsKnowForeignKeys(t *testing.T) {
 				t.Errorf("%v", count)
 			}
 		},
+		"so they do where another account of the mount has taken them, or the ledger has lost them": func(t *testing.T, v *testVault) {
+			setUp(v, 0, 0, 0)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/second", v.accountFields()...)
+			v.write("roles/second", "account=second", "user_names=app", "ttl=10m")
+			for range 5 {
+				v.lease("second")
+				v.orphan("app2")
+			}
+			if count := leaseMany(v, 5); count["app3"] != 5 {
+				t.Errorf("%v", count)
+			}
+		},
 		"requests that come together fill the pool without one refusal": func(t *testing.T, v *testVault) {
 			setUp(v, 0, 3, 7)
 			v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Delay, Delay: time.Second, Times: 40})

@@ -289,18 +289,24 @@ func (l *Ledger) Used(account string, users []string) []int {
 
 // Reserve keeps a slot of an owner for a request that is about to make a key, until it is released:
 // the key is counted then, or was not made. Where isIts is given, which tells the owner's keys whatever
-// name it was called by, most is how many leased keys it may have, those reserved for it included.
-func (l *Ledger) Reserve(account, user string, most int, isIts func(*Item) bool) (release func(), count int, reserved bool) {
+// name it was called by, most is how many leased keys it may have, those reserved for it included; beside
+// are accounts whose keys and requests are of the same owner.
+func (l *Ledger) Reserve(
+	account, user string, most int, isIts func(*Item) bool, beside ...string,
+) (release func(), count int, reserved bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := owner{account, user}
 	if isIts != nil {
-		l.each(account, func(item *Item) {
-			if item.Leased() && !item.Running && item.known() && isIts(item) {
-				count++
-			}
-		})
-		if count += l.reserved[of]; count >= most {
+		for _, name := range append([]string{account}, beside...) {
+			l.each(name, func(item *Item) {
+				if item.Leased() && !item.Running && item.known() && isIts(item) {
+					count++
+				}
+			})
+			count += l.reserved[owner{name, user}]
+		}
+		if count >= most {
 			return func() {}, count, false
 		}
 	}

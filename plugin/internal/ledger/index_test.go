@@ -180,6 +180,18 @@ func TestWhatTheIndexCounts(t *testing.T) {
 				t.Error("the slot that was given back is not reserved")
 			}
 		},
+		"the keys and requests of accounts beside count towards the most": func(t *testing.T, m *mount) {
+			m.made()
+			isApp := func(item *Item) bool { return item.User == "app" }
+			release, _, _ := m.Reserve("third", "app", 2, isApp)
+			if _, count, reserved := m.Reserve("second", "app", 2, isApp, "default", "third"); reserved || count != 2 {
+				t.Errorf("reserved %v, of %d", reserved, count)
+			}
+			release()
+			if _, _, reserved := m.Reserve("second", "app", 2, isApp, "default", "third"); !reserved {
+				t.Error("the slot that was given back is not reserved")
+			}
+		},
 		"a request that still runs is not taken up, whatever the clock says": func(t *testing.T, m *mount) {
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
