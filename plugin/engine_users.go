@@ -101,11 +101,7 @@ func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountI
 
 // refuseEngineUsersOf is refuseEngineUsers for a role that leases their keys.
 func (b *backend) refuseEngineUsersOf(ctx context.Context, s logical.Storage, a *account, role *roleEntry) error {
-	ids := role.UserIDs
-	if role.UserAccount != a.config.AccountID {
-		ids = nil // of another cloud account's users, see idIn
-	}
-	return b.refuseEngineUsers(ctx, s, a, role.UserNames, ids)
+	return b.refuseEngineUsers(ctx, s, a, role.UserNames, role.idsIn(a))
 }
 
 // refuseEngineUsers refuses users whose key is the engine's own in another account of the mount that is the same cloud account. ids are
@@ -160,10 +156,7 @@ func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string
 		return nil, err
 	}
 	for _, role := range leasing {
-		ids := role.UserIDs
-		if role.UserAccount != a.config.AccountID {
-			ids = nil // of another cloud account's users
-		}
+		ids := role.idsIn(a)
 		user, is := a.engineUserAmong(role.UserNames, ids)
 		if !is {
 			continue

@@ -240,6 +240,47 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.mustRefuse(logical.ReadOperation, "creds/app", nil, `user "app" owns the engine's own access key`)
 			v.mustRefuse(logical.UpdateOperation, "roles/app", nil, `user "app" owns the engine's own access key`)
 		},
+		"E8: a role of an account that was never verified names the engine's user": func(_ *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			v.mustRefuse(logical.UpdateOperation, "roles/x", []string{"user_names=vault"}, `user "vault" owns the engine's own access key`)
+		},
+		"E8: a role that was written before the cloud could say whose the engine's key is keeps the ids of its users": func(t *testing.T, v *testVault) {
+			v.account.AddUser("ops", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "ops"})
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			answer := v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Refuse, Status: 500})
+			v.write("roles/x", "user_names=ops", "ttl=10m")
+			answer()
+			v.renameUser("ops", "vault")
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.lease("app") // the account is identified by now
+			v.renameUser("vault", "ops")
+			v.restart()
+			v.mustRefuse(logical.ReadOperation, "creds/x", nil, `user "ops" owns the engine's own access key`)
+			v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 403, Code: "7"})
+			v.write("config/default", "allow_root_identity=true")
+			v.write("roles/x", "own_identity=true") // which tells the account that its ids are of
+			role, err := load[roleEntry](t.Context(), v.storage, rolePrefix+"x")
+			if err != nil || role.UserAccount == "" || role.UserIDs["ops"] == "" {
+				t.Errorf("%+v, %v", role, err)
+			}
+		},
+		"E8: ids of which nobody knows the cloud account do not hide that a name is the engine's user": func(t *testing.T, v *testVault) {
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			if err := save(t.Context(), v.storage, rolePrefix+"old", &roleEntry{
+				Account: "default", CredentialType: credentialAccessKey, UserNames: []string{"vault"},
+				UserIDs: map[string]string{"vault": "of another cloud account"},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			v.restart()
+			v.sim.Order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 403, Code: "7"})
+			v.mustRefuse(logical.ReadOperation, "creds/old", nil, `user "vault" owns the engine's own access key`)
+		},
 		"E8: a renamed user keeps the account's identity": func(_ *testing.T, v *testVault) {
 			v.account.AddUser("vault", "api:*")
 			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})

@@ -43,7 +43,7 @@ func (b *backend) ownSlotsOf(ctx context.Context, i issuance) (ownSlots, error) 
 // engine key needs, that of the key it is, of the next one when it rotates, and those of keys
 // that are still to be deleted after one. Requests under way count, and so do the keys of others.
 func (b *backend) reserve(ctx context.Context, i issuance, user string) (release func(), refusal string, err error) {
-	if !i.account.isOwnIdentity(user, i.role.idIn(i.account, user)) {
+	if !i.account.isOwnIdentity(user, i.role.idsIn(i.account)[user]) {
 		release, _, _ = b.ledger.Reserve(i.account.name, user, 0, nil)
 		return release, "", nil
 	}

@@ -83,9 +83,6 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err != nil {
 		return nil, err
 	}
-	if role.UserAccount != a.config.AccountID || role.UserAccount == "" && role.Account != before { // names are other users there
-		role.UserAccount, role.UserIDs = a.config.AccountID, nil
-	}
 	if slices.Contains(credentialTypes, role.CredentialType) {
 		if err := a.kind.CheckType(role.CredentialType); err != nil { // before the fields that would go with it
 			return nil, asUserError(err)
@@ -97,6 +94,13 @@ func (b *backend) pathRoleWrite(ctx context.Context, req *logical.Request, data 
 	if err := a.kind.CheckRole(role.spec()); err != nil {
 		return nil, asUserError(err)
 	}
+	if known, err := b.identified(ctx, req.Storage, role.Account); err == nil { // else the cloud says later whose the users are
+		a = known
+	}
+	if role.UserAccount == "" && role.Account != before { // names are other users there
+		role.UserIDs = nil
+	}
+	role.UserIDs, role.UserAccount = role.idsIn(a), a.config.AccountID
 	var news []string
 	role.UserIDs, news = b.pinUsers(ctx, a, role.UserNames, role.UserIDs)
 	if err := b.checkUsers(ctx, req.Storage, a, name, role); err != nil {

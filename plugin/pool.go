@@ -39,7 +39,7 @@ func (b *backend) issueFromPool(ctx context.Context, i issuance) (recordedKey, e
 			continue
 		}
 		var lost error // of the first attempt: what it has made takes a slot of its own
-		refusal, own := "", i.account.isOwnIdentity(user, i.role.idIn(i.account, user))
+		refusal, own := "", i.account.isOwnIdentity(user, i.role.idsIn(i.account)[user])
 		key, err := b.tryTwice(ctx, i, func(p lifetime.IssuePlan) (key recordedKey, err error) {
 			if own || at > 0 && lost == nil {
 				release()

@@ -60,13 +60,14 @@ func newRoleEntry() *roleEntry {
 	return &roleEntry{Account: defaultAccount, CredentialType: credentialAccessKey}
 }
 
-// idIn is a user's id as the role has it; empty where that is of another cloud account, which the role's account was before: no user here
-// has it, and whoever judged a user by it would take the engine's own for somebody else.
-func (r *roleEntry) idIn(a *account, user string) string {
-	if r.UserAccount != a.config.AccountID {
-		return ""
+// idsIn are the users' ids as the role has them; none where they are of another cloud account, which the role's account was before: no user
+// here has them, and whoever judged a user by one would take the engine's own for somebody else. Those that were taken before the cloud had
+// said which account it is count as this one's.
+func (r *roleEntry) idsIn(a *account) map[string]string {
+	if r.UserAccount != "" && r.UserAccount != a.config.AccountID {
+		return nil
 	}
-	return r.UserIDs[user]
+	return r.UserIDs
 }
 
 // namedRole is a role with its name.

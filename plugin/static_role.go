@@ -205,7 +205,7 @@ func (b *backend) storeStaticRole(
 		return nil, err
 	}
 	for _, other := range leasing {
-		if !other.shares(role) {
+		if !other.shares(a, role) {
 			continue
 		}
 		same, err := b.sameCloudAccount(ctx, s, a, other.Account)
@@ -261,9 +261,9 @@ func (r *staticRole) isOf(user, id string) bool {
 	return id != "" && id == r.UserID || user == r.UserName && (id == "" || r.UserID == "")
 }
 
-// shares tells whether a role leases keys of a static role's user.
-func (r *roleEntry) shares(static *staticRole) bool {
-	return slices.ContainsFunc(r.UserNames, func(user string) bool { return static.isOf(user, r.UserIDs[user]) })
+// shares tells whether a role leases keys of a static role's user, where both are of an account's cloud account.
+func (r *roleEntry) shares(a *account, static *staticRole) bool {
+	return slices.ContainsFunc(r.UserNames, func(user string) bool { return static.isOf(user, r.idsIn(a)[user]) })
 }
 
 // checkStaticRoles looks for static roles whose user a role leases keys of.
@@ -272,7 +272,7 @@ func (b *backend) checkStaticRoles(ctx context.Context, s logical.Storage, a *ac
 	if err != nil {
 		return nil, err
 	}
-	names, err := b.inCloudAccount(ctx, s, a, roles, r.shares)
+	names, err := b.inCloudAccount(ctx, s, a, roles, func(static *staticRole) bool { return r.shares(a, static) })
 	if err != nil {
 		return nil, err
 	}

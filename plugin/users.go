@@ -251,7 +251,8 @@ func (a *account) refuseOwnIdentity(name string, r *roleEntry) error {
 			"config/%s", name, name, a.name)
 	}
 	for _, user := range r.UserNames {
-		if a.isOwnIdentity(user, r.idIn(a, user)) {
+		// Ids of which nobody knows the cloud account do not hide what the name says.
+		if a.isOwnIdentity(user, r.idsIn(a)[user]) || r.UserAccount == "" && a.isOwnIdentity(user, "") {
 			return a.ownsTheKey(user)
 		}
 	}
