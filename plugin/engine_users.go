@@ -87,8 +87,8 @@ func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountI
 				return nil, err
 			}
 			again = time.Now().Add(engineUsersRetry)
-			b.Logger().Warn("whose the engine key of an account is cannot be read, so that roles of other accounts are not kept from its user",
-				"account", name, "error", err)
+			b.Logger().Warn("cannot read which user owns an account's engine key; until it can be read, roles of other accounts may "+
+				"lease keys of that user", "account", name, "error", err)
 			continue
 		}
 		if config != nil && config.AccountID != "" {
@@ -123,30 +123,31 @@ func (b *backend) refuseEngineUsers(ctx context.Context, s logical.Storage, a *a
 		}
 		for _, other := range engines {
 			if other.account != a.name && isUser(other.identity, user, a.idOf(user, ids[user])) {
-				return userError("user %q owns the engine's own access key of account %q, which is the same cloud account: a lease on it, or "+
-					"a static role, could end that key or take the slot of the next one, and no account can allow that for another. Name another "+
-					"user, or give account %q a key of one", user, other.account, other.account)
+				return userError("user %q owns the engine key of account %q, which is the same cloud account: a lease or a static role on that "+
+					"user could delete the engine key, or take the slot of its successor. allow_root_identity does not permit this. Name another "+
+					"user, or write a key of another user to config/%s", user, other.account, other.account)
 			}
 		}
 	}
 	return nil
 }
 
-// warnOfShutOut names the roles and static roles, of any account that is the same cloud account, that get no keys any more since
+// warnOfBlockedRoles names the roles and static roles, of any account that is the same cloud account, that get no keys any more since
 // their user is the identity of the engine key that was just written.
-func (b *backend) warnOfShutOut(ctx context.Context, s logical.Storage, account string) []string {
-	shut, err := b.shutOut(ctx, s, account)
+func (b *backend) warnOfBlockedRoles(ctx context.Context, s logical.Storage, account string) []string {
+	blocked, err := b.rolesOnEngineUser(ctx, s, account)
 	if err != nil {
-		return []string{fmt.Sprintf("whether roles name the user whose the engine's key is cannot be looked up: %s", err)}
+		return []string{fmt.Sprintf("cannot look up whether roles name the user that owns the engine key: %s", err)}
 	}
-	if len(shut) == 0 {
+	if len(blocked) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the engine's key belongs to a user that roles name, which get no new keys of it from now on (%s): name "+
-		"other users there, or write a key of a user that only the engine has", strings.Join(shut, "; "))}
+	return []string{fmt.Sprintf("roles name the user that owns the engine key, and get no new keys of that user from now on (%s): name "+
+		"other users there, or write a key of a user that only the engine uses", strings.Join(blocked, "; "))}
 }
 
-func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string) (shut []string, err error) {
+// rolesOnEngineUser are those.
+func (b *backend) rolesOnEngineUser(ctx context.Context, s logical.Storage, account string) (blocked []string, err error) {
 	a, err := b.account(ctx, s, account)
 	if err != nil || a.config.AccountID == "" {
 		return nil, err
@@ -170,7 +171,7 @@ func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string
 			return nil, err
 		}
 		if same {
-			shut = append(shut, fmt.Sprintf("role %q: user %q", role.name, user))
+			blocked = append(blocked, fmt.Sprintf("role %q: user %q", role.name, user))
 		}
 	}
 	static, err := allStaticRoles(ctx, s)
@@ -181,9 +182,9 @@ func (b *backend) shutOut(ctx context.Context, s logical.Storage, account string
 		return isUser(a.config.Identity, role.UserName, a.idOf(role.UserName, role.UserID))
 	})
 	for _, name := range names {
-		shut = append(shut, fmt.Sprintf("static role %q: user %q", name, static[name].UserName))
+		blocked = append(blocked, fmt.Sprintf("static role %q: user %q", name, static[name].UserName))
 	}
-	return shut, err
+	return blocked, err
 }
 
 // engineUserAmong is the one of a role's users that is the identity of the account's key.

@@ -33,7 +33,7 @@ func (v *testVault) fieldsOf(user string) []string {
 // user "vault-2". No role of either gets that user.
 func TestTheEnginesUserOfAnotherAccount(t *testing.T) {
 	t.Parallel()
-	refusal := []string{`user "vault-2" owns the engine's own access key of account "second"`, "Name another user"}
+	refusal := []string{`user "vault-2" owns the engine key of account "second"`, "Name another user"}
 	// before has roles of the user stored before the second account is, which a write cannot refuse any more.
 	before := func(v *testVault, writes ...[]string) (warnings string) {
 		v.addEngineUser("vault-2")
@@ -87,7 +87,7 @@ func TestTheEnginesUserOfAnotherAccount(t *testing.T) {
 				v.t.Errorf("the key is %s, and was %s", now, key)
 			}
 		},
-		"a write of the second account names all that it shuts out, and nothing else": func(t *testing.T, v *testVault) {
+		"a write of the second account names all roles that it blocks, and nothing else": func(t *testing.T, v *testVault) {
 			mustHold(t, before(v, role), `role "other"`)
 			if warnings := strings.Join(v.write("config/default", v.accountFields()...), "\n"); strings.Contains(warnings, "role ") {
 				t.Errorf("%s", warnings)

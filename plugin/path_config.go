@@ -55,7 +55,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, dat
 	if err != nil || config == nil {
 		return warn(warnings), nil // it is written all the same
 	}
-	warnings = append(warnings, b.warnOfShutOut(ctx, req.Storage, data.Get("account").(string))...)
+	warnings = append(warnings, b.warnOfBlockedRoles(ctx, req.Storage, data.Get("account").(string))...)
 	return decided(subset(config.answer(), configDecisions()), warnings), nil
 }
 
