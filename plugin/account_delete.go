@@ -21,7 +21,7 @@ import (
 //
 //	(1) store the configuration, marked deleting: no key is made for the account from now on
 //	    → crash: delete again goes on, or a write of the account ends the deletion
-//	(2) previous keys, but those that the present key has no right to: the answer names them
+//	(2) previous keys. The answer names those that the present key has no right to
 //	    → crash: the same; what is gone is deleted
 //	(3) store the configuration with the key that is to go, then delete it with itself; one that must be switched off before
 //	    is, with a near date
@@ -100,13 +100,14 @@ func (b *backend) deleteOwnKeys(
 	config := *a.config
 	config.Previous = nil
 	for _, previous := range a.config.Previous {
-		if previous.Label == "" || a.neverDeletes(previous) { // an operator gave it, and it was to be deleted by now; or only an operator can
-			left = append(left, previous.ID)
-			continue
+		var problem error
+		if previous.Label != "" { // else an operator gave it, and it was to be deleted by now
+			if problem = b.deletePrevious(ctx, s, a, previous); problem == nil {
+				continue
+			}
 		}
-		if problem := b.deletePrevious(ctx, s, a, previous); problem != nil {
-			left = append(left, previous.ID)
-			config.Previous = append(config.Previous, previous)
+		left, config.Previous = append(left, previous.ID), append(config.Previous, previous)
+		if !isNoRight(problem) { // else only an operator can
 			problems = append(problems, problem)
 		}
 	}

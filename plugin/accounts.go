@@ -250,18 +250,6 @@ func (a *account) mustBe(accountID, accessKey string) error {
 	return userError("access key %s was made in cloud account %s, but account %q is now %s", accessKey, accountID, a.name, a.config.AccountID)
 }
 
-// reaches tells whether the account's key can have the right to a recorded key: both are of one cloud account, and the identity is
-// not another's whose keys nobody else deletes. Where one of them is not known, the list of the caller's keys, which lacks
-// those of all others, proves nothing.
-func (a *account) reaches(e *ledger.Entry) bool {
-	unknown := e.Identity.Kind == "" || e.Identity.Kind == provider.IdentityUnknown || a.config.Identity.Kind == provider.IdentityUnknown
-	if e.User == "" && unknown {
-		return false
-	}
-	_, err := a.ref(e)
-	return err == nil && e.AccountID == a.config.AccountID
-}
-
 // accountOf returns the account of a key, provided that it still is the cloud account that the key was made in.
 func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accountID, accessKey string) (*account, error) {
 	a, err := b.identified(ctx, s, name)
@@ -300,7 +288,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			if err != nil {
 				return "", err
 			}
-			if e == nil || !a.reaches(e) {
+			if e == nil || !a.mayDelete(e) {
 				continue
 			}
 			is, err := b.isAbandoned(ctx, s, e)

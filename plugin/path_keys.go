@@ -38,8 +38,9 @@ func (b *backend) pathKeys() []*framework.Path {
 			DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "key"},
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": field(framework.TypeString, "ID of the access key."),
-				"force": query(field(framework.TypeBool, "Only with delete: drop the record of a key that you have deleted in the cloud, since "+
-					"the engine cannot: its account was deleted with force, or has another user's or another cloud account's key now.")),
+				"force": query(field(framework.TypeBool, "Only with delete: remove the key's record although the engine cannot delete the key. For a key "+
+						"that you have deleted in the cloud yourself, because the engine has no right to: its account was deleted with force=true, or now has "+
+						"a key of another user or another cloud account.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				// A standby's ledger lags behind.
@@ -168,13 +169,13 @@ func (b *backend) pathKeyDelete(ctx context.Context, req *logical.Request, data 
 		return nil, err
 	}
 	if entry.Abandoned {
-		switch beyond, err := b.isBeyondReach(ctx, s, entry); {
+		switch may, err := b.anyMayDelete(ctx, s, entry); {
 		case err != nil:
 			return nil, err
-		case beyond && force:
+		case !may && force:
 			b.Logger().Warn("forgot an abandoned access key, as an operator said", "account", entry.Account, "access_key", id)
 			return nil, b.removeEntry(ctx, s, entry)
-		case beyond:
+		case !may:
 			return nil, userError("access key %s was abandoned with account %q, and nothing here can delete it: delete it in the cloud, "+
 				"then its record with force=true", id, entry.Account)
 		}
@@ -207,17 +208,6 @@ func (b *backend) isNamed(ctx context.Context, s logical.Storage, e *ledger.Entr
 	}
 	configured, err := b.configuredKeys(ctx, s)
 	return configured[e.AccessKey], err
-}
-
-// isBeyondReach tells that no account has a key with the right to an abandoned one: its account is not configured any more, or
-// has a key of another cloud account or identity now.
-func (b *backend) isBeyondReach(ctx context.Context, s logical.Storage, e *ledger.Entry) (bool, error) {
-	config, err := b.accountConfig(ctx, s, e.Account)
-	if err != nil || config == nil {
-		return err == nil, err
-	}
-	a, err := b.identified(ctx, s, e.Account)
-	return err == nil && !a.reaches(e), err
 }
 
 // refuseKept protects the keys that are replaced, never just deleted: those that storage names, or that a rotation is about to store.

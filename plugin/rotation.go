@@ -43,30 +43,6 @@ func (p previousKey) ref(accountID, user string) provider.KeyRef {
 	return provider.KeyRef{AccountID: accountID, User: user, ID: p.ID, Label: p.Label, Expires: p.Expires}
 }
 
-// owner is the user to name when the key is deleted with a key of the given identity.
-func (p previousKey) owner(signer provider.Identity) (string, error) {
-	switch {
-	case p.Identity.Same(signer) && !(p.ByOperator && signer.Kind == provider.IdentityUnknown):
-		return "", nil
-	case p.Identity.Kind == provider.IdentityUser:
-		return p.Identity.User, nil
-	default:
-		return "", fmt.Errorf("it belongs to another identity (%s), whose keys the account's present key cannot delete: delete it in "+
-			"the cloud, and then keys/%s with force=true", p.Identity.Kind, p.ID)
-	}
-}
-
-// neverDeletes tells that the account's present key has no right to a replaced key, whatever the cloud answers: it is
-// another cloud account's, or another identity's that has not ended yet. The account is identified.
-func (a *account) neverDeletes(p previousKey) bool {
-	if p.AccountID != a.config.AccountID {
-		return true
-	}
-	_, err := p.owner(a.config.Identity)
-	ended := !p.Expires.IsZero() && a.isDead(p.Expires)
-	return err != nil && p.Identity.Kind != provider.IdentityUnknown && !ended
-}
-
 // urgently puts the calls of a rotation before all others: a storm of revokes must not
 // keep the key that they need from being replaced.
 func urgently(ctx context.Context) context.Context {
@@ -168,10 +144,7 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 			"other_account", other)
 		return b.forgetKey(ctx, s, a.name, "", key)
 	}
-	if err := a.mustBe(key.AccountID, key.ID); err != nil {
-		return err
-	}
-	user, err := key.owner(a.config.Identity)
+	user, err := a.mayDeletePrevious(key)
 	if err != nil {
 		found, there, searchErr := a.searchPrevious(ctx, key, err)
 		switch {
@@ -187,30 +160,17 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 	if err == nil {
 		err = a.cloud.RevokeKey(ctx, ref)
 	}
-	if err != nil {
-		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, explain(a.name, err))
+	switch {
+	case provider.KindOf(err) == provider.KindDenied && a.hasEndedPrevious(key):
+		b.Logger().Info("forgot a replaced key that the cloud has ended", "account", a.name, "access_key", key.ID)
+	case err != nil:
+		return fmt.Errorf("deleting the replaced key %s: %w", key.ID, noRightIfDenied(err, explain(a.name, err)))
 	}
 	return b.forgetKey(ctx, s, a.name, user, key)
 }
 
-// searchPrevious looks for a replaced key that is not the present key's identity's, for why. One that the cloud ends is not there
-// from its date on; one whose owner the cloud has never named is not where that is proven.
-func (a *account) searchPrevious(ctx context.Context, key previousKey, why error) (found provider.Key, there bool, err error) {
-	switch {
-	case !key.Expires.IsZero() && a.isDead(key.Expires):
-		return provider.Key{}, false, nil
-	case key.Identity.Kind != provider.IdentityUnknown:
-		return provider.Key{}, false, why
-	}
-	ref := key.ref(a.config.AccountID, "")
-	ref.AnyUser = true
-	if found, there, err = a.cloud.FindKey(ctx, ref); err != nil {
-		return provider.Key{}, false, fmt.Errorf("%w; whether one of the users has it could not be found out: %w", why, err)
-	}
-	return found, there, nil
-}
-
-// forgetReplaced drops a replaced key that its account can never delete, on an operator's word:
+// forgetReplaced drops a replaced key that its account cannot delete, on an operator's word. Where only the cloud knows that, it is
+// asked first, once the key's time has come:
 //
 //	(1) ledger → (2) store the configuration without it
 //	    → crash: the configuration still names it, and the operator does it again
@@ -238,8 +198,14 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 		return true, nil
 	}
 	key := a.config.Previous[at]
-	if _, foreign := key.owner(a.config.Identity); foreign == nil && key.AccountID == a.config.AccountID { // which the engine deletes
-		return false, replacedKeyError(id, name)
+	if _, noRight := a.mayDeletePrevious(key); noRight == nil {
+		if lifetime.Waits(key.DeleteAfter, time.Now(), lifetime.RotationOverlap) {
+			return false, replacedKeyError(id, name)
+		}
+		err := b.deletePrevious(ctx, s, a, key)
+		if unproven := new(provider.UnprovenError); err != nil && !isNoRight(err) && !errors.As(err, &unproven) {
+			return false, err
+		}
 	}
 	if err := b.forgetKey(ctx, s, name, "", key); err != nil {
 		return false, err
@@ -249,7 +215,7 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return false, err
 	}
-	b.Logger().Warn("forgot a replaced key that the account's present key cannot delete, as an operator said", "account", name,
+	b.Logger().Warn("forgot a replaced key, as an operator said", "account", name,
 		"access_key", id)
 	return true, nil
 }
@@ -266,8 +232,9 @@ func (b *backend) replacedIn(ctx context.Context, s logical.Storage, id string) 
 }
 
 func replacedKeyError(id, account string) error {
-	return userError("access key %s was replaced in account %q, which deletes it by itself. If it cannot, since it has another user's or "+
-		"another cloud account's key now: delete it in the cloud, and then this with force=true", id, account)
+	return userError("access key %s was replaced in account %q, which deletes it by itself. If the account's present key has no right to it "+
+		"(a key of another user or another cloud account): delete it in the cloud, then its record: delete keys/%s with force=true",
+		id, account, id)
 }
 
 // forgetKey takes a key that is gone, or handed over, out of the ledger. One that an operator gave

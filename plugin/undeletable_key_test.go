@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,13 +36,40 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 		v.root = v.sim.AddAccount("999999999999").RootKey()
 		v.write("config/default", append(v.accountFields(), "verify=false")...)
 	}
+	// deadEnd has a key of a user without ReadUsers take the place of another user's, who goes with its key or stays.
+	deadEnd := func(v *testVault, gone bool) (id string) {
+		v.account.AddUser("former", "api:*")
+		v.root = v.account.AddKey(cloudsim.KeySpec{User: "former"})
+		v.write("config/default", append(v.accountFields(), "rotation_period=24h")...)
+		id = v.rotate()["access_key"].(string)
+		v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+		v.account.AddUser("vault", "api:ReadAccounts", "api:CreateAccessKey", "api:ReadAccessKeys", "api:UpdateAccessKey",
+			"api:DeleteAccessKey", "api:ReadApiAccessPolicy")
+		former := v.root.AccessKey
+		v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+		v.write("config/default", v.accountFields()...)
+		if gone {
+			v.account.DeleteKey(id)
+			v.account.DeleteKey(former)
+			v.account.DeleteUser("former")
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+		}
+		return id
+	}
+	// deny has the cloud refuse all that is asked of the former user's key, whose time comes.
+	deny := func(v *testVault) (stop func()) {
+		stopUpdates := v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 403, Code: "4"})
+		stopDeletes := v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 403, Code: "4"})
+		v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+		return func() { stopUpdates(); stopDeletes() }
+	}
 	del := func(v *testVault, path string, fields ...string) string {
 		v.t.Helper()
 		return strings.Join(v.delete(path, fields...), "\n")
 	}
 	mustBeForgotten := func(v *testVault, id string) {
 		v.t.Helper()
-		if ids := v.read("config/default")["previous_access_keys"].([]string); len(ids) != 0 {
+		if ids := v.read("config/default")["previous_access_keys"].([]string); slices.Contains(ids, id) {
 			v.t.Errorf("previous_access_keys: %v", ids)
 		}
 		if e, err := v.backend.findKey(v.t.Context(), v.storage, id); e != nil || err != nil {
@@ -160,6 +188,58 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 			}
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
+		},
+		"of a user who is gone: force drops it, since the present key may not look where it could be": func(t *testing.T, v *testVault) {
+			id := deadEnd(v, true)
+			v.mustRefuse(logical.DeleteOperation, "keys/"+id, nil, id, "delete it in the cloud", "force=true")
+			del(v, "keys/"+id, "force=true")
+			mustBeForgotten(v, id)
+			if warnings := del(v, "config/default"); warnings != "" {
+				t.Error(warnings)
+			}
+		},
+		"so does the account's delete, which names it": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, true)
+			mustHold(v.t, del(v, "config/default"), id, "still in the cloud")
+			v.mustHaveLedger(0)
+		},
+		"so it goes by itself once its date has passed": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, true)
+			v.settle(3 * day)
+			mustBeForgotten(v, id)
+		},
+		"of a user whose keys the cloud denies to the present key: force drops it": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, false)
+			stop := deny(v)
+			v.mustBeLive(true, id)
+			del(v, "keys/"+id, "force=true")
+			mustBeForgotten(v, id)
+			stop()
+		},
+		"so does the account's delete": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, false)
+			deny(v)
+			mustHold(v.t, del(v, "config/default"), id, "still in the cloud")
+			v.mustHaveLedger(0)
+		},
+		"so it goes once its date has passed": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, false)
+			deny(v)
+			v.settle(3 * day)
+			mustBeForgotten(v, id)
+		},
+		"while the cloud does not answer, neither force nor the account's delete gives it up": func(_ *testing.T, v *testVault) {
+			id := deadEnd(v, true)
+			cancel := v.sim.Order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Outage})
+			for path, fields := range map[string][]string{"keys/" + id: {"force=true"}, "config/default": nil} {
+				if resp, err := v.try(logical.DeleteOperation, path, fields...); failure(resp, err) == nil {
+					v.t.Errorf("%s is deleted", path)
+				}
+			}
+			cancel()
+			if ids := v.read("config/default")["previous_access_keys"].([]string); len(ids) != 1 {
+				v.t.Errorf("previous_access_keys: %v", ids)
+			}
 		},
 		"a crash between ledger and configuration is ended by doing it again": func(_ *testing.T, v *testVault) {
 			id := made(v)
