@@ -73,7 +73,7 @@ func TestAnAbandonedEngineKey(t *testing.T) {
 		"a delete of the account names it, and waits until it is deleted": func(_ *testing.T, v *testVault) {
 			id := abandoned(v)
 			again(v, "default")
-			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", id, "keys/")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "in use", id, "Delete each with keys/<id>, or run tidy, first")
 			v.mustBeLive(true, id)
 			v.mustHaveLedger(1)
 			del(v, "keys/"+id)

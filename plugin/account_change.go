@@ -213,7 +213,9 @@ func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, na
 		return nil
 	}
 	own := func() int {
-		return len(b.ledger.Select(name, func(i *ledger.Item) bool { return i.User == "" && i.Leased() && i.Unreadable == "" }))
+		return len(b.ledger.Select(name, func(i *ledger.Item) bool {
+			return i.User == "" && i.Leased() && i.Unreadable == "" && !before.isOfAnother(i)
+		}))
 	}
 	if err := b.ledger.Load(ctx, s, name); err != nil {
 		return err
@@ -247,16 +249,16 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 	if before == nil {
 		return nil
 	}
-	use, err := b.accountInUse(ctx, s, name, made)
-	if err == nil && use == "" { // and no request that has begun meanwhile needs it, nor will one
+	needed, err := b.accountInUse(ctx, s, name, made)
+	if err == nil && needed == (use{}) { // and no request that has begun meanwhile needs it, nor will one
 		b.freeze(name)
-		use, err = b.accountInUse(ctx, s, name, made)
+		needed, err = b.accountInUse(ctx, s, name, made)
 	}
 	if err != nil {
 		return err
 	}
-	if use != "" {
-		return userError("account %q is in use (%s): %s. Revoke its leases and delete its static roles first", name, use, why)
+	if needed != (use{}) {
+		return userError("account %q is in use (%s): %s. %s first", name, needed.what, why, needed.remedy)
 	}
 	return nil
 }
@@ -282,21 +284,22 @@ func (b *backend) mindSecondaries(ctx context.Context, name string, force bool) 
 // it could not delete: their records stay, and it names them. A first key that the change itself has
 // made is not settled yet, and stays.
 func (b *backend) forgetOwnKeys(ctx context.Context, s logical.Storage, account string) (warnings []string, err error) {
+	config, err := b.accountConfig(ctx, s, account)
+	if err != nil {
+		return nil, err
+	}
 	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return !item.Unfinished() }) {
-		e, err := ledger.Read(ctx, s, account, item.Label)
-		if err != nil {
-			return nil, err
+		kept := config != nil && config.isOfAnother(&item)
+		if !kept {
+			e, err := b.abandonedEntry(ctx, s, &item)
+			if err != nil {
+				return nil, err
+			}
+			kept = e != nil
 		}
-		abandoned := false
-		if e != nil {
-			abandoned, err = b.isAbandoned(ctx, s, e)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if abandoned {
+		if kept {
 			warnings = append(warnings, fmt.Sprintf("access key %s was abandoned, and the account's key has no right to it: delete it in the "+
-				"cloud, then its record with force=true of keys/%s", e.AccessKey, e.AccessKey))
+				"cloud, then its record with force=true of keys/%s", item.AccessKey, item.AccessKey))
 			continue
 		}
 		if err := b.ledger.Remove(ctx, s, account, item.Label); err != nil {

@@ -239,7 +239,8 @@ func (b *backend) abandonKeys(
 		if e == nil {
 			continue
 		}
-		if e.Abandoned = true; a != nil {
+		e.Problem, e.Failures, e.RetryAt = "", 0, time.Time{} // nobody tries any more
+		if e.Abandoned = true; a != nil && !a.config.isAnother(e.AccountID) {
 			e.EndsByDate = a.endsKeys() && !e.Expires.IsZero()
 		}
 		if err := b.ledger.Save(ctx, s, e); err != nil {

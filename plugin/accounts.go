@@ -6,14 +6,11 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -257,71 +254,6 @@ func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accoun
 		return nil, err
 	}
 	return a, a.mustBe(accountID, accessKey)
-}
-
-// accountInUse tells whether anything in the ledger needs an account as it is configured: its keys
-// could not be found, and so not revoked, through another one. What has the label of made is left
-// out. A key that is about to be made counts already. So does an abandoned engine key that the account can delete.
-func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, made string) (string, error) {
-	if err := b.ledger.Load(ctx, s, account); err != nil {
-		return "", err
-	}
-	leased, users, given, unfinished, unreadable := 0, 0, 0, 0, 0
-	var abandoned []string
-	a, _ := b.account(ctx, s, account) // without a client no date proves anything
-	dead := func(item *ledger.Item) bool { return a != nil && !item.Expires.IsZero() && a.isDead(item.Expires) }
-	for _, item := range b.ledger.Select(account, func(item *ledger.Item) bool { return item.Label != made }) {
-		switch {
-		case item.Unreadable != "":
-			unreadable++
-		case item.Unfinished():
-			unfinished++
-		case item.Kind == keylabel.KindUser && dead(&item): // the cloud ends the key, and leaves the user
-			users++
-		case item.Kind != keylabel.KindRoot && dead(&item): // it ends with the entry
-		case item.Leased():
-			leased++
-		case item.Kind == keylabel.KindStatic:
-			given++
-		case a != nil && !dead(&item):
-			e, err := ledger.Read(ctx, s, account, item.Label)
-			if err != nil {
-				return "", err
-			}
-			if e == nil || !a.mayDelete(e) {
-				continue
-			}
-			is, err := b.isAbandoned(ctx, s, e)
-			if err != nil {
-				return "", err
-			}
-			if is {
-				abandoned = append(abandoned, e.AccessKey)
-			}
-		}
-	}
-	static, err := staticRolesOf(ctx, s, account)
-	switch {
-	case err != nil:
-		return "", err
-	case leased > 0:
-		return fmt.Sprintf("%d leased access keys", leased), nil
-	case users > 0:
-		return fmt.Sprintf("%d users of leases that have ended, which the engine still tries to delete", users), nil
-	case len(static) > 0:
-		return fmt.Sprintf("%d static roles", len(static)), nil
-	case given > 0:
-		return fmt.Sprintf("%d access keys of static roles that were deleted with force: tidy deletes them", given), nil
-	case len(abandoned) > 0:
-		return fmt.Sprintf("engine keys of a configuration that was deleted with force: delete each with keys/<id>, or let tidy do it: %s",
-			strings.Join(abandoned, ", ")), nil
-	case unfinished > 0:
-		return "requests whose keys are still being cleaned up", nil
-	case unreadable > 0:
-		return fmt.Sprintf("%d entries of the ledger that this version cannot read", unreadable), nil
-	default:
-		return "", nil
-	}
 }
 
 // verified asks the cloud whose key a configuration holds, and fills that in.

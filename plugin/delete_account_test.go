@@ -11,7 +11,10 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -309,12 +312,110 @@ func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 			v.settle(2 * time.Hour)
 			v.mustHaveLedger(0)
 		},
+		"where the second cloud account is closed as well, its dates say nothing of the first's keys": func(t *testing.T, v *testVault) {
+			path := v.entryPath(begin(v).AccessKey())
+			endsByDate := func(set func(*ledger.Entry)) bool {
+				e, err := load[ledger.Entry](t.Context(), v.storage, path)
+				if err != nil || e == nil {
+					t.Fatal(e, err)
+				}
+				set(e)
+				if err := save(t.Context(), v.storage, path, e); err != nil {
+					t.Fatal(err)
+				}
+				return e.EndsByDate
+			}
+			endsByDate(func(e *ledger.Entry) { e.EndsByDate = false }) // as a cloud's that ends none
+			cancel := v.sim.Order(cloudsim.Fault{Kind: cloudsim.RefuseConnection})
+			v.delete("config/default", "force=true")
+			cancel()
+			if endsByDate(func(*ledger.Entry) {}) {
+				t.Error("its record goes at its date")
+			}
+		},
+		"nor does a lease of the former engine's own identity keep the account from another user's key": func(_ *testing.T, v *testVault) {
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true")
+			l := v.lease("own")
+			v.deleteKey(v.root.AccessKey)
+			v.delete("config/default", "force=true")
+			other := v.sim.AddAccount("210987654321")
+			v.root = other.RootKey()
+			v.write("config/default", v.accountFields()...)
+			v.mustRevoke(l)
+			other.AddUser("vault", "api:*")
+			v.root = other.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.write("config/default", v.accountFields()...)
+		},
 	})
+	// noTrouble has the day pass in which the reaper comes to what was abandoned.
+	noTrouble := func(v *testVault) {
+		v.t.Helper()
+		v.settle(2 * day)
+		if n, _ := v.backend.ledger.Overdue("default"); n != 0 {
+			v.t.Errorf("%d keys are stuck", n)
+		}
+	}
 	inHuawei(t, map[string]func(t *testing.T, v *testVault){
-		"what was abandoned under it stays, where the cloud ends no keys": func(_ *testing.T, v *testVault) {
-			begin(v)
-			v.settle(2 * day)
+		"a key that could not be deleted is nobody's trouble once it is abandoned": func(t *testing.T, v *testVault) {
+			v.configure("ttl=1h")
+			id := v.lease("app").AccessKey()
+			v.deleteKey(v.root.AccessKey)
+			v.leases = nil
+			v.settle(2 * time.Hour)
+			if n, _ := v.backend.ledger.Overdue("default"); n != 1 {
+				t.Fatalf("%d keys are stuck: the test proves nothing", n)
+			}
+			mustHold(t, strings.Join(v.delete("config/default", "force=true"), "\n"), id, "abandoned")
+			noTrouble(v)
 			v.mustHaveLedger(1)
+		},
+		"what was abandoned under it stays, where the cloud ends no keys, and is nobody's trouble": func(_ *testing.T, v *testVault) {
+			begin(v)
+			noTrouble(v)
+			v.mustHaveLedger(1)
+		},
+		"so it is although the account has been found to be another one only since": func(_ *testing.T, v *testVault) {
+			begin(v)
+			v.replaceConfig(func(c *accountConfig) { c.AccountID, c.Identity = "", provider.Identity{} })
+			noTrouble(v)
+			v.mustHaveLedger(1)
+		},
+		"nor does it keep the account from a key of a third, or from being deleted: its record stays, and is named": func(t *testing.T, v *testVault) {
+			l := begin(v)
+			v.root = v.sim.AddDomain("third").RootKey()
+			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), "\n"), l.AccessKey(), "force=true")
+			mustHold(t, strings.Join(v.delete("config/default"), "\n"), l.AccessKey(), "force=true")
+			v.mustHaveLedger(1)
+			v.delete("keys/"+l.AccessKey(), "force=true")
+			v.mustHaveLedger(0)
+		},
+		"nor do a static role's keys, nor one that a request was about to make": func(t *testing.T, v *testVault) {
+			v.write("config/default", v.accountFields()...)
+			v.addUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
+			id := v.staticKey("db")
+			e, err := load[ledger.Entry](t.Context(), v.storage, v.entryPath(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := *e
+			begun.Kind, begun.State, begun.AccessKey, begun.Label = keylabel.KindLease, ledger.Begun, "", keylabel.New("ABCDEFGHIJKLMNOP", keylabel.KindLease).String()
+			if err := v.backend.ledger.Save(t.Context(), v.storage, &begun); err != nil {
+				t.Fatal(err)
+			}
+			v.deleteKey(v.root.AccessKey)
+			v.delete("config/default", "force=true")
+			v.delete("static-roles/db", "force=true")
+			v.root = v.sim.AddDomain("other").RootKey()
+			v.write("config/default", v.accountFields()...)
+			if resp, err := v.try(logical.DeleteOperation, "config/default"); failure(resp, err) != nil {
+				t.Error(failure(resp, err))
+			}
+			v.write("config/default", v.accountFields()...)
+			v.settle(3 * rollbackPeriod)
+			v.mustHaveNothingBegun() // no operator could name what has no key id
+			mustHold(t, strings.Join(v.delete("config/default"), "\n"), id, "force=true")
 		},
 	})
 }

@@ -39,8 +39,8 @@ func (b *backend) pathKeys() []*framework.Path {
 			Fields: map[string]*framework.FieldSchema{
 				"access_key_id": field(framework.TypeString, "ID of the access key."),
 				"force": query(field(framework.TypeBool, "Only with delete: remove the key's record although the engine cannot delete the key. For a key "+
-						"that you have deleted in the cloud yourself, because the engine has no right to: its account was deleted with force=true, or now has "+
-						"a key of another user or another cloud account.")),
+					"that you have deleted in the cloud yourself, because the engine has no right to: its account was deleted with force=true, or now has "+
+					"a key of another user or another cloud account.")),
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				// A standby's ledger lags behind.

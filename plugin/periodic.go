@@ -208,19 +208,31 @@ func (b *backend) reapDue(ctx context.Context, s logical.Storage, a *account) er
 			b.ledger.Drop(a.name, item.Label)
 		case time.Now().Before(entry.Due()):
 			b.ledger.Learn(entry) // renewed since
-		case entry.Abandoned && entry.EndsByDate && a.config.isAnother(entry.AccountID): // as dropAbandoned, the name being used again
-			if err := b.ledger.Remove(ctx, s, a.name, item.Label); err != nil {
-				return err
-			}
 		default:
 			if a, err = b.identified(ctx, s, a.name); err != nil {
 				return err
+			}
+			if entry.Abandoned && a.config.isAnother(entry.AccountID) {
+				if err := b.passOver(ctx, s, entry); err != nil {
+					return err
+				}
+				continue
 			}
 			if over, err := b.reapKey(ctx, s, a, entry); over || err != nil {
 				return err // the next tick goes on
 			}
 		}
 	}
+	return nil
+}
+
+// passOver leaves a key that was abandoned in another cloud account to an operator, unless its cloud has ended it, as dropAbandoned does
+// where the name is not used again.
+func (b *backend) passOver(ctx context.Context, s logical.Storage, entry *ledger.Entry) error {
+	if entry.EndsByDate {
+		return b.ledger.Remove(ctx, s, entry.Account, entry.Label)
+	}
+	b.ledger.PutOff(entry.Account, entry.Label, time.Now().Add(ledger.RetryMax))
 	return nil
 }
 

@@ -39,6 +39,12 @@ func (b *backend) anyMayDelete(ctx context.Context, s logical.Storage, e *ledger
 	return err == nil && a.mayDelete(e), err
 }
 
+// isOfAnother tells that a key was abandoned in another cloud account, under the same account name: nothing of this one can delete it,
+// nor is to wait for that. Its record stays until an operator, or its date, ends it.
+func (c *accountConfig) isOfAnother(item *ledger.Item) bool {
+	return item.AbandonedIn != "" && c.isAnother(item.AbandonedIn)
+}
+
 // mayDeletePrevious is mayDelete for a replaced key: why not, or the user to name to the cloud. One of an unknown identity is the
 // present key's own where rotation replaced it, and anybody's where an operator did: see searchPrevious.
 func (a *account) mayDeletePrevious(p previousKey) (user string, err error) {

@@ -111,6 +111,10 @@ func (b *backend) takeUp(ctx context.Context, s logical.Storage, a *account, ite
 	case e.State == ledger.Made && !item.Failed:
 		b.ledger.Learn(e)
 		return nil
+	case a.config.isOfAnother(&item) && e.AccessKey == "": // whoever gave it up was told, and nothing names it to an operator
+		return b.removeEntry(ctx, s, e)
+	case a.config.isOfAnother(&item):
+		return b.ledger.Finish(ctx, s, e)
 	}
 	if err := a.mustBe(e.AccountID, e.Label); err != nil {
 		return err

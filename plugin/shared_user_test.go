@@ -185,7 +185,7 @@ func TestAStaticRoleIsAbandonedWithForce(t *testing.T) {
 			force(v)
 			open()
 			<-time.After(time.Minute)
-			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "2 access keys of static roles that were deleted with force")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "2 access keys of static roles that were deleted with force", "Run tidy, which deletes them, first")
 			v.tidy()
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)

@@ -136,7 +136,7 @@ func TestAnAccountWhoseLeasesHaveLeftUsers(t *testing.T) {
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"it is said that they are meant": func(_ *testing.T, v *testVault) {
 			begin(v)
-			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "1 users of leases that have ended")
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, "1 users of expired iam_user leases", "Fix what keys/<id> says of them first")
 		},
 	})
 }

@@ -61,13 +61,15 @@ type Item struct {
 	unread  bool // storage did not give it: all else here is what the label tells
 }
 
-// Trouble is what is known of a key that is not settled, or cannot be removed.
+// Trouble is what is known of a key that is not settled, cannot be removed, or was abandoned.
 type Trouble struct {
 	Issued     time.Time // when it was begun
 	Tries      int       // that have failed
 	Problem    string    // why; empty: nothing is stuck
 	StuckSince time.Time
 	Unreadable string // why the entry cannot be understood; empty: it can
+
+	AbandonedIn string // the cloud account of a key that was abandoned; empty: it was not
 }
 
 // New returns an index that knows nothing yet.
@@ -117,6 +119,11 @@ func (l *Ledger) itemOf(e *Entry) *Item {
 		item.Trouble = &Trouble{Issued: e.Issued}
 	case e.Problem != "":
 		item.Trouble = &Trouble{Issued: e.Issued, Tries: e.Failures, Problem: e.Problem, StuckSince: e.Expires}
+	}
+	if e.Abandoned {
+		trouble := *item.Trouble
+		trouble.AbandonedIn = e.AccountID
+		item.Trouble = &trouble
 	}
 	return item
 }
