@@ -139,8 +139,8 @@ func firstThen(first, then ending) ending {
 	}
 }
 
-// http2Requests are the requests of both clouds: with a body, and without one.
-func http2Requests(t *testing.T, ctx context.Context, url string) map[string]*http.Request {
+// requests are the requests of both clouds: with a body, and without one.
+func requests(t *testing.T, ctx context.Context, url string) map[string]*http.Request {
 	t.Helper()
 	empty, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -157,7 +157,7 @@ func TestACallWhoseHTTP2StreamIsResetIsSentOnce(t *testing.T) {
 			t.Run(code.String()+", "+body, func(t *testing.T) {
 				cloud := newHTTP2Cloud(t, resets(code))
 				rt := chainTo(cloud.base, func(o *Options) { o.Timeout = time.Second })
-				_, err := rt.RoundTrip(http2Requests(t, t.Context(), cloud.url)[body])
+				_, err := rt.RoundTrip(requests(t, t.Context(), cloud.url)[body])
 				if n := cloud.whole.Load(); n != 1 {
 					t.Errorf("the call was perhaps carried out %d times", n)
 				}
@@ -186,7 +186,7 @@ func TestACallThatTheServerSaysItNeverLookedAtIsRepeated(t *testing.T) {
 					o.Sign = func(req *http.Request, body []byte) error { signatures.Add(1); return sign(req, body) }
 					o.Observe = func(*http.Response, error) { attempts.Add(1) }
 				})
-				resp, err := rt.RoundTrip(http2Requests(t, t.Context(), cloud.url)[body])
+				resp, err := rt.RoundTrip(requests(t, t.Context(), cloud.url)[body])
 				if err != nil || resp.StatusCode != http.StatusOK {
 					t.Fatalf("got %v and %v", resp, err)
 				}

@@ -5,6 +5,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http/httptrace"
@@ -26,16 +27,32 @@ func (e *NotSentError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *NotSentError) Unwrap() error { return e.Err }
 
-// sending watches whether one attempt got a connection: before that, nothing of it can have been
-// sent. What the error looks like says less: a proxy that refuses, and a handshake that is cut, end
-// with the errors of a connection that died in the middle of a call.
-type sending struct{ asked, connected atomic.Bool }
+// sending watches whether one attempt got a connection, and whether it was written to that: before, nothing of it
+// can have been sent. What the error looks like says less: a proxy that refuses, a handshake that is cut, and a
+// connection that had died before it was used, end with the errors of one that died in the middle of a call.
+type sending struct {
+	asked, connected atomic.Bool
+	given            atomic.Pointer[givenConn] // nil: nobody counts what is written to its connection for it alone
+}
+
+// givenConn is a connection, and what had been written to it when an attempt was given it.
+type givenConn struct {
+	conn   *counted
+	before int64
+}
 
 // watch has net/http tell of the attempt's connection. It may still do so when the attempt is over.
 func (s *sending) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { s.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { s.connected.Store(true) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			var given *givenConn
+			if conn := countedBeneath(info.Conn); conn != nil {
+				given = &givenConn{conn, conn.written.Load()}
+			}
+			s.given.Store(given)
+			s.connected.Store(true)
+		},
 	})
 }
 
@@ -43,7 +60,7 @@ func (s *sending) watch(ctx context.Context) context.Context {
 // nothing of connections: then the error's type must do, and errs on the side of "may have been sent",
 // which costs one look at the cloud and not a lost key.
 func (s *sending) failure(err error) error {
-	neverSent := s.asked.Load() && !s.connected.Load() || !s.asked.Load() && neverConnected(err)
+	neverSent := s.asked.Load() && (!s.connected.Load() || s.unwritten()) || !s.asked.Load() && neverConnected(err)
 	switch {
 	case neverSent:
 		return &NotSentError{Err: err, connects: mayConnect(err)}
@@ -52,6 +69,46 @@ func (s *sending) failure(err error) error {
 	default:
 		return Unquoted(err)
 	}
+}
+
+// shortestCall is less than any signed call is long, in bytes, and more than the alert with which TLS closes a connection.
+const shortestCall = 80
+
+// unwritten tells that the server cannot have the attempt whole, since too little was written for that. net/http writes nothing of
+// an attempt over HTTP/1 any more when it has failed, and would repeat such a one itself, were it not for what signing does.
+func (s *sending) unwritten() bool {
+	given := s.given.Load()
+	return given != nil && given.conn.written.Load()-given.before < shortestCall
+}
+
+// counted is a connection that counts the bytes that are written to it.
+type counted struct {
+	net.Conn
+	written atomic.Int64
+}
+
+// Write implements net.Conn.
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// countedBeneath is what counts a connection's bytes beneath TLS; nil where nothing does, and for HTTP/2, whose connections carry
+// several calls, and may still write one that was given up.
+func countedBeneath(conn net.Conn) *counted {
+	for {
+		encrypted, ok := conn.(*tls.Conn)
+		if !ok {
+			break
+		}
+		if encrypted.ConnectionState().NegotiatedProtocol == "h2" {
+			return nil
+		}
+		conn = encrypted.NetConn()
+	}
+	c, _ := conn.(*counted)
+	return c
 }
 
 // neverLookedAt tells that an HTTP/2 server has said that it did not look at a call, as each does that shuts down (RFC 9113, section 8.7),

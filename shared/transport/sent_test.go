@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -176,6 +177,85 @@ func TestAConnectionThatIsCutWithinACallMayHaveSentIt(t *testing.T) {
 	var notSent *NotSentError
 	if err == nil || errors.As(err, &notSent) {
 		t.Errorf("got %v, want one that says nothing of the call's fate", err)
+	}
+}
+
+// A gateway closes idle connections, also at the moment at which a call has been given one.
+func TestACallWhoseHTTP1ConnectionDies(t *testing.T) {
+	closing := func(conn net.Conn, _ net.Conn, closed <-chan struct{}) { // by the server, and the client has seen it
+		if c, ok := conn.(interface{ CloseWrite() error }); ok {
+			_ = c.CloseWrite()
+		}
+		<-closed
+	}
+	dying := func(_ net.Conn, client net.Conn, _ <-chan struct{}) { _ = countedBeneath(client).Conn.Close() }
+	cases := map[string]struct {
+		die       func(server, client net.Conn, closed <-chan struct{}) // nil: the server reads the call, and closes
+		attempts  int64
+		ambiguous bool
+	}{
+		"closed by the server before a byte is written":       {closing, 3, false},
+		"dead before a byte is written":                       {dying, 3, false},
+		"closed without an answer after the call was written": {nil, 2, true},
+	}
+	for name, test := range cases {
+		for _, encrypted := range []bool{true, false} {
+			for _, body := range []string{"with a body", "without a body"} {
+				t.Run(fmt.Sprintf("%s, %s, TLS %v", name, body, encrypted), func(t *testing.T) {
+					var whole, attempts atomic.Int64
+					conns, closed := make(chan net.Conn, 100), make(chan struct{}, 100)
+					server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if _, err := io.ReadAll(r.Body); err != nil {
+							t.Error(err)
+						}
+						if whole.Add(1) == 2 && test.ambiguous {
+							panic(http.ErrAbortHandler)
+						}
+					}))
+					server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+						switch state {
+						case http.StateNew:
+							conns <- conn
+						case http.StateClosed:
+							closed <- struct{}{}
+						}
+					}
+					var trust TLS
+					if encrypted {
+						server.StartTLS()
+						trust.CACert = encodePEM("CERTIFICATE", server.Certificate().Raw)
+					} else {
+						server.Start()
+					}
+					t.Cleanup(server.Close)
+					b := base(t, trust)
+					t.Cleanup(b.CloseIdleConnections)
+					rt := chainTo(b, func(o *Options) { o.Observe = func(*http.Response, error) { attempts.Add(1) } })
+					if _, err := rt.RoundTrip(newRequest(t, t.Context(), server.URL)); err != nil {
+						t.Fatal(err)
+					}
+					var once sync.Once
+					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+						once.Do(func() {
+							if !info.Reused {
+								t.Error("a new connection")
+							}
+							if test.die != nil {
+								test.die(<-conns, info.Conn, closed)
+							}
+						})
+					}})
+					_, err := rt.RoundTrip(requests(t, ctx, server.URL)[body])
+					var notSent *NotSentError
+					if (err != nil) != test.ambiguous || errors.As(err, &notSent) {
+						t.Errorf("got %v, want one that says nothing of the call's fate: %v", err, test.ambiguous)
+					}
+					if attempts.Load() != test.attempts || whole.Load() != 2 {
+						t.Errorf("%d attempts and %d requests, want %d and two", attempts.Load(), whole.Load(), test.attempts)
+					}
+				})
+			}
+		}
 	}
 }
 

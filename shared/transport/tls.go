@@ -4,6 +4,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -37,7 +38,14 @@ func Base(t TLS) (*http.Transport, error) {
 	// the cloud: idle ones are given up early.
 	base.IdleConnTimeout = 30 * time.Second
 	// Before a connection stands nothing was sent, which is worth knowing soon.
-	base.DialContext = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
+	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{Conn: conn}, nil
+	}
 	base.TLSHandshakeTimeout = connectTimeout
 	// An HTTP/2 connection carries all calls at once. Where the network behind it has died, each would wait for
 	// its own limit and be given the same connection again: one that is silent is asked, and dropped.
