@@ -263,8 +263,8 @@ func (a *account) warnings(view *policyView) []string {
 			config.KeyExpires.Sub(next).Round(time.Second)))
 	}
 	if config.Identity.Kind == provider.IdentityUnknown {
-		warnings = append(warnings, "the cloud does not let the engine's key find out which user it belongs to: "+
-			"each role's users are checked when the role is written")
+		warnings = append(warnings, "the engine has not found out yet which user its key belongs to, and goes on looking: "+
+			"until then each role's users are checked when the role is written. check/"+a.name+" says what helps")
 	}
 	if config.AllowRootIdentity {
 		warnings = append(warnings, "allow_root_identity: a lease on the engine's own identity can extend itself and delete the engine's key")

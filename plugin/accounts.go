@@ -6,11 +6,13 @@ package cloudkeys
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -312,18 +314,61 @@ func (b *backend) identified(ctx context.Context, s logical.Storage, name string
 	if err := config.identify(who); err != nil {
 		return nil, err
 	}
+	return b.storeIdentified(ctx, s, a, &config)
+}
+
+// storeIdentified keeps what the cloud has said of an account's key. The account's lock is held.
+func (b *backend) storeIdentified(ctx context.Context, s logical.Storage, a *account, config *accountConfig) (*account, error) {
 	if !b.WriteSafeReplicationState() {
-		known, err := b.openAfter(a, name, &config)
+		known, err := b.openAfter(a, a.name, config)
 		if err != nil {
 			return nil, err
 		}
 		if !b.rememberAccount(a, known) {
-			return nil, changedMeanwhile(name)
+			return nil, changedMeanwhile(a.name)
 		}
 		return known, nil
 	}
-	if err := b.storeAccount(ctx, s, name, &config); err != nil {
-		return nil, fmt.Errorf("account %q was written with verify=false, and what the cloud says of its key cannot be stored: %w", name, err)
+	if err := b.storeAccount(ctx, s, a.name, config); err != nil {
+		return nil, fmt.Errorf("account %q: what the cloud says of its key cannot be stored: %w", a.name, err)
 	}
-	return b.account(ctx, s, name)
+	return b.account(ctx, s, a.name)
+}
+
+// identitySearch is how often an identity is looked for that the key may not find out: the right may have been given meanwhile. A search
+// that has users left to ask goes on sooner.
+const identitySearch = 24 * time.Hour
+
+// searchIdentity goes on with the search for whose the key of an account is, where the write of it has not found that out.
+func (b *backend) searchIdentity(ctx context.Context, s logical.Storage, a *account) error {
+	if a.config.Identity.Kind != provider.IdentityUnknown || lifetime.Waits(a.next.identity, time.Now(), identitySearch) {
+		return nil
+	}
+	a.next.identity = time.Now().Add(policyRefresh)
+	who, err := a.cloud.WhoAmI(ctx)
+	switch {
+	case isCutShort(ctx, err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("account %q: finding out whose its key is: %w", a.name, err)
+	case who.Identity.Kind == provider.IdentityUnknown, a.config.isAnother(who.AccountID):
+		if !who.Further {
+			a.next.identity = time.Now().Add(identitySearch)
+		}
+		return nil
+	}
+	ctx, cancel := cleanupContext(ctx) // what was found out at the last moment is not looked for again
+	defer cancel()
+	unlock, err := b.lock(ctx, configPrefix+a.name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if current, _ := b.standing(a); !current { // it was written meanwhile, and the next tick asks for what was
+		return nil
+	}
+	config := *a.config
+	config.Identity = who.Identity
+	_, err = b.storeIdentified(ctx, s, a, &config)
+	return err
 }

@@ -307,3 +307,72 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 		},
 	})
 }
+
+// TestAnIdentityThatIsNotFoundAtOnce is looked for until it is found: the right may be given later, and a user may be gone when it is asked.
+func TestAnIdentityThatIsNotFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	unknown := func(v *testVault, fields ...string) (allow func()) {
+		allow = v.order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
+		v.write("config/default", append(v.accountFields(), fields...)...)
+		v.mustBeIdentified("unknown")
+		return allow
+	}
+	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"the search goes on over ticks, and its end is stored": func(_ *testing.T, v *testVault) {
+			allow := unknown(v, "allow_root_identity=true")
+			v.settle(2 * time.Minute)
+			allow()
+			v.settle(25 * time.Hour)
+			v.mustBeIdentified("root")
+			v.restart()
+			v.mustBeIdentified("root")
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			l := v.lease("own")
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+			v.mustRevoke(l)
+		},
+		"a write of the same key has it looked for at the next tick": func(_ *testing.T, v *testVault) {
+			allow := unknown(v)
+			v.settle(2 * time.Minute)
+			allow()
+			v.write("config/default", v.accountFields()...)
+			v.settle(2 * time.Minute)
+			v.mustBeIdentified("root")
+		},
+		"where the right is missing it costs a few calls a day": func(t *testing.T, v *testVault) {
+			unknown(v)
+			v.settle(2 * time.Minute)
+			v.sim.ResetCalls()
+			v.settle(3 * day)
+			if n := v.countCalls("ReadUsers"); n != 6 { // each day one, and one of the comparison
+				t.Errorf("%d lists of users in three days", n)
+			}
+		},
+		"among many users it is found in the time of ticks": func(t *testing.T, v *testVault) {
+			for i := range 120 {
+				v.account.AddUser(fmt.Sprintf("user-%03d", i))
+			}
+			v.write("config/default", append(v.accountFields(), "max_requests_per_second=5")...)
+			v.mustBeIdentified("unknown")
+			for range 60 {
+				began := time.Now()
+				if err := v.tick(); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > tickBudget {
+					t.Fatalf("a tick of %s", took)
+				}
+				<-time.After(time.Minute)
+			}
+			v.mustBeIdentified("root")
+		},
+	})
+}
+
+func (v *testVault) mustBeIdentified(want string) {
+	v.t.Helper()
+	if got := v.read("config/default")["identity"]; got != want {
+		v.t.Errorf("the engine's key is of %v, want %s", got, want)
+	}
+}

@@ -89,7 +89,7 @@ func (b *backend) tendUnconfigured(ctx context.Context, s logical.Storage, confi
 // so that a tick reads none of those of thousands of accounts. It belongs to the one tick that
 // tends the account (account.tending). Zero: at once.
 type nextLooks struct {
-	firstKeys, policy, reconcile, users time.Time
+	firstKeys, policy, reconcile, users, identity time.Time
 
 	rotation         time.Time // of the engine's own key, after a failure
 	rotationFailures int       // in a row
@@ -132,6 +132,7 @@ func (b *backend) tendAccount(ctx context.Context, s logical.Storage, name strin
 		{1, func(ctx context.Context) error { return b.refreshPolicyIfOld(ctx, s, a) }},
 		{1, func(ctx context.Context) error { return b.refreshUsers(ctx, a) }},
 		reap,
+		{1, func(ctx context.Context) error { return b.searchIdentity(ctx, s, a) }},
 		{1, func(ctx context.Context) error { return b.reconcileIfDue(ctx, s, a) }},
 	}
 	if !a.endsKeys() { // expired keys work until they are deleted: a third of the tick is theirs, and the first

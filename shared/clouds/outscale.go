@@ -33,7 +33,7 @@ func outscaleCloud() Cloud {
 		LeasesOwnIdentity: true,
 		PolicyFiles:       "docs/examples/policies/outscale-engine.json, for iam_user roles with outscale-engine-users.json",
 		FindsItself: "permit the calls ReadUsers and ReadAccessKeys to that user; " +
-			"in an account with more than 50 users the search is given up",
+			"in an account with more than 50 users the search takes a while, and goes on by itself",
 		users:    outscaleUsers,
 		endpoint: outscale.Endpoint,
 		open: func(c provider.Config) (Client, error) {

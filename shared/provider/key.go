@@ -88,7 +88,8 @@ type KeyRef struct {
 type Whoami struct {
 	AccountID string
 	Identity  Identity
-	Key       Key // the signing key
+	Further   bool // the identity is unknown so far: there are users left to ask, and the next call goes on with them
+	Key       Key  // the signing key
 }
 
 // Identity tells whose the signing key is.

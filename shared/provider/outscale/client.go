@@ -10,6 +10,7 @@ package outscale
 import (
 	"fmt"
 	"net/http"
+	"sync"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -41,6 +42,7 @@ type Client struct {
 	perSecond float64 // the pacer's
 	recent    *provider.Recent
 	prover    *provider.Prover
+	others    *sync.Map           // the users, by id and name, that do not own the key that signs
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
@@ -73,9 +75,9 @@ func New(c Config) (*Client, error) {
 		}
 	}
 
-	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
+	clock, pacer, breaker, others := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker(), new(sync.Map)
 	if before, ok := c.After.(*Client); ok {
-		clock, breaker = before.clock, before.breaker
+		clock, breaker, others = before.clock, before.breaker, before.others
 		if before.perSecond == c.PerSecond {
 			pacer = before.pacer
 		}
@@ -106,7 +108,7 @@ func New(c Config) (*Client, error) {
 	client := &Client{
 		http: calls, endpoint: endpoint, userAgent: c.UserAgent + " " + osc.NewConfiguration().UserAgent, base: base,
 		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
-		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent),
+		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent), others: others,
 	}
 	client.prover = provider.NewProver(client, client.recent)
 	return client, nil

@@ -13,8 +13,8 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
-// maxUsersAsked bounds the search for the owner of the engine's key: it costs one
-// call a user.
+// maxUsersAsked bounds a search for the owner of the engine's key: it costs one
+// call a user. The next one goes on from there.
 const maxUsersAsked = 50
 
 // WhoAmI implements provider.Caller. OUTSCALE has no call for it: the account id
@@ -29,11 +29,11 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	if err != nil {
 		return provider.Whoami{}, err
 	}
-	identity, err := c.identity(ctx)
+	identity, further, err := c.identity(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
 	}
-	return provider.Whoami{AccountID: account, Identity: identity, Key: own}, nil
+	return provider.Whoami{AccountID: account, Identity: identity, Further: further, Key: own}, nil
 }
 
 // OwnKey implements provider.Caller.
@@ -64,39 +64,53 @@ func (c *Client) AccountID(ctx context.Context) (string, error) {
 	return "", unreadable(op, status, "the answer holds no account")
 }
 
-// identity finds the user whose key signs the calls. A key that may not list
-// users cannot be the root user's, which may do everything.
-func (c *Client) identity(ctx context.Context) (provider.Identity, error) {
-	asked, missed := 0, false
+// identity finds the user whose key signs the calls. A user that has another name, or is gone, when it is asked does not pass for
+// one without the key: the users are listed once more.
+func (c *Client) identity(ctx context.Context) (who provider.Identity, further bool, err error) {
+	asked := 0
+	who, further, err = c.searchIdentity(ctx, &asked)
+	if further && asked <= maxUsersAsked {
+		return c.searchIdentity(ctx, &asked)
+	}
+	return who, further, err
+}
+
+// searchIdentity asks the users that no search has asked yet. A key that may not list users cannot be the root user's, which may
+// do everything. further tells that there are users left to ask.
+func (c *Client) searchIdentity(ctx context.Context, asked *int) (who provider.Identity, further bool, err error) {
+	unknown := provider.Identity{Kind: provider.IdentityUnknown}
 	for user, err := range c.ListUsers(ctx) {
 		if provider.KindOf(err) == provider.KindDenied {
-			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+			return unknown, false, nil
 		}
 		if err != nil {
-			return provider.Identity{}, err
+			return provider.Identity{}, false, err
 		}
-		if user.Label != "" {
+		listed := [2]string{user.ID, user.Name}
+		if _, known := c.others.Load(listed); known || user.Label != "" {
 			continue // made for one lease, of which there may be thousands: none owns the engine's key
 		}
-		if asked++; asked > maxUsersAsked {
-			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+		if *asked++; *asked > maxUsersAsked {
+			return unknown, true, nil
 		}
 		own, err := c.ownKey(ctx, user.Name)
 		switch kind := provider.KindOf(err); {
 		case kind == provider.KindDenied:
-			return provider.Identity{Kind: provider.IdentityUnknown}, nil
+			return unknown, false, nil
 		case kind == provider.KindNotFound: // deleted or renamed since it was listed
-			missed = true
+			further = true
 		case err != nil:
-			return provider.Identity{}, err
+			return provider.Identity{}, false, err
 		case len(own) > 0:
-			return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, nil
+			return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, false, nil
+		default:
+			c.others.Store(listed, true)
 		}
 	}
-	if missed {
-		return provider.Identity{Kind: provider.IdentityUnknown}, nil
+	if further {
+		return unknown, true, nil
 	}
-	return provider.Identity{Kind: provider.IdentityRoot}, nil
+	return provider.Identity{Kind: provider.IdentityRoot}, false, nil
 }
 
 // ownKey looks for the signing key among a user's; empty: the caller's. A filter

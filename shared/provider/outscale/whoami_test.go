@@ -40,7 +40,7 @@ func TestWhoAmI(t *testing.T) {
 		"a user that may not read users":       {user: "engine", allow: []string{"api:ReadAccounts", "api:ReadAccessKeys"}, want: unknown},
 		"a user that may not read others keys": {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 401, "7")), want: unknown},
 		"a user beside one just deleted":       {user: "engine", allow: []string{"api:*"}, fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: engine},
-		"the root user beside one just gone":   {fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: unknown},
+		"the root user beside one just gone":   {fault: new(refuse("ReadAccessKeys", 1, 400, "5075")), want: root},
 		"a user that may not read the account": {user: "engine", allow: []string{"api:ReadAccessKeys"}, kind: provider.KindDenied, failed: true},
 		"a user that may not read keys":        {user: "engine", allow: []string{"api:ReadAccounts"}, kind: provider.KindDenied, failed: true},
 		"a list of users that fails":           {fault: new(refuse("ReadUsers", 0, 500, "0")), kind: provider.KindUnreachable, failed: true},
@@ -92,18 +92,44 @@ func TestWhoAmI(t *testing.T) {
 }
 
 func TestAUserThatIsRenamedMeanwhileDoesNotPassForRoot(t *testing.T) {
-	w := newWorld(t)
-	w.account.AddUser("ops", "api:*")
-	client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "ops"}))
-	w.cloud.OnCall(func(call cloudsim.Call) {
-		if call.Op == "ReadAccessKeys" && w.cloud.CountCalls("ReadUsers") == 1 {
-			w.account.RenameUser("ops", "renamed")
+	for times, want := range map[int]provider.IdentityKind{1: provider.IdentityUser, 2: provider.IdentityUnknown} {
+		w := newWorld(t)
+		w.account.AddUser("ops-0", "api:*")
+		client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "ops-0"}))
+		renamed := 0
+		w.cloud.OnCall(func(call cloudsim.Call) {
+			if call.Op == "ReadAccessKeys" && renamed < min(times, w.cloud.CountCalls("ReadUsers")) {
+				w.account.RenameUser(fmt.Sprintf("ops-%d", renamed), fmt.Sprintf("ops-%d", renamed+1))
+				renamed++
+			}
+		})
+		who, err := client.WhoAmI(t.Context())
+		mustDo(t, err)
+		if who.Identity.Kind != want || renamed != times {
+			t.Errorf("renamed %d times: got %+v", renamed, who.Identity)
 		}
-	})
-	who, err := client.WhoAmI(t.Context())
-	mustDo(t, err)
-	if who.Identity.Kind != provider.IdentityUnknown {
-		t.Errorf("got %+v", who.Identity)
+	}
+}
+
+func TestASearchThatTakesTooLongGoesOnWhereItStood(t *testing.T) {
+	w := newWorld(t)
+	const users = 120
+	for i := len(w.account.Users()); i < users; i++ {
+		w.account.AddUser(fmt.Sprintf("user-%03d", i))
+	}
+	config := w.config
+	for i, want := range []provider.IdentityKind{provider.IdentityUnknown, provider.IdentityUnknown, provider.IdentityRoot} {
+		who, err := w.client.WhoAmI(t.Context())
+		mustDo(t, err)
+		if who.Identity.Kind != want {
+			t.Errorf("search %d: got %+v", i, who.Identity)
+		}
+		config.After = w.client // as after each change of the account
+		w.client, err = New(config)
+		mustDo(t, err)
+	}
+	if n := w.cloud.CountCalls("ReadAccessKeys"); n != users+3 {
+		t.Errorf("%d lists of keys, want one of each user, and of the engine's own key", n)
 	}
 }
 
