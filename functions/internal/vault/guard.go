@@ -4,11 +4,11 @@
 package vault
 
 import (
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
@@ -31,9 +31,11 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if isLease(req.Context()) {
 		next = g.once
 	}
-	resp, err := next.RoundTrip(req)
-	var verification *tls.CertificateVerificationError // it quotes a certificate, and no answer
-	if err != nil && !errors.As(err, &verification) {
+	var connected atomic.Bool
+	resp, err := next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})))
+	if err != nil && connected.Load() { // before, an error quotes an address, a header or a certificate, and no answer
 		err = transport.Unquoted(err)
 	}
 	if err != nil {
@@ -57,17 +59,19 @@ type bounded struct {
 
 // Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
+	var one [1]byte // tells whether there is more
 	if b.left <= 0 {
-		var one [1]byte
-		if n, err := b.ReadCloser.Read(one[:]); n == 0 {
-			return 0, err
-		}
-		return 0, fmt.Errorf("the answer is longer than %d bytes, which no answer of Vault is: see VAULT_ADDR", maxAnswer)
-	}
-	if int64(len(p)) > b.left {
+		p = one[:]
+	} else if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
 	n, err := b.ReadCloser.Read(p)
+	if b.left <= 0 && n > 0 {
+		return 0, fmt.Errorf("the answer is longer than %d bytes, which no answer of Vault is: see VAULT_ADDR", maxAnswer)
+	}
 	b.left -= int64(n)
+	if err != nil {
+		err = transport.Unquoted(err) // one of a trailer quotes it
+	}
 	return n, err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -24,8 +25,8 @@ func isLease(ctx context.Context) bool { return ctx.Value(leaseKey{}) != nil }
 // effect. HTTP 503 is not such a case, since proxies say it of connections that they lost too.
 func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if isLease(ctx) {
-		var op *net.OpError
-		neverSent := errors.As(err, &op) && op.Op == "dial"
+		var op *net.OpError // the outermost, which tells of a proxy where the dial of one failed
+		neverSent := errors.As(err, &op) && slices.Contains([]string{"dial", "proxyconnect", "socks connect"}, op.Op)
 		turnedAway := err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusPreconditionFailed)
 		if !neverSent && !turnedAway {
 			return false, nil

@@ -102,6 +102,8 @@ func TestVaultIsSpokenToInHTTP1(t *testing.T) {
 func TestWhatIsAskedAgain(t *testing.T) {
 	lost := &url.Error{Op: "Get", URL: "https://vault", Err: io.EOF}
 	refused := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "dial", Err: errors.New("connection refused")}}
+	proxied := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "proxyconnect", Err: refused.Err}}
+	overSOCKS := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "socks connect", Err: errors.New("unknown error host unreachable")}}
 	cases := map[string]struct {
 		status      int
 		err         error
@@ -110,6 +112,8 @@ func TestWhatIsAskedAgain(t *testing.T) {
 		"nothing after an answer":                            {200, nil, false, false},
 		"nothing that is denied":                             {403, nil, false, false},
 		"both where nobody listened":                         {0, refused, true, true},
+		"both where no proxy listened":                       {0, proxied, true, true},
+		"both where a SOCKS proxy came no further":           {0, overSOCKS, true, true},
 		"both where a quota of requests is used up":          {429, nil, true, true},
 		"both where a standby has not caught up":             {412, nil, true, true},
 		"all but a lease after an answer that was lost":      {0, lost, false, true},

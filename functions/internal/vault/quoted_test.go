@@ -21,6 +21,7 @@ func TestAnAnswerThatIsNoHTTPIsNotRepeatedInTheError(t *testing.T) {
 		"in the place of a length":     "HTTP/1.1 200 OK\r\nContent-Length: " + leased + "\r\n\r\n",
 		"in the place of an encoding":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + leased + "\r\n\r\n",
 		"in the place of a chunk":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + leased + "\r\n",
+		"in the place of a trailer":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + leased + "\r\n\r\n",
 		"with less than was announced": "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + leased,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,5 +40,13 @@ func TestAnAnswerThatIsNoHTTPIsNotRepeatedInTheError(t *testing.T) {
 				t.Errorf("it says %q", err)
 			}
 		})
+	}
+}
+
+func TestTheErrorOfARequestThatWasNotSentIsWhole(t *testing.T) {
+	newServer(t)
+	t.Setenv("VAULT_ADDR", "vault.example.com:8200")
+	if _, err := open(t.Context()); err == nil || !strings.Contains(err.Error(), `unsupported protocol scheme "vault.example.com"`) {
+		t.Error(err)
 	}
 }
