@@ -45,6 +45,7 @@ type State struct {
 	Shown        []Blocker     `json:"shown"`
 	Shortened    int           `json:"shortened"` // keys brought forward, or that would be
 	Lives        Lives         `json:"lives"`
+	OfUser       bool          `json:"of_user,omitempty"` // the key that signs the calls is one of a user
 }
 
 // search goes over all keys of an account: those of the signing identity and of every
@@ -139,6 +140,7 @@ func (s *search) save(ctx context.Context, resumed bool, err error) error {
 // user looks at one user's keys, after they were listed.
 func (s *search) user(ctx context.Context, l fleet.Look) {
 	for _, key := range l.Keys {
+		s.state.OfUser = s.state.OfUser || l.User != "" && key.ID == s.who.Key.ID
 		s.state.Lives.add(key.Expires, s.now, s.blocks(key))
 		if s.blocks(key) {
 			s.blocker(ctx, key, l.Known)

@@ -6,8 +6,10 @@ package policysync
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,4 +74,20 @@ func (w *world) syncedWith(t *testing.T, rights []string) bool {
 		t.Logf("run: %v", err)
 	}
 	return time.Duration(w.account.Policy().MaxAccessKeyExpirationSeconds)*time.Second == day
+}
+
+func TestASyncWithAUsersKeySaysThatRootsAreNotSeen(t *testing.T) {
+	for _, others := range []int{0, 60} { // so many are more than the client asks whose its key is
+		t.Run(fmt.Sprintf("who stands behind %d", others), func(t *testing.T) {
+			w := newWorld(t)
+			for i := range others {
+				w.account.AddKey(cloudsim.KeySpec{User: fmt.Sprintf("a-%02d", i), Expires: ahead(time.Hour)})
+			}
+			w.account.AddUser("functions", "api:*")
+			w.connect(t, w.account.AddKey(cloudsim.KeySpec{User: "functions", Expires: ahead(time.Hour)}), w.cloud.Transport())
+			if r := w.mustRun(t); !strings.Contains(r.Reason, "cannot be listed with a user's key") {
+				t.Errorf("got %q", r.Reason)
+			}
+		})
+	}
 }

@@ -161,7 +161,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	}
 	var value time.Duration
 	r.Action, value, r.Reason = decide(job.Settings, policy.MaxKeyLifetime, r.Wanted, s.remains())
-	if who.Identity.Kind == provider.IdentityUser {
+	if who.Identity.Kind == provider.IdentityUser || s.state.OfUser { // the client does not ask all users of a large account
 		r.Reason += "; the keys of the account itself cannot be listed with a user's key, and may stand in the way as well"
 	}
 	if job.Settings.Mode != settings.Enforce {

@@ -234,14 +234,72 @@ func (o oddOne) ListKeys(ctx context.Context, user string) ([]provider.Key, erro
 }
 
 func TestKeysThatCannotBeSeenAreSaid(t *testing.T) {
-	w := newWorld(t)
-	w.account.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
-	key := w.account.AddKey(cloudsim.KeySpec{User: "functions", Expires: ahead(time.Hour)})
-	w.signWith(t, key)
-	result, _ := w.mustRun(t)
-	if result.Accounts[0].Unseen == "" {
-		t.Errorf("got %+v", result.Accounts[0])
+	const unseen, perhaps = "the keys of the account itself (root) were not seen", "the keys of the account itself (root) were perhaps not seen"
+	for name, test := range map[string]struct {
+		users      int
+		root, part bool
+		want       string
+	}{
+		"with a user's key":                                 {want: unseen},
+		"with the key of a user behind many":                {users: manyUsers, want: unseen},
+		"with the key of whoever, of which a part is known": {users: manyUsers, root: true, part: true, want: perhaps},
+		"and with root's, where they are seen, nothing is":  {users: manyUsers, root: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			for i := range test.users {
+				w.lease(fmt.Sprintf("a-%s", userName(i)))
+			}
+			if !test.root {
+				w.account.AddUser("functions", "api:ReadUsers", "api:ReadAccounts", "api:ReadAccessKeys", "api:ReadApiAccessPolicy")
+				w.signWith(t, w.account.AddKey(cloudsim.KeySpec{User: "functions", Expires: ahead(time.Hour)}))
+			}
+			if test.part {
+				w.job.Resume = map[string]string{"default": "a-" + userName(1)}
+			}
+			result, _ := w.mustRun(t)
+			if got := result.Accounts[0].Unseen; test.want == "" && got != "" || !strings.HasPrefix(got, test.want) {
+				t.Errorf("got %q", got)
+			}
+		})
 	}
+}
+
+// manyUsers are more than a client asks whose its key is.
+const manyUsers = 60
+
+// root's key that signs, and another, are of no user, and nobody knows at first that they are root's.
+func TestKeysOfRootAreProtectedInAnAccountOfManyUsers(t *testing.T) {
+	start := func(t *testing.T) (w *world, other string) {
+		t.Helper()
+		w = newWorld(t)
+		for i := range manyUsers {
+			w.lease(userName(i))
+		}
+		return w, w.orphan("", ahead(dayLong))
+	}
+	t.Run("by KEEP_USERS", func(t *testing.T) {
+		w, other := start(t)
+		w.job.Settings.KeepUsers = []string{"root"}
+		result, found := w.mustRun(t)
+		mustBeClass(t, found[other], ClassListed, ActionKeep)
+		if len(result.Unmatched) != 0 {
+			t.Errorf("%s passes for unmatched", result.Unmatched)
+		}
+	})
+	t.Run("where a user's keys cannot be read, since they may be his", func(t *testing.T) {
+		w, other := start(t)
+		w.wrap(func(c fleet.Cloud) fleet.Cloud {
+			return oddOne{c, userName(1), &provider.Error{Kind: provider.KindDenied, Op: "ReadAccessKeys"}}
+		})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[other], ClassUnclear, ActionKeep)
+	})
+	t.Run("and else planned", func(t *testing.T) {
+		w, other := start(t)
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[other], ClassOrphan, ActionDeactivate)
+	})
 }
 
 func TestPatternsThatProtectNobodyAreReported(t *testing.T) {

@@ -153,6 +153,9 @@ func (w *walk) record(ctx context.Context, found ...fleet.Look) error {
 		}
 		for i, key := range l.Keys {
 			w.matched(l.User, key.ID)
+			if key.ID == w.rules.own && l.User != "" {
+				w.identity.Kind = provider.IdentityUser
+			}
 			w.held = slices.DeleteFunc(w.held, func(own provider.Key) bool { return own.ID == key.ID })
 			if _, known := l.Known[key.ID]; known {
 				w.known++
@@ -211,18 +214,20 @@ func (s State) recorded(key string) bool {
 }
 
 // release plans for the signing identity's keys that no user has. The account's own belong to the part that begins with the first user,
-// so that no plan has them twice; others may belong to a user that this walk did not reach.
+// so that no plan has them twice; others may belong to a user whose keys this walk did not read. Where it has read all, they are root's:
+// the client does not ask all users of a large account whose its key is.
 func (w *walk) release(ctx context.Context) error {
 	root := w.identity.Kind == provider.IdentityRoot
 	switch {
 	case root && w.users.Start != "":
 		return nil
-	case ctx.Err() == nil && (root || w.users.Whole()):
+	case len(w.held) > 0 && ctx.Err() == nil && (root || w.users.Whole() && w.counts.UnreadUsers == 0):
+		w.identity.Kind, w.rules.root = provider.IdentityRoot, true
 		// record takes out of held what it writes down.
 		return w.record(ctx, w.users.LookUp(ctx, "", slices.Clone(w.held), w.concernsLedger))
 	}
 	for _, key := range w.held {
-		d := decision{ClassUnclear, "whose key it is shows when one run reaches all users", ActionKeep}
+		d := decision{ClassUnclear, "whose key it is shows when one run reads the keys of all users", ActionKeep}
 		if err := w.add(w.rules.finding(key, d)); err != nil {
 			return err
 		}

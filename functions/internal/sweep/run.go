@@ -186,10 +186,7 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	}
 	defer func() { err = errors.Join(err, w.plan.close()) }()
 	r.AccountID = w.rules.account.AccountID
-	defer func() { r.Counts, r.Unread = w.counts, w.problems }()
-	if w.identity.Kind == provider.IdentityUser && w.rules.expires {
-		r.Unseen = "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
-	}
+	defer func() { r.Counts, r.Unread, r.Unseen = w.counts, w.problems, w.unseen() }()
 
 	var problem, doubt error
 	if job.Planned != nil {
@@ -219,6 +216,19 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		next.LedgerKeys = state.LedgerKeys // what was doubted is not what the next is measured by
 	}
 	return errors.Join(problem, doubt, job.save(ctx, account.Name, next))
+}
+
+// unseen says which keys the walk cannot see.
+func (w *walk) unseen() string {
+	switch {
+	case !w.rules.expires || w.identity.Kind == provider.IdentityRoot || w.identity.Kind == provider.IdentitySession:
+		return ""
+	case w.identity.Kind == provider.IdentityUser:
+		return "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
+	default:
+		return "the keys of the account itself (root) were perhaps not seen: this cloud does not list them to a user's key, and whose key signs " +
+			"shows when one run reads the keys of all users"
+	}
 }
 
 // carryOut applies the plan where the walk, the caps and the mode allow that, and else writes down why not. finished tells
