@@ -277,13 +277,17 @@ $(BIN)/vault-plugin-secrets-aws: scripts/pins/aws-engine/go.mod scripts/pins/aws
 	CGO_ENABLED=0 go -C scripts/pins/aws-engine build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$@' github.com/hashicorp/vault/builtin/logical/aws/cmd/aws
 	@touch $@
 
-# ONLY=latency,storm runs some of the groups alone; a name that does not exist is answered with all. The page is of one whole run.
+# ONLY=latency,storm runs some of the groups alone; an unknown name fails, and the error lists the groups. The page is of one whole run.
 .PHONY: bench
 bench: build vault $(BIN)/vault-plugin-secrets-aws $(if $(ONLY),$(if $(findstring functions,$(ONLY)),bench-functions),bench-functions) #: measure the engine beside Vault's AWS engine, and write docs/performance.md (20 minutes)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/nullplugin ./scripts/bench/nullplugin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -tags sdk -o $(BIN)/nullplugin-sdk ./scripts/bench/nullplugin
 	go build -o $(BIN)/bench ./scripts/bench
 	$(BIN)/bench -bin $(BIN) -commit "$$(git describe --always --dirty --exclude '*' 2>/dev/null)" -functions .cache/functions/bench.txt $(if $(ONLY),-only '$(ONLY)' -json $(BIN)/bench.json,-json docs/performance.json -page docs/performance.md)
+
+.PHONY: bench-page
+bench-page: #: write docs/performance.md anew from docs/performance.json, where its words have changed
+	go run ./scripts/bench -render docs/performance.json -page docs/performance.md
 
 .PHONY: bench-profile
 bench-profile: #: write a CPU profile of the plugin while it leases, with its calls to a server, into .cache/bin/cpu.pprof

@@ -45,13 +45,13 @@ func (b *bench) accountRows(ctx context.Context, bin string) error {
 			return err
 		}
 	}
-	h, index, longest, err := settled(ctx, bin, m.storage, sim)
+	h, index, longestOfIndex, err := settled(ctx, bin, m.storage, sim)
 	if err != nil {
 		return err
 	}
 	defer h.stop(ctx)
 	var quiet []float64
-	longest = max(longest, longestOfPolicies)
+	var longest time.Duration
 	for range 3 * b.runs {
 		spent, took, err := h.tick(ctx)
 		if err != nil {
@@ -65,7 +65,9 @@ func (b *bench) accountRows(ctx context.Context, bin string) error {
 	b.add(toldOf(what+": CPU of a tick in which nothing is due", " s", quiet...))
 	b.add(atMost(what+", CPU a minute", 0.5, " s", median(quiet)+policies.Seconds()/5).because(
 		"%.2f s of it are the calls that read the policies of %d accounts, each every five minutes.", policies.Seconds()/5, manyAccounts))
-	b.add(atMost("periodic work: longest tick, the first ones of a process among them", 10, " s", longest.Seconds()))
+	b.add(atMost("periodic work: longest tick in which nothing is due", 10, " s", longest.Seconds()))
+	// The engine gives a tick ten seconds, and eight more for what must not wait.
+	b.add(atMost("periodic work: longest of a process's first ticks", 18, " s", max(longestOfPolicies, longestOfIndex).Seconds()))
 	return nil
 }
 

@@ -45,6 +45,7 @@ func start(ctx context.Context) error {
 	bin := flag.String("bin", ".cache/bin", "folder of the server's and the plugins' binaries")
 	jsonFile := flag.String("json", "", "file for the machine-readable result")
 	page := flag.String("page", "", "file for what matters of it, as Markdown; the whole table goes beside it, as CSV")
+	render := flag.String("render", "", "file with the result of an earlier run: the page is made of it, and nothing is measured")
 	commit := flag.String("commit", "unknown", "commit of what is measured, for the result")
 	functions := flag.String("functions", "", "file with the output of the functions' benchmarks (make bench-functions)")
 	runs := flag.Int("runs", 3, "runs of which the median counts")
@@ -55,6 +56,16 @@ func start(ctx context.Context) error {
 		return list(ctx, endpoint)
 	}
 
+	if *render != "" {
+		if *page == "" {
+			return errors.New("-render needs -page")
+		}
+		r, err := readResult(*render)
+		if err != nil {
+			return err
+		}
+		return r.write(*page)
+	}
 	b := &bench{runs: *runs}
 	if *profiled != "" {
 		return profile(ctx, *bin, *profiled)

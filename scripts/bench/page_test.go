@@ -4,7 +4,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,13 +34,13 @@ func read(t *testing.T, file string) string {
 
 func TestThePageIsOfTheRunBesideIt(t *testing.T) {
 	const docs = "../../docs/"
-	var r result
-	if err := json.Unmarshal([]byte(read(t, docs+"performance.json")), &r); err != nil {
+	r, err := readResult(docs + "performance.json")
+	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range written(t, r) {
 		if read(t, docs+name) != text {
-			t.Errorf("docs/%s is not what docs/performance.json makes: make bench writes them together", name)
+			t.Errorf("docs/%s is not what docs/performance.json makes: make bench-page writes it anew", name)
 		}
 	}
 }

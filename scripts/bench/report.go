@@ -45,6 +45,16 @@ type result struct {
 	Rows    []row   `json:"rows"`
 }
 
+// readResult reads the machine-readable file of a run.
+func readResult(file string) (r result, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return r, err
+	}
+	err = json.Unmarshal(content, &r)
+	return r, err
+}
+
 // report writes the files.
 func (b *bench) report(jsonFile, page, commit string, noise float64) error {
 	machine := fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
