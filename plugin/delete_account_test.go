@@ -286,9 +286,11 @@ func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 		resp, err := v.try(logical.DeleteOperation, "config/default", "force=true")
 		v.mustSucceed("delete config", resp, err)
 		if v.domain == nil {
-			v.root = v.sim.AddAccount("210987654321").RootKey()
+			v.account = v.sim.AddAccount("210987654321")
+			v.root = v.account.RootKey()
 		} else {
-			v.root = v.sim.AddDomain("other").RootKey()
+			v.domain = v.sim.AddDomain("other")
+			v.root = v.domain.RootKey()
 		}
 		v.write("config/default", v.accountFields()...)
 		v.mustRevoke(l) // whoever gave the key up was told
@@ -305,8 +307,43 @@ func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 			resp, err = v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete config", resp, err)
 		},
+		"nor does what was abandoned take a slot of another user of that name, or count for its role": func(t *testing.T, v *testVault) {
+			begin(v)
+			v.addUser("app")
+			v.addUser("app2")
+			v.write("roles/app", "user_names=app,app2", "max_active_keys=1")
+			if user := v.lease("app").Data["user_name"]; user != "app" { // the first of those with the most free slots
+				t.Errorf("leased of %v", user)
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys")
+		},
+		"where it is the same one, what was abandoned counts as before": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=1h", "max_active_keys=1")
+			v.lease("app")
+			v.switchKey(v.root.AccessKey, false)
+			v.delete("config/default", "force=true")
+			v.switchKey(v.root.AccessKey, true)
+			v.write("config/default", v.accountFields()...)
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "1 of its keys")
+		},
 	})
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
+		"leases of the former engine's own identity take no slots of the new one's": func(_ *testing.T, v *testVault) {
+			own := func() {
+				v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+				v.write("roles/own", "own_identity=true", "ttl=50m")
+				for range 8 {
+					v.lease("own")
+				}
+			}
+			own()
+			v.deleteKey(v.root.AccessKey)
+			v.delete("config/default", "force=true")
+			v.leases = nil
+			v.root = v.sim.AddAccount("210987654321").RootKey()
+			own()
+			v.rotate()
+		},
 		"what was abandoned under it ends with its date, where the cloud ends keys": func(_ *testing.T, v *testVault) {
 			begin(v)
 			v.settle(2 * time.Hour)

@@ -56,7 +56,9 @@ func (b *backend) reserve(ctx context.Context, i issuance, user string) (release
 			return func() {}, "", fmt.Errorf("counting the keys of account %q: %w", account, err)
 		}
 	}
-	isIts := func(item *ledger.Item) bool { return i.account.isOwnIdentity(item.User, item.UserID) }
+	isIts := func(item *ledger.Item) bool {
+		return i.account.isOwnIdentity(item.User, item.UserID) && !i.account.config.isOfAnother(item)
+	}
 	foreign, err := b.foreignOwn(ctx, i, own, isIts)
 	if err != nil {
 		return func() {}, "", err

@@ -122,7 +122,7 @@ func (b *backend) reserveFirst(ctx context.Context, i issuance) (ordered []choic
 		return nil, nil, fmt.Errorf("counting the keys of account %q: %w", i.account.name, err)
 	}
 	users, quota := i.role.UserNames, i.account.cloud.KeyQuota()
-	used, foreign := b.ledger.Used(i.account.name, users), b.slots.foreignOf(i.account.name, users)
+	used, foreign := b.ledger.Used(i.account.name, users, i.account.config.isOfAnother), b.slots.foreignOf(i.account.name, users)
 	ordered = make([]choice, len(users))
 	for n, user := range users {
 		ordered[n] = choice{user: user, free: quota - used[n] - foreign[n]}
@@ -344,7 +344,8 @@ func (b *backend) slotsByRole(ctx context.Context, s logical.Storage) ([]roleSlo
 		}
 		quota := a.cloud.KeyQuota()
 		slots := roleSlots{account: role.Account, role: role.name}
-		used, foreign := b.ledger.Used(role.Account, role.UserNames), b.slots.foreignOf(role.Account, role.UserNames)
+		used := b.ledger.Used(role.Account, role.UserNames, a.config.isOfAnother)
+		foreign := b.slots.foreignOf(role.Account, role.UserNames)
 		for i := range role.UserNames {
 			taken := min(quota, used[i]+foreign[i])
 			slots.used, slots.free = slots.used+taken, slots.free+quota-taken

@@ -40,7 +40,7 @@ func (b *backend) anyMayDelete(ctx context.Context, s logical.Storage, e *ledger
 }
 
 // isOfAnother tells that a key was abandoned in another cloud account, under the same account name: nothing of this one can delete it,
-// nor is to wait for that. Its record stays until an operator, or its date, ends it.
+// nor is to wait for that, and it takes no slot here. Its record stays until an operator, or its date, ends it.
 func (c *accountConfig) isOfAnother(item *ledger.Item) bool {
 	return item.AbandonedIn != "" && c.isAnother(item.AbandonedIn)
 }

@@ -9,7 +9,7 @@ import "slices"
 type book struct {
 	items  map[string]*Item   // by label; an item is never changed, but replaced, and by put alone
 	owners map[string][]*Item // the same by user
-	roles  map[string]int     // how many leased keys each role has
+	roles  map[counted]int    // how many leased keys each role has
 	unseen map[string]bool    // labels of items that storage did not give
 	open   map[*Item]bool     // the unfinished ones of every account: there are few at any time, and each account's tick looks at all of them
 
@@ -19,10 +19,13 @@ type book struct {
 	turn    chan struct{}   // whose turn it is to fill it
 }
 
+// counted is a role, and the cloud account that keys of it were abandoned in, which count there alone; empty: they were not.
+type counted struct{ role, abandonedIn string }
+
 func newBook(listed bool, open map[*Item]bool) *book {
 	return &book{
 		open:  open,
-		items: map[string]*Item{}, owners: map[string][]*Item{}, roles: map[string]int{}, unseen: map[string]bool{},
+		items: map[string]*Item{}, owners: map[string][]*Item{}, roles: map[counted]int{}, unseen: map[string]bool{},
 		listed: listed, removed: map[string]bool{}, turn: make(chan struct{}, 1),
 	}
 }
@@ -41,7 +44,7 @@ func (b *book) put(label string, item *Item) {
 	b.items[label] = item
 	b.owners[item.User] = append(b.owners[item.User], item)
 	if item.counts() {
-		b.roles[item.Role]++
+		b.roles[counted{item.Role, item.AbandonedIn}]++
 	}
 	if item.unread {
 		b.unseen[label] = true
@@ -62,8 +65,9 @@ func (b *book) leave(label string, item *Item) {
 		b.owners[item.User] = others
 	}
 	if item.counts() {
-		if b.roles[item.Role]--; b.roles[item.Role] == 0 {
-			delete(b.roles, item.Role)
+		of := counted{item.Role, item.AbandonedIn}
+		if b.roles[of]--; b.roles[of] == 0 {
+			delete(b.roles, of)
 		}
 	}
 	delete(b.unseen, label)

@@ -39,6 +39,7 @@ func TestTheCountsAreThoseOfALookAtAllItems(t *testing.T) {
 			"it is made":                   func(*rapid.T) { e := key(); _ = l.Finish(ctx, s, e) },
 			"its request ends":             func(*rapid.T) { e := key(); l.End(e.Account, e.Label) },
 			"its request fails":            func(*rapid.T) { e := key(); l.Fail(e.Account, e.Label) },
+			"it is abandoned":              func(*rapid.T) { e := key(); e.Abandoned = true; _ = l.Save(ctx, s, e) },
 			"it is removed":                func(*rapid.T) { e := key(); _ = l.Remove(ctx, s, e.Account, e.Label) },
 			"it is stuck":                  func(*rapid.T) { e := key(); l.Stuck(e.Account, e.Label, errInjected, 1, time.Now()) },
 			"the index is loaded":          func(*rapid.T) { _ = l.Load(ctx, s, "") },
@@ -55,6 +56,8 @@ func TestTheCountsAreThoseOfALookAtAllItems(t *testing.T) {
 		})
 	})
 }
+
+func none(*Item) bool { return false }
 
 // miscounted holds what is counted against all items.
 func miscounted(l *Ledger) (wrong []error) {
@@ -81,7 +84,7 @@ func miscounted(l *Ledger) (wrong []error) {
 		}
 		for user, items := range b.owners {
 			owned += len(items)
-			if got := l.Used(account, []string{user})[0]; got != slots[user] {
+			if got := l.Used(account, []string{user}, none)[0]; got != slots[user] {
 				wrong = append(wrong, fmt.Errorf("%d slots of user %q of account %s are used, and counted are %d", slots[user], user, account, got))
 			}
 			if len(items) == 0 {

@@ -157,13 +157,17 @@ func (l *Ledger) book(account string) *book {
 	return known
 }
 
-// take counts a key before its entry is written, unless its role has as many as it may.
+// take counts a key before its entry is written, unless its role has as many as it may. Those that were abandoned in another cloud
+// account are none of them: nobody can revoke them, so that they would keep the role from its keys for ever.
 func (l *Ledger) take(e *Entry, most int) (count int, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if most > 0 {
 		for _, b := range l.books {
-			count += b.roles[e.Role]
+			count += b.roles[counted{e.Role, ""}]
+			if e.AccountID != "" {
+				count += b.roles[counted{e.Role, e.AccountID}]
+			}
 		}
 		if count >= most {
 			return count, false
@@ -266,16 +270,16 @@ func (l *Ledger) ByRole() (counts map[string]int, all bool) {
 	counts, all = map[string]int{}, l.listed
 	for _, b := range l.books {
 		all = all && b.whole()
-		for role, n := range b.roles {
-			counts[role] += n
+		for of, n := range b.roles {
+			counts[of.role] += n
 		}
 	}
 	return counts, all
 }
 
 // Used is how many slots of each of these users of an account this mount's keys take, those that are
-// reserved for requests included.
-func (l *Ledger) Used(account string, users []string) []int {
+// reserved for requests included, and those of another cloud account's users left out.
+func (l *Ledger) Used(account string, users []string, isOfAnother func(*Item) bool) []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var owned map[string][]*Item
@@ -286,7 +290,7 @@ func (l *Ledger) Used(account string, users []string) []int {
 	for i, user := range users {
 		used[i] = l.reserved[owner{account, user}]
 		for _, item := range owned[user] {
-			if item.takesSlot() {
+			if item.takesSlot() && !isOfAnother(item) {
 				used[i]++
 			}
 		}

@@ -151,20 +151,35 @@ func TestWhatTheIndexCounts(t *testing.T) {
 			}
 			m.must(m.Begin(ctx, m.s, newEntry(keylabel.KindLease), 0))
 		},
+		"a role's cap: of the keys that were abandoned those of the cloud account that the next is of": func(t *testing.T, m *mount) {
+			for _, accountID := range []string{"1", "2"} {
+				e := newEntry(keylabel.KindLease)
+				e.AccountID, e.Abandoned = accountID, true
+				m.must(m.Save(ctx, m.s, e))
+			}
+			for accountID, want := range map[string]bool{"1": true, "2": true, "3": false} {
+				next := newEntry(keylabel.KindLease)
+				next.AccountID = accountID
+				var full *FullError
+				if err := m.Begin(ctx, m.s, next, 1); errors.As(err, &full) != want {
+					t.Errorf("in cloud account %s: %v", accountID, err)
+				}
+			}
+		},
 		"slots of an owner: those reserved for requests, and then their keys, once": func(t *testing.T, m *mount) {
 			release, _, _ := m.Reserve("default", "app", 0, nil)
 			e := newEntry(keylabel.KindLease)
 			m.must(m.Begin(ctx, m.s, e, 0))
-			if n := m.Used("default", []string{"app"})[0]; n != 1 {
+			if n := m.Used("default", []string{"app"}, none)[0]; n != 1 {
 				t.Errorf("%d while the request runs", n)
 			}
 			m.End(e.Account, e.Label)
 			release()
-			if n := m.Used("default", []string{"app"})[0]; n != 1 {
+			if n := m.Used("default", []string{"app"}, none)[0]; n != 1 {
 				t.Errorf("%d when it has ended", n)
 			}
 			m.must(m.Remove(ctx, m.s, e.Account, e.Label))
-			if n := m.Used("default", []string{"app"})[0]; n != 0 || len(m.reserved) != 0 {
+			if n := m.Used("default", []string{"app"}, none)[0]; n != 0 || len(m.reserved) != 0 {
 				t.Errorf("%d when the key is gone, %d reserved", n, len(m.reserved))
 			}
 		},
