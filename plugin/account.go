@@ -172,6 +172,11 @@ func (c *accountConfig) ownKeys() []string {
 	return append([]string{c.AccessKey}, idsOf(c.Previous)...)
 }
 
+// ownKeysHere are those of them that take slots of the present key's identity, the present key first.
+func (c *accountConfig) ownKeysHere() []string {
+	return append([]string{c.AccessKey}, idsOf(c.previousHere())...)
+}
+
 // sameTarget tells whether two configurations speak to the same place with the
 // same key, so that what the cloud said of one holds for the other.
 func (c *accountConfig) sameTarget(other *accountConfig) bool {

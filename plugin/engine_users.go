@@ -32,7 +32,7 @@ type engineUsers struct {
 type engineUser struct {
 	account  string
 	identity provider.Identity
-	keys     []string // ids of those of the account, see ownKeys
+	keys     []string // ids of those of the account, see ownKeysHere
 }
 
 // engineUsersRetry is how long a configuration that could not be read is left out: one that is damaged must not have each lease
@@ -92,7 +92,7 @@ func (b *backend) engineUsersOf(ctx context.Context, s logical.Storage, accountI
 			continue
 		}
 		if config != nil && config.AccountID != "" {
-			known[config.AccountID] = append(known[config.AccountID], engineUser{name, config.Identity, config.ownKeys()})
+			known[config.AccountID] = append(known[config.AccountID], engineUser{name, config.Identity, config.ownKeysHere()})
 		}
 	}
 	b.engineUsers.keep(known, changes, again)

@@ -134,6 +134,30 @@ func TestRolesOnTheEnginesOwnIdentity(t *testing.T) {
 			v.write("rotate-root/default")
 			v.write("rotate-root/second")
 		},
+		"E5: an engine key that accounts share takes one slot, as its next one does": func(_ *testing.T, v *testVault) {
+			for _, account := range []string{"default", "second"} {
+				v.write("config/"+account, append(v.accountFields(), "allow_root_identity=true")...)
+			}
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			for range 8 {
+				v.lease("own")
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 slots are kept", "0 are taken by keys of others")
+		},
+		"E5: replaced engine keys of another identity take no slots of this one": func(_ *testing.T, v *testVault) {
+			root := v.root
+			v.account.AddUser("vault", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "vault"})
+			v.configure()
+			v.rotate()
+			v.root = root
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=50m")
+			for range 8 {
+				v.lease("own")
+			}
+			v.mustRefuse(logical.ReadOperation, "creds/own", nil, "2 slots are kept", "0 are taken by keys of others")
+		},
 		"E5: an abandoned engine key does not take the slot of the next one": func(_ *testing.T, v *testVault) {
 			v.write("config/default", v.accountFields()...)
 			id := v.rotate()["access_key"].(string)

@@ -21,19 +21,37 @@ const engineSlots = 2
 type ownSlots struct {
 	accounts []string // the one that asks first
 	engine   []string // ids of their engine keys, those included that are still to be deleted after a rotation
+	current  []string // those of them that sign: one for accounts that share it, which is not rotated while they do
 }
 
-// kept are those that no lease gets: of the engine keys, and of the next one of each account.
-func (o ownSlots) kept() int { return len(o.engine) + len(o.accounts)*(engineSlots-1) }
+// kept are those that no lease gets: of the engine keys, and of the next one of each that signs.
+func (o ownSlots) kept() int { return len(o.engine) + len(o.current)*(engineSlots-1) }
+
+// add takes an account's keys along, the current one first.
+func (o *ownSlots) add(account string, keys []string) {
+	o.accounts = append(o.accounts, account)
+	o.current, o.engine = withAll(o.current, keys[:1]), withAll(o.engine, keys)
+}
+
+// withAll adds the ids that are not there yet.
+func withAll(ids, more []string) []string {
+	for _, id := range more {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
 
 // ownSlotsOf finds the accounts whose engine keys are of the identity of one. Where the cloud does not say whose they are, each stands for
 // itself.
 func (b *backend) ownSlotsOf(ctx context.Context, i issuance) (ownSlots, error) {
-	own := ownSlots{accounts: []string{i.account.name}, engine: i.account.config.ownKeys()}
+	var own ownSlots
+	own.add(i.account.name, i.account.config.ownKeysHere())
 	engines, err := b.engineUsersOf(ctx, i.storage, i.account.config.AccountID)
 	for _, other := range engines {
 		if other.account != i.account.name && other.identity.Kind != provider.IdentityUnknown && other.identity.Same(i.account.config.Identity) {
-			own.accounts, own.engine = append(own.accounts, other.account), append(own.engine, other.keys...)
+			own.add(other.account, other.keys)
 		}
 	}
 	return own, err
