@@ -66,7 +66,7 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 	if _, counted := c.counts[user]; counted || c.lost || c.outOfTime(ctx) {
 		return
 	}
-	keys, err := c.account.cloud.ListKeys(ctx, user)
+	keys, _, _, err := c.listCounted(ctx, c.account, user, c.instance)
 	if provider.KindOf(err) == provider.KindNotFound && user != "" {
 		c.failure(fmt.Sprintf("user %q of role %s does not exist in the cloud account", user, strings.Join(roles, ", ")),
 			"create it, or take it out of user_names")
@@ -93,7 +93,6 @@ func (c *checkup) checkUser(ctx context.Context, user string, roles []string) {
 		c.noteForeign(user, key)
 	}
 	c.counts[user] = count
-	c.countListed(c.account.name, user, keys, c.instance)
 	c.checkSlots(user, count)
 }
 

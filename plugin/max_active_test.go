@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -227,6 +228,22 @@ func TestFullUsers(t *testing.T) {
 			v.account.DeleteKey(last)
 			<-time.After(fullFor)
 			v.lease("app")
+		},
+		"a key that is revoked while its user is listed is not taken for another's": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m", "max_active_keys=20") // for which the whole index is read
+			for range 10 {
+				v.lease("app")
+			}
+			first := v.leases[0]
+			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second, Times: 1})
+			var refused sync.WaitGroup
+			refused.Go(func() { _, _ = v.try(logical.ReadOperation, "creds/app") })
+			<-time.After(time.Second)
+			v.mustRevoke(first)
+			refused.Wait()
+			if n, known := v.backend.slots.foreignKeys("default", "app"); n != 0 || !known {
+				t.Errorf("%d keys of others, %v", n, known)
+			}
 		},
 		"a slot freed by a revoke is used at once": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=10m")

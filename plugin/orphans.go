@@ -31,14 +31,13 @@ func (b *backend) findOrphans(ctx context.Context, s logical.Storage, a *account
 	if err != nil {
 		return nil, nil, err
 	}
-	keys, err = a.cloud.ListKeys(ctx, user)
+	keys, _, _, err = b.listCounted(ctx, a, user, instance)
 	if provider.KindOf(err) == provider.KindNotFound {
 		return nil, nil, nil // a user that is gone has no keys
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("account %q: looking for orphans of user %q: %w", a.name, user, err)
 	}
-	b.countListed(a.name, user, keys, instance)
 	for _, key := range keys {
 		if isOurs(key, instance) && !slices.Contains(a.config.ownKeys(), key.ID) {
 			orphans = append(orphans, key)

@@ -143,46 +143,57 @@ func (b *backend) learnForeign(ctx context.Context, i issuance, user string) err
 	if _, known := b.slots.foreignKeys(i.account.name, user); known {
 		return nil
 	}
-	keys, err := i.account.cloud.ListKeys(ctx, user)
+	_, own, others, err := b.listCounted(ctx, i.account, user, i.instance)
 	if err != nil {
 		b.slots.learn(i.account.name, user, 0) // the create says what is wrong
 		return nil
 	}
-	own, others := b.countListed(i.account.name, user, keys, i.instance)
 	if quota := i.account.cloud.KeyQuota(); own+others >= quota {
 		b.slots.remember(i.account.name, user, inPool(fullSlots(user, own, others, quota, "as listed")))
 	}
 	return nil
 }
 
-// countListed counts the keys of a list by who made them, and keeps what it shows: how many take slots that the account's index does not
-// know of. A label of this mount does not tell that, since the key may be another account's, or lost: it has to do while the index is not
-// whole. The engine's own identity is listed for itself, see foreignOwn.
-func (b *backend) countListed(account, user string, keys []provider.Key, instance string) (own, others int) {
-	listed := map[string]bool{}
+// listCounted lists the keys of a user, counts them by who made them, and keeps what the list shows: how many take slots that the account's
+// index does not know of. A label of this mount does not tell that, since the key may be another account's, or lost: it has to do while the
+// index is not whole. The engine's own identity is listed for itself, see foreignOwn.
+func (b *backend) listCounted(ctx context.Context, a *account, user, instance string) (keys []provider.Key, own, others int, err error) {
+	indexed := map[string]bool{}
+	note := func() {
+		for _, item := range b.ledger.Owned(a.name, user, func(*ledger.Item) bool { return true }) {
+			indexed[item.Label] = true
+		}
+	}
+	note() // before the list and after it: some are deleted meanwhile, and some are made
+	if keys, err = a.cloud.ListKeys(ctx, user); err != nil {
+		return nil, 0, 0, err
+	}
+	note()
+	known := 0
 	for _, key := range keys {
-		listed[key.Label] = true
 		if isOurs(key, instance) {
 			own++
 		}
+		if indexed[key.Label] {
+			known++
+			delete(indexed, key.Label) // another key with it has a copy
+		}
 	}
-	known := own
-	if b.ledger.Whole(account) {
-		known = len(b.ledger.Owned(account, user, func(item *ledger.Item) bool { return listed[item.Label] }))
+	if !b.ledger.Whole(a.name) {
+		known = own
 	}
 	if user != "" {
-		b.slots.learn(account, user, len(keys)-known)
+		b.slots.learn(a.name, user, len(keys)-known)
 	}
-	return own, len(keys) - own
+	return keys, own, len(keys) - own, nil
 }
 
 // explainQuota says whose keys fill a user's slots, and names those that an operator can delete.
 func (b *backend) explainQuota(ctx context.Context, i issuance, user string, cause error) (refusal, foreign string) {
-	keys, err := i.account.cloud.ListKeys(ctx, user)
+	keys, own, others, err := b.listCounted(ctx, i.account, user, i.instance)
 	if err != nil {
 		return fmt.Sprintf("%s has no free slot for an access key (%s)", identityName(user), cause), ""
 	}
-	own, others := b.countListed(i.account.name, user, keys, i.instance)
 	return fullSlots(user, own, others, i.account.cloud.KeyQuota(), cause.Error()), i.nameForeign(keys)
 }
 
