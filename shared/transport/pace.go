@@ -336,8 +336,7 @@ func (p *Pacer) accepted(c *paced) {
 	}
 }
 
-// pacing waits for the pacer before each attempt and tells it how the cloud took
-// the call.
+// pacing waits for the pacer before each attempt.
 type pacing struct {
 	next  http.RoundTripper
 	pacer *Pacer
@@ -348,6 +347,18 @@ func (t *pacing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.pacer.Wait(req.Context()); err != nil {
 		return nil, &NotSentError{Err: err}
 	}
+	return t.next.RoundTrip(req)
+}
+
+// heeding tells the pacer of each attempt that is sent, and how the cloud took it. One that still waits for its slot among the calls
+// in flight the cloud cannot have taken.
+type heeding struct {
+	next  http.RoundTripper
+	pacer *Pacer
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *heeding) RoundTrip(req *http.Request) (*http.Response, error) {
 	call, answered := t.pacer.begin(), false
 	defer func() {
 		if !answered {

@@ -111,6 +111,35 @@ func TestCallsUnderWayCountAsTakenUntilTheirAnswerSaysElse(t *testing.T) {
 	})
 }
 
+// A call that waits for its slot counts for nothing: nobody can have taken it.
+func TestACallIsUnderWayOnceItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, cloud := NewPacer(200), &script{play: func(int, *http.Request) (*http.Response, error) {
+			pass(time.Millisecond)
+			return answer(http.StatusOK), nil
+		}}
+		chain := chainTo(cloud, func(o *Options) { o.Pacer, o.MaxInFlight = p, 2 })
+		mustAnswer(t, chain, http.StatusOK) // the first goes alone
+		pass(time.Second)
+		must := func(answers int, most rate.Limit) {
+			t.Helper()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if a, m := p.lately(time.Now()); a != answers || m != most {
+				t.Errorf("%d answers, and %v may have been taken, want %d and %v", a, m, answers, most)
+			}
+		}
+		var calls sync.WaitGroup
+		for range 9 {
+			calls.Go(func() { mustAnswer(t, chain, http.StatusOK) })
+		}
+		synctest.Wait()
+		must(0, 2)
+		calls.Wait()
+		must(9, 9)
+	})
+}
+
 func TestThePauseOfAThrottledCallGrowsOnlyWhileTheCloudTakesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(200)

@@ -16,7 +16,7 @@ func TestThrottlingHalvesTheRateAtMostOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(8)
 		cloud := plays(status(429))
-		rt := &pacing{next: cloud, pacer: p}
+		rt := &pacing{next: &heeding{next: cloud, pacer: p}, pacer: p}
 		for second, want := range []rate.Limit{4, 2, 1, slowest, slowest} {
 			for range 3 {
 				p.throttled(p.begin())
@@ -49,7 +49,7 @@ func TestARateBelowTheSlowestIsNotRaisedByThrottling(t *testing.T) {
 func TestTheRateClimbsBackAndBurstsReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPacer(10)
-		rt := &pacing{next: plays(status(200)), pacer: p}
+		rt := &pacing{next: &heeding{next: plays(status(200)), pacer: p}, pacer: p}
 		p.throttled(p.begin())
 		if p.limiter.Limit() != 5 || p.limiter.Burst() != 1 {
 			t.Fatalf("got rate %v and burst %d", p.limiter.Limit(), p.limiter.Burst())
@@ -73,7 +73,7 @@ func TestTheRateClimbsBackAndBurstsReturn(t *testing.T) {
 
 func TestAFailedAttemptDoesNotChangeTheRate(t *testing.T) {
 	p := NewPacer(4)
-	rt := &pacing{next: plays(outcome{err: http.ErrServerClosed}), pacer: p}
+	rt := &pacing{next: &heeding{next: plays(outcome{err: http.ErrServerClosed}), pacer: p}, pacer: p}
 	if _, err := call(t, t.Context(), rt); err == nil || p.limiter.Limit() != 4 {
 		t.Errorf("got %v and rate %v", err, p.limiter.Limit())
 	}

@@ -44,7 +44,7 @@ type Options struct {
 
 // New returns the chain that every call takes, outermost first:
 //
-//	retry → breaker → pace → calls in flight → breaker again → sign → send
+//	retry → breaker → pace → calls in flight → breaker again → tell the pace → sign → send
 //
 // Each attempt waits for its own turn and is signed with its own date; an
 // attempt that the breaker holds back never reaches the cloud.
@@ -57,6 +57,7 @@ func New(o Options) http.RoundTripper {
 		chain = &observer{next: chain, observe: o.Observe}
 	}
 	chain = &signing{next: chain, sign: o.Sign}
+	chain = &heeding{next: chain, pacer: o.Pacer}
 	breaker := o.Breaker
 	if breaker == nil {
 		breaker = NewBreaker()
