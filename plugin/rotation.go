@@ -199,7 +199,7 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 	}
 	key := a.config.Previous[at]
 	if _, noRight := a.mayDeletePrevious(key); noRight == nil {
-		if lifetime.Waits(key.DeleteAfter, time.Now(), lifetime.RotationOverlap) {
+		if lifetime.Waits(key.DeleteAfter, time.Now(), lifetime.MaxOverlap) {
 			return false, replacedKeyError(id, name)
 		}
 		err := b.deletePrevious(ctx, s, a, key)

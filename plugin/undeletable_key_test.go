@@ -189,6 +189,17 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
 			v.mustHaveOwnKeys(1)
 		},
+		"nor on a performance primary, whose secondaries sign with it for longer": func(_ *testing.T, v *testVault) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.becomePrimary()
+			v.rotate()
+			v.mustRefuse(logical.DeleteOperation, "keys/"+id, []string{"force=true"}, id, "was replaced", "deletes it by itself")
+			v.mustBeLive(true, id)
+			v.settle(lifetime.PrimaryOverlap + 2*rollbackPeriod)
+			v.mustBeLive(false, id)
+		},
 		"of a user who is gone: force drops it, since the present key may not look where it could be": func(t *testing.T, v *testVault) {
 			id := deadEnd(v, true)
 			v.mustRefuse(logical.DeleteOperation, "keys/"+id, nil, id, "delete it in the cloud", "force=true")
