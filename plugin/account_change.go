@@ -27,7 +27,7 @@ import (
 //	(4) where the engine signs in as before: store, and call nobody
 //	(5) else ask the cloud whose key it is; with verify=false it is unknown
 //	(6) where the key is another account's or identity's: begin no more keys (freeze), and refuse while live ones need the old key;
-//	    on a performance primary another account's wants force (mindSecondaries)
+//	    on a performance primary another account's wants force, and so does another identity's that leases its own keys (mindSecondaries)
 //	(7) store, which ends freeze
 //	    → crash before: nothing has changed. After it: the policy is read by the next tick
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *framework.FieldData) ([]string, error) {
@@ -96,7 +96,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 			return nil, err
 		}
 		if before != nil {
-			unseen, err := b.mindSecondaries(ctx, name, config.force)
+			unseen, err := b.mindSecondaries(ctx, name, "leases", config.force)
 			if err != nil {
 				return nil, err
 			}
@@ -186,7 +186,11 @@ func (b *backend) verifiedChange(
 		return a, nil, nil
 	}
 	if before.AccountID == config.AccountID {
-		return a, nil, b.refuseOtherIdentity(ctx, s, name, before, config)
+		err = b.refuseOtherIdentity(ctx, s, name, before, config)
+		if err == nil && !before.sameIdentity(config) && (before.AllowRootIdentity || config.AllowRootIdentity) {
+			warnings, err = b.mindSecondaries(ctx, name, "leases on the engine's own identity", config.force)
+		}
+		return a, warnings, err
 	}
 	why := "the new key belongs to cloud account " + config.AccountID + ", and its leases to " + before.AccountID
 	if config.KeyLabel == before.KeyLabel {
@@ -196,7 +200,7 @@ func (b *backend) verifiedChange(
 		return nil, nil, err
 	}
 	if !before.isOf(config) { // else it is the key that was stored with verify=false
-		if warnings, err = b.mindSecondaries(ctx, name, config.force); err != nil {
+		if warnings, err = b.mindSecondaries(ctx, name, "leases", config.force); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -264,18 +268,18 @@ func (b *backend) refuseIfUsed(ctx context.Context, s logical.Storage, name stri
 }
 
 // mindSecondaries wants force on a performance primary before an account is deleted, or stands for
-// another cloud account: nobody sees there what the secondaries have leased of it.
-func (b *backend) mindSecondaries(ctx context.Context, name string, force bool) (warnings []string, err error) {
+// another cloud account or identity: nobody sees there what the secondaries have leased of it. leases are those that it strands.
+func (b *backend) mindSecondaries(ctx context.Context, name, leases string, force bool) (warnings []string, err error) {
 	switch {
 	case !b.mayHaveSecondaries(ctx):
 		return nil, nil
 	case !force:
-		return nil, userError("account %q may have leases on the secondaries of this performance primary, which does not see them, and "+
-			"after this they could not revoke them. Revoke the account's leases on each secondary first, and then repeat this with "+
-			"force=true", name)
+		return nil, userError("account %q may have %s on the secondaries of this performance primary, which does not see them, and "+
+			"after this they could not revoke them. Revoke the account's %s on each secondary first, and then repeat this with "+
+			"force=true", name, leases, leases)
 	default:
-		return []string{fmt.Sprintf("the secondaries of this performance primary cannot revoke their leases of account %q any more: "+
-			"delete in the cloud the keys of those that you have not revoked there before", name)}, nil
+		return []string{fmt.Sprintf("the secondaries of this performance primary cannot revoke their %s of account %q any more: "+
+			"delete in the cloud the keys of those that you have not revoked there before", leases, name)}, nil
 	}
 }
 

@@ -53,7 +53,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 			return nil, err
 		}
 	}
-	unseen, err := b.mindSecondaries(ctx, name, said)
+	unseen, err := b.mindSecondaries(ctx, name, "leases", said)
 	if err != nil {
 		return nil, err
 	}

@@ -91,6 +91,22 @@ func TestConfig(t *testing.T) {
 			}
 			v.mustHaveNoFirstKeys()
 		},
+		"so it gives another user's key to one that leases its own identity": func(t *testing.T, v *testVault) {
+			v.account.AddUser("ops", "api:*")
+			users := v.account.AddKey(cloudsim.KeySpec{User: "ops"})
+			changed := []string{"access_key=" + users.AccessKey, "secret_key=" + users.SecretKey}
+			v.write("config/default", append(v.accountFields(), "allow_root_identity=true")...)
+			v.write("roles/own", "own_identity=true", "ttl=10m")
+			l := v.lease("own")
+			v.becomePrimary()
+			v.mustRefuse(logical.UpdateOperation, "config/default", append(slices.Clone(changed), "force=true"), "in use")
+			v.mustRevoke(l)
+			for _, more := range [][]string{nil, {"allow_root_identity=false"}} {
+				v.mustRefuse(logical.UpdateOperation, "config/default", append(slices.Clone(changed), more...), "each secondary", "force=true")
+			}
+			warnings := v.write("config/default", append(slices.Clone(changed), "force=true")...)
+			mustHold(t, strings.Join(warnings, "\n"), "secondaries", "the engine's own identity", `account "default"`)
+		},
 		"it needs none to change anything else": func(t *testing.T, v *testVault) {
 			v.write("config/default", append(v.accountFields(), "verify=false")...)
 			v.becomePrimary()
