@@ -203,7 +203,7 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 			return false, replacedKeyError(id, name)
 		}
 		err := b.deletePrevious(ctx, s, a, key)
-		if unproven := new(provider.UnprovenError); err != nil && !isNoRight(err) && !errors.As(err, &unproven) {
+		if err != nil && !isNoRight(err) && !isUnprovable(ctx, err) {
 			return false, err
 		}
 	}

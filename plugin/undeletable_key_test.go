@@ -252,6 +252,34 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 				v.t.Errorf("previous_access_keys: %v", ids)
 			}
 		},
+		"of a user who is gone, where the search for it cannot end now: force does not drop it, and it goes once it is proven gone": func(
+			t *testing.T, v *testVault,
+		) {
+			id := deadEnd(v, true)
+			v.account.AddUser("other", "api:*")
+			v.root = v.account.AddKey(cloudsim.KeySpec{User: "other"})
+			v.write("config/default", v.accountFields()...)
+			cancel := func() {}
+			for _, fault := range []cloudsim.Fault{
+				{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 500},
+				{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 429, Code: "24"},
+				{Op: "ReadUsers", Kind: cloudsim.DelayAnswer, Delay: time.Hour},
+			} {
+				former := cancel
+				cancel = v.sim.Order(fault)
+				former()
+				v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+				if resp, err := v.try(logical.DeleteOperation, "keys/"+id, "force=true"); failure(resp, err) == nil {
+					t.Errorf("%+v: it is dropped", fault)
+				}
+			}
+			if ids := v.read("config/default")["previous_access_keys"].([]string); !slices.Contains(ids, id) {
+				t.Errorf("previous_access_keys: %v", ids)
+			}
+			cancel()
+			v.settle(afterHold)
+			mustBeForgotten(v, id)
+		},
 		"a crash between ledger and configuration is ended by doing it again": func(_ *testing.T, v *testVault) {
 			id := made(v)
 			leastPrivilege(v)
