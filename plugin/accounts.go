@@ -344,11 +344,13 @@ func (b *backend) searchIdentity(ctx context.Context, s logical.Storage, a *acco
 	if a.config.Identity.Kind != provider.IdentityUnknown || lifetime.Waits(a.next.identity, time.Now(), identitySearch) {
 		return nil
 	}
-	a.next.identity = time.Now().Add(policyRefresh)
+	a.next.identity = time.Now().Add(tickBudget) // cut short, it goes on in the next tick: the rest of this one is other work's
 	who, err := a.cloud.WhoAmI(ctx)
-	switch {
-	case isCutShort(ctx, err):
+	if isCutShort(ctx, err) {
 		return nil
+	}
+	a.next.identity = time.Now().Add(policyRefresh)
+	switch {
 	case err != nil:
 		return fmt.Errorf("account %q: finding out whose its key is: %w", a.name, err)
 	case who.Identity.Kind == provider.IdentityUnknown, a.config.isAnother(who.AccountID):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -389,6 +390,19 @@ func TestAnIdentityThatIsNotFoundAtOnce(t *testing.T) {
 				}
 				<-time.After(time.Minute)
 			}
+			v.mustBeIdentified("root")
+		},
+		"among more users than a tick can list it is found by the ticks that follow": func(_ *testing.T, v *testVault) {
+			for i := range 9000 {
+				name := fmt.Sprintf("user-%04d", i)
+				v.account.AddUser(name)
+				v.account.MoveUser(name, "/"+keylabel.New("ABCDEFGHIJKLMNOP", keylabel.KindUser).Path())
+			}
+			cancel := v.order(cloudsim.Fault{Op: "ReadUsers", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
+			v.write("config/default", append(v.accountFields(), "max_requests_per_second=5")...)
+			v.mustBeIdentified("unknown")
+			cancel()
+			v.settle(10 * time.Minute)
 			v.mustBeIdentified("root")
 		},
 	})

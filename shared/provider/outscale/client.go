@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -42,7 +43,8 @@ type Client struct {
 	perSecond float64 // the pacer's
 	recent    *provider.Recent
 	prover    *provider.Prover
-	others    *sync.Map           // the users, by id and name, that do not own the key that signs
+	others    *sync.Map // the users, by id and name, that do not own the key that signs
+	searched  *atomic.Pointer[identitySearch]
 	redact    func(string) string // a Secret in an unexported field would be printed by %v
 }
 
@@ -76,8 +78,9 @@ func New(c Config) (*Client, error) {
 	}
 
 	clock, pacer, breaker, others := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker(), new(sync.Map)
+	searched := new(atomic.Pointer[identitySearch])
 	if before, ok := c.After.(*Client); ok {
-		clock, breaker, others = before.clock, before.breaker, before.others
+		clock, breaker, others, searched = before.clock, before.breaker, before.others, before.searched
 		if before.perSecond == c.PerSecond {
 			pacer = before.pacer
 		}
@@ -109,6 +112,7 @@ func New(c Config) (*Client, error) {
 		http: calls, endpoint: endpoint, userAgent: c.UserAgent + " " + osc.NewConfiguration().UserAgent, base: base,
 		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
 		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent), others: others,
+		searched: searched,
 	}
 	client.prover = provider.NewProver(client, client.recent)
 	return client, nil

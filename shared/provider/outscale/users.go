@@ -24,6 +24,13 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] 
 	return c.users(ctx, nil)
 }
 
+// listing is how far a list of users has come, so that one that was left can be gone on with.
+type listing struct {
+	seen           provider.RecentUsers
+	first, reached int // the item with which the next page begins, and the first that no page has had
+	wentBack       int // how often in a row
+}
+
 // users yields what a filter leaves of the account's users, each once.
 //
 // Pages are counted by items, so one that is deleted while the list is read moves another from a
@@ -32,19 +39,22 @@ func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] 
 // new user and still promises more is an error: such a list would never end. Only the users of the pages
 // that a list can go back over are remembered.
 func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2[provider.User, error] {
+	return c.usersFrom(ctx, filters, new(listing))
+}
+
+// usersFrom goes on with a list where it was left, with all users of that page.
+func (c *Client) usersFrom(ctx context.Context, filters *osc.FiltersUsers, at *listing) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		seen := provider.RecentUsers{Max: (maxShifts + 2) * usersPerPage}
-		first, reached := 0, 0 // the item with which the next page begins, and the first that no page has had
-		wentBack := 0          // how often in a row
+		at.seen.Max = (maxShifts + 2) * usersPerPage
 		for {
-			page, more, err := c.userPage(ctx, first, filters)
+			page, more, err := c.userPage(ctx, at.first, filters)
 			if err != nil {
 				yield(provider.User{}, err)
 				return
 			}
-			known := 0
+			known, here := 0, provider.RecentUsers{Max: len(page)}
 			for _, u := range page {
-				if !seen.Add(u.GetUserId()) {
+				if at.seen.Has(u.GetUserId()) || !here.Add(u.GetUserId()) {
 					known++
 					continue
 				}
@@ -52,25 +62,28 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 					return
 				}
 			}
-			shifted := first > 0 && known == 0
+			for _, u := range page { // not before: one that is read again must not pass for the page that follows
+				at.seen.Add(u.GetUserId())
+			}
+			shifted := at.first > 0 && known == 0
 			switch {
-			case shifted && wentBack < maxShifts:
-				reached = max(reached, first+len(page))
-				first = max(0, first-usersPerPage)
-				wentBack++
+			case shifted && at.wentBack < maxShifts:
+				at.reached = max(at.reached, at.first+len(page))
+				at.first = max(0, at.first-usersPerPage)
+				at.wentBack++
 			case shifted:
 				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "the account's users change faster than they can be listed"))
 				return
 			case !more:
 				return
-			case known == len(page) && (known < 2 || first+len(page) >= reached):
+			case known == len(page) && (known < 2 || at.first+len(page) >= at.reached):
 				yield(provider.User{}, unreadable("ReadUsers", http.StatusOK, "a page holds nothing new and promises more"))
 				return
 			default:
-				reached = max(reached, first+len(page))
-				first += len(page) - 1
+				at.reached = max(at.reached, at.first+len(page))
+				at.first += len(page) - 1
 				if known < len(page) {
-					wentBack = 0
+					at.wentBack = 0
 				}
 			}
 		}

@@ -4,13 +4,16 @@
 package outscale
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // maxUsersAsked bounds a search for the owner of the engine's key: it costs one
@@ -75,22 +78,37 @@ func (c *Client) identity(ctx context.Context) (who provider.Identity, further b
 	return who, further, err
 }
 
+// identitySearch is how far a search has come that was cut short. further: it has not asked a user that had another name, or was gone.
+type identitySearch struct {
+	listing
+	further bool
+}
+
 // searchIdentity asks the users that no search has asked yet. A key that may not list users cannot be the root user's, which may
-// do everything. further tells that there are users left to ask.
+// do everything. further tells that there are users left to ask. Where the time is up before, or too many are left, the next search goes on
+// with the list: that of a large account takes longer than one has.
 func (c *Client) searchIdentity(ctx context.Context, asked *int) (who provider.Identity, further bool, err error) {
+	at := cmp.Or(c.searched.Swap(nil), new(identitySearch))
 	unknown := provider.Identity{Kind: provider.IdentityUnknown}
-	for user, err := range c.ListUsers(ctx) {
+	stopped := func(err error) (provider.Identity, bool, error) {
+		if ctx.Err() != nil || errors.Is(err, transport.ErrNoTurn) {
+			c.searched.Store(at)
+		}
+		return provider.Identity{}, false, err
+	}
+	for user, err := range c.usersFrom(ctx, nil, &at.listing) {
 		if provider.KindOf(err) == provider.KindDenied {
 			return unknown, false, nil
 		}
 		if err != nil {
-			return provider.Identity{}, false, err
+			return stopped(err)
 		}
 		listed := [2]string{user.ID, user.Name}
 		if _, known := c.others.Load(listed); known || user.Label != "" {
 			continue // made for one lease, of which there may be thousands: none owns the engine's key
 		}
 		if *asked++; *asked > maxUsersAsked {
+			c.searched.Store(at)
 			return unknown, true, nil
 		}
 		own, err := c.ownKey(ctx, user.Name)
@@ -98,16 +116,16 @@ func (c *Client) searchIdentity(ctx context.Context, asked *int) (who provider.I
 		case kind == provider.KindDenied:
 			return unknown, false, nil
 		case kind == provider.KindNotFound: // deleted or renamed since it was listed
-			further = true
+			at.further = true
 		case err != nil:
-			return provider.Identity{}, false, err
+			return stopped(err)
 		case len(own) > 0:
 			return provider.Identity{Kind: provider.IdentityUser, User: user.Name, UserID: user.ID}, false, nil
 		default:
 			c.others.Store(listed, true)
 		}
 	}
-	if further {
+	if at.further {
 		return unknown, true, nil
 	}
 	return provider.Identity{Kind: provider.IdentityRoot}, false, nil

@@ -4,12 +4,14 @@
 package outscale
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
@@ -131,6 +133,36 @@ func TestASearchThatTakesTooLongGoesOnWhereItStood(t *testing.T) {
 	if n := w.cloud.CountCalls("ReadAccessKeys"); n != users+3 {
 		t.Errorf("%d lists of keys, want one of each user, and of the engine's own key", n)
 	}
+}
+
+// At its pace the client lists fewer users than there are. What is deleted meanwhile moves nobody out of the list.
+func TestASearchThatCannotListAllUsersInItsTimeGoesOnWithTheList(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		const users = 40 * usersPerPage
+		for i := range users {
+			name, label := fmt.Sprintf("user-%04d", i), keylabel.New("ABCDEFGHIJKLMNOP", keylabel.KindUser)
+			w.account.AddUser(name)
+			w.account.MoveUser(name, "/"+label.Path())
+		}
+		w.account.AddUser("z-engine", "api:*")
+		client := w.as(t, w.account.AddKey(cloudsim.KeySpec{User: "z-engine"}), func(c *Config) { c.PerSecond = 5 })
+		for search := range 8 {
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+			who, err := client.WhoAmI(ctx)
+			cancel()
+			if err == nil {
+				if who.Identity.User != "z-engine" || search == 0 {
+					t.Errorf("got %+v in search %d", who.Identity, search)
+				}
+				return
+			}
+			for i := range usersPerPage + usersPerPage/2 {
+				w.account.DeleteUser(fmt.Sprintf("user-%04d", search*2*usersPerPage+i))
+			}
+		}
+		t.Errorf("not found with %d pages", w.cloud.CountCalls("ReadUsers"))
+	})
 }
 
 func TestAKeyThatIsNotListedIsNamed(t *testing.T) {
