@@ -187,7 +187,7 @@ func (b *backend) verifiedChange(
 	}
 	if before.AccountID == config.AccountID {
 		err = b.refuseOtherIdentity(ctx, s, name, before, config)
-		if err == nil && !before.sameIdentity(config) && (before.AllowRootIdentity || config.AllowRootIdentity) {
+		if err == nil && !before.sameIdentity(config) && a.kind.LeasesOwnIdentity { // allow_root_identity may have been set before
 			warnings, err = b.mindSecondaries(ctx, name, "leases on the engine's own identity", config.force)
 		}
 		return a, warnings, err

@@ -4,7 +4,6 @@
 package cloudkeys
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +43,7 @@ func (b *backend) deleteAccount(ctx context.Context, s logical.Storage, name str
 	}
 	said := force || config.Deleting // what goes on was said so when it began
 	if force {
-		if warnings, force, err = b.abandon(ctx, s, name, config); err != nil {
+		if warnings, force, err = b.abandon(ctx, s, name); err != nil {
 			return nil, err
 		}
 	}
@@ -208,29 +207,25 @@ func (b *backend) removeAccount(ctx context.Context, s logical.Storage, name str
 
 // abandon marks the records of an account whose cloud will not answer any more, and says what is left
 // there. Where the cloud answers and takes the engine key, there is nothing to force: on a performance
-// primary the delete is one without force then, which stood for the leases of the secondaries. It cannot stand for
-// more there: a call that fails otherwise marks the account as deleting, and what is repeated with force then means all its keys.
-func (b *backend) abandon(ctx context.Context, s logical.Storage, name string, config *accountConfig) (warnings []string, forced bool, err error) {
+// primary the delete is one without force then, which stood for the leases of the secondaries. It cannot stand for more
+// there, unless the cloud refuses the key: each delete has it, and one call may fail.
+func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (warnings []string, forced bool, err error) {
 	a, err := b.account(ctx, s, name)
 	if err != nil {
 		return nil, false, err
 	}
 	_, err = a.cloud.OwnKey(ctx)
-	ctx = context.WithoutCancel(ctx)
 	switch primary := b.mayHaveSecondaries(ctx); {
 	case err == nil && primary:
 		return nil, false, nil
 	case err == nil:
 		return nil, false, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
 			"account's leases, delete its static roles, and then the account without force=true", name)
-	case primary && !isRefused(err) && !config.Deleting:
-		marked := *config
-		marked.Deleting = true
-		return nil, false, cmp.Or(b.storeAccount(ctx, s, name, &marked), userError("account %q stays, and no key is issued for it, since the "+
-			"cloud did not say whether it takes the engine key: %s. When the cloud answers, delete the account again without force=true; "+
-			"if it never will, with force=true, which leaves all its keys to you", name, explain(name, err)))
+	case primary && !isRefused(err):
+		return nil, false, userError("account %q stays, since the cloud did not say whether it takes the engine key: %s. Try again: on a "+
+			"performance primary keys are given up only where the cloud refuses the engine key", name, explain(name, err))
 	}
-	warnings, err = b.abandonKeys(ctx, s, a, name, func(*ledger.Item) bool { return true })
+	warnings, err = b.abandonKeys(context.WithoutCancel(ctx), s, a, name, func(*ledger.Item) bool { return true })
 	return warnings, true, err
 }
 
