@@ -26,6 +26,7 @@ type Walk struct {
 	Start   string // the user after which it begins; emptied where that user does not exist any more
 	Reached string // the user after which the next one begins
 	Partial bool   // time ran out
+	Gone    int    // users who were gone, or had another name, when their keys were looked at
 }
 
 // Whole tells whether the walk went over the whole account.
@@ -37,6 +38,8 @@ type Look struct {
 	Keys  []provider.Key
 	Known map[string]LedgerKey // by access key, as far as it was asked for
 	Err   error
+
+	gone bool
 }
 
 // errTime ends a walk that takes too long. It is no failure.
@@ -64,6 +67,11 @@ func (w *Walk) users(ctx context.Context, concerns func(provider.Key) bool, take
 		}
 		looks := make([]Look, len(names))
 		Each(w.Workers, len(names), func(i int) { looks[i] = w.Look(ctx, names[i], concerns) })
+		for _, look := range looks {
+			if look.gone {
+				w.Gone++
+			}
+		}
 		if err := take(looks); err != nil {
 			return err
 		}
@@ -110,7 +118,7 @@ func (w *Walk) Own(ctx context.Context, identity provider.Identity) ([]provider.
 func (w *Walk) Look(ctx context.Context, user string, concerns func(provider.Key) bool) Look {
 	keys, err := w.Cloud.ListKeys(ctx, user)
 	if provider.KindOf(err) == provider.KindNotFound {
-		return Look{User: user} // removed since it was listed, and its keys with it
+		return Look{User: user, gone: true} // removed since it was listed, and its keys with it, or renamed
 	}
 	if err != nil {
 		return Look{User: user, Err: fmt.Errorf("user %q: listing its keys: %w", user, err)}

@@ -295,6 +295,21 @@ func TestKeysOfRootAreProtectedInAnAccountOfManyUsers(t *testing.T) {
 		_, found := w.mustRun(t)
 		mustBeClass(t, found[other], ClassUnclear, ActionKeep)
 	})
+	t.Run("where a user is gone when he is looked at, since he may have another name", func(t *testing.T) {
+		w, other := start(t)
+		w.wrap(func(c fleet.Cloud) fleet.Cloud {
+			return oddOne{c, userName(1), &provider.Error{Kind: provider.KindNotFound, Op: "ReadAccessKeys"}}
+		})
+		_, found := w.mustRun(t)
+		mustBeClass(t, found[other], ClassUnclear, ActionKeep)
+	})
+	t.Run("which is not said again where a plan is applied", func(t *testing.T) {
+		w, _ := start(t)
+		result, err := w.apply(t, t.Context(), w.planned(t))
+		if got := result.Accounts[0].Unseen; err != nil || got != "" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
 	t.Run("and else planned", func(t *testing.T) {
 		w, other := start(t)
 		_, found := w.mustRun(t)

@@ -221,7 +221,7 @@ func (w *walk) release(ctx context.Context) error {
 	switch {
 	case root && w.users.Start != "":
 		return nil
-	case len(w.held) > 0 && ctx.Err() == nil && (root || w.users.Whole() && w.counts.UnreadUsers == 0):
+	case len(w.held) > 0 && ctx.Err() == nil && (root || w.users.Whole() && w.counts.UnreadUsers+w.users.Gone == 0):
 		w.identity.Kind, w.rules.root = provider.IdentityRoot, true
 		// record takes out of held what it writes down.
 		return w.record(ctx, w.users.LookUp(ctx, "", slices.Clone(w.held), w.concernsLedger))

@@ -225,6 +225,8 @@ func (w *walk) unseen() string {
 		return ""
 	case w.identity.Kind == provider.IdentityUser:
 		return "the keys of the account itself (root) were not seen: this cloud does not list them to a user's key"
+	case w.job.Planned != nil: // the run that planned has said it, and this one looks at no users
+		return ""
 	default:
 		return "the keys of the account itself (root) were perhaps not seen: this cloud does not list them to a user's key, and whose key signs " +
 			"shows when one run reads the keys of all users"
