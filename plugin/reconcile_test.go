@@ -34,7 +34,7 @@ func TestReconcile(t *testing.T) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
 			id := orphan(v, "app")
-			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			if !gone(v, id) {
 				t.Error("the orphan lives on")
 			}
@@ -43,7 +43,7 @@ func TestReconcile(t *testing.T) {
 			v.configure("ttl=10m")
 			v.mustRevoke(v.lease("app"))
 			id := orphan(v, "")
-			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			if !gone(v, id) {
 				t.Error("the orphan lives on")
 			}
@@ -56,7 +56,7 @@ func TestReconcile(t *testing.T) {
 			v.mustRevoke(v.lease("app"))
 			for range 3 {
 				id := orphan(v, "app")
-				v.settle(reconcilePeriod + 2*rollbackPeriod)
+				v.settle(reconcilePeriod + 5*rollbackPeriod)
 				if !gone(v, id) {
 					t.Error("the orphan lives on")
 				}
@@ -163,7 +163,7 @@ func TestReconcile(t *testing.T) {
 				t.Errorf("a tick of %s", took)
 			}
 			cancel()
-			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			if !gone(v, id) {
 				t.Error("the orphan lives on")
 			}

@@ -41,7 +41,7 @@ func TestUserOrphans(t *testing.T) {
 			v.configureUsers()
 			v.mustRevoke(v.lease("job"))
 			orphan(v, "lost", v.read("info")["instance_id"].(string))
-			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			if there(v, "lost") {
 				t.Error("the orphan lives on")
 			}
@@ -73,7 +73,7 @@ func TestUserOrphans(t *testing.T) {
 			resp, err := v.try(logical.DeleteOperation, "roles/job")
 			v.mustSucceed("delete", resp, err)
 			orphan(v, "lost", v.read("info")["instance_id"].(string))
-			v.settle(reconcilePeriod + 2*rollbackPeriod)
+			v.settle(reconcilePeriod + 5*rollbackPeriod)
 			if there(v, "lost") {
 				t.Error("the orphan lives on")
 			}

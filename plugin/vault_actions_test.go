@@ -215,7 +215,8 @@ func (v *testVault) ask(name string, op logical.Operation, path string, fields .
 }
 
 // settle lets time pass with the rollback manager's ticks. It skips the check after each
-// step, for tests that plant keys which the engine does not know.
+// step, for tests that plant keys which the engine does not know. The first tick puts the comparison at a random time within a day: after
+// a day and one more step it surely was.
 func (v *testVault) settle(d time.Duration) {
 	v.t.Helper()
 	step := rollbackPeriod
