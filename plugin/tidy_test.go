@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -157,6 +158,7 @@ func TestTidy(t *testing.T) {
 			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
 			v.write("tidy")
 			<-time.After(time.Second)
+			synctest.Wait()
 			v.storage.before = func(op, key string) error {
 				if op == "put" && key == tidyPath {
 					<-time.After(4 * time.Second)
