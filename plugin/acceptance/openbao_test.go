@@ -252,19 +252,20 @@ func TestAMountMovedToAnotherNamespace(t *testing.T) {
 	if !onOpenBao(t) {
 		return
 	}
+	server := newServer(t) // OpenBao's reload of one mount ends the process of all
 	for _, name := range []string{"here", "there"} {
-		if _, err := shared.Client.Logical().WriteWithContext(t.Context(), "sys/namespaces/"+name, map[string]any{}); err != nil {
+		if _, err := server.Client.Logical().WriteWithContext(t.Context(), "sys/namespaces/"+name, map[string]any{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	m := mountPlugin(t, inNamespace(shared, "here"), pluginName, "")
+	m := mountPlugin(t, inNamespace(server, "here"), pluginName, "")
 	m.configure("ttl=1h")
 	m.write("rotate-root/default")
 	leased := m.lease("")
-	if err := shared.Client.Sys().RemountWithContext(t.Context(), "here/"+m.path, "there/"+m.path); err != nil {
+	if err := server.Client.Sys().RemountWithContext(t.Context(), "here/"+m.path, "there/"+m.path); err != nil {
 		t.Fatal(err)
 	}
-	m.server = inNamespace(shared, "there")
+	m.server = inNamespace(server, "there")
 	if _, there := m.account.Key(leased.AccessKey); there {
 		t.Error("a lease has outlived the move: install.md says that it does not")
 	}
