@@ -405,7 +405,9 @@ func (m *mount) amendAccount(t *tenant) {
 	if !there || !t.live(key) {
 		for _, old := range t.keys() { // what fills the engine's quota is the operator's to clear
 			user := t.ownerOf(old.ID)
-			given := slices.ContainsFunc(m.w.mounts, func(each *mount) bool { return each.given[t.name].AccessKey == old.ID })
+			given := slices.ContainsFunc(m.w.mounts, func(each *mount) bool { // or still in use, where a write of another failed
+				return each.given[t.name].AccessKey == old.ID || each.engineKey(t) == old.ID
+			})
 			if m.w.keys[old.ID] == nil && !given && t.keysOf(user) >= t.quota() {
 				t.deleteKey(old.ID)
 			}
