@@ -430,7 +430,7 @@ func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 			noTrouble(v)
 			v.mustHaveLedger(1)
 		},
-		"nor does it keep the account from a key of a third, or from being deleted: its record stays, and is named": func(t *testing.T, v *testVault) {
+		"nor does it keep the account from a third's key, or from being deleted: its record stays, named": func(t *testing.T, v *testVault) {
 			l := begin(v)
 			v.root = v.sim.AddDomain("third").RootKey()
 			mustHold(t, strings.Join(v.write("config/default", v.accountFields()...), "\n"), l.AccessKey(), "force=true")
@@ -449,7 +449,8 @@ func TestAnAccountNameThatIsUsedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun := *e
-			begun.Kind, begun.State, begun.AccessKey, begun.Label = keylabel.KindLease, ledger.Begun, "", keylabel.New("ABCDEFGHIJKLMNOP", keylabel.KindLease).String()
+			begun.Kind, begun.State, begun.AccessKey = keylabel.KindLease, ledger.Begun, ""
+			begun.Label = keylabel.New("ABCDEFGHIJKLMNOP", keylabel.KindLease).String()
 			if err := v.backend.ledger.Save(t.Context(), v.storage, &begun); err != nil {
 				t.Fatal(err)
 			}

@@ -118,7 +118,7 @@ func configFields() map[string]*framework.FieldSchema {
 			strings.Join(clouds.TemplateFunctions(), ", ")+". Names must differ each time and have 64 characters at most.")),
 		"force": query(field(framework.TypeBool, "With delete: drop the account although the cloud refuses the engine key, and leave the "+
 			"keys that are still in it. The response lists them. On a performance primary (Vault Enterprise) each delete needs it, and a write "+
-			"that points the account at another cloud account, or with allow_root_identity gives it another user's key: "+
+			"that points the account at another cloud account, or gives it another user's key (outscale): "+
 			"revoke the account's leases on the secondaries first.")),
 		"verify": byDefault(true, field(framework.TypeBool, "Whether to try the key against the cloud before storing it.")),
 	}

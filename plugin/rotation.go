@@ -215,8 +215,7 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 	if err := b.storeAccount(ctx, s, name, &config); err != nil {
 		return false, err
 	}
-	b.Logger().Warn("forgot a replaced key, as an operator said", "account", name,
-		"access_key", id)
+	b.Logger().Warn("forgot a replaced key, as an operator said", "account", name, "access_key", id)
 	return true, nil
 }
 

@@ -20,6 +20,17 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
+// tidyHangs has a tidy wait for a cloud that does not answer.
+func (v *testVault) tidyHangs() {
+	v.t.Helper()
+	v.configure("ttl=10m")
+	v.lease("app")
+	v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
+	v.write("tidy")
+	<-time.After(time.Second)
+	synctest.Wait()
+}
+
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
@@ -139,11 +150,7 @@ func TestTidy(t *testing.T) {
 			}
 		},
 		"an unmount ends it, and the report says so": func(t *testing.T, v *testVault) {
-			v.configure("ttl=10m")
-			v.lease("app")
-			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
-			v.write("tidy")
-			<-time.After(time.Second)
+			v.tidyHangs()
 			started := time.Now()
 			v.engine.Cleanup(t.Context())
 			if took := time.Since(started); took > tidySaveBudget {
@@ -153,12 +160,7 @@ func TestTidy(t *testing.T) {
 			v.mustTidied(tidyFailed, nil, "errors", "ended with the engine")
 		},
 		"an unmount waits a second for it at most, since the sdk holds up every mount of the process meanwhile": func(t *testing.T, v *testVault) {
-			v.configure("ttl=10m")
-			v.lease("app")
-			v.sim.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: time.Hour})
-			v.write("tidy")
-			<-time.After(time.Second)
-			synctest.Wait()
+			v.tidyHangs()
 			v.storage.before = func(op, key string) error {
 				if op == "put" && key == tidyPath {
 					<-time.After(4 * time.Second)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -60,7 +61,7 @@ func (s *sending) watch(ctx context.Context) context.Context {
 // nothing of connections: then the error's type must do, and errs on the side of "may have been sent",
 // which costs one look at the cloud and not a lost key.
 func (s *sending) failure(err error) error {
-	neverSent := s.asked.Load() && (!s.connected.Load() || s.unwritten()) || !s.asked.Load() && neverConnected(err)
+	neverSent := s.asked.Load() && (!s.connected.Load() || s.unwritten()) || !s.asked.Load() && NeverConnected(err)
 	switch {
 	case neverSent:
 		return &NotSentError{Err: err, connects: mayConnect(err)}
@@ -121,11 +122,11 @@ func neverLookedAt(err error) bool {
 		said == "net/http: cannot rewind body after connection loss" // no request for which it wants to rewind a body was written
 }
 
-// neverConnected tells errors from before a connection stood (name look-up,
+// NeverConnected tells errors from before a connection stood (name look-up,
 // connection refused, proxy, certificate) from those after.
-func neverConnected(err error) bool {
-	var op *net.OpError
-	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
+func NeverConnected(err error) bool {
+	var op *net.OpError // the outermost, which tells of a proxy where the dial of one failed
+	if errors.As(err, &op) && slices.Contains([]string{"dial", "proxyconnect", "socks connect"}, op.Op) {
 		return true
 	}
 	return isCertificateError(err)

@@ -58,7 +58,9 @@ func TestNoAccountOfALongListIsLeftOutForGood(t *testing.T) {
 }
 
 func TestEachAccountComesFirstWithinABoundedNumberOfRuns(t *testing.T) {
-	for name, every := range map[string]time.Duration{"every six hours": 6 * time.Hour, "every day": 24 * time.Hour, "every week": 7 * 24 * time.Hour} {
+	for name, every := range map[string]time.Duration{
+		"every six hours": 6 * time.Hour, "every day": 24 * time.Hour, "every week": 7 * 24 * time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; n <= 50; n++ {
 				at, last := time.Date(2026, 11, 29, 3, 17, 0, 0, time.UTC), make([]int, n)

@@ -5,12 +5,11 @@ package vault
 
 import (
 	"context"
-	"errors"
-	"net"
 	"net/http"
-	"slices"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // leaseKey marks the context of a request that leases a key. It is a GET, which HTTP takes for one that
@@ -25,8 +24,7 @@ func isLease(ctx context.Context) bool { return ctx.Value(leaseKey{}) != nil }
 // effect. HTTP 503 is not such a case, since proxies say it of connections that they lost too.
 func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if isLease(ctx) {
-		var op *net.OpError // the outermost, which tells of a proxy where the dial of one failed
-		neverSent := errors.As(err, &op) && slices.Contains([]string{"dial", "proxyconnect", "socks connect"}, op.Op)
+		neverSent := err != nil && transport.NeverConnected(err)
 		turnedAway := err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusPreconditionFailed)
 		if !neverSent && !turnedAway {
 			return false, nil

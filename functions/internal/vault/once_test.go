@@ -103,7 +103,9 @@ func TestWhatIsAskedAgain(t *testing.T) {
 	lost := &url.Error{Op: "Get", URL: "https://vault", Err: io.EOF}
 	refused := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "dial", Err: errors.New("connection refused")}}
 	proxied := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "proxyconnect", Err: refused.Err}}
-	overSOCKS := &url.Error{Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "socks connect", Err: errors.New("unknown error host unreachable")}}
+	overSOCKS := &url.Error{
+		Op: "Get", URL: "https://vault", Err: &net.OpError{Op: "socks connect", Err: errors.New("unknown error host unreachable")},
+	}
 	cases := map[string]struct {
 		status      int
 		err         error
