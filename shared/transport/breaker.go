@@ -232,14 +232,23 @@ func (b *Breaker) EndsAt(end time.Time) {
 	b.ends = steady(end, time.Now())
 }
 
-// beforeEnd puts a try that would come too late before the end of the key. The lock is held.
+// beforeEnd puts a try that would come too late before the end of the key. A fourth locks the account, so none is made for that in the
+// first half hour: where the key ends by then, the third is the last, and waits. The lock is held.
 func (b *Breaker) beforeEnd(next time.Time) time.Time {
-	now := time.Now()
 	last := b.ends.Add(-lastTry)
-	if b.ends.IsZero() || !next.After(last) || !now.Add(firstPause).Before(last) {
+	if b.ends.IsZero() || !time.Now().Add(firstPause).Before(last) {
 		return next
 	}
-	return last
+	soon := b.refusals > 0 && last.Before(b.since.Add(unlockedTime))
+	switch {
+	case soon && b.refusals == lockingRefusal-1:
+		return next
+	case soon && b.refusals == lockingRefusal-2:
+		return last
+	case next.After(last):
+		return last
+	}
+	return next
 }
 
 // count takes the refusal of a call that was under way with the one that was refused: the cloud

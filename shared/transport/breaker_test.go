@@ -363,15 +363,40 @@ func TestABreakerSerialisesAnythingThatMayHappen(t *testing.T) {
 }
 
 // A cloud that refuses a key by mistake for an hour must not have the key end while nobody tries it: it could not replace itself any more.
+// The fourth refusal locks the account, and does so in the first half hour for no key.
 func TestARefusedKeyIsTriedOnceMoreBeforeItEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloud := plays(status(401))
-		rt, began := guarded(cloud), time.Now()
-		rt.EndsAt(began.Add(15 * time.Minute))
-		for _, until := range []time.Duration{time.Minute, 12 * time.Minute, 30 * time.Minute, time.Hour} {
-			mustAnswer(t, rt, 401)
-			mustBeHeld(t, rt, began.Add(until))
-			pass(time.Until(began.Add(until)))
-		}
-	})
+	cases := map[string]struct {
+		cloud *script
+		ends  time.Duration
+		held  []time.Duration // until when after each call, since the first
+	}{
+		"a refused key": {
+			plays(status(401)), 15 * time.Minute, []time.Duration{time.Minute, 12 * time.Minute, 30 * time.Minute, time.Hour},
+		},
+		"one that the cloud does not know, and that was tried twice within two seconds": {
+			plays(status(400), status(400), status(401)), 15 * time.Minute, []time.Duration{12 * time.Minute, 30 * time.Minute, time.Hour},
+		},
+		"one that ends after the third try, and before a fourth may be": {
+			plays(status(401)), 25 * time.Minute, []time.Duration{time.Minute, 22 * time.Minute, 44 * time.Minute},
+		},
+		"one that lives long enough for a fourth": {
+			plays(status(401)), 50 * time.Minute, []time.Duration{time.Minute, 16 * time.Minute, 32 * time.Minute, 47 * time.Minute},
+		},
+		"one that ends too soon for a last try": {
+			plays(status(401)), 4 * time.Minute, []time.Duration{time.Minute, 16 * time.Minute, 32 * time.Minute},
+		},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rt, began := guarded(test.cloud), time.Now()
+				rt.EndsAt(began.Add(test.ends))
+				for _, until := range test.held {
+					_, _ = call(t, t.Context(), rt)
+					mustBeHeld(t, rt, began.Add(until))
+					pass(time.Until(began.Add(until)))
+				}
+			})
+		})
+	}
 }
