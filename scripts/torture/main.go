@@ -41,10 +41,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	bin := flag.String("bin", ".cache/bin", "directory of the test binaries, named as their packages: plugin.test")
+	logs := flag.String("logs", ".cache/torture", "directory in which each step's output is written as it comes")
 	only := flag.String("only", "", "play only the steps whose names hold this; the table may then have gaps")
 	limit := flag.Duration("timeout", 3*time.Hour, "of each test binary")
 	flag.Parse()
-	if err := torture(ctx, os.Stdout, *bin, *only, *limit); err != nil {
+	if err := torture(ctx, os.Stdout, *bin, *logs, *only, *limit); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(1)
 	}
@@ -94,7 +95,10 @@ func lanes() [][]step {
 	}
 }
 
-func torture(ctx context.Context, out io.Writer, bin, only string, limit time.Duration) error {
+func torture(ctx context.Context, out io.Writer, bin, logs, only string, limit time.Duration) error {
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "torture")
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func torture(ctx context.Context, out io.Writer, bin, only string, limit time.Du
 					continue
 				}
 				begun := time.Now()
-				own, output, err := s.play(ctx, bin, filepath.Join(dir, fmt.Sprintf("%d-%d", i, j)), limit)
+				own, output, err := s.play(ctx, bin, logs, filepath.Join(dir, fmt.Sprintf("%d-%d", i, j)), limit)
 				lock.Lock()
 				for name, n := range own {
 					sums[name] += n
@@ -136,8 +140,8 @@ func torture(ctx context.Context, out io.Writer, bin, only string, limit time.Du
 	return errors.Join(problems...)
 }
 
-// play runs the step and returns the figures that it reports, and its output.
-func (s step) play(ctx context.Context, bin, file string, limit time.Duration) (figures, []byte, error) {
+// play runs the step and returns the figures that it reports, and its output, which can be read in a log while it runs.
+func (s step) play(ctx context.Context, bin, logs, file string, limit time.Duration) (figures, []byte, error) {
 	binary, err := filepath.Abs(filepath.Join(bin, filepath.Base(s.dir)+".test"))
 	if err != nil {
 		return nil, nil, err
@@ -147,9 +151,15 @@ func (s step) play(ctx context.Context, bin, file string, limit time.Duration) (
 	if s.nice {
 		args = append([]string{"nice", "-n", "10"}, args...)
 	}
+	log, err := os.Create(filepath.Join(logs, strings.ReplaceAll(s.name, " ", "-")+".log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close()
 	var output bytes.Buffer
+	both := io.MultiWriter(&output, log)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &output, &output
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, both, both
 	cmd.Env = append(append(os.Environ(), "CLOUDKEYS_TORTURE="+file), s.env...)
 	ran := cmd.Run()
 	for _, test := range s.tests {
