@@ -11,7 +11,6 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -70,7 +69,7 @@ func whetherKnown(err error) error {
 
 func faultyOutscale() *faultyCloud {
 	return &faultyCloud{
-		name:  outscale.Name,
+		name:  clouds.Outscale,
 		mount: newTestVault,
 		configure: func(s *scene) {
 			s.t.Helper()

@@ -12,8 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/devserver"
 )
@@ -98,10 +98,10 @@ func (l *huaweiLease) mustRevoke() {
 }
 
 // client signs with the leased key, as an application does.
-func (l *huaweiLease) client() *huawei.Client {
+func (l *huaweiLease) client() clouds.Client {
 	l.m.t.Helper()
-	client, err := huawei.New(huawei.Config{
-		AccessKey: l.text("access_key"), SecretKey: provider.Secret(l.text("secret_key")),
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Huawei, AccessKey: l.text("access_key"), SecretKey: provider.Secret(l.text("secret_key")),
 		SecurityToken: provider.Secret(l.text("security_token")),
 		Region:        "ap-southeast-1", Endpoint: l.m.url, DomainID: l.m.domain.ID(), Timeout: 15 * time.Second, PerSecond: 500,
 	})

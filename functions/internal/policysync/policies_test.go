@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -61,8 +61,8 @@ func (w *world) syncedWith(t *testing.T, rights []string) bool {
 	w.vault.entries = []fleet.LedgerKey{{AccessKey: long, Kind: "lease", User: "deploy", Expires: time.Now().Add(time.Hour)}}
 	w.policy(10 * day)
 	w.job.Settings.Shorten, w.job.Settings.Ratchet = true, false
-	client, err := outscale.New(outscale.Config{
-		AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Outscale, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
 	})
 	if err != nil {

@@ -6,14 +6,12 @@ package policysync
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -40,13 +38,10 @@ func inTime(t *testing.T, users int, test func(t *testing.T, w *world, store kep
 			w.account.AddKey(cloudsim.KeySpec{User: fmt.Sprintf("user-%03d", i), Expires: ahead(time.Hour)})
 		}
 		w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.Delay, Delay: 100 * time.Millisecond})
-		w.job = newJob(w, func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
-			client, err := outscale.New(outscale.Config{
-				AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2",
-				UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: http.RoundTripper(w.cloud.Transport()),
-			})
-			return client, client.Close, err
-		})
+		w.job = newJob(w, opening(provider.Config{
+			Provider: clouds.Outscale, AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2",
+			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
+		}))
 		store := kept{}
 		w.job.Store, w.job.Settings.Workers = store, 1
 		test(t, w, store)

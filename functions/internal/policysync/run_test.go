@@ -14,10 +14,10 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -107,8 +107,8 @@ func newJob(w *world, connect fleet.Connect) Job {
 // connect has the job sign with a key.
 func (w *world) connect(t *testing.T, own cloudsim.Credentials, base http.RoundTripper) {
 	t.Helper()
-	client, err := outscale.New(outscale.Config{
-		AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2", Endpoint: w.cloud.Start(t),
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Outscale, AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2", Endpoint: w.cloud.Start(t),
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: base,
 	})
 	if err != nil {
@@ -116,6 +116,17 @@ func (w *world) connect(t *testing.T, own cloudsim.Credentials, base http.RoundT
 	}
 	t.Cleanup(client.Close)
 	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
+}
+
+// opening opens a client of its own whenever the job connects.
+func opening(config provider.Config) fleet.Connect {
+	return func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
+		client, err := clouds.Open(config)
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, client.Close, nil
+	}
 }
 
 func ahead(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }

@@ -17,9 +17,9 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 )
@@ -127,8 +127,8 @@ func (w *world) build(t *testing.T, network http.RoundTripper, endpoint string) 
 	w.ledger = &memory{states: map[string]State{}}
 	w.account = w.cloud.AddAccount(testAccount)
 	root := w.account.RootKey()
-	client, err := outscale.New(outscale.Config{
-		AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2", Endpoint: endpoint,
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Outscale, AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2", Endpoint: endpoint,
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: network,
 	})
 	if err != nil {
@@ -279,8 +279,8 @@ func userName(i int) string { return fmt.Sprintf("user-%05d", i) }
 // signWith has the sweep sign with another key.
 func (w *world) signWith(t *testing.T, key cloudsim.Credentials) {
 	t.Helper()
-	client, err := outscale.New(outscale.Config{
-		AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Outscale, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
 	})
 	if err != nil {
@@ -288,4 +288,15 @@ func (w *world) signWith(t *testing.T, key cloudsim.Credentials) {
 	}
 	t.Cleanup(client.Close)
 	w.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) { return client, func() {}, nil }
+}
+
+// opening opens a client of its own whenever the job connects.
+func opening(config provider.Config) fleet.Connect {
+	return func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
+		client, err := clouds.Open(config)
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, client.Close, nil
+	}
 }

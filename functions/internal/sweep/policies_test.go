@@ -13,10 +13,9 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/settings"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -72,8 +71,8 @@ func sweptAsEIMUser(t *testing.T, rights []string) (sweep func() error, removed 
 	w := newWorld(t)
 	w.account.AddUser("functions", rights...)
 	key := w.account.AddKey(cloudsim.KeySpec{User: "functions", Expires: ahead(time.Hour)})
-	client, err := outscale.New(outscale.Config{
-		AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Outscale, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "eu-west-2",
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
 	})
 	return w.sweptWith(t, client, err, w.orphan("deploy", ahead(dayLong)), func(id string) bool {
@@ -89,11 +88,11 @@ func sweptAsIAMUser(t *testing.T, rights []string) (sweep func() error, removed 
 	domain := w.cloud.AddDomain("acme")
 	domain.AddUser("functions", rights...)
 	key := domain.AddKey(cloudsim.IAMKeySpec{User: "functions"})
-	client, err := huawei.New(huawei.Config{
-		AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
+	client, err := clouds.Open(provider.Config{
+		Provider: clouds.Huawei, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, PerSecond: 1e6, Base: w.cloud.Transport(),
 	})
-	w.job.Accounts[0].Provider, w.job.Accounts[0].AccountID = huawei.Name, domain.ID()
+	w.job.Accounts[0].Provider, w.job.Accounts[0].AccountID = clouds.Huawei, domain.ID()
 	w.job.Settings.UsedWithin, w.job.Settings.Foreign = dayLong, settings.Enforce
 	created := time.Now().Add(-100 * dayLong)
 	leased := domain.AddKey(cloudsim.IAMKeySpec{User: "leaseholder", Description: ours(keylabel.KindLease), Created: created}).AccessKey
@@ -107,10 +106,8 @@ func sweptAsIAMUser(t *testing.T, rights []string) (sweep func() error, removed 
 }
 
 // sweptWith sweeps until a key that was switched off may be deleted.
-func (w *world) sweptWith(t *testing.T, client interface {
-	fleet.Cloud
-	Close()
-}, err error, orphan string, gone func(id string) bool,
+func (w *world) sweptWith(t *testing.T, client clouds.Client, err error, orphan string,
+	gone func(id string) bool,
 ) (sweep func() error, removed func() bool) {
 	t.Helper()
 	if err != nil {

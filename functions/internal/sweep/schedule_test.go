@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/functions/internal/fleet"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/huawei"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider/outscale"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim/contract"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/faulttest"
@@ -69,13 +68,10 @@ func (s *sweepScene) inOutscale(t *testing.T) {
 	s.build(t, s.saboteur, "")
 	root := s.account.RootKey()
 	s.own = root.AccessKey
-	s.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
-		client, err := outscale.New(outscale.Config{
-			AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2",
-			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
-		})
-		return client, client.Close, err
-	}
+	s.job.Connect = opening(provider.Config{
+		Provider: clouds.Outscale, AccessKey: root.AccessKey, SecretKey: provider.Secret(root.SecretKey), Region: "eu-west-2",
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
+	})
 }
 
 // inHuawei makes the account one of Huawei Cloud.
@@ -86,14 +82,11 @@ func (s *sweepScene) inHuawei(t *testing.T) {
 	s.domain.AddUser("functions", cloudsim.SecurityAdministrator)
 	key := s.domain.AddKey(cloudsim.IAMKeySpec{User: "functions"})
 	s.own = key.AccessKey
-	s.job.Accounts[0].Provider, s.job.Accounts[0].AccountID = huawei.Name, s.domain.ID()
-	s.job.Connect = func(context.Context, fleet.Account) (fleet.Cloud, func(), error) {
-		client, err := huawei.New(huawei.Config{
-			AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
-			UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
-		})
-		return client, client.Close, err
-	}
+	s.job.Accounts[0].Provider, s.job.Accounts[0].AccountID = clouds.Huawei, s.domain.ID()
+	s.job.Connect = opening(provider.Config{
+		Provider: clouds.Huawei, AccessKey: key.AccessKey, SecretKey: provider.Secret(key.SecretKey), Region: "ap-southeast-1",
+		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: s.saboteur,
+	})
 }
 
 func newSweepScene(t *testing.T, in func(s *sweepScene, t *testing.T)) *sweepScene {
