@@ -3,6 +3,10 @@
 
 package provider
 
+// MaxRecentUsers is how many users a cloud's list remembers, and who goes on with it under another key: no list may go back further,
+// so that both yield each user once.
+const MaxRecentUsers = 1200
+
 // RecentUsers are the ids of the users that a list has had last, Max at most. An account has any number of users, and a list that
 // begins anew, or goes back a few pages, passes over those that it knows.
 type RecentUsers struct {

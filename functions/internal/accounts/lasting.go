@@ -111,16 +111,12 @@ func (l *lasting) AccessPolicy(ctx context.Context) (provider.AccessPolicy, erro
 	return call(ctx, l, func(c clouds.Client) (provider.AccessPolicy, error) { return c.AccessPolicy(ctx) })
 }
 
-// rememberedUsers are more than a cloud's own list goes back over (OUTSCALE's: ten pages of a hundred), so that none is yielded twice.
-// The list fails where all of them are removed while the next key is taken.
-const rememberedUsers = 1200
-
 // ListUsers implements provider.Users. Where the key ends between two pages, the list is read again
 // from its first page with the next key: users are skipped up to the first of those that were
-// yielded last, and go on from there.
+// yielded last, and go on from there. The list fails where all that are remembered are removed while the next key is taken.
 func (l *lasting) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		listed, yielded := provider.RecentUsers{Max: rememberedUsers}, false
+		listed, yielded := provider.RecentUsers{Max: provider.MaxRecentUsers}, false
 		for {
 			client, _, err := l.client(ctx)
 			if err != nil {

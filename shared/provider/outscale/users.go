@@ -19,6 +19,9 @@ const usersPerPage = 100
 // maxShifts bounds how often in a row a list goes back for users that were deleted meanwhile.
 const maxShifts = 10
 
+// The compiler holds the pages that a list can go back over to the users that are remembered.
+const _ = uint(provider.MaxRecentUsers - (maxShifts+2)*usersPerPage)
+
 // ListUsers implements provider.Users, page by page.
 func (c *Client) ListUsers(ctx context.Context) iter.Seq2[provider.User, error] {
 	return c.users(ctx, nil)
@@ -45,7 +48,7 @@ func (c *Client) users(ctx context.Context, filters *osc.FiltersUsers) iter.Seq2
 // usersFrom goes on with a list where it was left, with all users of that page.
 func (c *Client) usersFrom(ctx context.Context, filters *osc.FiltersUsers, at *listing) iter.Seq2[provider.User, error] {
 	return func(yield func(provider.User, error) bool) {
-		at.seen.Max = (maxShifts + 2) * usersPerPage
+		at.seen.Max = provider.MaxRecentUsers
 		for {
 			page, more, err := c.userPage(ctx, at.first, filters)
 			if err != nil {
