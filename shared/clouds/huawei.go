@@ -40,9 +40,6 @@ var huaweiNames = nameRule{
 // maxHuaweiGroups is how many groups a user of Huawei Cloud can be in.
 const maxHuaweiGroups = 10
 
-// huaweiDomainID is what the cloud calls the id of an account.
-var huaweiDomainID = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
-
 func huaweiCloud() Cloud {
 	return Cloud{
 		Name:              huawei.Name,
@@ -85,8 +82,11 @@ func checkHuaweiAccount(c provider.Config) error {
 			SignatureOTC,
 		)
 	}
-	if c.DomainID != "" && !huaweiDomainID.MatchString(c.DomainID) {
-		return fmt.Errorf("domain_id %q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", c.DomainID)
+	if c.DomainID == "" {
+		return nil
+	}
+	if err := huawei.CheckDomainID(c.DomainID); err != nil {
+		return fmt.Errorf("domain_id: %w", err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ package huawei
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -68,10 +69,10 @@ func New(c Config) (*Client, error) {
 	if c.AccessKey == "" || c.SecretKey == "" {
 		return nil, errors.New("access_key and secret_key are both needed")
 	}
-	if c.DomainID != "" && !idPattern.MatchString(c.DomainID) {
-		return nil, errors.New(
-			"domain_id is not the id of an account: give the letters and digits under My Credentials, Account ID, not the account's name",
-		)
+	if c.DomainID != "" {
+		if err := CheckDomainID(c.DomainID); err != nil { // the functions' own configuration has been through no other check
+			return nil, fmt.Errorf("domain_id: %w", err)
+		}
 	}
 	endpoint, err := Endpoint(c.Region, c.Endpoint)
 	if err != nil {

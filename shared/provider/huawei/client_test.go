@@ -27,6 +27,7 @@ func TestNewRefusesWhatItCannotUse(t *testing.T) {
 		"no secret key":          {func(c *Config) { c.SecretKey = "" }, "secret_key"},
 		"no region":              {func(c *Config) { c.Region = "" }, "region"},
 		"an account by its name": {func(c *Config) { c.DomainID = "my company" }, "domain_id"},
+		"a name in one word":     {func(c *Config) { c.DomainID = "my-company" }, "domain_id"},
 		"a bad certificate":      {func(c *Config) { c.TLS = transport.TLS{CACert: "rubbish"} }, "ca_cert"},
 	}
 	for name, test := range cases {

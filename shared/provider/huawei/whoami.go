@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -92,6 +93,18 @@ func (c *Client) callerID(ctx context.Context) (string, error) {
 	})
 }
 
+// domainPattern is what the cloud calls the id of an account. It is narrower than idPattern: many names of accounts, which people write
+// in its place, do not fit.
+var domainPattern = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
+
+// CheckDomainID refuses what cannot be the id of an account.
+func CheckDomainID(id string) error {
+	if !domainPattern.MatchString(id) {
+		return fmt.Errorf("%.140q is not the id of an account of Huawei Cloud: leave it out, and it is looked up", id)
+	}
+	return nil
+}
+
 // domainID is the account's id for use in calls, asked from the cloud once.
 func (c *Client) domainID(ctx context.Context) (string, error) {
 	if c.configuredDomain != "" {
@@ -165,7 +178,7 @@ func (c *Client) listDomains(ctx context.Context) ([]string, error) {
 	}
 	var ids []string
 	for _, domain := range *answer.Domains {
-		if !idPattern.MatchString(domain.ID) {
+		if CheckDomainID(domain.ID) != nil { // the next client is made with it
 			return nil, unreadable(list, http.StatusOK, "the answer holds an account without an id")
 		}
 		ids = append(ids, domain.ID)
