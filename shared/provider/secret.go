@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"unicode"
 )
 
 const redacted = "[redacted]"
@@ -37,14 +38,29 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the value from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Redactor returns a function that hides secrets in what a cloud says. An empty one is left
+// MaxSaid bounds how much of what a cloud says is repeated.
+const MaxSaid = 300
+
+// Cleaner returns a function that makes what a cloud says fit for a message to an operator, and hides secrets in it. An empty one is left
 // out: it would be found between any two characters.
-func Redactor(secrets ...Secret) func(string) string {
+func Cleaner(secrets ...Secret) func(string) string {
 	var pairs []string
 	for _, secret := range secrets {
 		if secret != "" {
 			pairs = append(pairs, secret.Reveal(), redacted)
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace
+	hide := strings.NewReplacer(pairs...)
+	return func(said string) string {
+		said = strings.Map(func(r rune) rune {
+			if unicode.IsPrint(r) {
+				return r
+			}
+			return ' '
+		}, hide.Replace(said))
+		if len(said) > MaxSaid {
+			said = strings.ToValidUTF8(said[:MaxSaid], "") + "…" // the cut may be within a character
+		}
+		return said
+	}
 }

@@ -105,3 +105,20 @@ func TestRevealIsTheWayToTheValue(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestWhatACloudSaysIsMadeFitForAMessage(t *testing.T) {
+	clean := Cleaner(Secret(plain), "") // an empty one would stand between any two characters
+	for said, want := range map[string]string{
+		"":                                   "",
+		"no such key":                        "no such key",
+		"the key " + plain + " is refused":   "the key [redacted] is refused",
+		"a line\nand\x1b[31m a\u202e second": "a line and [31m a  second",
+		strings.Repeat("x", MaxSaid):         strings.Repeat("x", MaxSaid),
+		strings.Repeat("x", MaxSaid+1):       strings.Repeat("x", MaxSaid) + "…",
+		"x" + strings.Repeat("é", MaxSaid):   "x" + strings.Repeat("é", MaxSaid/2-1) + "…", // not half a character
+	} {
+		if got := clean(said); got != want {
+			t.Errorf("%q became %q, want %q", said, got, want)
+		}
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // NotSentError is the failure of a call that certainly never reached the cloud, or that the cloud has not looked at, so that it changed
@@ -27,6 +29,20 @@ func (e *NotSentError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *NotSentError) Unwrap() error { return e.Err }
+
+// NoAnswer classifies a call that ended without an answer; harmless tells that nobody needs to know whether it was carried out.
+func NoAnswer(op string, harmless bool, err error) error {
+	e := &provider.Error{Kind: provider.KindAmbiguous, Op: op, Err: err}
+	var notSent *NotSentError
+	var held *BreakerOpenError
+	switch {
+	case errors.As(err, &held):
+		e.Kind = held.Why.Kind()
+	case errors.As(err, &notSent), harmless:
+		e.Kind = provider.KindUnreachable
+	}
+	return e
+}
 
 // sending watches whether one attempt got a connection, and whether it was written to that: before, nothing of it
 // can have been sent. What the error looks like says less: a proxy that refuses, a handshake that is cut, and a

@@ -58,7 +58,7 @@ func (c *Client) send(ctx context.Context, domain string, call call, out any) er
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return noAnswer(call, err)
+		return transport.NoAnswer(call.op, call.harmless(), err)
 	}
 	defer resp.Body.Close()
 	body := transport.Peek(resp)

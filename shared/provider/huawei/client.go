@@ -39,7 +39,7 @@ type Client struct {
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
 	perSecond float64             // the pacer's
-	redact    func(string) string // a Secret in an unexported field would be printed by %v
+	clean     func(string) string // a Secret in an unexported field would be printed by %v
 
 	configuredDomain string
 	domain           memo // the account's id, where it is not configured
@@ -116,7 +116,7 @@ func New(c Config) (*Client, error) {
 			}),
 		},
 		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,
-		redact:           provider.Redactor(c.SecretKey, c.SecurityToken),
+		clean:            provider.Cleaner(c.SecretKey, c.SecurityToken),
 		configuredDomain: c.DomainID, domain: newMemo(opListDomains), self: newMemo(opShowKey), recent: new(provider.Recent),
 	}
 	client.prover = provider.NewProver(client, client.recent)

@@ -12,16 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 const (
-	// maxDetails bounds how much of the cloud's explanation is repeated.
-	maxDetails = 300
-
 	clockDetails = "the cloud finds the time of the request wrong: set the clock of the machine that Vault runs on right " +
 		"(15 minutes are the most that it may be off)"
 	endpointDetails  = "there is no IAM API at this endpoint: check region and endpoint"
@@ -267,32 +263,4 @@ func unreadable(call call, status int, why string) error {
 		kind = provider.KindUnreachable
 	}
 	return &provider.Error{Kind: kind, Op: call.op, Status: status, Details: why}
-}
-
-// noAnswer classifies a call that ended without an answer.
-func noAnswer(call call, err error) error {
-	e := &provider.Error{Kind: provider.KindAmbiguous, Op: call.op, Err: err}
-	var notSent *transport.NotSentError
-	var held *transport.BreakerOpenError
-	switch {
-	case errors.As(err, &held):
-		e.Kind = held.Why.Kind()
-	case errors.As(err, &notSent), call.harmless():
-		e.Kind = provider.KindUnreachable
-	}
-	return e
-}
-
-// clean makes what the cloud says fit for a message to an operator.
-func (c *Client) clean(said string) string {
-	said = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, c.redact(said))
-	if len(said) > maxDetails {
-		said = strings.ToValidUTF8(said[:maxDetails], "") + "…" // the cut may be within a character
-	}
-	return said
 }

@@ -138,7 +138,7 @@ func TestTheCloudsWordsAreMadeFitForAMessage(t *testing.T) {
 	_, err := client.ListKeys(t.Context(), "")
 	mustHide(t, err, wireSecret)
 	text := err.Error()
-	if strings.ContainsAny(text, "\n\a\x1b\u202e") || !utf8.ValidString(text) || len(text) > 3*maxDetails {
+	if strings.ContainsAny(text, "\n\a\x1b\u202e") || !utf8.ValidString(text) || len(text) > 3*provider.MaxSaid {
 		t.Errorf("got %q", text)
 	}
 }
@@ -164,7 +164,7 @@ func FuzzReadRefusal(f *testing.F) {
 		if r.kind() == provider.KindNotFound && (r.empty() || r.gateway() == "0101" || status < 400) {
 			t.Errorf("%d %q is taken for an object that is gone", status, body)
 		}
-		if view := client.clean(r.message); len(view) > maxDetails+len("…") || strings.Contains(view, "SECRETSECRET") {
+		if view := client.clean(r.message); len(view) > provider.MaxSaid+len("…") || strings.Contains(view, "SECRETSECRET") {
 			t.Errorf("got %q", view)
 		}
 	})

@@ -63,7 +63,7 @@ func (c *Client) post(ctx context.Context, op string, body []byte) (status int, 
 	req.Header.Set("User-Agent", c.userAgent)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return 0, nil, noAnswer(op, err)
+		return 0, nil, transport.NoAnswer(op, isRead(op), err)
 	}
 	defer resp.Body.Close()
 	answer = transport.Peek(resp)

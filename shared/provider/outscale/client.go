@@ -45,7 +45,7 @@ type Client struct {
 	prover    *provider.Prover
 	others    *sync.Map // the users, by id and name, that do not own the key that signs
 	searched  *atomic.Pointer[identitySearch]
-	redact    func(string) string // a Secret in an unexported field would be printed by %v
+	clean     func(string) string // a Secret in an unexported field would be printed by %v
 }
 
 // The compiler holds the client to the interfaces that the engine and the functions use.
@@ -111,7 +111,7 @@ func New(c Config) (*Client, error) {
 	client := &Client{
 		http: calls, endpoint: endpoint, userAgent: c.UserAgent + " " + osc.NewConfiguration().UserAgent, base: base,
 		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
-		redact: provider.Redactor(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent), others: others,
+		clean: provider.Cleaner(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent), others: others,
 		searched: searched,
 	}
 	client.prover = provider.NewProver(client, client.recent)

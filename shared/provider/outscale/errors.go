@@ -14,14 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
-
-// maxDetails bounds how much of the cloud's explanation is repeated.
-const maxDetails = 300
 
 // refusal is what an answer with errors says. Its fields are those of the error that decides.
 type refusal struct {
@@ -287,32 +283,4 @@ func unreadable(op string, status int, why string) error {
 		kind = provider.KindUnreachable
 	}
 	return &provider.Error{Kind: kind, Op: op, Status: status, Details: why}
-}
-
-// noAnswer classifies a call that ended without an answer.
-func noAnswer(op string, err error) error {
-	e := &provider.Error{Kind: provider.KindAmbiguous, Op: op, Err: err}
-	var notSent *transport.NotSentError
-	var held *transport.BreakerOpenError
-	switch {
-	case errors.As(err, &held):
-		e.Kind = held.Why.Kind()
-	case errors.As(err, &notSent), isRead(op):
-		e.Kind = provider.KindUnreachable
-	}
-	return e
-}
-
-// clean makes what the cloud says fit for a message to an operator.
-func (c *Client) clean(said string) string {
-	said = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, c.redact(said))
-	if len(said) > maxDetails {
-		said = strings.ToValidUTF8(said[:maxDetails], "") + "…" // the cut may be within a character
-	}
-	return said
 }

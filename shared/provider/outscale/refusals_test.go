@@ -147,7 +147,7 @@ func TestTheCloudsWordsAreMadeFitForAMessage(t *testing.T) {
 	if strings.Contains(text, secret) || strings.ContainsAny(text, "\n\a\x1b\u202e") {
 		t.Errorf("got %q", text)
 	}
-	if !utf8.ValidString(text) || len(text) > 3*maxDetails {
+	if !utf8.ValidString(text) || len(text) > 3*provider.MaxSaid {
 		t.Errorf("got %d bytes, valid UTF-8: %v", len(text), utf8.ValidString(text))
 	}
 }
@@ -173,7 +173,7 @@ func FuzzReadRefusal(f *testing.F) {
 		if gone := r.kind() == provider.KindNotFound; gone && r.number() != 4000 && r.number()/1000 != 5 {
 			t.Errorf("%q is taken for an object that is gone", body)
 		}
-		if view := client.clean(r.explained()); len(view) > maxDetails+len("…") || strings.Contains(view, "SECRETSECRET") {
+		if view := client.clean(r.explained()); len(view) > provider.MaxSaid+len("…") || strings.Contains(view, "SECRETSECRET") {
 			t.Errorf("got %q", view)
 		}
 	})
