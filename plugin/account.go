@@ -301,7 +301,7 @@ func (a *account) endsKeys() bool { return a.cloud.ExpiresKeys() }
 
 // retryReap is the pause after so many failures to remove a key that has expired.
 func (a *account) retryReap(failures int) time.Duration {
-	longest := reapRetryMax
+	longest := lifetime.LongestPause
 	if !a.endsKeys() {
 		longest = reapRetryLive
 	}

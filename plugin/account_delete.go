@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -267,15 +266,13 @@ func (b *backend) abandonKeys(
 // ended their keys. Those of a cloud that ends none stay until keys/<id> is deleted with force.
 func (b *backend) dropAbandoned(ctx context.Context, s logical.Storage, name string) error {
 	now := time.Now()
-	past := func(i *ledger.Item) bool {
-		return !i.Expires.IsZero() && now.After(lifetime.EndedAt(i.Expires, 0)) && i.Unreadable == ""
-	}
-	for _, item := range b.ledger.Select(name, past) {
+	dated := func(i *ledger.Item) bool { return !i.Expires.IsZero() && !now.Before(i.Due) && i.Unreadable == "" }
+	for _, item := range b.ledger.Select(name, dated) {
 		e, err := ledger.Read(ctx, s, name, item.Label)
 		if err != nil {
 			return err
 		}
-		if e == nil || !e.Abandoned || !e.EndsByDate {
+		if e == nil || !e.Abandoned || !e.EndsByDate || now.Before(e.EndedAt()) {
 			continue
 		}
 		if err := b.ledger.Remove(ctx, s, name, item.Label); err != nil {

@@ -151,7 +151,7 @@ func (c *checkup) checkPolicy(ctx context.Context) (err error) {
 		c.warning("the account's access policy sets no longest life for access keys",
 			"set MaxAccessKeyExpirationSeconds in the cloud account, so that every key must have an expiration date")
 	case longest < lifetime.MinMaxLease && by == lifetime.LimitPolicy:
-		least := lifetime.MinMaxLease + c.bounds.Grace + lifetime.ClockMargin
+		least := lifetime.KeyLife(lifetime.MinMaxLease, c.bounds.Grace)
 		c.failure(fmt.Sprintf("the access policy lets a key live %s, which leaves no useful lease", c.bounds.Policy),
 			fmt.Sprintf("raise MaxAccessKeyExpirationSeconds to %d at least, or lower expiry_grace in config/%s", seconds(least), c.account.name))
 	}

@@ -55,7 +55,7 @@ func (c *checkup) checkOwnKey(ctx context.Context) {
 	case c.own.Expires.IsZero():
 		c.warning(fmt.Sprintf("the engine key %s never expires", c.own.ID),
 			"write a key with an expiration date to config/"+c.account.name+", or the account cannot get an access policy greater than 0")
-	case left < c.own.Expires.Sub(c.own.Created)/3:
+	case !c.account.cloudNow().Before(lifetime.NextRotation(c.own.Created, c.own.Expires, 0)):
 		c.warning(fmt.Sprintf("the engine key %s expires at %s, in %s", c.own.ID, showTime(c.own.Expires), left.Round(time.Second)),
 			"write a new one to config/"+c.account.name+" before, or every lease fails")
 	}
@@ -245,7 +245,7 @@ func (c *checkup) checkPastDate(ctx context.Context) error {
 		switch {
 		case item.Unreadable != "":
 			c.warning(item.Unreadable, "its key counts as in use until then")
-		case item.Leased() && !item.Unfinished() && now.After(lifetime.EndedAt(item.Expires, 0)) && !c.account.isDead(item.Expires):
+		case item.Leased() && !item.Unfinished() && now.After(lifetime.EndedAt(item.Expires, c.account.skew())) && !c.account.isDead(item.Expires):
 			c.failure(fmt.Sprintf("access key %s of %s should have ended at %s and still works, since it cannot be removed (%s)",
 				item.AccessKey, identityName(item.User), showTime(item.Expires), item.Problem), "fix that, or delete the key in the cloud's console")
 		}

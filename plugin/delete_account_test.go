@@ -188,6 +188,18 @@ func TestDeletedAccounts(t *testing.T) {
 			v.settle(2 * time.Hour)
 			v.mustHaveLedger(0)
 		},
+		"an abandoned record whose key this machine's clock alone finds past its date is kept": func(t *testing.T, v *testVault) {
+			v.sim.SetClockSkew(-10 * time.Minute) // the cloud's, so that this machine's is ahead
+			v.restart()
+			id := closed(v).AccessKey()
+			del(v, "config/default", "force=true")
+			v.leases = nil
+			key, _ := v.account.Key(id)
+			v.settle(time.Until(key.Expires.Add(5 * time.Minute)))
+			v.mustHaveLedger(1)
+			v.settle(time.Hour)
+			v.mustHaveLedger(0)
+		},
 		"E15: where the cloud answers and takes the engine key, nothing is forced": func(_ *testing.T, v *testVault) {
 			v.configure("ttl=1h")
 			l := v.lease("app")

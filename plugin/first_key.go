@@ -173,11 +173,12 @@ func (b *backend) firstKeyExpiry(
 			"account's configuration, %d others), and the engine needs %d free slots, for its key and for the next one when that is "+
 			"rotated. Delete keys that are not used", name, len(keys), quota, own, len(keys)-own, engineSlots)
 	}
-	life := firstKeyLife
-	if policy.MaxKeyLifetime > 0 {
-		life = min(life, policy.MaxKeyLifetime-lifetime.ClockMargin)
+	now := time.Now()
+	expires := now.Add(firstKeyLife).Truncate(time.Second)
+	if latest, bound := lifetime.LatestExpiry(now, policy.MaxKeyLifetime); bound && latest.Before(expires) {
+		return latest, nil
 	}
-	return time.Now().Add(life).Truncate(time.Second), nil
+	return expires, nil
 }
 
 // explainSignIn says what can be done about a call that login and password were to make.
@@ -293,7 +294,7 @@ func (a *account) mayList(first *ledger.Entry) bool {
 // surely ended. Until then it waits: the key may be another identity's, or of another cloud
 // account. For good it cannot, since it keeps its account from being deleted or changed.
 func (b *backend) dropFirstKey(ctx context.Context, s logical.Storage, a *account, first *ledger.Entry) error {
-	if first.Account != a.name || time.Now().Before(lifetime.EndedAt(first.Expires, 0)) {
+	if first.Account != a.name || time.Now().Before(first.EndedAt()) {
 		return nil
 	}
 	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+

@@ -384,6 +384,18 @@ func TestFirstKey(t *testing.T) {
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)
 		},
+		"an entry whose key this machine's clock alone finds past its date is kept": func(t *testing.T, v *testVault) {
+			v.sim.SetClockSkew(-10 * time.Minute) // the cloud's, so that this machine's is ahead
+			v.failWrites("config/", 1)
+			_, _ = v.try(logical.UpdateOperation, "config/default", append(v.signInFields(),
+				"endpoint=https://api.eu-west-2.outscale.com/api/v1")...)
+			v.storage.before = nil
+			v.write("config/default", v.accountFields()...) // elsewhere
+			v.settle(firstKeyLife - rollbackPeriod)
+			if len(v.firstKeys()) != 1 {
+				t.Error("the entry is gone, and its key works")
+			}
+		},
 		"an entry whose account is never configured is dropped, and logged, a day after its key has ended": func(t *testing.T, v *testVault) {
 			var log bytes.Buffer
 			v.logger = hclog.New(&hclog.LoggerOptions{Output: &log})

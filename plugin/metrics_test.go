@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -92,7 +93,7 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%v s old", age)
 			}
 			stop()
-			v.advance(2 * reapRetryMax)
+			v.advance(2 * lifetime.LongestPause)
 			mustMeasure(t, v.scrape(), `cloudkeys_stuck_cleanups{account="default"}`, 0,
 				`cloudkeys_oldest_stuck_cleanup_seconds{account="default"}`, 0)
 		},

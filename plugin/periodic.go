@@ -14,11 +14,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
-
-// reapRetryMax is the longest pause before the reaper tries a stuck key again.
-const reapRetryMax = ledger.RetryMax
 
 // periodic runs once a minute on the active node. The accounts are tended side by side:
 // one whose cloud hangs uses up the tick for itself alone.
@@ -233,7 +231,7 @@ func (b *backend) passOver(ctx context.Context, s logical.Storage, entry *ledger
 	if entry.EndsByDate {
 		return b.ledger.Remove(ctx, s, entry.Account, entry.Label)
 	}
-	b.ledger.PutOff(entry.Account, entry.Label, time.Now().Add(ledger.RetryMax))
+	b.ledger.PutOff(entry.Account, entry.Label, time.Now().Add(lifetime.LongestPause))
 	return nil
 }
 

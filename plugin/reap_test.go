@@ -82,7 +82,7 @@ func TestAKeyThatHangsKeepsNoOther(t *testing.T) {
 			v.advance(30 * time.Minute)
 			v.mustHaveLedger(1)
 			hang(nil)
-			v.advance(reapRetryMax)
+			v.advance(lifetime.LongestPause)
 			v.mustHaveLedger(0)
 		},
 		"unfinished requests whose clean-up hangs keep no other": func(t *testing.T, v *testVault) {

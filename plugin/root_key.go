@@ -266,7 +266,7 @@ func (c *accountConfig) keyEnds() string {
 func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
 	now, next := time.Now(), a.config.nextRotation()
 	replaced := anyDue(a.config.Previous, now, lifetime.MaxOverlap)
-	due := !next.IsZero() && !a.cloudNow().Before(next) && !lifetime.Waits(a.next.rotation, now, maxRotationPause)
+	due := !next.IsZero() && !a.cloudNow().Before(next) && !lifetime.Waits(a.next.rotation, now, lifetime.LongestPause)
 	if !replaced && !due || !b.WriteSafeReplicationState() { // which are two calls to the server, of every account
 		return nil
 	}
@@ -296,14 +296,11 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 	return nil
 }
 
-// maxRotationPause is the longest pause before a failed rotation of the engine's own key is tried again.
-const maxRotationPause = time.Hour
-
 // rotationPause is the pause after so many failures in a row, for a key that lives so long yet; less than
 // nothing where the key never expires. Each try makes calls, and perhaps a key: yet there are always some tries
 // left before the key ends.
 func rotationPause(failures int, left time.Duration) time.Duration {
-	pause := lifetime.Backoff(time.Minute, maxRotationPause, failures)
+	pause := lifetime.RotationPause(failures)
 	if left > 0 {
 		pause = min(pause, left/8)
 	}

@@ -22,9 +22,6 @@ import (
 
 // When the keys of static roles are rotated and deleted: by a server's ticks, and by a timer between them.
 
-// maxStaticPause is the longest pause before a static role whose rotation fails is tried again.
-const maxStaticPause = time.Hour
-
 // staticRetry is the pause before a rotation is tried again that never came to its turn.
 const staticRetry = 5 * time.Second
 
@@ -89,7 +86,7 @@ func (t *staticTries) failed(name string, now time.Time) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
-	again = now.Add(lifetime.Backoff(time.Minute, maxStaticPause, failures))
+	again = now.Add(lifetime.RotationPause(failures))
 	t.roles[name] = staticTry{at: again, failures: failures}
 	return again
 }

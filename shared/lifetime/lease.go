@@ -60,8 +60,8 @@ func (b Bounds) MaxLease() (time.Duration, Limit) {
 	if b.Cloud > 0 && b.Cloud <= longest {
 		longest, by = b.Cloud, LimitCloud
 	}
-	if b.Policy > 0 && b.Policy-b.Grace-ClockMargin <= longest {
-		longest, by = b.Policy-b.Grace-ClockMargin, LimitPolicy
+	if left := b.Policy - KeyLife(0, b.Grace); b.Policy > 0 && left <= longest {
+		longest, by = left, LimitPolicy
 	}
 	return longest, by
 }
@@ -71,8 +71,11 @@ func (b Bounds) MaxLease() (time.Duration, Limit) {
 func (b Bounds) LongestKey() time.Duration {
 	b.Policy = 0
 	longest, _ := b.MaxLease()
-	return longest + b.Grace + ClockMargin
+	return KeyLife(longest, b.Grace)
 }
+
+// KeyLife is the life that an access policy must allow a key whose lease lives so long.
+func KeyLife(lease, grace time.Duration) time.Duration { return lease + grace + ClockMargin }
 
 // CheckUsable refuses bounds that leave no useful lease, with the arithmetic.
 func (b Bounds) CheckUsable() error {
@@ -95,20 +98,20 @@ func (b Bounds) CheckUsable() error {
 	)
 }
 
-// latestExpiry is the last date that a key issued at the given time may have
-// under the access policy; false where there is no bound.
-func (b Bounds) latestExpiry(issued time.Time) (time.Time, bool) {
-	if b.Policy <= 0 {
+// LatestExpiry is the last date that a key issued at the given time may have under an access policy's longest key life;
+// false where that is 0, no bound.
+func LatestExpiry(issued time.Time, policy time.Duration) (time.Time, bool) {
+	if policy <= 0 {
 		return time.Time{}, false
 	}
-	return issued.Add(b.Policy - ClockMargin).Truncate(time.Second), true
+	return issued.Add(policy - ClockMargin).Truncate(time.Second), true
 }
 
 // KeyExpiry is the date of a key whose lease ends at leaseEnd: later by the
 // grace, in whole seconds, and never beyond the access policy.
 func (b Bounds) KeyExpiry(issued, leaseEnd time.Time) time.Time {
 	expiry := CeilSecond(leaseEnd.Add(b.Grace))
-	if latest, bound := b.latestExpiry(issued); bound && expiry.After(latest) {
+	if latest, bound := LatestExpiry(issued, b.Policy); bound && expiry.After(latest) {
 		return latest
 	}
 	return expiry

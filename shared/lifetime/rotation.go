@@ -77,14 +77,13 @@ func NextRotation(created, expires time.Time, period time.Duration) time.Time {
 // EngineKeyExpiry is the date of a new key of the engine's own: as far as the access policy
 // goes, else twice the rotation period, else none.
 func EngineKeyExpiry(now time.Time, policy, period time.Duration) time.Time {
-	switch {
-	case policy > 0:
-		return now.Add(policy - ClockMargin).Truncate(time.Second)
-	case period > 0:
-		return CeilSecond(now.Add(EngineKeyNeeds(period)))
-	default:
-		return time.Time{}
+	if latest, bound := LatestExpiry(now, policy); bound {
+		return latest
 	}
+	if period > 0 {
+		return CeilSecond(now.Add(EngineKeyNeeds(period)))
+	}
+	return time.Time{}
 }
 
 // EngineKeyNeeds is the life that a key of the engine's own is given where no access policy
@@ -206,10 +205,8 @@ func (s Static) KeyExpiry(now time.Time, policy time.Duration) (time.Time, error
 		return time.Time{}, err
 	}
 	expiry := CeilSecond(now.Add(2 * needs))
-	if policy > 0 {
-		if latest := now.Add(policy - ClockMargin).Truncate(time.Second); expiry.After(latest) {
-			return latest, nil
-		}
+	if latest, bound := LatestExpiry(now, policy); bound && expiry.After(latest) {
+		return latest, nil
 	}
 	return expiry, nil
 }

@@ -99,7 +99,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		}
 		r.Problem = run.Failed(ctx, account, 0, job.account(ctx, account, share, &r))
 		if r.Action != ActionReport && r.After > 0 {
-			longest = append(longest, r.After-slack(account))
+			longest = append(longest, r.After-lifetime.KeyLife(0, account.ExpiryGrace))
 		}
 		result.Accounts = append(result.Accounts, r)
 	}
@@ -109,9 +109,6 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	result.Tuned, result.Took = tuned, time.Since(result.Started)
 	return result, run.Err()
 }
-
-// slack is how much longer than its lease a key of the account lives.
-func slack(account fleet.Account) time.Duration { return account.ExpiryGrace + lifetime.ClockMargin }
 
 func (job Job) account(ctx context.Context, account fleet.Account, share fleet.Share, r *AccountResult) error {
 	if share.Over() {

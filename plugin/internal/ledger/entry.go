@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
@@ -92,6 +93,9 @@ func leased(kind keylabel.Kind) bool {
 func (e *Entry) Spec() provider.KeySpec {
 	return provider.KeySpec{User: e.User, Label: e.Label, Expires: e.Expires}
 }
+
+// EndedAt is when, by this machine's clock, the key has surely ended at its date.
+func (e *Entry) EndedAt() time.Time { return lifetime.EndedAt(e.Expires, e.Skew) }
 
 // Ref names the key to the cloud.
 func (e *Entry) Ref() provider.KeyRef {

@@ -13,9 +13,6 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
-// RetryMax is the longest pause before the removal of a stuck key is tried again.
-const RetryMax = time.Hour
-
 // RereadAfter is when an entry that storage did not give is read again. At once it would come
 // before the others at each tick, and what cannot be read at all would keep them waiting.
 const RereadAfter = 5 * time.Minute
@@ -95,10 +92,8 @@ func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 // Due is when somebody should look at an entry: when its key has expired, or at once where its request has
 // not ended well.
 func (e *Entry) Due() time.Time {
-	if time.Until(e.RetryAt) > RetryMax { // written under a clock that was wrong
-		return lifetime.EndedAt(e.Expires, e.Skew)
-	}
-	if due := lifetime.EndedAt(e.Expires, e.Skew); e.State == Made && due.After(e.RetryAt) {
+	due := e.EndedAt()
+	if e.State == Made && due.After(e.RetryAt) || time.Until(e.RetryAt) > lifetime.LongestPause { // written under a clock that was wrong
 		return due
 	}
 	return e.RetryAt

@@ -15,12 +15,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 // maxLifetimeSeconds is the API's upper bound, a hundred years. What is larger would
 // overflow a time.Duration.
-const maxLifetimeSeconds = 3_153_600_000
+const maxLifetimeSeconds = int64(lifetime.MaxKeyLifetime / time.Second)
 
 const (
 	opReadPolicy   = "ReadApiAccessPolicy"

@@ -74,8 +74,8 @@ func (w *world) bounded(t *testing.T) *Client {
 	return w.as(t, own)
 }
 
-// lifetime sets the bound on the life of keys, and nothing else.
-func lifetime(t *testing.T, c *Client, wanted time.Duration) error {
+// setLifetime sets the bound on the life of keys, and nothing else.
+func setLifetime(t *testing.T, c *Client, wanted time.Duration) error {
 	t.Helper()
 	policy, err := c.AccessPolicy(t.Context())
 	mustDo(t, err)
@@ -92,7 +92,7 @@ func TestAllOfThePolicyIsSentBackAsItWasRead(t *testing.T) {
 			{},
 		} {
 			w.account.SetPolicy(was)
-			mustDo(t, lifetime(t, client, 2*time.Hour))
+			mustDo(t, setLifetime(t, client, 2*time.Hour))
 			was.MaxAccessKeyExpirationSeconds = 7200
 			if w.account.Policy() != was {
 				t.Errorf("the cloud has %+v, want %+v", w.account.Policy(), was)
@@ -121,7 +121,7 @@ func TestAFieldThatNobodyHasHeardOfIsKept(t *testing.T) {
 				w.account.SetPolicyField(field, value)
 			}
 			client := w.bounded(t)
-			mustDo(t, lifetime(t, client, time.Hour))
+			mustDo(t, setLifetime(t, client, time.Hour))
 			before.MaxAccessKeyExpirationSeconds = 3600
 			if w.account.Policy() != before {
 				t.Errorf("got %+v, want %+v", w.account.Policy(), before)
@@ -166,7 +166,7 @@ func TestAPolicyThatWasNotReadIsNotWritten(t *testing.T) {
 func TestAnAnswerWithAnotherPolicyThanWasWrittenIsNoSuccess(t *testing.T) {
 	w := newWorld(t)
 	w.cloud.Order(cloudsim.Fault{Op: opUpdatePolicy, Kind: cloudsim.RubbishAnswer, Body: `{"ApiAccessPolicy":{"MaxAccessKeyExpirationSeconds":0,"RequireTrustedEnv":false,"RequireTrustedEnvSecureMode":true}}`})
-	err := lifetime(t, w.client, 0)
+	err := setLifetime(t, w.client, 0)
 	mustBeKind(t, err, provider.KindAmbiguous)
 	if !strings.Contains(err.Error(), "in RequireTrustedEnvSecureMode") {
 		t.Errorf("got %v", err)
@@ -177,7 +177,7 @@ func TestAnUpdateThatIsWrongInItselfIsNoKeyInTheWay(t *testing.T) {
 	for _, kind := range []string{"MissingParameter", "InvalidParameter", "InvalidParameterType"} {
 		w := newWorld(t)
 		w.cloud.Order(cloudsim.Fault{Op: opUpdatePolicy, Kind: cloudsim.Refuse, Status: 400, Body: `{"Errors":[{"Code":"4003","Type":"` + kind + `"}]}`})
-		mustBeKind(t, lifetime(t, w.client, 0), provider.KindInvalid)
+		mustBeKind(t, setLifetime(t, w.client, 0), provider.KindInvalid)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestAPolicyThatExistingKeysDoNotAllow(t *testing.T) {
 			w := newWorld(t)
 			client := w.bounded(t)
 			ref := w.key(test.spec)
-			err := lifetime(t, client, time.Hour)
+			err := setLifetime(t, client, time.Hour)
 			mustBeKind(t, err, provider.KindPolicyViolated)
 			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), ref.ID) {
 				t.Errorf("got %v, want it to name the key", err)
@@ -245,7 +245,7 @@ func TestAPolicyUpdateThatFails(t *testing.T) {
 			w := newWorld(t)
 			test.fault.Op = "UpdateApiAccessPolicy"
 			w.cloud.Order(test.fault)
-			mustBeKind(t, lifetime(t, w.client, 0), test.want)
+			mustBeKind(t, setLifetime(t, w.client, 0), test.want)
 		})
 	}
 }
