@@ -122,6 +122,25 @@ func TestClock(t *testing.T) {
 			v.advance(20 * time.Minute) // past the second try with a key that the cloud had refused for the time
 		}
 	}
+	tests["a new process asks for the cloud's time before it finds a rotation not due"] = func(t *testing.T, v *testVault) {
+		skew := 4 * time.Minute
+		v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900})
+		v.root = v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(skew + 880*time.Second)})
+		v.sim.SetClockSkew(skew)
+		v.configure("ttl=5m")
+		v.rotate()
+		<-time.After(9*time.Minute + 30*time.Second)
+		v.read("check/default") // reads the policy, which is then read no more for five minutes
+		before := v.read("config/default")["access_key"]
+		v.restart()
+		<-time.After(time.Minute)
+		if err := v.tick(); err != nil {
+			t.Error(err)
+		}
+		if after := v.read("config/default")["access_key"]; after == before {
+			t.Error("the key has lived for two thirds of its time by the cloud's clock, and was not replaced")
+		}
+	}
 	tests["a date proves nothing while the cloud's clock is not known"] = func(t *testing.T, v *testVault) {
 		v.configure("ttl=5m")
 		l := v.lease("app")

@@ -16,6 +16,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // rotateRoot replaces the engine's own key:
@@ -265,6 +266,9 @@ func (c *accountConfig) keyEnds() string {
 // needs no Rotation Manager, which Vault Community and OpenBao do not have.
 func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account) error {
 	now, next := time.Now(), a.config.nextRotation()
+	if a.timeDecides(next) && b.WriteSafeReplicationState() {
+		_, _ = b.refreshPolicy(ctx, s, a) // any answer tells the time, and a failure is logged
+	}
 	replaced := anyDue(a.config.Previous, now, lifetime.MaxOverlap)
 	due := !next.IsZero() && !a.cloudNow().Before(next) && !lifetime.Waits(a.next.rotation, now, lifetime.LongestPause)
 	if !replaced && !due || !b.WriteSafeReplicationState() { // which are two calls to the server, of every account
@@ -294,6 +298,13 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 		return fmt.Errorf("rotating the engine's own key of account %q, which %s (tried again in %s): %w", a.name, a.config.keyEnds(), pause, err)
 	}
 	return nil
+}
+
+// timeDecides tells that the cloud's clock decides whether a rotation is due, and that nobody has seen it yet: by this machine's, which
+// may be behind, a new process would come when the key has ended.
+func (a *account) timeDecides(next time.Time) bool {
+	_, known := a.measuredSkew()
+	return !known && a.endsKeys() && !next.IsZero() && !time.Now().Add(transport.MaxSkew).Before(next)
 }
 
 // rotationPause is the pause after so many failures in a row, for a key that lives so long yet; less than
