@@ -209,9 +209,7 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 	b.why, b.at = v, time.Now()
 	b.wall = b.at.Round(0)
 	if v.counts(again) {
-		if b.refusals++; b.refusals == 1 {
-			b.since = b.at
-		}
+		b.oneMore(b.at)
 	}
 	next := b.beforeEnd(b.at.Add(pauseAfter(v, again, b.refusals, b.lasted())))
 	if v == Unclear && b.refusals == 1 {
@@ -257,12 +255,27 @@ func (b *Breaker) count(v Verdict, again time.Duration) {
 	if !v.counts(again) || b.state != suspect && b.state != open {
 		return
 	}
-	b.refusals++
+	b.oneMore(time.Now())
+	if b.why == Locked || b.why == WrongTime { // which is no news of the key, and this is
+		b.why = v
+	}
 	if b.probing || b.state == suspect && b.refusals < lockingRefusal-1 {
 		return
 	}
 	if next := b.beforeEnd(time.Now().Add(pauseAfter(Refused, 0, b.refusals, b.lasted()))); next.After(b.retryAt) {
 		b.become(open, next)
+	}
+}
+
+// oneMore counts a refusal that the cloud counts. Whoever stores the hold hears of it, whatever the pause: a process that knew of one
+// less would make the fourth. The lock is held.
+func (b *Breaker) oneMore(now time.Time) {
+	b.refusals++
+	if b.since.IsZero() { // another's lock, or a wrong clock, may have held the calls before
+		b.since = now
+	}
+	if b.onHold != nil {
+		b.onHold()
 	}
 }
 

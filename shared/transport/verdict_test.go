@@ -4,9 +4,14 @@
 package transport
 
 import (
+	"errors"
+	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 )
 
 func TestALockedAPIIsTriedAgainWhenItSaysSo(t *testing.T) {
@@ -54,6 +59,57 @@ func TestALockDoesNotForgetThatTheKeyWasRefused(t *testing.T) {
 			pass(step.pause)
 		}
 	})
+}
+
+// together answers the first calls, which are under way together, in their order, and all others with what comes later.
+func together(first []outcome, later outcome) *script {
+	cloud := plays(append(slices.Clone(first), later)...)
+	play := cloud.play
+	cloud.play = func(n int, r *http.Request) (*http.Response, error) {
+		if n < len(first) {
+			pass(time.Duration(n+1) * time.Millisecond)
+		}
+		return play(n, r)
+	}
+	return cloud
+}
+
+func TestARefusalThatComesBehindOneThatTellsNothingOfTheKeyIsTheFirst(t *testing.T) {
+	for name, before := range map[string]outcome{
+		"a lock":                               {status: 423, header: retryAfterHeader("60")},
+		"a wrong time that is had again":       {status: 425, header: retryAfterHeader("60")},
+		"a wrong time that is had in a second": {status: 425, header: retryAfterHeader("1")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rt := proven(t, together([]outcome{before, status(401)}, status(401)))
+				var r results
+				r.call(t, rt, 2)
+				r.wait()
+				since := time.Now()
+				for _, minutes := range []time.Duration{1, 16, 32, 64} {
+					until := since.Add(minutes * time.Minute)
+					_, err := call(t, t.Context(), rt)
+					if held := new(BreakerOpenError); !errors.As(err, &held) || held.Why != Refused || !held.Since.Equal(since) || !held.Until.Equal(until) {
+						t.Fatalf("got %v, want it to be held as refused since %s, until %s", err, since, until)
+					}
+					pass(time.Until(until))
+					mustAnswer(t, rt, 401)
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalThatMakesNoPauseLongerIsToldAsWell(t *testing.T) {
+	b, told := NewBreaker(), 0
+	b.OnHold(func() { told++ })
+	b.leave(ticket{}, Locked, 10*time.Minute)
+	before := told
+	b.leave(ticket{}, Refused, 0) // of a call that was under way
+	if hold, _ := b.Hold(); told == before || hold.Refusals != 1 || hold.Why != provider.KindKeyRefused {
+		t.Errorf("told %d times, then %d: %+v", before, told, hold)
+	}
 }
 
 func TestAWrongTimeIsTriedAgainEachMinuteWhereItDoesNotCount(t *testing.T) {
@@ -105,22 +161,30 @@ func TestNoRefusedKeyLocksWithinHalfAnHourHoweverItDies(t *testing.T) {
 		"unclear and refused at once":          {[]outcome{status(400), status(401)}, status(401)},
 		"refused three times at once":          {[]outcome{status(401), status(401), status(401)}, status(401)},
 		"its time wrong, with no word of that": {[]outcome{status(425)}, status(425)},
+		"refused behind a lock":                {[]outcome{{status: 423, header: retryAfterHeader("60")}, status(401)}, status(401)},
 	}
 	for name, death := range dies {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				cloud := plays(append(death.first, death.later)...)
+				cloud := together(death.first, death.later)
 				rt := proven(t, cloud)
 				var r results
 				r.call(t, rt, len(death.first))
 				start := time.Now()
+				pass(time.Second)
 				for time.Since(start) < 29*time.Minute+55*time.Second {
 					r.call(t, rt, 3)
 					pass(time.Second)
 				}
 				r.wait()
-				if sent := cloud.count(); sent >= lockingRefusal {
-					t.Errorf("%d refusals in half an hour", sent)
+				refusals := cloud.count()
+				for _, first := range death.first {
+					if first.status == 423 { // which is no news of the key
+						refusals--
+					}
+				}
+				if refusals >= lockingRefusal || refusals < lockingRefusal-1 {
+					t.Errorf("%d refusals in half an hour", refusals)
 				}
 			})
 		})
