@@ -173,17 +173,24 @@ func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struc
 	}
 	now := time.Now()
 	early := b.retryAt.Sub(now)
-	if !b.probing && (early <= 0 || b.why == WrongTime && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
+	onceSet := b.triesOnceSet(now)
+	if !b.probing && (early <= 0 || onceSet && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
 		b.probing = true
 		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}
 	if b.state == open {
-		return ticket{}, nil, nil, &BreakerOpenError{Why: b.why, Since: b.since, Until: b.retryAt}
+		return ticket{}, nil, nil, &BreakerOpenError{Why: b.why, Since: b.since, Until: b.retryAt, OnceSet: onceSet}
 	}
 	if !b.probing {
 		pause = time.After(early)
 	}
 	return ticket{}, pause, b.changed, nil
+}
+
+// triesOnceSet tells whether a call is tried before its time where this machine's clock has been set. The key may be dead as well:
+// where the refusals count, that is no fourth in the first half hour. The lock is held.
+func (b *Breaker) triesOnceSet(now time.Time) bool {
+	return b.why == WrongTime && (b.refusals < lockingRefusal-1 || now.Sub(b.since) >= unlockedTime)
 }
 
 // leave takes the verdict of a call that was answered.
@@ -239,7 +246,7 @@ func (b *Breaker) beforeEnd(next time.Time) time.Time {
 	}
 	soon := b.refusals > 0 && last.Before(b.since.Add(unlockedTime))
 	switch {
-	case soon && b.refusals == lockingRefusal-1:
+	case soon && b.refusals >= lockingRefusal-1:
 		return next
 	case soon && b.refusals == lockingRefusal-2:
 		return last

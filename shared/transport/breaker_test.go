@@ -90,7 +90,7 @@ func TestTheErrorOfACallHeldBackSaysWhyAndUntilWhen(t *testing.T) {
 		WrongTime: "the cloud finds the time of the requests wrong, which says nothing of the engine's key; " +
 			"one call tries at 2026-03-04T04:06:07Z, or once this machine's clock has been set",
 	} {
-		if err := (&BreakerOpenError{Why: why, Since: until.Add(-time.Hour), Until: until}); err.Error() != want {
+		if err := (&BreakerOpenError{Why: why, Since: until.Add(-time.Hour), Until: until, OnceSet: why == WrongTime}); err.Error() != want {
 			t.Errorf("got %q", err)
 		}
 	}
@@ -397,6 +397,22 @@ func TestARefusedKeyIsTriedOnceMoreBeforeItEnds(t *testing.T) {
 					pass(time.Until(began.Add(until)))
 				}
 			})
+		})
+	}
+}
+
+func TestAKeyThatEndsSoonIsNotTriedBeforeThatWhereItsTriesAreUsedUp(t *testing.T) {
+	for _, calls := range []int{3, 4} { // the last of which is the one that is tried, while refusals of others still come
+		synctest.Test(t, func(t *testing.T) {
+			b, now := NewBreaker(), time.Now()
+			b.EndsAt(now.Add(15 * time.Minute))
+			for range calls - 1 {
+				b.leave(ticket{}, Refused, 0)
+			}
+			b.leave(ticket{changes: b.changes, probe: true}, Refused, 0)
+			if hold, _ := b.Hold(); !hold.Until.Equal(now.Add(unlockedTime)) {
+				t.Errorf("after %d refusals the next try is at %s", calls, hold.Until)
+			}
 		})
 	}
 }
