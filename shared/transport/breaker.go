@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
 )
 
 // Breaker keeps calls with a refused key from the cloud: OUTSCALE locks an account's API for a
@@ -227,7 +229,7 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 }
 
 // lastTry is how long before its end a refused key is tried once more. A tick, and the rotation that it begins, take no longer.
-const lastTry = 3 * time.Minute
+const lastTry = lifetime.RotationLead
 
 // EndsAt tells when the cloud ends the key, by this machine's clock. A mistake of the cloud's that is over by then must not outlast
 // it: a key that has ended cannot replace itself.
@@ -238,19 +240,21 @@ func (b *Breaker) EndsAt(end time.Time) {
 }
 
 // beforeEnd puts a try that would come too late before the end of the key. A fourth locks the account, so none is made for that in the
-// first half hour: where the key ends by then, the third is the last, and waits. The lock is held.
+// first half hour: where the key ends by then, the third is the last, and waits, but no longer than it ever does. The lock is held.
 func (b *Breaker) beforeEnd(next time.Time) time.Time {
 	last := b.ends.Add(-lastTry)
 	if b.ends.IsZero() || !time.Now().Add(firstPause).Before(last) {
 		return next
 	}
 	soon := b.refusals > 0 && last.Before(b.since.Add(unlockedTime))
+	third := b.at.Add(secondPause)
 	switch {
 	case soon && b.refusals >= lockingRefusal-1:
 		return next
-	case soon && b.refusals == lockingRefusal-2:
-		return last
-	case next.After(last):
+	case soon && b.refusals == lockingRefusal-2 && next.Before(third):
+		next = third
+	}
+	if next.After(last) {
 		return last
 	}
 	return next

@@ -377,7 +377,11 @@ func TestARefusedKeyIsTriedOnceMoreBeforeItEnds(t *testing.T) {
 			plays(status(400), status(400), status(401)), 15 * time.Minute, []time.Duration{12 * time.Minute, 30 * time.Minute, time.Hour},
 		},
 		"one that ends after the third try, and before a fourth may be": {
-			plays(status(401)), 25 * time.Minute, []time.Duration{time.Minute, 22 * time.Minute, 44 * time.Minute},
+			plays(status(401)), 25 * time.Minute, []time.Duration{time.Minute, 16 * time.Minute, 32 * time.Minute},
+		},
+		"one that a burst had refused twice, and that ends much later: it may be good": {
+			plays(status(400), status(400), status(401)), 32 * time.Minute,
+			[]time.Duration{15*time.Minute + unclearPause, 30*time.Minute + 2*unclearPause},
 		},
 		"one that lives long enough for a fourth": {
 			plays(status(401)), 50 * time.Minute, []time.Duration{time.Minute, 16 * time.Minute, 32 * time.Minute, 47 * time.Minute},
