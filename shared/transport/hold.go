@@ -20,7 +20,8 @@ func (b *Breaker) Hold() (hold provider.Hold, held bool) {
 }
 
 // Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
-// not believed; that the key was refused still is.
+// not believed; that the key was refused still is, and that there is no fourth try in the first half hour. A first refusal in the future tells
+// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen.
 func (b *Breaker) Resume(hold provider.Hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -28,11 +29,19 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	if b.state != unproven || hold.Refusals < 0 {
 		return
 	}
-	if hold.Until.Sub(now) > longestPause {
-		hold.Until = now
+	unbelieved := hold.Until.Sub(now) > longestPause
+	if ahead := hold.Since.Sub(now); ahead > 0 {
+		hold.Since, hold.Until = now, hold.Until.Add(-ahead)
 	}
-	if hold.Since.After(now) || hold.Since.IsZero() && hold.Refusals > 0 {
+	if hold.Since.IsZero() && hold.Refusals > 0 {
 		hold.Since = now
+	}
+	earliest := now
+	if hold.Refusals >= lockingRefusal-1 {
+		earliest = hold.Since.Add(unlockedTime)
+	}
+	if unbelieved || hold.Why == provider.KindClockWrong && hold.Until.After(earliest) {
+		hold.Until = earliest
 	}
 	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, steady(hold.Since, now)
 	b.at, b.wall = now, now.Round(0)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
@@ -56,4 +57,41 @@ func TestSettingTheClockMovesNoHold(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+}
+
+// What was stored under a clock that was ahead says so itself where its first refusal lies in the future. Who resumes it was not there when
+// the clock was set.
+func TestAResumedHoldDoesNotOutlastAClockThatWasWrong(t *testing.T) {
+	for name, test := range map[string]struct {
+		why          provider.Kind
+		refusals     int
+		since, until time.Duration // from now on
+		want         time.Duration
+	}{
+		"a wrong time that was refused three times": {provider.KindClockWrong, 3, 43 * time.Minute, 75 * time.Minute, 30 * time.Minute},
+		"and once":                              {provider.KindClockWrong, 1, -time.Second, time.Minute, 0},
+		"and once, by a cloud that counts none": {provider.KindClockWrong, 0, 0, time.Minute, 0},
+		"and four times, long ago":              {provider.KindClockWrong, 4, -32 * time.Minute, 32 * time.Minute, 0},
+		"a refused key":                         {provider.KindKeyRefused, 3, 43 * time.Minute, 75 * time.Minute, 32 * time.Minute},
+		"a refused key, by a good clock":        {provider.KindKeyRefused, 2, -time.Minute, 15 * time.Minute, 15 * time.Minute},
+		"one of a clock that was years ahead":   {provider.KindKeyRefused, 1, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 0},
+		"and its three tries are used up":       {provider.KindKeyRefused, 3, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 30 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now()
+				hold := provider.Hold{Why: test.why, Refusals: test.refusals, Until: now.Add(test.until)}
+				if test.refusals > 0 {
+					hold.Since = now.Add(test.since)
+				}
+				g := guarded(plays(status(200)))
+				g.Resume(hold)
+				if test.want > 0 {
+					mustBeHeld(t, g, now.Add(test.want))
+					pass(test.want)
+				}
+				mustAnswer(t, g, 200)
+			})
+		})
+	}
 }
