@@ -69,6 +69,16 @@ func (b *backend) openedAccount(name string) *account {
 	return a
 }
 
+// latestAccount is an account that is open, or was until its configuration changed; nil: neither.
+func (b *backend) latestAccount(name string) *account {
+	b.accountsLock.Lock()
+	defer b.accountsLock.Unlock()
+	if a, open := b.accounts.Peek(name); open {
+		return a
+	}
+	return b.former[name]
+}
+
 // keepOpen keeps an account that was just opened, and returns the one to go on with: another request may have been faster. It is nil
 // where a configuration has changed since, so that what was read may be old; one that is being stored now is not kept.
 func (b *backend) keepOpen(a *account, changes int) *account {

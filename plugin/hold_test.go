@@ -235,6 +235,30 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 				t.Errorf("stored: %v, %v", hold, err)
 			}
 		},
+		"a refusal of a call that deletes the account is stored, though nobody opens that again": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			id := v.rotate()["access_key"].(string)
+			v.settle(15 * time.Minute)
+			v.switchKey(id, false)
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, `account "default" stays`)
+			v.restart()
+			v.mustLockNobody(29*time.Minute, time.Minute, func() {})
+		},
+		"an account whose deletion fails is deleted again and again": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			id := v.rotate()["access_key"].(string)
+			v.settle(15 * time.Minute)
+			v.switchKey(id, false)
+			v.sim.ResetCalls()
+			for range 5 {
+				v.mustRefuse(logical.DeleteOperation, "config/default", nil, `account "default" stays`)
+			}
+			v.restart()
+			v.mustRefuse(logical.DeleteOperation, "config/default", nil, `account "default" stays`)
+			if n := len(v.sim.Calls()); n != 1 || v.account.Locked() {
+				t.Errorf("%d calls with a refused key, locked: %v", n, v.account.Locked())
+			}
+		},
 		"one account's hold is not another's": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
 			second := v.account.AddKey(cloudsim.KeySpec{})

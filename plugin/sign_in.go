@@ -258,12 +258,16 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 	if err != nil {
 		return err
 	}
-	if stored != nil && stored.Signer == a.config.signer() {
+	resumed := stored != nil && stored.Signer == a.config.signer()
+	if resumed {
 		holder.Resume(stored.Hold)
-		a.holdStored.Store(true)
-		if _, held := holder.Hold(); !held { // the key was accepted when the configuration had just changed, and no client was there to tell
-			b.holds.Store(a.name, true)
-		}
+	}
+	hold, held := holder.Hold()
+	if resumed || held {
+		a.holdStored.Store(true) // or is being stored now, by the client before: removing one that is not there does no harm
+	}
+	if held != resumed || held && !hold.Equal(stored.Hold) { // the client before has learned that while none was open to be stored from
+		b.holds.Store(a.name, true)
 	}
 	holder.OnHold(func() { b.holds.Store(a.name, true) })
 	return nil
@@ -305,7 +309,7 @@ func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string)
 		return err
 	}
 	defer unlock()
-	a := b.openedAccount(name)
+	a := b.latestAccount(name)
 	if a == nil {
 		return nil
 	}

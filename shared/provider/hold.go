@@ -14,6 +14,11 @@ type Hold struct {
 	Until    time.Time `json:"until"` // when one call is tried
 }
 
+// Equal tells whether two holds say the same, whichever process has read the times.
+func (h Hold) Equal(other Hold) bool {
+	return h.Why == other.Why && h.Refusals == other.Refusals && h.Since.Equal(other.Since) && h.Until.Equal(other.Until)
+}
+
 // Holder is a client that holds calls with a refused key back.
 type Holder interface {
 	// Hold tells what is remembered; held is false where calls go through.
