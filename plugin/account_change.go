@@ -113,7 +113,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 // that has changed is tried with one call.
 func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
 	if !config.sameCertificate(before) {
-		if _, err := b.ownKey(ctx, config); err != nil {
+		open, _ := b.account(ctx, s, name) // which knows whether the key is refused; where it cannot be opened, the write may change that
+		if _, err := b.ownKey(ctx, open, config); err != nil {
 			return nil, explain(name, err)
 		}
 	}

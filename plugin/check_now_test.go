@@ -109,6 +109,18 @@ func TestCheckTellsWhatItFinds(t *testing.T) {
 			}
 			v.lease("app")
 		},
+		"now=true is one call, also where the cloud does not know the key": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.order(cloudsim.Fault{Kind: cloudsim.Refuse, Status: 400, Code: "4120"})
+			v.sim.ResetCalls()
+			_, _ = v.tryLease(t.Context(), "app")
+			before := len(v.sim.Calls())
+			resp, err := v.try(logical.ReadOperation, "check/default", "now=true")
+			v.mustSucceed("check now", resp, err)
+			if n := len(v.sim.Calls()) - before; n != 1 {
+				t.Errorf("%d calls", n)
+			}
+		},
 		"one run at a time, in the background class": func(t *testing.T, v *testVault) {
 			v.configure()
 			v.sim.Order(cloudsim.Fault{Op: "ReadAccounts", Kind: cloudsim.DelayAnswer, Delay: 3 * time.Second, Times: 2})
@@ -163,6 +175,30 @@ func TestAKeyThatIsTriedNow(t *testing.T) {
 				t.Errorf("requests use %s, and the configuration has %s", opened.config.AccessKey, stored)
 			}
 			v.settle(time.Hour)
+			v.lease("app")
+		},
+		"it is one of the three tries of a dead key in half an hour, and no fourth": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.switchKey(v.root.AccessKey, false)
+			began := time.Now()
+			v.sim.ResetCalls()
+			for range 3 {
+				_, _ = v.tryLease(t.Context(), "app")
+				<-time.After(time.Minute)
+			}
+			mustTry(v)
+			<-time.After(15 * time.Minute)
+			v.mustRefuse(logical.ReadOperation, "check/default", []string{"now=true"}, "fourth", "at "+showTime(began.Add(30*time.Minute)))
+			for time.Since(began) < 29*time.Minute {
+				_, _ = v.tryLease(t.Context(), "app")
+				<-time.After(time.Minute)
+			}
+			if n := len(v.sim.Calls()); n != 3 {
+				t.Errorf("%d calls with a dead key in half an hour, want 3", n)
+			}
+			<-time.After(time.Minute)
+			v.switchKey(v.root.AccessKey, true)
+			mustTry(v)
 			v.lease("app")
 		},
 		"refusals that it has ended are over for the next process as well": func(t *testing.T, v *testVault) {

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -23,7 +24,7 @@ func (b *backend) pathCheck() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"account": field(framework.TypeString, "Name of the account."),
 			"now": query(field(framework.TypeBool, "Try the engine key now although the cloud has refused it; at most once in 15 "+
-				"minutes, because refused requests lock the account.")),
+				"minutes, and not for the fourth time in half an hour, because refused requests lock the account.")),
 		},
 		// The active node paces the account's calls.
 		Operations: only(logical.ReadOperation, pathOperation("check", "Check now whether the account can lease keys.",
@@ -90,27 +91,26 @@ func (b *backend) pathCheckRead(ctx context.Context, req *logical.Request, data 
 // tryNowPause is how often check/ tries a key that the cloud has refused, before its time.
 const tryNowPause = 15 * time.Minute
 
-// tryNow calls the cloud with a client that knows of no refusal. Where it takes the key, all requests
-// go on with that client; where it does not, they wait as before. Where the account was written meanwhile, what was written counts.
+// tryNow calls the cloud although the key is held back. Where it takes the key, all requests go on; where it does not, that is one of
+// the three tries that lock nobody in half an hour, and they wait. Where the account was written meanwhile, what was written counts.
 func (b *backend) tryNow(ctx context.Context, s logical.Storage, a *account) (*account, error) {
 	now := time.Now()
 	if last, known := b.triedNow.Load(a.name); known && now.Sub(last.(time.Time)) < tryNowPause {
 		return nil, userError("now=true was given at %s, and once in %s is the most, since refused calls lock the account: leave it "+
 			"out, or try again at %s", showTime(last.(time.Time)), tryNowPause, showTime(last.(time.Time).Add(tryNowPause)))
 	}
-	b.triedNow.Store(a.name, now)
-	fresh, err := b.openAfter(nil, a.name, a.config)
-	if err != nil {
-		return nil, err
+	if holder, ok := a.cloud.(provider.Holder); ok {
+		hold, held := holder.Hold()
+		if earliest := transport.EarliestTry(hold.Refusals, hold.Since); held && now.Before(earliest) {
+			return nil, userError("the cloud has refused the engine key three times within half an hour, and a fourth time locks the account: "+
+				"leave now=true out, or try again at %s", showTime(earliest))
+		}
 	}
-	if _, err := fresh.cloud.OwnKey(ctx); err != nil {
+	b.triedNow.Store(a.name, now)
+	if _, err := a.cloud.OwnKey(transport.WithNow(ctx)); err != nil {
 		return a, nil // the check says why
 	}
-	if !b.rememberAccount(a, fresh) {
-		return b.account(ctx, s, a.name)
-	}
-	b.holds.Store(a.name, true) // what is stored of its refusals is over
-	return fresh, nil
+	return b.account(ctx, s, a.name)
 }
 
 func (c *checkup) answer() map[string]any {

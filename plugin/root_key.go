@@ -152,7 +152,7 @@ func (b *backend) tryNewKey(ctx context.Context, kind clouds.Cloud, config *acco
 		case <-ctx.Done():
 			return provider.Key{}, errors.Join(err, ctx.Err())
 		}
-		own, err = b.ownKey(ctx, config)
+		own, err = b.ownKey(ctx, nil, config)
 		switch provider.KindOf(err) {
 		case provider.KindKeyRefused, provider.KindKeyUnclear, provider.KindNotFound:
 		default:
@@ -162,8 +162,9 @@ func (b *backend) tryNewKey(ctx context.Context, kind clouds.Cloud, config *acco
 	return own, err
 }
 
-func (b *backend) ownKey(ctx context.Context, config *accountConfig) (provider.Key, error) {
-	a, err := b.openAfter(nil, "", config)
+// ownKey reads the key of a configuration with itself. former is an account whose client knows of the key; nil: none does.
+func (b *backend) ownKey(ctx context.Context, former *account, config *accountConfig) (provider.Key, error) {
+	a, err := b.openAfter(former, "", config)
 	if err != nil {
 		return provider.Key{}, err
 	}

@@ -187,6 +187,23 @@ func TestWritesDoNotLockTheAccount(t *testing.T) {
 				t.Errorf("%d calls", len(calls))
 			}
 		},
+		"E12: new client certificates are not tried with a key that is refused": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.account.SwitchKey(v.root.AccessKey, false)
+			v.sim.ResetCalls()
+			for range 4 {
+				certificate, key := newCertificate(t)
+				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"client_cert=" + certificate, "client_key=" + key},
+					"the cloud refuses the access key")
+			}
+			if calls := v.sim.Calls(); len(calls) != 1 || v.account.Locked() {
+				t.Errorf("%d calls, locked: %v", len(calls), v.account.Locked())
+			}
+			v.account.SwitchKey(v.root.AccessKey, true)
+			<-time.After(time.Minute)
+			certificate, key := newCertificate(t)
+			v.write("config/default", "client_cert="+certificate, "client_key="+key)
+		},
 		"PEM fields are read as PEM": func(t *testing.T, v *testVault) {
 			certificate, key := newCertificate(t)
 			for field, says := range map[string]string{

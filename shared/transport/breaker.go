@@ -68,7 +68,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &NotSentError{Err: fmt.Errorf("reading the request's body: %w", err)}
 	}
 	for unclear := 0; ; {
-		t, err := g.enter(req.Context())
+		wanted := unclear == 0 && req.Context().Value(nowKey{}) != nil
+		t, err := g.enter(req.Context(), wanted)
 		if err != nil {
 			return nil, &NotSentError{Err: err}
 		}
@@ -114,6 +115,12 @@ func (g *guard) send(req *http.Request, body []byte, t *ticket) (*http.Response,
 	return g.next.RoundTrip(sent)
 }
 
+type nowKey struct{}
+
+// WithNow marks calls that somebody wants tried now, though their key is held back: one try before its time, unless that would be the
+// fourth refusal in half an hour.
+func WithNow(ctx context.Context) context.Context { return context.WithValue(ctx, nowKey{}, true) }
+
 // ticket is the leave to send one call.
 type ticket struct {
 	changes int
@@ -149,10 +156,10 @@ func (b *Breaker) renew(t *ticket) bool {
 	return true
 }
 
-// enter waits until a call may be sent, or fails at once where it may not.
-func (b *Breaker) enter(ctx context.Context) (ticket, error) {
+// enter waits until a call may be sent, or fails at once where it may not. wanted tells that somebody wants it tried before its time.
+func (b *Breaker) enter(ctx context.Context, wanted bool) (ticket, error) {
 	for {
-		t, pause, changed, err := b.gate()
+		t, pause, changed, err := b.gate(wanted)
 		if err != nil || changed == nil {
 			return t, err
 		}
@@ -167,7 +174,7 @@ func (b *Breaker) enter(ctx context.Context) (ticket, error) {
 
 // gate decides: a ticket (changed is nil), a wait until the pause is over or changed is
 // closed, or an error. While a probe is under way nothing but its verdict ends the wait.
-func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struct{}, err error) {
+func (b *Breaker) gate(wanted bool) (t ticket, pause <-chan time.Time, changed <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state == closed {
@@ -175,8 +182,9 @@ func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struc
 	}
 	now := time.Now()
 	early := b.retryAt.Sub(now)
-	onceSet := b.triesOnceSet(now)
-	if !b.probing && (early <= 0 || onceSet && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
+	spare := !now.Before(EarliestTry(b.refusals, b.since))
+	onceSet := spare && b.why == WrongTime // the key may be dead as well
+	if !b.probing && (early <= 0 || spare && wanted || onceSet && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
 		b.probing = true
 		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}
@@ -187,12 +195,6 @@ func (b *Breaker) gate() (t ticket, pause <-chan time.Time, changed <-chan struc
 		pause = time.After(early)
 	}
 	return ticket{}, pause, b.changed, nil
-}
-
-// triesOnceSet tells whether a call is tried before its time where this machine's clock has been set. The key may be dead as well:
-// where the refusals count, that is no fourth in the first half hour. The lock is held.
-func (b *Breaker) triesOnceSet(now time.Time) bool {
-	return b.why == WrongTime && (b.refusals < lockingRefusal-1 || now.Sub(b.since) >= unlockedTime)
 }
 
 // leave takes the verdict of a call that was answered.

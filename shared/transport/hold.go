@@ -36,12 +36,12 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	if hold.Since.IsZero() && hold.Refusals > 0 {
 		hold.Since = now
 	}
-	earliest := now
-	if hold.Refusals >= lockingRefusal-1 {
-		earliest = hold.Since.Add(unlockedTime)
-	}
+	earliest := EarliestTry(hold.Refusals, hold.Since)
 	if unbelieved || hold.Why == provider.KindClockWrong && hold.Until.After(earliest) {
 		hold.Until = earliest
+	}
+	if hold.Until.Before(now) {
+		hold.Until = now
 	}
 	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, steady(hold.Since, now)
 	b.at, b.wall = now, now.Round(0)

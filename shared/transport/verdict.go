@@ -96,6 +96,15 @@ func pauseAfter(v Verdict, again time.Duration, refusals int, lasted time.Durati
 	}
 }
 
+// EarliestTry is from when on a key that has been refused so often since then may be tried before its time: a fourth try in half an hour would
+// lock the account.
+func EarliestTry(refusals int, since time.Time) time.Time {
+	if refusals < lockingRefusal-1 {
+		return since
+	}
+	return since.Add(unlockedTime)
+}
+
 // stepped tells whether somebody has set this machine's clock: more or less time has passed by it than there truly has.
 func stepped(byClock, truly time.Duration) bool { return (byClock - truly).Abs() > time.Minute }
 

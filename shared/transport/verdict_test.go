@@ -102,14 +102,14 @@ func TestARefusalThatComesBehindOneThatTellsNothingOfTheKeyIsTheFirst(t *testing
 	}
 }
 
-func TestARefusalThatMakesNoPauseLongerIsToldAsWell(t *testing.T) {
-	b, told := NewBreaker(), 0
-	b.OnHold(func() { told++ })
+func TestARefusalThatMakesNoPauseLongerIsAChangeAsWell(t *testing.T) {
+	b, changes := NewBreaker(), 0
+	b.OnHold(func() { changes++ })
 	b.leave(ticket{}, Locked, 10*time.Minute)
-	before := told
+	before := changes
 	b.leave(ticket{}, Refused, 0) // of a call that was under way
-	if hold, _ := b.Hold(); told == before || hold.Refusals != 1 || hold.Why != provider.KindKeyRefused {
-		t.Errorf("told %d times, then %d: %+v", before, told, hold)
+	if hold, _ := b.Hold(); changes == before || hold.Refusals != 1 || hold.Why != provider.KindKeyRefused {
+		t.Errorf("%d changes, then %d: %+v", before, changes, hold)
 	}
 }
 
