@@ -180,7 +180,11 @@ func (b *backend) accountWarnings(a *account, view *policyView) []string {
 func (b *backend) verifiedChange(
 	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
 ) (a *account, warnings []string, err error) {
-	if a, err = b.verified(ctx, name, config); err != nil {
+	var open *account // whose client knows whether the key is refused, where it is the same one
+	if before != nil {
+		open, _ = b.account(ctx, s, name) // where it cannot be opened, the write may change that
+	}
+	if a, err = b.verified(ctx, open, name, config); err != nil {
 		return nil, nil, err
 	}
 	if before == nil {

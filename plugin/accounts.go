@@ -268,10 +268,10 @@ func (b *backend) accountOf(ctx context.Context, s logical.Storage, name, accoun
 	return a, a.mustBe(accountID, accessKey)
 }
 
-// verified asks the cloud whose key a configuration holds, and fills that in.
-func (b *backend) verified(ctx context.Context, name string, config *accountConfig) (*account, error) {
+// verified asks the cloud whose key a configuration holds, and fills that in. former is as in openAfter.
+func (b *backend) verified(ctx context.Context, former *account, name string, config *accountConfig) (*account, error) {
 	config.AccountID = "" // of the key before: a client that knew it would not ask
-	a, err := b.openAfter(nil, name, config)
+	a, err := b.openAfter(former, name, config)
 	if err != nil {
 		return nil, userError("%s", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/clouds"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // How the engine signs in is key and secret, and the address that they are used at. A secret goes to
@@ -211,6 +213,9 @@ func (r *refusals) refuse(c *accountConfig) error {
 
 // note remembers what became of a try.
 func (r *refusals) note(c *accountConfig, err error) {
+	if notSent := new(transport.NotSentError); errors.As(err, &notSent) {
+		return // a key that is held back was not tried
+	}
 	who, secret := r.signer(c)
 	now := time.Now()
 	r.mu.Lock()

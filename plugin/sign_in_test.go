@@ -204,6 +204,23 @@ func TestWritesDoNotLockTheAccount(t *testing.T) {
 			certificate, key := newCertificate(t)
 			v.write("config/default", "client_cert="+certificate, "client_key="+key)
 		},
+		"E12: a write that ends a deletion does not try a key that is held back": func(t *testing.T, v *testVault) {
+			v.configure()
+			v.rotate()
+			v.failStorage("delete", "config/")
+			_, _ = v.try(logical.DeleteOperation, "config/default")
+			v.storage.before = nil
+			v.sim.ResetCalls()
+			_, _ = v.try(logical.ReadOperation, "check/default") // the engine key has deleted itself
+			for range 2 {
+				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"max_ttl=4h"}, "does not know the access key", "one call tries at")
+			}
+			if calls := v.sim.Calls(); len(calls) > 3 || v.account.Locked() {
+				t.Errorf("%d calls, locked: %v", len(calls), v.account.Locked())
+			}
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+		},
 		"PEM fields are read as PEM": func(t *testing.T, v *testVault) {
 			certificate, key := newCertificate(t)
 			for field, says := range map[string]string{
