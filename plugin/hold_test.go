@@ -97,6 +97,37 @@ func TestAChangeOfPaceKeepsWhatIsKnownOfTheKey(t *testing.T) {
 	inBubble(t, tests)
 }
 
+// TestAChangeOfTheConfigurationDoesNotDoubleTheCallsUnderWay is E12 with requests that do not wait for those before: two calls of each client would be
+// four refusals.
+func TestAChangeOfTheConfigurationDoesNotDoubleTheCallsUnderWay(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(t *testing.T, v *testVault){}
+	for _, field := range []string{"max_ttl=5h", "max_requests_per_second=4"} {
+		tests["E12: "+field] = func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.write("config/default", "max_requests_per_second=5") // the default
+			<-time.After(time.Minute)
+			v.lease("app")
+			v.switchKey(v.root.AccessKey, false)
+			v.sim.ResetCalls()
+			defer v.sim.Order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DelayAnswer, Delay: 2 * time.Second})()
+			var group sync.WaitGroup
+			lease := func() { _, _ = v.tryLease(t.Context(), "app") }
+			group.Go(lease)
+			group.Go(lease)
+			<-time.After(500 * time.Millisecond)
+			v.write("config/default", field)
+			group.Go(lease)
+			group.Go(lease)
+			group.Wait()
+			if n := len(v.sim.Calls()); n > 3 || v.account.Locked() {
+				t.Errorf("%d refused calls", n)
+			}
+		}
+	}
+	inBubble(t, tests)
+}
+
 // TestWhatIsNoNewsOfTheKeyHoldsNothingUp is E1: something stands in the engine's way for minutes, and is over.
 func TestWhatIsNoNewsOfTheKeyHoldsNothingUp(t *testing.T) {
 	t.Parallel()

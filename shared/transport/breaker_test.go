@@ -201,7 +201,7 @@ func TestNoMoreCallsThanAllowedAreUnderWayAtOnce(t *testing.T) {
 			<-release
 			return answer(200), nil
 		}}
-		rt := &inFlight{next: cloud, slots: make(chan struct{}, 2)}
+		rt := &inFlight{next: cloud, slots: make(Slots, 2)}
 		var r results
 		r.call(t, rt, 5)
 		if cloud.count() != 2 {

@@ -118,7 +118,7 @@ func TestACallIsUnderWayOnceItIsSent(t *testing.T) {
 			pass(time.Millisecond)
 			return answer(http.StatusOK), nil
 		}}
-		chain := chainTo(cloud, func(o *Options) { o.Pacer, o.MaxInFlight = p, 2 })
+		chain := chainTo(cloud, func(o *Options) { o.Pacer, o.Slots = p, make(Slots, 2) })
 		mustAnswer(t, chain, http.StatusOK) // the first goes alone
 		pass(time.Second)
 		must := func(answers int, most rate.Limit) {

@@ -37,9 +37,9 @@ type Options struct {
 	// Observe is told how each attempt ended that was sent, or was to be; nil: nobody wants to know.
 	Observe func(resp *http.Response, err error)
 
-	// MaxInFlight is how many calls may be under way at once; 0: any number. A key that
-	// dies is refused once for each.
-	MaxInFlight int
+	// Slots bound how many calls may be under way at once, those of other clients with the same key included; nil: any number.
+	// A key that dies is refused once for each.
+	Slots Slots
 }
 
 // New returns the chain that every call takes, outermost first:
@@ -63,25 +63,36 @@ func New(o Options) http.RoundTripper {
 		breaker = NewBreaker()
 	}
 	chain = &recheck{next: chain, breaker: breaker}
-	if o.MaxInFlight > 0 {
-		chain = &inFlight{next: chain, slots: make(chan struct{}, o.MaxInFlight)}
+	if o.Slots != nil {
+		chain = &inFlight{next: chain, slots: o.Slots}
 	}
 	chain = &guard{Breaker: breaker, next: &pacing{next: chain, pacer: o.Pacer}, verdictOf: o.Judge}
 	return &retrier{next: chain, retryable: o.Retryable, pacer: o.Pacer, maxRetries: o.MaxRetries}
 }
 
-// InFlightAt is a MaxInFlight for a pace, in calls a second. A key that somebody deletes is refused
+// Slots are the calls that may be under way at once.
+type Slots chan struct{}
+
+// NewSlots returns the slots for a pace, in calls a second. A key that somebody deletes is refused
 // once for each call under way, and clouds lock an account (OUTSCALE, at four refusals in a row) or
 // a key (Huawei Cloud, above five, APIGW.0301): two, and the one that is tried again, do not. An account
 // whose pace was raised gets what it takes to keep that pace with answers that take 0.4 s.
-func InFlightAt(perSecond float64) int {
-	return max(2, int(perSecond*0.4))
+func NewSlots(perSecond float64) Slots {
+	return make(Slots, max(2, int(perSecond*0.4)))
+}
+
+// After returns the slots of a client before, where there are as many: its calls may still be under way.
+func (s Slots) After(before Slots) Slots {
+	if cap(before) == cap(s) {
+		return before
+	}
+	return s
 }
 
 // inFlight bounds how many calls are under way at once.
 type inFlight struct {
 	next  http.RoundTripper
-	slots chan struct{}
+	slots Slots
 }
 
 // RoundTrip implements http.RoundTripper.

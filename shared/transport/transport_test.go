@@ -9,7 +9,7 @@ import "testing"
 // and the two of a try that was under way.
 func TestFewCallsAreUnderWayAtOnce(t *testing.T) {
 	for perSecond, want := range map[float64]int{0.5: 2, 5: 2, 10: 4, 50: 20} {
-		if got := InFlightAt(perSecond); got != want {
+		if got := cap(NewSlots(perSecond)); got != want {
 			t.Errorf("%v calls a second: %d at once, want %d", perSecond, got, want)
 		}
 	}

@@ -38,6 +38,7 @@ type Client struct {
 	clock     *transport.Clock
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
+	slots     transport.Slots
 	perSecond float64             // the pacer's
 	clean     func(string) string // a Secret in an unexported field would be printed by %v
 
@@ -88,15 +89,15 @@ func New(c Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
+	clock, pacer, breaker, slots := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker(), transport.NewSlots(c.PerSecond)
 	if before, ok := c.After.(*Client); ok {
-		clock, breaker = before.clock, before.breaker
+		clock, breaker, slots = before.clock, before.breaker, slots.After(before.slots)
 		if before.perSecond == c.PerSecond {
 			pacer = before.pacer
 		}
 	}
 	client := &Client{
-		clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
+		clock: clock, pacer: pacer, breaker: breaker, slots: slots, perSecond: c.PerSecond,
 		http: &http.Client{
 			CheckRedirect: transport.NoRedirect,
 			Transport: transport.New(transport.Options{
@@ -111,8 +112,7 @@ func New(c Config) (*Client, error) {
 				Observe:    observe(c.Observe),
 				Timeout:    c.Timeout,
 				MaxRetries: c.MaxRetries,
-
-				MaxInFlight: transport.InFlightAt(c.PerSecond),
+				Slots:      slots,
 			}),
 		},
 		base: base, endpoint: endpoint, accessKey: c.AccessKey, temporary: c.SecurityToken != "", userAgent: c.UserAgent,

@@ -40,6 +40,7 @@ type Client struct {
 	clock     *transport.Clock
 	pacer     *transport.Pacer
 	breaker   *transport.Breaker
+	slots     transport.Slots
 	perSecond float64 // the pacer's
 	recent    *provider.Recent
 	prover    *provider.Prover
@@ -78,9 +79,10 @@ func New(c Config) (*Client, error) {
 	}
 
 	clock, pacer, breaker, others := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker(), new(sync.Map)
-	searched := new(atomic.Pointer[identitySearch])
+	searched, slots := new(atomic.Pointer[identitySearch]), transport.NewSlots(c.PerSecond)
 	if before, ok := c.After.(*Client); ok {
 		clock, breaker, others, searched = before.clock, before.breaker, before.others, before.searched
+		slots = slots.After(before.slots)
 		if before.perSecond == c.PerSecond {
 			pacer = before.pacer
 		}
@@ -104,13 +106,12 @@ func New(c Config) (*Client, error) {
 			Clock:      clock,
 			Own:        own,
 			Observe:    observe(c.Observe),
-
-			MaxInFlight: transport.InFlightAt(c.PerSecond),
+			Slots:      slots,
 		}),
 	}
 	client := &Client{
 		http: calls, endpoint: endpoint, userAgent: c.UserAgent + " " + osc.NewConfiguration().UserAgent, base: base,
-		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, perSecond: c.PerSecond,
+		accessKey: c.AccessKey, clock: clock, pacer: pacer, breaker: breaker, slots: slots, perSecond: c.PerSecond,
 		clean: provider.Cleaner(c.SecretKey, c.Password, c.Login), recent: new(provider.Recent), others: others,
 		searched: searched,
 	}
