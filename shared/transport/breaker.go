@@ -32,7 +32,8 @@ type Breaker struct {
 	at       time.Time // of the last refusal
 	wall     time.Time // the same, by the clock that may be set
 	retryAt  time.Time
-	ends     time.Time // of the key; zero: never
+	ends     time.Time // of the key, by the cloud's clock; zero: never
+	clock    *Clock    // tells that clock from this machine's
 	probing  bool
 	changes  int           // counts changes of state, to tell stale good news
 	changed  chan struct{} // closed at the next change of state
@@ -233,19 +234,24 @@ func (b *Breaker) refuse(v Verdict, again time.Duration) {
 // lastTry is how long before its end a refused key is tried once more. A tick, and the rotation that it begins, take no longer.
 const lastTry = lifetime.RotationLead
 
-// EndsAt tells when the cloud ends the key, by this machine's clock. A mistake of the cloud's that is over by then must not outlast
+// EndsAt tells when the cloud ends the key, by the cloud's clock. A mistake of the cloud's that is over by then must not outlast
 // it: a key that has ended cannot replace itself.
-func (b *Breaker) EndsAt(end time.Time) {
+func (b *Breaker) EndsAt(end time.Time, clock *Clock) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ends = steady(end, time.Now())
+	b.ends, b.clock = end.Round(0), clock
 }
 
 // beforeEnd puts a try that would come too late before the end of the key. A fourth locks the account, so none is made for that in the
 // first half hour: where the key ends by then, the third is the last, and waits, but no longer than it ever does. The lock is held.
 func (b *Breaker) beforeEnd(next time.Time) time.Time {
-	last := b.ends.Add(-lastTry)
-	if b.ends.IsZero() || !time.Now().Add(firstPause).Before(last) {
+	if b.ends.IsZero() {
+		return next
+	}
+	now := time.Now()
+	skew, _ := b.clock.Skew() // the refusal has shown it, at the latest
+	last := steady(b.ends, now).Add(-skew - lastTry)
+	if !now.Add(firstPause).Before(last) {
 		return next
 	}
 	soon := b.refusals > 0 && last.Before(b.since.Add(unlockedTime))

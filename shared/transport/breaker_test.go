@@ -394,7 +394,7 @@ func TestARefusedKeyIsTriedOnceMoreBeforeItEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rt, began := guarded(test.cloud), time.Now()
-				rt.EndsAt(began.Add(test.ends))
+				rt.EndsAt(began.Add(test.ends), new(Clock))
 				for _, until := range test.held {
 					_, _ = call(t, t.Context(), rt)
 					mustBeHeld(t, rt, began.Add(until))
@@ -409,7 +409,7 @@ func TestAKeyThatEndsSoonIsNotTriedBeforeThatWhereItsTriesAreUsedUp(t *testing.T
 	for _, calls := range []int{3, 4} { // the last of which is the one that is tried, while refusals of others still come
 		synctest.Test(t, func(t *testing.T) {
 			b, now := NewBreaker(), time.Now()
-			b.EndsAt(now.Add(15 * time.Minute))
+			b.EndsAt(now.Add(15*time.Minute), new(Clock))
 			for range calls - 1 {
 				b.leave(ticket{}, Refused, 0)
 			}
@@ -419,4 +419,24 @@ func TestAKeyThatEndsSoonIsNotTriedBeforeThatWhereItsTriesAreUsedUp(t *testing.T
 			}
 		})
 	}
+}
+
+func TestTheEndOfAKeyIsByTheCloudsClockThatTheRefusalShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuses := &script{play: func(int, *http.Request) (*http.Response, error) {
+			resp := answer(http.StatusUnauthorized)
+			resp.Header = dated(time.Now().Add(10 * time.Minute))
+			return resp, nil
+		}}
+		b, clock, began := NewBreaker(), new(Clock), time.Now()
+		b.EndsAt(began.Add(25*time.Minute), clock) // before any answer has come: a client makes no call when it is made
+		rt := chainTo(refuses, func(o *Options) {
+			o.Breaker, o.Clock, o.Own = b, clock, func(*http.Response) bool { return true }
+		})
+		for _, minutes := range []time.Duration{1, 12} { // three before the end, which this machine's clock shows at 15
+			mustAnswer(t, rt, http.StatusUnauthorized)
+			mustBeHeld(t, rt, began.Add(minutes*time.Minute))
+			pass(time.Until(began.Add(minutes * time.Minute)))
+		}
+	})
 }

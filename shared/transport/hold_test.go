@@ -43,7 +43,7 @@ func TestSettingTheClockMovesNoHold(t *testing.T) {
 	t.Run("one before the end of the key, which the cloud has told as a date", func(t *testing.T) {
 		b := NewBreaker()
 		ends := time.Now().Add(10 * time.Minute).Round(0)
-		b.EndsAt(ends)
+		b.EndsAt(ends, new(Clock))
 		next := b.beforeEnd(time.Now().Add(time.Hour))
 		if !next.Equal(ends.Add(-lastTry)) {
 			t.Errorf("got %s, want %s before %s", next, lastTry, ends)

@@ -87,11 +87,7 @@ func New(c Config) (*Client, error) {
 			pacer = before.pacer
 		}
 	}
-	ends := c.KeyExpires
-	if skew, _ := clock.Skew(); !ends.IsZero() { // the date is by the cloud's clock
-		ends = ends.Add(-skew)
-	}
-	breaker.EndsAt(ends)
+	breaker.EndsAt(c.KeyExpires, clock)
 	calls := &http.Client{
 		CheckRedirect: transport.NoRedirect,
 		Transport: transport.New(transport.Options{
