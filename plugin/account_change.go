@@ -191,7 +191,7 @@ func (b *backend) verifiedChange(
 		return a, nil, nil
 	}
 	if before.AccountID == config.AccountID {
-		err = b.refuseOtherIdentity(ctx, s, name, before, config)
+		err = b.refuseOtherIdentity(ctx, s, a, before)
 		if err == nil && !before.sameIdentity(config) && a.kind.LeasesOwnIdentity { // allow_root_identity may have been set before
 			warnings, err = b.mindSecondaries(ctx, name, "leases on the engine's own identity", config.force)
 		}
@@ -215,15 +215,18 @@ func (b *backend) verifiedChange(
 }
 
 // refuseOtherIdentity fails where keys of the engine's own identity are leased and the new key is
-// another's: that could not delete them, nor find them. Where it does not fail and the identity
-// changes, the account is given up as in refuseIfUsed.
-func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) error {
+// another's: that could not delete them, nor find them. Those that have ended by their date do not count: where the former key is
+// gone, nobody could revoke them, and nothing would end the refusal. Where it does not fail and the identity
+// changes, the account is given up as in refuseIfUsed. a is the account as it is to be: it knows the cloud's clock also where the
+// former key is on hold.
+func (b *backend) refuseOtherIdentity(ctx context.Context, s logical.Storage, a *account, before *accountConfig) error {
+	name, config := a.name, a.config
 	if before.sameIdentity(config) {
 		return nil
 	}
 	own := func() int {
 		return len(b.ledger.Select(name, func(i *ledger.Item) bool {
-			return i.User == "" && i.Leased() && i.Unreadable == "" && !before.isOfAnother(i)
+			return i.User == "" && i.Leased() && i.Unreadable == "" && !before.isOfAnother(i) && !a.isDeadItem(i)
 		}))
 	}
 	if err := b.ledger.Load(ctx, s, name); err != nil {

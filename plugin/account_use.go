@@ -26,8 +26,7 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 	}
 	leased, users, given, unfinished, unreadable := 0, 0, 0, 0, 0
 	var abandoned []string
-	a, _ := b.account(ctx, s, account) // without a client no date proves anything
-	dead := func(item *ledger.Item) bool { return a != nil && !item.Expires.IsZero() && a.isDead(item.Expires) }
+	a, _ := b.account(ctx, s, account) // nil: no date proves anything
 	needed := func(item *ledger.Item) bool { return item.Label != made && (a == nil || !a.config.isOfAnother(item)) }
 	for _, item := range b.ledger.Select(account, needed) {
 		switch {
@@ -35,14 +34,14 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 			unreadable++
 		case item.Unfinished():
 			unfinished++
-		case item.Kind == keylabel.KindUser && dead(&item): // the cloud ends the key, and leaves the user
+		case item.Kind == keylabel.KindUser && a.isDeadItem(&item): // the cloud ends the key, and leaves the user
 			users++
-		case item.Kind != keylabel.KindRoot && dead(&item): // it ends with the entry
+		case item.Kind != keylabel.KindRoot && a.isDeadItem(&item): // it ends with the entry
 		case item.Leased():
 			leased++
 		case item.Kind == keylabel.KindStatic:
 			given++
-		case a != nil && !dead(&item):
+		case a != nil && !a.isDeadItem(&item):
 			e, err := b.abandonedEntry(ctx, s, &item)
 			if err != nil {
 				return use{}, err
@@ -79,6 +78,11 @@ func (b *backend) accountInUse(ctx context.Context, s logical.Storage, account, 
 	default:
 		return use{}, nil
 	}
+}
+
+// isDeadItem is isDead for what the ledger knows of a key. Without a client no date proves anything.
+func (a *account) isDeadItem(item *ledger.Item) bool {
+	return a != nil && !item.Expires.IsZero() && a.isDead(item.Expires)
 }
 
 // abandonedEntry is the record of a key that was abandoned, is not leased, and that storage does not name any more; nil: it is none.

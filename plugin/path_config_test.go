@@ -65,6 +65,25 @@ func TestConfig(t *testing.T) {
 			resp, err := v.try(logical.DeleteOperation, "config/default")
 			v.mustSucceed("delete", resp, err)
 		},
+		"leases of the engine's own identity that have ended by their date keep no other user's key out: where the former key is gone, nobody " +
+			"could revoke them": func(_ *testing.T, v *testVault) {
+			given := func(user string) []string {
+				v.account.AddUser(user, "api:*")
+				v.root = v.account.AddKey(cloudsim.KeySpec{User: user})
+				return append(v.accountFields(), "allow_root_identity=true")
+			}
+			v.write("config/default", given("vault")...)
+			v.write("roles/own", "own_identity=true", "ttl=10m")
+			l := v.lease("own")
+			v.account.DeleteKey(v.root.AccessKey)
+			fields := given("ops")
+			v.mustRefuse(logical.UpdateOperation, "config/default", fields, "1 leased access keys of the engine's own identity")
+			v.restart() // the client that comes has never called the cloud, and does not know its clock
+			<-time.After(time.Until(l.Expires) + time.Hour)
+			v.write("config/default", fields...)
+			v.settle(2 * time.Hour)
+			v.mustHaveLedger(0)
+		},
 		"a performance primary points an account elsewhere with force alone, since it does not see the leases of its secondaries": func(
 			t *testing.T, v *testVault,
 		) {
