@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
-	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
 // work is an operation of the engine, at a place, that others act at each of its calls.
@@ -48,12 +47,7 @@ func works() []work {
 			_ = p.m.requestQuietly(ctx, logical.UpdateOperation, "rotate-role/"+p.t.name+"-db")
 		}},
 		{"tidy", "tidy", func(p place) { p.plantOrphan() }, func(ctx context.Context, p place) { p.m.tidyUp(ctx) }},
-		{"write a configuration", "config write", func(p place) { // twice with a key that the cloud does not know are four refusals
-			key, there := p.t.key(p.m.given[p.t.name].AccessKey)
-			if (!there || !p.t.live(key)) && p.t.keysOf(p.m.user("vault")) < p.t.quota() {
-				p.m.given[p.t.name] = p.m.newEngineKey(p.t)
-			}
-		}, func(ctx context.Context, p place) {
+		{"write a configuration", "config write", nil, func(ctx context.Context, p place) {
 			_ = p.m.requestQuietly(ctx, logical.UpdateOperation, "config/"+p.t.name, append(p.m.fieldsOf(p.t), "max_ttl=4h")...)
 		}},
 		{"delete a configuration", "delete", func(p place) { p.m.writeSpare(p.t) }, func(ctx context.Context, p place) {
@@ -243,24 +237,9 @@ func (p place) plantOrphan() {
 
 // writeSpare configures the account a second time, with a key of its own.
 func (m *mount) writeSpare(t *tenant) {
-	key, user := m.given["spare-"+t.name], m.user("spare")
-	if key.AccessKey == "" {
-		if t.domain != nil {
-			t.domain.AddUser(user, cloudsim.SecurityAdministrator)
-			key = t.domain.AddKey(cloudsim.IAMKeySpec{User: user})
-		} else {
-			t.account.AddUser(user, "api:*")
-			key = t.account.AddKey(cloudsim.KeySpec{User: user})
-		}
-		m.given["spare-"+t.name] = key
-	}
-	fields := slices.DeleteFunc(m.fieldsOf(t), func(f string) bool {
-		return strings.HasPrefix(f, "access_key=") ||
-			strings.HasPrefix(f, "secret_key=")
-	})
+	fields := m.fieldsFor(t, "spare-"+t.name, m.user("spare"))
 	m.asked("config/spare", func(ctx context.Context) {
-		_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/spare-"+t.name,
-			append(fields, "access_key="+key.AccessKey, "secret_key="+key.SecretKey)...)
+		_ = m.requestQuietly(ctx, logical.UpdateOperation, "config/spare-"+t.name, fields...)
 		_ = m.requestQuietly(ctx, logical.UpdateOperation, "rotate-root/spare-"+t.name)
 	})
 }

@@ -149,14 +149,16 @@ func (p place) loseUsers(ctx context.Context) {
 }
 
 // newEngineKey is a key of the engine's user that an operator makes by hand.
-func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials {
-	user := m.user("vault")
+func (m *mount) newEngineKey(t *tenant) cloudsim.Credentials { return m.newKeyOf(t, m.user("vault")) }
+
+// newKeyOf is one of a user with the engine's rights.
+func (m *mount) newKeyOf(t *tenant, user string) cloudsim.Credentials {
 	var made cloudsim.Credentials
 	switch {
 	case t.domain != nil:
 		t.domain.AddUser(user, cloudsim.SecurityAdministrator, cloudsim.AgentOperator) // its name may have gone to nobody
 		made = t.domain.AddKey(cloudsim.IAMKeySpec{User: user})
-	case m == m.w.mounts[0]:
+	case m == m.w.mounts[0] && user == m.user("vault"): // it has the root user's
 		made = t.account.AddKey(cloudsim.KeySpec{})
 	default:
 		t.account.AddUser(user, "api:*")

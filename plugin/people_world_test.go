@@ -189,10 +189,22 @@ func (m *mount) tenantOf(account string) *tenant {
 }
 
 // fieldsOf are those with which an operator writes the configuration.
-func (m *mount) fieldsOf(t *tenant) []string {
-	key := m.given[t.name]
-	m.mayTry(key.AccessKey)
-	fields := []string{"provider=" + t.provider, "access_key=" + key.AccessKey, "secret_key=" + key.SecretKey}
+func (m *mount) fieldsOf(t *tenant) []string { return m.fieldsFor(t, t.name, m.user("vault")) }
+
+// fieldsFor are those of one of the mount's accounts. An operator gives the key that he has given before, or a new one of the user where
+// that does not live: twice with a dead one are the four refusals that lock the cloud account. Without a slot for a new one, he writes the
+// other fields alone.
+func (m *mount) fieldsFor(t *tenant, account, user string) []string {
+	fields := []string{"provider=" + t.provider}
+	key, there := t.key(m.given[account].AccessKey)
+	living := there && t.live(key)
+	if !living && t.keysOf(user) < t.quota() {
+		m.given[account], living = m.newKeyOf(t, user), true
+	}
+	if given := m.given[account]; living {
+		m.mayTry(given.AccessKey)
+		fields = append(fields, "access_key="+given.AccessKey, "secret_key="+given.SecretKey)
+	}
 	if t.domain != nil {
 		return append(fields, "region=ap-southeast-1")
 	}
