@@ -187,7 +187,7 @@ func (w *world) countRefusal(call cloudsim.Call) {
 	counted := call.Status == 401 && (call.Code == "1" || call.Code == "APIGW.0301" && !call.Locked) || call.Code == "4120"
 	w.storyLock.Lock()
 	defer w.storyLock.Unlock()
-	if call.Fault != "" && (call.Code == "7" || call.Code == "IAM.0002") { // a cloud says so of rights, and only to a key that it takes
+	if takesTheKey(call) { // it has no refusals in a row any more, neither for the cloud nor for the engine
 		delete(w.refused, call.AccessKey)
 	}
 	if !counted || call.Fault != "" {
@@ -198,6 +198,12 @@ func (w *world) countRefusal(call cloudsim.Call) {
 		r.in = append(r.in, m.process)
 	}
 	w.refused[call.AccessKey] = append(w.refused[call.AccessKey], r)
+}
+
+// takesTheKey tells the answers that show that a cloud has taken the key: its own success, and what it says of rights.
+func takesTheKey(call cloudsim.Call) bool {
+	own := call.Fault == "" || call.Fault == cloudsim.Delay || call.Fault == cloudsim.DelayAnswer
+	return own && call.Status/100 == 2 || call.Code == "7" || call.Code == "IAM.0002"
 }
 
 // lockingNobody locks no account: the cloud does so at the fourth in a row (OUTSCALE), or the fifth (Huawei Cloud).
