@@ -15,6 +15,9 @@ const (
 	afterHold = 20 * time.Minute // the cloud has refused the engine key: tried after 1 and 16 minutes
 )
 
+// longestLock is past every lock of an account's.
+const longestLock = 12 * time.Minute
+
 // outage is how long what lasts does so.
 const outage = 5 * time.Minute
 
@@ -23,12 +26,12 @@ func accountDeeds() []deed {
 	return []deed{
 		{"another program locks the account", func(p place) {
 			p.t.lock(p.m.engineKey(p.t))
-			p.troubled(p.t, nil, 12*time.Minute+soon)
+			p.troubled(p.t, nil, longestLock+soon)
 		}},
 		{"a forgotten script uses a dead key", func(p place) {
 			if p.t.domain == nil {
 				p.t.account.UseDeadKey()
-				p.troubled(p.t, nil, 12*time.Minute+soon)
+				p.troubled(p.t, nil, longestLock+soon)
 			}
 		}},
 		{"the policy is tightened", func(p place) { p.setPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900}) }},

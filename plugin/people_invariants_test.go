@@ -57,6 +57,7 @@ func (w *world) scan() {
 func (w *world) check(when string) {
 	w.t.Helper()
 	w.scan()
+	w.mindLocks()
 	before := len(w.problems)
 	for _, m := range w.mounts {
 		known := m.knows()
@@ -180,6 +181,8 @@ func (m *mount) mustNotWork(what, id string) {
 type keyRefusal struct {
 	at time.Time
 	in []*process // of each mount, when it was sent
+	// of those before it, what each mount has stored
+	stored []int
 }
 
 // countRefusal notes a refusal that an account's lock counts: none of a lock, of a right, or that a fault made up.
@@ -196,8 +199,60 @@ func (w *world) countRefusal(call cloudsim.Call) {
 	r := keyRefusal{at: time.Now()}
 	for _, m := range w.mounts {
 		r.in = append(r.in, m.process)
+		r.stored = append(r.stored, m.refusalsStored(call.AccessKey))
 	}
 	w.refused[call.AccessKey] = append(w.refused[call.AccessKey], r)
+	for _, t := range w.tenants {
+		if t.isLocked(call) {
+			w.locks = append(w.locks, lock{t, call.AccessKey, w.refused[call.AccessKey]})
+		}
+	}
+}
+
+// lock is one of an account by the refusals of a key, which were so many in a row.
+type lock struct {
+	t        *tenant
+	key      string
+	refusals []keyRefusal
+}
+
+// mindLocks excuses everybody of an account that was locked by refusals which a mount could not count together: a snapshot has taken back
+// what a process had stored of them, or that died before it did. No other lock is excused.
+func (w *world) mindLocks() {
+	w.storyLock.Lock()
+	defer w.storyLock.Unlock()
+	for _, l := range w.locks {
+		for mount, m := range w.mounts {
+			for i := max(1, len(l.refusals)-lockingNobody); i < len(l.refusals) && w.isSigner(m, l.key); i++ {
+				before, after := l.refusals[i-1], l.refusals[i]
+				if before.in[mount] != after.in[mount] && after.stored[mount] < i {
+					w.troubled(l.t, nil, longestLock+soon)
+				}
+			}
+		}
+	}
+	w.locks = nil
+}
+
+// refusalsStored are those of a key in a row that storage knows.
+func (m *mount) refusalsStored(id string) (most int) {
+	ctx, s := context.Background(), m.storage.Storage
+	for _, t := range m.w.tenants {
+		for _, account := range []string{t.name, "spare-" + t.name} {
+			config, err := load[accountConfig](ctx, s, configPrefix+account)
+			hold, problem := load[storedHold](ctx, s, holdPrefix+account)
+			if err == nil && problem == nil && config != nil && hold != nil && config.AccessKey == id {
+				most = max(most, hold.Refusals)
+			}
+		}
+	}
+	return most
+}
+
+// isSigner tells whether a mount has signed with a key. The lock is held.
+func (w *world) isSigner(m *mount, id string) bool {
+	made := w.keys[id]
+	return m.signed[id] || made != nil && made.mount == m && made.kind == string(keylabel.KindRoot)
 }
 
 // takesTheKey tells the answers that show that a cloud has taken the key: its own success, and what it says of rights.
@@ -215,7 +270,7 @@ func (w *world) locksNobody() {
 	defer w.storyLock.Unlock()
 	for id, refusals := range w.refused {
 		for mount, m := range w.mounts {
-			if made := w.keys[id]; !m.signed[id] && (made == nil || made.mount != m || made.kind != string(keylabel.KindRoot)) {
+			if !w.isSigner(m, id) {
 				continue
 			}
 			for i := lockingNobody; i < len(refusals); i++ {
@@ -266,7 +321,7 @@ func (m *mount) countPanics() {
 // serves is (4): the calm role of an account that nothing has happened to leases within the budget, and the lease can be revoked.
 func (w *world) serves(m *mount, t *tenant) {
 	w.t.Helper()
-	if m.inTrouble(t) || w.failed() {
+	if w.mindLocks(); m.inTrouble(t) || w.failed() {
 		return
 	}
 	began := time.Now()
@@ -360,7 +415,7 @@ func (w *world) amend() {
 	place{world: w}.setClock(0)
 	w.tenants[0].account.SetPolicy(cloudsim.Policy{})
 	w.tenants[1].domain.SetManageAccessKey(true)
-	w.advance(12 * time.Minute) // locks end
+	w.advance(longestLock)
 	for _, t := range w.tenants {
 		t.freeSlots()
 	}

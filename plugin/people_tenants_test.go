@@ -81,6 +81,14 @@ func (t *tenant) lock(engineKey string) {
 	}
 }
 
+// isLocked tells whether a refusal has locked the account, or, on Huawei Cloud, the key.
+func (t *tenant) isLocked(refusal cloudsim.Call) bool {
+	if t.domain != nil {
+		return t.domain.Locked(refusal.AccessKey)
+	}
+	return refusal.Account == t.id() && t.account.Locked()
+}
+
 // order places an order to fail at this account alone.
 func (t *tenant) order(fault cloudsim.Fault) (cancel func()) {
 	fault.Account = t.id()

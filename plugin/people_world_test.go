@@ -36,6 +36,7 @@ type world struct {
 
 	storyLock sync.Mutex
 	refused   map[string][]keyRefusal // by the key's id
+	locks     []lock                  // that nobody has minded yet
 
 	protocol  string // that an operation is of; empty: between operations
 	acted     func(deed, protocol string)
