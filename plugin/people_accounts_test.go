@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"context"
 	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
@@ -26,12 +27,12 @@ func accountDeeds() []deed {
 	return []deed{
 		{"another program locks the account", func(p place) {
 			p.t.lock(p.m.engineKey(p.t))
-			p.troubled(p.t, nil, longestLock+soon)
+			p.troubled(p.t, nil, longestLock, soon)
 		}},
 		{"a forgotten script uses a dead key", func(p place) {
 			if p.t.domain == nil {
 				p.t.account.UseDeadKey()
-				p.troubled(p.t, nil, longestLock+soon)
+				p.troubled(p.t, nil, longestLock, soon)
 			}
 		}},
 		{"the policy is tightened", func(p place) { p.setPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 900}) }},
@@ -63,7 +64,7 @@ func accountDeeds() []deed {
 		}},
 		{"the engine key is deleted", func(p place) {
 			p.t.deleteKey(p.m.engineKey(p.t))
-			p.m.troubleFor(p.t, never)
+			p.m.troubleFor(p.t, never, 0)
 		}},
 		{"the cloud refuses the engine key by mistake", func(p place) {
 			p.lastsHere("the cloud refuses the engine key", outage, afterHold, p.t.order(p.t.refusesTheKey()))
@@ -74,7 +75,7 @@ func accountDeeds() []deed {
 		{"this machine's clock is 20 minutes off", func(p place) {
 			p.setClock(20 * time.Minute)
 			for _, t := range p.tenants {
-				p.troubled(t, nil, outage+afterHold) // OUTSCALE says of a wrong time what it says of a refused key
+				p.troubled(t, nil, outage, afterHold) // OUTSCALE says of a wrong time what it says of a refused key
 			}
 			p.lasts("the clock is 20 minutes off", outage, func() { p.setClock(0) })
 		}},
@@ -112,7 +113,7 @@ func networkDeeds() []deed {
 			p.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
 			p.sim.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: 8 * time.Second, UserDelay: 8 * time.Second})
 			for _, t := range p.tenants {
-				p.troubled(t, nil, 2*time.Minute+soon)
+				p.troubled(t, nil, 2*time.Minute, soon)
 			}
 			p.lasts("lists are stale", 2*time.Minute, func() {
 				p.sim.SetRules(cloudsim.Rules{})
@@ -133,22 +134,64 @@ func (m *mount) engineKey(t *tenant) string {
 
 // lastsHere begins what keeps both mounts from a cloud account for a while.
 func (p place) lastsHere(name string, d, recovery time.Duration, stop func()) {
-	p.troubled(p.t, nil, d+recovery)
+	p.troubled(p.t, nil, d, recovery)
 	p.lasts(name+" at "+p.t.name, d, stop)
 }
 
-// troubled notes that nothing can be asked of a cloud account for so long: of one mount, or of all where it is nil.
-func (w *world) troubled(t *tenant, m *mount, d time.Duration) {
+// troubled notes that nothing can be asked of a cloud account for so long, and for the recovery after it: of one mount, or of all where
+// it is nil.
+func (w *world) troubled(t *tenant, m *mount, d, recovery time.Duration) {
 	for _, each := range w.mounts {
 		if m == nil || each == m {
-			each.troubleFor(t, d)
+			each.troubleFor(t, d, recovery)
 		}
 	}
 }
 
-func (m *mount) troubleFor(t *tenant, d time.Duration) {
-	if until := time.Now().Add(d); until.After(m.trouble[t.name]) {
+func (m *mount) troubleFor(t *tenant, d, recovery time.Duration) {
+	now := time.Now()
+	m.causes[t.name] = append(m.causes[t.name], span{now, now.Add(d)})
+	m.troubleUntil(t, now.Add(d+recovery))
+}
+
+func (m *mount) troubleUntil(t *tenant, until time.Time) {
+	if until.After(m.trouble[t.name]) {
 		m.trouble[t.name] = until
+	}
+}
+
+// span is a time in which somebody keeps a mount from an account.
+type span struct{ from, to time.Time }
+
+// heldUntil is when a mount tries its key again that the cloud has refused for a cause; zero: it has no hold, or none with a cause. It may
+// pause for as long as the refusals have lasted, and half an hour at least, so that its last one was in a cause as well.
+func (m *mount) heldUntil(t *tenant) time.Time {
+	ctx, s := context.Background(), m.storage.Storage
+	config, err := load[accountConfig](ctx, s, configPrefix+t.name)
+	hold, problem := load[storedHold](ctx, s, holdPrefix+t.name)
+	if err != nil || problem != nil || config == nil || hold == nil || hold.Signer != config.signer() {
+		return time.Time{}
+	}
+	caused, last := false, hold.Since
+	for _, c := range m.causes[t.name] {
+		caused = caused || !hold.Since.Before(c.from) && !hold.Since.After(c.to)
+		if c.to.After(last) {
+			last = c.to
+		}
+	}
+	longest := max(30*time.Minute, 2*last.Sub(hold.Since))
+	if !caused || hold.Until.After(hold.Since.Add(longest).Add(time.Second)) {
+		return time.Time{}
+	}
+	return hold.Until
+}
+
+// mindHolds has the trouble of a mount last as long as a hold that began in it.
+func (w *world) mindHolds() {
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			m.troubleUntil(t, m.heldUntil(t))
+		}
 	}
 }
 

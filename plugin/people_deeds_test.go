@@ -51,7 +51,7 @@ func (w *world) act(name, call string, m *mount) (fault string) {
 		w.tell("  a fault at %s: %s", call, name)
 		w.note(aFault)
 		for _, t := range w.tenants {
-			m.troubleFor(t, outageLength+afterHold)
+			m.troubleFor(t, outageLength, afterHold)
 		}
 		return name
 	}

@@ -58,6 +58,7 @@ func (w *world) check(when string) {
 	w.t.Helper()
 	w.scan()
 	w.mindLocks()
+	w.mindHolds()
 	before := len(w.problems)
 	for _, m := range w.mounts {
 		known := m.knows()
@@ -226,7 +227,7 @@ func (w *world) mindLocks() {
 			for i := max(1, len(l.refusals)-lockingNobody); i < len(l.refusals) && w.isSigner(m, l.key); i++ {
 				before, after := l.refusals[i-1], l.refusals[i]
 				if before.in[mount] != after.in[mount] && after.stored[mount] < i {
-					w.troubled(l.t, nil, longestLock+soon)
+					w.troubled(l.t, nil, longestLock, soon)
 				}
 			}
 		}
@@ -321,7 +322,9 @@ func (m *mount) countPanics() {
 // serves is (4): the calm role of an account that nothing has happened to leases within the budget, and the lease can be revoked.
 func (w *world) serves(m *mount, t *tenant) {
 	w.t.Helper()
-	if w.mindLocks(); m.inTrouble(t) || w.failed() {
+	w.mindLocks()
+	w.mindHolds()
+	if m.inTrouble(t) || w.failed() {
 		return
 	}
 	began := time.Now()
@@ -369,6 +372,15 @@ func (w *world) peace() {
 	w.ticking = 4 * rollbackPeriod // what takes its time takes ticks, and each costs the test time
 	w.amend()
 	w.advance(afterHold + soon)
+	var held time.Time
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			if until := m.heldUntil(t); until.After(held) {
+				held = until
+			}
+		}
+	}
+	w.advance(time.Until(held))
 	for _, m := range w.mounts {
 		for _, t := range w.tenants {
 			m.amendAccount(t) // while the engine key was on hold, roles were written without a look at their users, and the answers said so
@@ -423,6 +435,17 @@ func (w *world) amend() {
 		for _, t := range w.tenants {
 			m.freeStaticSlots(t)
 			m.amendAccount(t)
+			m.endCauses(t)
+		}
+	}
+}
+
+// endCauses: nothing keeps the mount from the account any more.
+func (m *mount) endCauses(t *tenant) {
+	now := time.Now()
+	for i, c := range m.causes[t.name] {
+		if c.to.After(now) {
+			m.causes[t.name][i].to = now
 		}
 	}
 }

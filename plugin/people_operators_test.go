@@ -119,14 +119,14 @@ func (p place) answered(op logical.Operation, path string, fields []string, err 
 	switch config := "config/" + p.t.name; {
 	case path == config && op == logical.DeleteOperation && err == nil:
 		p.m.excuseSwitchedOff(p.t)
-		p.m.troubleFor(p.t, never)
+		p.m.troubleFor(p.t, never, 0)
 		for _, made := range p.keys {
 			if made.mount == p.m && made.tenant == p.t && slices.Contains(fields, "force=true") {
 				made.excused = "its account was deleted with force"
 			}
 		}
 	case path == config && op == logical.DeleteOperation:
-		p.m.troubleFor(p.t, never) // some of the engine's keys may be deleted, and the configuration marked
+		p.m.troubleFor(p.t, never, 0) // some of the engine's keys may be deleted, and the configuration marked
 	}
 }
 
@@ -199,7 +199,7 @@ func (m *mount) disableMount() {
 				t.deleteUser(user)
 			}
 		}
-		m.troubleFor(t, never) // until an operator configures it
+		m.troubleFor(t, never, 0) // until an operator configures it
 	}
 	m.storage.Storage, m.leases = new(logical.InmemStorage), nil
 	m.start()
@@ -253,7 +253,7 @@ func (m *mount) restoreSnapshot() {
 		}
 	}
 	for _, t := range m.w.tenants {
-		m.troubleFor(t, never) // the engine key of the snapshot may be deleted since
+		m.troubleFor(t, never, 0) // the engine key of the snapshot may be deleted since
 	}
 	m.behind = true
 	m.start()

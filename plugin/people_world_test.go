@@ -67,6 +67,7 @@ type mount struct {
 	name     string
 	given    map[string]cloudsim.Credentials // the engine keys by account that operators gave
 	trouble  map[string]time.Time            // until when nothing can be asked of an account
+	causes   map[string][]span               // what kept the mount from it
 	instance string
 	saved    *snapshot
 	behind   bool // a snapshot was restored, and the day's comparison has not been since
@@ -141,6 +142,7 @@ func (w *world) newMount(i int) *mount {
 	m := &mount{
 		scene: &scene{testVault: v, cloud: faultyOutscale(), second: faultyHuawei(), saboteur: newSaboteur(nil), hangUp: func() {}},
 		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, trouble: map[string]time.Time{},
+		causes: map[string][]span{},
 		signed: map[string]bool{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
 	}
 	v.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: story{w}, DisableTime: true, Name: m.name})
@@ -327,16 +329,20 @@ func (w *world) endConditions() {
 			w.tell("it ends: %s", c.name)
 			c.stop()
 			if now.After(c.end.Add(time.Second)) { // an operation took its time, and it lasted as long
-				w.troubledAll(afterHold)
+				w.troubledAll(c.end, afterHold)
 			}
 		}
 		return over
 	})
 }
 
-func (w *world) troubledAll(d time.Duration) {
-	for _, t := range w.tenants {
-		w.troubled(t, nil, d)
+// troubledAll notes that what kept all from the cloud has lasted on, until now.
+func (w *world) troubledAll(since time.Time, recovery time.Duration) {
+	for _, m := range w.mounts {
+		for _, t := range w.tenants {
+			m.troubleFor(t, 0, recovery)
+			m.causes[t.name] = append(m.causes[t.name], span{since, time.Now()})
+		}
 	}
 }
 
