@@ -76,7 +76,10 @@ func serverDeeds() []deed {
 
 // besides sends a request that runs beside the one that is under way, and may have to wait for it.
 func (p place) besides(op logical.Operation, path string, fields ...string) {
-	p.aside(func(ctx context.Context) { p.answered(op, path, fields, p.m.requestQuietly(ctx, op, path, fields...)) })
+	p.aside(func(ctx context.Context) {
+		answer, err := p.m.ask(ctx, op, path, fields...)
+		p.answered(op, path, fields, answer, err)
+	})
 }
 
 // aside runs something beside the call that is under way, which goes on when that has ended, or seems to wait for it.
@@ -103,22 +106,28 @@ func holdsMutex(call string) bool { return strings.Contains(call, " ") }
 
 // requestQuietly is a request whose failure is nobody's concern but the model's.
 func (m *mount) requestQuietly(ctx context.Context, op logical.Operation, path string, fields ...string) error {
-	resp, err := m.request(ctx, op, path, fields...)
-	err = failure(resp, err)
-	if err != nil {
-		m.w.tell("    %s %s: %.200s", op, path, err)
-	}
+	_, err := m.ask(ctx, op, path, fields...)
 	return err
 }
 
+// ask is one whose answer is, where it succeeds.
+func (m *mount) ask(ctx context.Context, op logical.Operation, path string, fields ...string) (*logical.Response, error) {
+	resp, err := m.request(ctx, op, path, fields...)
+	if err = failure(resp, err); err != nil {
+		m.w.tell("    %s %s: %.200s", op, path, err)
+		return nil, err
+	}
+	return resp, nil
+}
+
 // answered notes what an operator's request means for what the world expects.
-func (p place) answered(op logical.Operation, path string, fields []string, err error) {
+func (p place) answered(op logical.Operation, path string, fields []string, answer *logical.Response, err error) {
 	if p.m.process.dead.Load() && err != nil {
 		err = nil // nobody knows
 	}
 	switch config := "config/" + p.t.name; {
 	case path == config && op == logical.DeleteOperation && err == nil:
-		p.m.excuseSwitchedOff(p.t)
+		p.m.excuseLeft(answer)
 		p.m.troubleFor(p.t, never, 0)
 		for _, made := range p.keys {
 			if made.mount == p.m && made.tenant == p.t && slices.Contains(fields, "force=true") {
