@@ -17,6 +17,7 @@ import (
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/plugin/internal/ledger"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
 // writeConfig stores an account:
@@ -114,7 +115,12 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name string, before, config *accountConfig) ([]string, error) {
 	if !config.sameCertificate(before) {
 		open, _ := b.account(ctx, s, name) // which knows whether the key is refused; where it cannot be opened, the write may change that
-		if _, err := b.ownKey(ctx, open, config); err != nil {
+		if err := b.refusals.refuse(config); err != nil {
+			return nil, err
+		}
+		_, err := b.ownKey(transport.WithNow(ctx), open, config)
+		b.refusals.note(config, err)
+		if err != nil {
 			return nil, explain(name, err)
 		}
 	}
@@ -184,7 +190,7 @@ func (b *backend) verifiedChange(
 	if before != nil {
 		open, _ = b.account(ctx, s, name) // where it cannot be opened, the write may change that
 	}
-	if a, err = b.verified(ctx, open, name, config); err != nil {
+	if a, err = b.verified(transport.WithNow(ctx), open, name, config); err != nil {
 		return nil, nil, err
 	}
 	if before == nil {

@@ -272,7 +272,7 @@ func (b *backend) dropAbandoned(ctx context.Context, s logical.Storage, name str
 		if err != nil {
 			return err
 		}
-		if e == nil || !e.Abandoned || !e.EndsByDate || now.Before(e.EndedAt()) {
+		if e == nil || !e.Abandoned || !e.EndsByDate || now.Before(e.EndedAt(0)) {
 			continue
 		}
 		if err := b.ledger.Remove(ctx, s, name, item.Label); err != nil {

@@ -294,7 +294,7 @@ func (a *account) mayList(first *ledger.Entry) bool {
 // surely ended. Until then it waits: the key may be another identity's, or of another cloud
 // account. For good it cannot, since it keeps its account from being deleted or changed.
 func (b *backend) dropFirstKey(ctx context.Context, s logical.Storage, a *account, first *ledger.Entry) error {
-	if first.Account != a.name || time.Now().Before(first.EndedAt()) {
+	if first.Account != a.name || time.Now().Before(first.EndedAt(a.skew())) {
 		return nil
 	}
 	b.Logger().Warn("the first key of an unfinished request cannot be found with the account's key. It has ended by its date; "+

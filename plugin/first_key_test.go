@@ -396,6 +396,19 @@ func TestFirstKey(t *testing.T) {
 				t.Error("the entry is gone, and its key works")
 			}
 		},
+		"nor does setting the clock right drop it early": func(t *testing.T, v *testVault) {
+			v.sim.SetClockSkew(10 * time.Minute) // this machine's is behind
+			v.failWrites("config/", 1)
+			_, _ = v.try(logical.UpdateOperation, "config/default", append(v.signInFields(),
+				"endpoint=https://api.eu-west-2.outscale.com/api/v1")...)
+			v.storage.before = nil
+			v.sim.SetClockSkew(0)
+			v.write("config/default", v.accountFields()...) // elsewhere
+			v.settle(firstKeyLife + 9*time.Minute)
+			if len(v.firstKeys()) != 1 {
+				t.Error("the entry is gone, and its key works")
+			}
+		},
 		"an entry whose account is never configured is dropped, and logged, a day after its key has ended": func(t *testing.T, v *testVault) {
 			var log bytes.Buffer
 			v.logger = hclog.New(&hclog.LoggerOptions{Output: &log})

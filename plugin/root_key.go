@@ -305,7 +305,9 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 // may be behind, a new process would come when the key has ended.
 func (a *account) timeDecides(next time.Time) bool {
 	_, known := a.measuredSkew()
-	return !known && a.endsKeys() && !next.IsZero() && !time.Now().Add(transport.MaxSkew).Before(next)
+	now := time.Now()
+	return !known && a.endsKeys() && !next.IsZero() && !now.Add(transport.MaxSkew).Before(next) &&
+		!lifetime.Waits(a.next.policy, now, policyRefresh) // a cloud that hangs is not asked at each tick
 }
 
 // rotationPause is the pause after so many failures in a row, for a key that lives so long yet; less than

@@ -268,10 +268,12 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 		holder.Resume(stored.Hold)
 	}
 	hold, held := holder.Hold()
-	if resumed || held {
+	if stored != nil || held {
 		a.holdStored.Store(true) // or is being stored now, by the client before: removing one that is not there does no harm
 	}
-	if held != resumed || held && !hold.Equal(stored.Hold) { // the client before has learned that while none was open to be stored from
+	switch {
+	case stored != nil && !resumed, // of a key that was replaced: it may come back, and work
+		held != resumed, held && !hold.Equal(stored.Hold): // the client before has learned that while none was open to be stored from
 		b.holds.Store(a.name, true)
 	}
 	holder.OnHold(func() { b.holds.Store(a.name, true) })

@@ -191,10 +191,9 @@ func TestWritesDoNotLockTheAccount(t *testing.T) {
 			v.configure()
 			v.account.SwitchKey(v.root.AccessKey, false)
 			v.sim.ResetCalls()
-			for range 4 {
+			for _, says := range []string{"the cloud refuses the access key", "is not asked again before", "is not asked again before"} {
 				certificate, key := newCertificate(t)
-				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"client_cert=" + certificate, "client_key=" + key},
-					"the cloud refuses the access key")
+				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"client_cert=" + certificate, "client_key=" + key}, says)
 			}
 			if calls := v.sim.Calls(); len(calls) != 1 || v.account.Locked() {
 				t.Errorf("%d calls, locked: %v", len(calls), v.account.Locked())
@@ -213,13 +212,42 @@ func TestWritesDoNotLockTheAccount(t *testing.T) {
 			v.sim.ResetCalls()
 			_, _ = v.try(logical.ReadOperation, "check/default") // the engine key has deleted itself
 			for range 2 {
-				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"max_ttl=4h"}, "does not know the access key", "one call tries at")
+				v.mustRefuse(logical.UpdateOperation, "config/default", []string{"max_ttl=4h"}, "does not know the access key")
 			}
 			if calls := v.sim.Calls(); len(calls) > 3 || v.account.Locked() {
 				t.Errorf("%d calls, locked: %v", len(calls), v.account.Locked())
 			}
 			v.root = v.account.AddKey(cloudsim.KeySpec{})
 			v.write("config/default", v.accountFields()...)
+		},
+		"a key that works again is tried by the write that gives it, however long it was held back": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.account.SwitchKey(v.root.AccessKey, false)
+			v.write("config/default", append(v.accountFields(), "endpoint=https://api.eu-west-2.outscale.com/api/v1", "verify=false")...)
+			v.write("config/default", append(v.accountFields(), "verify=false")...)
+			for range 5 { // tries at 0, 1, 16, 32 and 64 minutes
+				_, _ = v.tryLease(v.t.Context(), "app")
+				v.settle(20 * time.Minute)
+			}
+			v.account.SwitchKey(v.root.AccessKey, true)
+			v.mustRefuse(logical.ReadOperation, "creds/app", nil, "refuses the access key")
+			v.write("config/default", v.accountFields()...)
+			v.lease("app")
+		},
+		"a hold is over with the key that it was of, which may come back": func(_ *testing.T, v *testVault) {
+			v.configure()
+			first := v.accountFields()
+			v.account.SwitchKey(v.root.AccessKey, false)
+			for range 5 {
+				_, _ = v.tryLease(v.t.Context(), "app")
+				v.settle(20 * time.Minute)
+			}
+			v.account.SwitchKey(v.root.AccessKey, true)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+			v.lease("app")
+			v.write("config/default", first...)
+			v.lease("app")
 		},
 		"PEM fields are read as PEM": func(t *testing.T, v *testVault) {
 			certificate, key := newCertificate(t)

@@ -184,13 +184,14 @@ func (b *Breaker) gate(wanted bool) (t ticket, pause <-chan time.Time, changed <
 	now := time.Now()
 	early := b.retryAt.Sub(now)
 	spare := !now.Before(EarliestTry(b.refusals, b.since))
-	onceSet := spare && b.why == WrongTime // the key may be dead as well
-	if !b.probing && (early <= 0 || spare && wanted || onceSet && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))) {
+	// A clock that was set is put right: that a dead key may be tried for the fourth time then is the lesser harm.
+	clockSet := b.why == WrongTime && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))
+	if !b.probing && (early <= 0 || spare && wanted || clockSet) {
 		b.probing = true
 		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}
 	if b.state == open {
-		return ticket{}, nil, nil, &BreakerOpenError{Why: b.why, Since: b.since, Until: b.retryAt, OnceSet: onceSet}
+		return ticket{}, nil, nil, &BreakerOpenError{Why: b.why, Since: b.since, Until: b.retryAt}
 	}
 	if !b.probing {
 		pause = time.After(early)

@@ -90,7 +90,7 @@ func TestTheErrorOfACallHeldBackSaysWhyAndUntilWhen(t *testing.T) {
 		WrongTime: "the cloud finds the time of the requests wrong, which says nothing of the engine's key; " +
 			"one call tries at 2026-03-04T04:06:07Z, or once this machine's clock has been set",
 	} {
-		if err := (&BreakerOpenError{Why: why, Since: until.Add(-time.Hour), Until: until, OnceSet: why == WrongTime}); err.Error() != want {
+		if err := (&BreakerOpenError{Why: why, Since: until.Add(-time.Hour), Until: until}); err.Error() != want {
 			t.Errorf("got %q", err)
 		}
 	}

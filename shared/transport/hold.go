@@ -21,7 +21,8 @@ func (b *Breaker) Hold() (hold provider.Hold, held bool) {
 
 // Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
 // not believed; that the key was refused still is, and that there is no fourth try in the first half hour. A first refusal in the future tells
-// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen.
+// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen: a long pause, which
+// pauseAfter has made as long as the refusals had lasted, is half an hour at most.
 func (b *Breaker) Resume(hold provider.Hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -36,9 +37,12 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	if hold.Since.IsZero() && hold.Refusals > 0 {
 		hold.Since = now
 	}
-	earliest := EarliestTry(hold.Refusals, hold.Since)
-	if unbelieved || hold.Why == provider.KindClockWrong && hold.Until.After(earliest) {
-		hold.Until = earliest
+	if unbelieved {
+		hold.Until = EarliestTry(hold.Refusals, hold.Since)
+	}
+	tried := hold.Since.Add(hold.Until.Sub(hold.Since) / 2)
+	if latest := tried.Add(unlockedTime); hold.Why == provider.KindClockWrong && hold.Refusals > 0 && hold.Until.After(latest) {
+		hold.Until = latest
 	}
 	if hold.Until.Before(now) {
 		hold.Until = now

@@ -113,8 +113,6 @@ type BreakerOpenError struct {
 	Why   Verdict
 	Since time.Time // when the key was first refused; zero: it was not
 	Until time.Time // when one call is tried again
-
-	OnceSet bool // or as soon as this machine's clock has been set
 }
 
 // Error implements error.
@@ -127,11 +125,8 @@ func (e *BreakerOpenError) Error() string {
 			until,
 		)
 	case WrongTime:
-		said := "the cloud finds the time of the requests wrong, which says nothing of the engine's key; one call tries at " + until
-		if e.OnceSet {
-			said += ", or once this machine's clock has been set"
-		}
-		return said
+		return fmt.Sprintf("the cloud finds the time of the requests wrong, which says nothing of the engine's key; one call tries at %s, "+
+			"or once this machine's clock has been set", until)
 	}
 	what := "has refused the engine's access key"
 	if e.Why == Unclear {

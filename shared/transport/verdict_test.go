@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,35 +144,6 @@ func TestACallTriesAsSoonAsThisMachinesClockHasBeenSet(t *testing.T) {
 			mustBeHeld(t, g, time.Now().Add(30*time.Second))
 			g.wall = g.wall.Add(step)
 			mustAnswer(t, g, 200)
-		})
-	}
-}
-
-// Where a refusal for the clock counts, the key may be dead as well: setting the clock is no leave for a fourth in the half hour.
-func TestSettingTheClockGivesNoFourthTryInTheHalfHourThatLocksNobody(t *testing.T) {
-	for name, minutes := range map[string][]time.Duration{ // at which a call is refused, after the clock was set
-		"dead for 16 minutes when the clock is set": {0, 1, 16},
-		"the clock is set again and again":          {0, 0, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				g, began := guarded(plays(status(425))), time.Now()
-				setClock := func() { g.wall = g.wall.Add(-20 * time.Minute) }
-				for _, at := range minutes {
-					pass(time.Until(began.Add(at * time.Minute)))
-					mustAnswer(t, g, 425)
-					setClock()
-				}
-				pass(time.Until(began.Add(unlockedTime - time.Second)))
-				if _, err := call(t, t.Context(), g); err == nil || strings.Contains(err.Error(), "has been set") {
-					t.Errorf("got %v, want the call to be held, whatever the clock", err)
-				}
-				pass(time.Second)
-				mustAnswer(t, g, 425)
-				if _, err := call(t, t.Context(), g); err == nil || !strings.Contains(err.Error(), "or once this machine's clock has been set") {
-					t.Errorf("got %v, want the call to be held until the clock is set", err)
-				}
-			})
 		})
 	}
 }

@@ -94,8 +94,11 @@ func (e *Entry) Spec() provider.KeySpec {
 	return provider.KeySpec{User: e.User, Label: e.Label, Expires: e.Expires}
 }
 
-// EndedAt is when, by this machine's clock, the key has surely ended at its date.
-func (e *Entry) EndedAt() time.Time { return lifetime.EndedAt(e.Expires, e.Skew) }
+// EndedAt is when, by this machine's clock, the key has ended at its date, and the record of one that nobody can look at
+// may go. The clock may have been set since the date was written: skew is what is known now, and the latest of all counts.
+func (e *Entry) EndedAt(skew time.Duration) time.Time {
+	return lifetime.EndedAt(e.Expires, min(e.Skew, skew, 0))
+}
 
 // Ref names the key to the cloud.
 func (e *Entry) Ref() provider.KeyRef {

@@ -92,7 +92,7 @@ func (i *Item) known() bool { return i.Unreadable == "" && !i.unread }
 // Due is when somebody should look at an entry: when its key has expired, or at once where its request has
 // not ended well.
 func (e *Entry) Due() time.Time {
-	due := e.EndedAt()
+	due := lifetime.EndedAt(e.Expires, e.Skew)
 	if e.State == Made && due.After(e.RetryAt) || time.Until(e.RetryAt) > lifetime.LongestPause { // written under a clock that was wrong
 		return due
 	}
