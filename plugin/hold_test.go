@@ -249,6 +249,38 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 			v.restart()
 			v.lease("app")
 		},
+		"a restart brings the try of a hold no nearer": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			now := time.Now()
+			rewrite(v, holdPrefix+"default", func(h *storedHold) {
+				h.Why, h.Refusals, h.Since, h.Until = provider.KindClockWrong, 5, now.Add(-64*time.Minute), now.Add(64*time.Minute)
+			})
+			v.sim.ResetCalls()
+			for range 5 {
+				v.restart()
+				<-time.After(time.Minute)
+				_, _ = v.tryLease(t.Context(), "app")
+			}
+			if n := len(v.sim.Calls()); n != 0 {
+				t.Errorf("%d calls within half an hour of the last try", n)
+			}
+		},
+		"what waits for the key comes to its turn when the hold is over": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			v.write("static-roles/db", "user_name=app", "rotation_period=1h", "rotation_grace_period=5m")
+			v.settle(time.Hour - 30*time.Second)
+			before := v.read("static-creds/db")["access_key"]
+			stop := v.order(refuse)
+			v.settle(30 * time.Minute)
+			stop()
+			v.settle(5 * time.Minute) // tried again after 32
+			if after := v.read("static-creds/db")["access_key"]; after == before {
+				t.Error("the key works again, and the static role is not rotated")
+			}
+		},
 		"it goes with the account": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
 			stop := v.order(refuse)

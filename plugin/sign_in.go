@@ -264,6 +264,7 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 		return err
 	}
 	resumed := stored != nil && stored.Signer == a.config.signer()
+	_, knew := holder.Hold()
 	if resumed {
 		holder.Resume(stored.Hold)
 	}
@@ -273,7 +274,7 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 	}
 	switch {
 	case stored != nil && !resumed, // of a key that was replaced: it may come back, and work
-		held != resumed, held && !hold.Equal(stored.Hold): // the client before has learned that while none was open to be stored from
+		held != resumed, knew && !hold.Equal(stored.Hold): // the client before has learned that while none was open to be stored from
 		b.holds.Store(a.name, true)
 	}
 	holder.OnHold(func() { b.holds.Store(a.name, true) })

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/lifetime"
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/transport"
 )
 
@@ -81,12 +82,15 @@ func (t *staticTries) next(name string, due time.Time) time.Time {
 }
 
 // failed puts a role off, for longer each time: those whose users are gone would else take each
-// tick's time from all others.
-func (t *staticTries) failed(name string, now time.Time) (again time.Time) {
+// tick's time from all others. What fails while the engine key is held back is tried when that is over, at the latest.
+func (t *staticTries) failed(name string, now, heldUntil time.Time) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
 	again = now.Add(lifetime.RotationPause(failures))
+	if heldUntil.After(now) && heldUntil.Before(again) {
+		again = heldUntil
+	}
 	t.roles[name] = staticTry{at: again, failures: failures}
 	return again
 }
@@ -310,7 +314,21 @@ func (b *backend) rotateStaticIfDue(ctx context.Context, s logical.Storage, name
 	if errors.Is(err, transport.ErrNoTurn) {
 		return now.Add(staticRetry), err // the tick is over, and nothing was learned of the role
 	}
-	return b.static.failed(name, now), err
+	return b.static.failed(name, now, b.heldUntil(role.Account)), err
+}
+
+// heldUntil is when the engine key of an account is tried again that the cloud has refused; zero: it is not held back.
+func (b *backend) heldUntil(account string) time.Time {
+	a := b.openedAccount(account)
+	if a == nil {
+		return time.Time{}
+	}
+	holder, ok := a.cloud.(provider.Holder)
+	if !ok {
+		return time.Time{}
+	}
+	hold, _ := holder.Hold()
+	return hold.Until
 }
 
 // deletePreviousInTime deletes a role's replaced keys whose grace is over, in a part of the time that is left where others

@@ -119,7 +119,7 @@ func (g *guard) send(req *http.Request, body []byte, t *ticket) (*http.Response,
 type nowKey struct{}
 
 // WithNow marks calls that somebody wants tried now, though their key is held back: one try before its time, unless that would be the
-// fourth refusal in half an hour.
+// fourth refusal in half an hour, or comes within a quarter of an hour of the last one of so many.
 func WithNow(ctx context.Context) context.Context { return context.WithValue(ctx, nowKey{}, true) }
 
 // ticket is the leave to send one call.
@@ -183,10 +183,10 @@ func (b *Breaker) gate(wanted bool) (t ticket, pause <-chan time.Time, changed <
 	}
 	now := time.Now()
 	early := b.retryAt.Sub(now)
-	spare := !now.Before(EarliestTry(b.refusals, b.since))
+	wanted = wanted && !now.Before(EarliestTry(b.refusals, b.since)) && (b.refusals < lockingRefusal-1 || now.Sub(b.at) >= secondPause)
 	// A clock that was set is put right: that a dead key may be tried for the fourth time then is the lesser harm.
 	clockSet := b.why == WrongTime && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))
-	if !b.probing && (early <= 0 || spare && wanted || clockSet) {
+	if !b.probing && (early <= 0 || wanted || clockSet) {
 		b.probing = true
 		return ticket{changes: b.changes, probe: true}, nil, nil, nil
 	}

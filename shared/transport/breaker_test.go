@@ -440,3 +440,27 @@ func TestTheEndOfAKeyIsByTheCloudsClockThatTheRefusalShows(t *testing.T) {
 		}
 	})
 }
+
+func TestAWantedTryIsGivenOnceInAQuarterOfAnHourAfterTheFirstThree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := plays(status(401))
+		g, began := guarded(cloud), time.Now()
+		for _, minute := range []time.Duration{0, 1, 16} {
+			pass(time.Until(began.Add(minute * time.Minute)))
+			mustAnswer(t, g, 401)
+		}
+		want := func(sent int) {
+			t.Helper()
+			_, _ = call(t, WithNow(t.Context()), g)
+			if cloud.count() != sent {
+				t.Errorf("%d calls after %s, want %d", cloud.count(), time.Since(began), sent)
+			}
+		}
+		want(3) // the fourth in half an hour
+		pass(time.Until(began.Add(31 * time.Minute)))
+		want(4)
+		want(4)
+		pass(15 * time.Minute)
+		want(5)
+	})
+}
