@@ -150,7 +150,9 @@ func (w *world) troubled(t *tenant, m *mount, d, recovery time.Duration) {
 
 func (m *mount) troubleFor(t *tenant, d, recovery time.Duration) {
 	now := time.Now()
-	m.causes[t.name] = append(m.causes[t.name], span{now, now.Add(d)})
+	if recovery == afterHold { // else the engine must not take it for a refusal of its key
+		m.causes[t.name] = append(m.causes[t.name], span{now, now.Add(d)})
+	}
 	m.troubleUntil(t, now.Add(d+recovery))
 }
 
@@ -160,7 +162,7 @@ func (m *mount) troubleUntil(t *tenant, until time.Time) {
 	}
 }
 
-// span is a time in which somebody keeps a mount from an account.
+// span is a time in which somebody has the cloud refuse a mount's key.
 type span struct{ from, to time.Time }
 
 // heldUntil is when a mount tries its key again that the cloud has refused for a cause; zero: it has no hold, or none with a cause. It may

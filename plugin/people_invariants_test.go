@@ -226,7 +226,7 @@ func (w *world) mindLocks() {
 		for mount, m := range w.mounts {
 			for i := max(1, len(l.refusals)-lockingNobody); i < len(l.refusals) && w.isSigner(m, l.key); i++ {
 				before, after := l.refusals[i-1], l.refusals[i]
-				if before.in[mount] != after.in[mount] && after.stored[mount] < i {
+				if before.in[mount] != after.in[mount] && before.in[mount].forgot.Load() && after.stored[mount] < i {
 					w.troubled(l.t, nil, longestLock, soon)
 				}
 			}

@@ -354,11 +354,13 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 	m.seen, m.others = maps.Clone(m.calls), 0
 	m.lock.Unlock()
 	var took time.Duration
+	process := m.process
 	m.act(func(ctx context.Context, _ *scene) {
 		run(ctx)
 		took = time.Since(m.began) - m.others
 		m.beside.Wait() // requests of others, which have their own time
 	})
+	process.forgot.CompareAndSwap(false, process.dead.Load())
 	// A node that has stepped down has made way for another
 	m.system.become(0)
 	if took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on

@@ -97,7 +97,10 @@ func (s *saboteur) repair() {
 }
 
 // process is one life of the plugin's process.
-type process struct{ dead atomic.Bool }
+type process struct {
+	dead   atomic.Bool
+	forgot atomic.Bool // it died within a request, or a snapshot took back what it had stored
+}
 
 func (p *process) die() { p.dead.Store(true) }
 
