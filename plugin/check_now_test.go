@@ -210,6 +210,15 @@ func TestAKeyThatIsTriedNow(t *testing.T) {
 			v.restart()
 			v.lease("app")
 		},
+		"a restart does not put it off": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.switchKey(v.root.AccessKey, false)
+			v.settle(12 * time.Hour)
+			v.restart()
+			v.switchKey(v.root.AccessKey, true)
+			mustTry(v)
+			v.lease("app")
+		},
 		"a refusal that comes after it holds the next process back": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			mustTry(v)

@@ -24,7 +24,7 @@ func (b *backend) pathCheck() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"account": field(framework.TypeString, "Name of the account."),
 			"now": query(field(framework.TypeBool, "Try the engine key now although the cloud has refused it; at most once in 15 "+
-				"minutes, and not for the fourth time in half an hour, because refused requests lock the account.")),
+				"minutes, and not for the fourth time in half an hour nor, after three tries, within 15 minutes of the last one, because refused requests lock the account.")),
 		},
 		// The active node paces the account's calls.
 		Operations: only(logical.ReadOperation, pathOperation("check", "Check now whether the account can lease keys.",
@@ -101,9 +101,9 @@ func (b *backend) tryNow(ctx context.Context, s logical.Storage, a *account) (*a
 	}
 	if holder, ok := a.cloud.(provider.Holder); ok {
 		hold, held := holder.Hold()
-		if earliest := transport.EarliestTry(hold.Refusals, hold.Since); held && now.Before(earliest) {
-			return nil, userError("the cloud has refused the engine key three times within half an hour, and a fourth time locks the account: "+
-				"leave now=true out, or try again at %s", showTime(earliest))
+		if held && now.Before(hold.WantedFrom) {
+			return nil, userError("the cloud has refused the engine key three times, the last of them not long ago, and a fourth so soon "+
+				"locks the account: leave now=true out, or try again at %s", showTime(hold.WantedFrom))
 		}
 	}
 	b.triedNow.Store(a.name, now)

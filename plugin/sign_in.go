@@ -274,7 +274,8 @@ func (b *backend) resumeHold(ctx context.Context, s logical.Storage, a *account)
 	}
 	switch {
 	case stored != nil && !resumed, // of a key that was replaced: it may come back, and work
-		held != resumed, knew && !hold.Equal(stored.Hold): // the client before has learned that while none was open to be stored from
+		resumed && held && !hold.Since.Equal(stored.Since), // written under a clock that was wrong
+		held != resumed, resumed && knew && !hold.Equal(stored.Hold): // the client before has learned that while none was open to be stored from
 		b.holds.Store(a.name, true)
 	}
 	holder.OnHold(func() { b.holds.Store(a.name, true) })

@@ -83,13 +83,13 @@ func (t *staticTries) next(name string, due time.Time) time.Time {
 
 // failed puts a role off, for longer each time: those whose users are gone would else take each
 // tick's time from all others. What fails while the engine key is held back is tried when that is over, at the latest.
-func (t *staticTries) failed(name string, now, heldUntil time.Time) (again time.Time) {
+func (t *staticTries) failed(name string, now, holdEnds time.Time) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
 	again = now.Add(lifetime.RotationPause(failures))
-	if heldUntil.After(now) && heldUntil.Before(again) {
-		again = heldUntil
+	if !holdEnds.IsZero() && holdEnds.Before(again) {
+		again = holdEnds
 	}
 	t.roles[name] = staticTry{at: again, failures: failures}
 	return again
@@ -314,11 +314,11 @@ func (b *backend) rotateStaticIfDue(ctx context.Context, s logical.Storage, name
 	if errors.Is(err, transport.ErrNoTurn) {
 		return now.Add(staticRetry), err // the tick is over, and nothing was learned of the role
 	}
-	return b.static.failed(name, now, b.heldUntil(role.Account)), err
+	return b.static.failed(name, now, b.holdEnds(role.Account, now)), err
 }
 
-// heldUntil is when the engine key of an account is tried again that the cloud has refused; zero: it is not held back.
-func (b *backend) heldUntil(account string) time.Time {
+// holdEnds is when what waits for an engine key that the cloud has refused is tried again; zero: the key is not held back.
+func (b *backend) holdEnds(account string, now time.Time) time.Time {
 	a := b.openedAccount(account)
 	if a == nil {
 		return time.Time{}
@@ -327,7 +327,10 @@ func (b *backend) heldUntil(account string) time.Time {
 	if !ok {
 		return time.Time{}
 	}
-	hold, _ := holder.Hold()
+	hold, held := holder.Hold()
+	if held && !hold.Until.After(now) { // another's call is trying the key
+		return now.Add(staticRetry)
+	}
 	return hold.Until
 }
 

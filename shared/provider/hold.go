@@ -12,6 +12,8 @@ type Hold struct {
 	Refusals int       `json:"refusals"`
 	Since    time.Time `json:"since"` // of the first refusal in a row; zero: the key was not refused
 	Until    time.Time `json:"until"` // when one call is tried
+
+	WantedFrom time.Time `json:"-"` // from when on one is tried before that, where somebody wants it
 }
 
 // Equal tells whether two holds say the same, whichever process has read the times.

@@ -183,7 +183,7 @@ func (b *Breaker) gate(wanted bool) (t ticket, pause <-chan time.Time, changed <
 	}
 	now := time.Now()
 	early := b.retryAt.Sub(now)
-	wanted = wanted && !now.Before(EarliestTry(b.refusals, b.since)) && (b.refusals < lockingRefusal-1 || now.Sub(b.at) >= secondPause)
+	wanted = wanted && !now.Before(b.wantedFrom())
 	// A clock that was set is put right: that a dead key may be tried for the fourth time then is the lesser harm.
 	clockSet := b.why == WrongTime && stepped(now.Round(0).Sub(b.wall), now.Sub(b.at))
 	if !b.probing && (early <= 0 || wanted || clockSet) {
@@ -197,6 +197,15 @@ func (b *Breaker) gate(wanted bool) (t ticket, pause <-chan time.Time, changed <
 		pause = time.After(early)
 	}
 	return ticket{}, pause, b.changed, nil
+}
+
+// wantedFrom is from when on one call may be tried because somebody wants that. The lock is held.
+func (b *Breaker) wantedFrom() time.Time {
+	from := earliestTry(b.refusals, b.since)
+	if again := b.at.Add(secondPause); b.refusals >= lockingRefusal-1 && again.After(from) {
+		return again
+	}
+	return from
 }
 
 // leave takes the verdict of a call that was answered.

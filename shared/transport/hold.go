@@ -16,7 +16,7 @@ func (b *Breaker) Hold() (hold provider.Hold, held bool) {
 	if b.state != open && b.state != suspect {
 		return provider.Hold{}, false
 	}
-	return provider.Hold{Why: b.why.Kind(), Refusals: b.refusals, Since: b.since, Until: b.retryAt}, true
+	return provider.Hold{Why: b.why.Kind(), Refusals: b.refusals, Since: b.since, Until: b.retryAt, WantedFrom: b.wantedFrom()}, true
 }
 
 // Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
@@ -38,17 +38,21 @@ func (b *Breaker) Resume(hold provider.Hold) {
 		hold.Since = now
 	}
 	if unbelieved {
-		hold.Until = EarliestTry(hold.Refusals, hold.Since)
+		hold.Until = earliestTry(hold.Refusals, hold.Since)
 	}
-	tried := hold.Since.Add(hold.Until.Sub(hold.Since) / 2)
-	if latest := tried.Add(unlockedTime); hold.Why == provider.KindClockWrong && hold.Refusals > 0 && hold.Until.After(latest) {
+	tried := now
+	if middle := hold.Since.Add(hold.Until.Sub(hold.Since) / 2); hold.Refusals > 0 && middle.Before(now) {
+		tried = middle // of a long pause, the only one that it matters for
+	}
+	if latest := tried.Add(unlockedTime); hold.Why == provider.KindClockWrong && hold.Until.After(latest) {
 		hold.Until = latest
 	}
 	if hold.Until.Before(now) {
 		hold.Until = now
 	}
 	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, steady(hold.Since, now)
-	b.at, b.wall = now, now.Round(0)
+	b.at = steady(tried, now)
+	b.wall = b.at.Round(0)
 	b.become(open, steady(hold.Until, now))
 }
 
