@@ -519,7 +519,14 @@ func (m *mount) amendAccount(t *tenant) {
 		}
 	}
 	for _, role := range m.roleFields(t) {
-		m.asked(role[0], func(ctx context.Context) { _ = m.requestQuietly(ctx, logical.UpdateOperation, role[0], role[1:]...) })
+		if state := m.stateOf(t, role); state != "" && state == m.roles[role[0]] {
+			continue
+		}
+		m.asked(role[0], func(ctx context.Context) {
+			if m.requestQuietly(ctx, logical.UpdateOperation, role[0], role[1:]...) == nil {
+				m.roles[role[0]] = m.stateOf(t, role)
+			}
+		})
 	}
 }
 

@@ -63,6 +63,16 @@ func (t *tenant) keysOf(user string) int {
 	return found.Keys
 }
 
+// userID is empty where there is no user of that name.
+func (t *tenant) userID(user string) string {
+	if t.domain == nil {
+		found, _ := t.account.User(user)
+		return found.ID
+	}
+	found, _ := t.domain.User(user)
+	return found.ID
+}
+
 func (t *tenant) ownerOf(id string) string {
 	if t.domain == nil {
 		return t.account.KeyOwner(id)

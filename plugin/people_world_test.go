@@ -66,6 +66,7 @@ type mount struct {
 	w        *world
 	name     string
 	given    map[string]cloudsim.Credentials // the engine keys by account that operators gave
+	roles    map[string]string               // stateOf each when an operator has last written it
 	trouble  map[string]time.Time            // until when nothing can be asked of an account
 	causes   map[string][]span               // what kept the mount from it
 	instance string
@@ -141,7 +142,7 @@ func (w *world) newMount(i int) *mount {
 	v.base = contract.New(w.t).Wrap(w.sim.Transport())
 	m := &mount{
 		scene: &scene{testVault: v, cloud: faultyOutscale(), second: faultyHuawei(), saboteur: newSaboteur(nil), hangUp: func() {}},
-		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, trouble: map[string]time.Time{},
+		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, roles: map[string]string{}, trouble: map[string]time.Time{},
 		causes: map[string][]span{},
 		signed: map[string]bool{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
 	}
@@ -244,7 +245,35 @@ func (m *mount) configureAccount(t *tenant) {
 	m.write("config/"+t.name, m.fieldsOf(t)...)
 	for _, role := range m.roleFields(t) {
 		m.write(role[0], role[1:]...)
+		m.roles[role[0]] = m.stateOf(t, role)
 	}
+}
+
+// stateOf is what an operator looks at before he writes a role anew: what is stored of it, whom its users' names stand for, and whether a
+// static role's key works. Each write lists the users of an account, and most deeds leave all roles as they were.
+func (m *mount) stateOf(t *tenant, role []string) string {
+	ctx, s := context.Background(), m.storage.Storage
+	stored, err := s.Get(ctx, role[0])
+	if err != nil || stored == nil {
+		return ""
+	}
+	state := string(stored.Value)
+	for _, field := range role[1:] {
+		if name, users, _ := strings.Cut(field, "="); strings.HasPrefix(name, "user_name") {
+			for user := range strings.SplitSeq(users, ",") {
+				state += "\n" + t.userID(user)
+			}
+		}
+	}
+	if name, static := strings.CutPrefix(role[0], staticRolePrefix); static {
+		creds, err := load[staticCreds](ctx, s, staticCredsPrefix+name)
+		if err != nil || creds == nil {
+			return ""
+		}
+		key, there := t.key(creds.AccessKey)
+		state += fmt.Sprint("\n", there && t.live(key))
+	}
+	return state
 }
 
 // tell keeps a line of the story.

@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -35,16 +36,17 @@ func (s *scene) knows() knowledge {
 		leases: map[string]*testLease{},
 	}
 	for _, path := range s.under(configPrefix) {
-		for _, id := range stored[accountConfig](s.testVault, path).ownKeys() {
+		for _, id := range remembered[accountConfig](s, path).ownKeys() {
 			k.named[id] = true
 		}
 	}
 	for _, path := range s.under(staticCredsPrefix) {
-		for _, id := range stored[staticCreds](s.testVault, path).ids() {
+		for _, id := range remembered[staticCreds](s, path).ids() {
 			k.named[id] = true
 		}
 	}
-	for _, e := range s.entries() {
+	for _, path := range s.under(ledger.Prefix) {
+		e := remembered[ledger.Entry](s, path)
 		if e.State == ledger.Begun {
 			k.begun[e.Label] = true
 		} else {
@@ -66,6 +68,27 @@ func (s *scene) under(prefix string) []string {
 		s.t.Fatal(err)
 	}
 	return keys
+}
+
+// decoded is what an entry of storage said when it was last read.
+type decoded struct {
+	raw   []byte
+	value any
+}
+
+// remembered loads an entry that is there, to be read alone: after each step all are looked at, and most are as they were.
+func remembered[T any](s *scene, path string) *T {
+	s.t.Helper()
+	entry, err := s.storage.Storage.Get(context.Background(), path)
+	if err != nil || entry == nil {
+		s.t.Fatalf("%s: %v, %v", path, entry, err)
+	}
+	if last, ok := s.decoded.Load(path); ok && bytes.Equal(last.(decoded).raw, entry.Value) {
+		return last.(decoded).value.(*T)
+	}
+	value := stored[T](s.testVault, path)
+	s.decoded.Store(path, decoded{entry.Value, value})
+	return value
 }
 
 // stored loads an entry that is there.

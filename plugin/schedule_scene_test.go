@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type scene struct {
 	kept      map[string]bool      // keys that were handed over to an operator
 	current   map[string]string    // last seen key of each static role
 	until     map[string]time.Time // how long replaced keys of static roles work
+	decoded   sync.Map             // entries of storage as they were last read, by path
 }
 
 // operation is what a schedule lets faults hit.
