@@ -281,6 +281,18 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 				t.Error("the key works again, and the static role is not rotated")
 			}
 		},
+		"a cloud that does not answer when the hold is over has static roles wait as long as ever": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m")
+			stop := v.order(refuse)
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			defer v.order(cloudsim.Fault{Kind: cloudsim.RefuseConnection})()
+			v.settle(65 * time.Minute)
+			if ttl := v.read("static-creds/db")["ttl"].(int64); ttl <= 60 {
+				t.Errorf("the next try is in %d seconds", ttl)
+			}
+		},
 		"it goes with the account": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
 			stop := v.order(refuse)

@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -108,6 +109,9 @@ func (b *backend) tryNow(ctx context.Context, s logical.Storage, a *account) (*a
 	}
 	b.triedNow.Store(a.name, now)
 	if _, err := a.cloud.OwnKey(transport.WithNow(ctx)); err != nil {
+		if notSent := new(transport.NotSentError); errors.As(err, &notSent) {
+			b.triedNow.CompareAndDelete(a.name, now)
+		}
 		return a, nil // the check says why
 	}
 	return b.account(ctx, s, a.name)

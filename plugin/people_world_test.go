@@ -249,8 +249,9 @@ func (m *mount) configureAccount(t *tenant) {
 	}
 }
 
-// stateOf is what an operator looks at before he writes a role anew: what is stored of it, whom its users' names stand for, and whether a
-// static role's key works. Each write lists the users of an account, and most deeds leave all roles as they were.
+// stateOf is what an operator looks at before he writes a role anew: what is stored of it, whether its users are those of the cloud, and
+// whether a static role's key works; empty: he writes it in any case. Each write lists the users of an account, and most deeds leave all roles
+// as they were.
 func (m *mount) stateOf(t *tenant, role []string) string {
 	ctx, s := context.Background(), m.storage.Storage
 	stored, err := s.Get(ctx, role[0])
@@ -261,7 +262,9 @@ func (m *mount) stateOf(t *tenant, role []string) string {
 	for _, field := range role[1:] {
 		if name, users, _ := strings.Cut(field, "="); strings.HasPrefix(name, "user_name") {
 			for user := range strings.SplitSeq(users, ",") {
-				state += "\n" + t.userID(user)
+				if !strings.Contains(state, t.userID(user)) {
+					return "" // written while nobody could be listed, or for a user who has gone
+				}
 			}
 		}
 	}

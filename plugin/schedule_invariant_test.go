@@ -86,7 +86,10 @@ func remembered[T any](s *scene, path string) *T {
 	if last, ok := s.decoded.Load(path); ok && bytes.Equal(last.(decoded).raw, entry.Value) {
 		return last.(decoded).value.(*T)
 	}
-	value := stored[T](s.testVault, path)
+	value := new(T)
+	if err := entry.DecodeJSON(value); err != nil {
+		s.t.Fatalf("%s: %v", path, err)
+	}
 	s.decoded.Store(path, decoded{entry.Value, value})
 	return value
 }

@@ -314,11 +314,12 @@ func (b *backend) rotateStaticIfDue(ctx context.Context, s logical.Storage, name
 	if errors.Is(err, transport.ErrNoTurn) {
 		return now.Add(staticRetry), err // the tick is over, and nothing was learned of the role
 	}
-	return b.static.failed(name, now, b.holdEnds(role.Account, now)), err
+	return b.static.failed(name, now, b.holdEnds(role.Account)), err
 }
 
-// holdEnds is when what waits for an engine key that the cloud has refused is tried again; zero: the key is not held back.
-func (b *backend) holdEnds(account string, now time.Time) time.Time {
+// holdEnds is when what waits for an engine key that the cloud has refused is tried again; zero: at its own time, as where the
+// cloud does not answer at all.
+func (b *backend) holdEnds(account string) time.Time {
 	a := b.openedAccount(account)
 	if a == nil {
 		return time.Time{}
@@ -327,11 +328,15 @@ func (b *backend) holdEnds(account string, now time.Time) time.Time {
 	if !ok {
 		return time.Time{}
 	}
-	hold, held := holder.Hold()
-	if held && !hold.Until.After(now) { // another's call is trying the key
+	now := time.Now()
+	switch hold, held := holder.Hold(); {
+	case held && hold.Until.After(now):
+		return hold.Until
+	case held && hold.Trying: // another's call, which will tell
 		return now.Add(staticRetry)
+	default:
+		return time.Time{}
 	}
-	return hold.Until
 }
 
 // deletePreviousInTime deletes a role's replaced keys whose grace is over, in a part of the time that is left where others

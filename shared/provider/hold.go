@@ -10,10 +10,12 @@ import "time"
 type Hold struct {
 	Why      Kind      `json:"why"` // KeyRefused, KeyUnclear, LockedOut or ClockWrong
 	Refusals int       `json:"refusals"`
-	Since    time.Time `json:"since"` // of the first refusal in a row; zero: the key was not refused
-	Until    time.Time `json:"until"` // when one call is tried
+	Since    time.Time `json:"since"`         // of the first refusal in a row; zero: the key was not refused
+	Until    time.Time `json:"until"`         // when one call is tried
+	Last     time.Time `json:"last,omitzero"` // when the key was refused last
 
-	WantedFrom time.Time `json:"-"` // from when on one is tried before that, where somebody wants it
+	WantedFrom time.Time `json:"-"` // from when on a call is tried before its time, where somebody wants it
+	Trying     bool      `json:"-"` // one is under way
 }
 
 // Equal tells whether two holds say the same, whichever process has read the times.

@@ -16,13 +16,15 @@ func (b *Breaker) Hold() (hold provider.Hold, held bool) {
 	if b.state != open && b.state != suspect {
 		return provider.Hold{}, false
 	}
-	return provider.Hold{Why: b.why.Kind(), Refusals: b.refusals, Since: b.since, Until: b.retryAt, WantedFrom: b.wantedFrom()}, true
+	return provider.Hold{
+		Why: b.why.Kind(), Refusals: b.refusals, Since: b.since, Until: b.retryAt, Last: b.at, WantedFrom: b.wantedFrom(), Trying: b.probing,
+	}, true
 }
 
 // Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
 // not believed; that the key was refused still is, and that there is no fourth try in the first half hour. A first refusal in the future tells
-// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen: a long pause, which
-// pauseAfter has made as long as the refusals had lasted, is half an hour at most.
+// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen: the pause is half an
+// hour at most.
 func (b *Breaker) Resume(hold provider.Hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -32,7 +34,7 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	}
 	unbelieved := hold.Until.Sub(now) > longestPause
 	if ahead := hold.Since.Sub(now); ahead > 0 {
-		hold.Since, hold.Until = now, hold.Until.Add(-ahead)
+		hold.Since, hold.Until, hold.Last = now, hold.Until.Add(-ahead), now
 	}
 	if hold.Since.IsZero() && hold.Refusals > 0 {
 		hold.Since = now
@@ -40,18 +42,17 @@ func (b *Breaker) Resume(hold provider.Hold) {
 	if unbelieved {
 		hold.Until = earliestTry(hold.Refusals, hold.Since)
 	}
-	tried := now
-	if middle := hold.Since.Add(hold.Until.Sub(hold.Since) / 2); hold.Refusals > 0 && middle.Before(now) {
-		tried = middle // of a long pause, the only one that it matters for
+	if hold.Last.IsZero() || hold.Last.After(now) {
+		hold.Last = now
 	}
-	if latest := tried.Add(unlockedTime); hold.Why == provider.KindClockWrong && hold.Until.After(latest) {
+	if latest := hold.Last.Add(unlockedTime); hold.Why == provider.KindClockWrong && hold.Until.After(latest) {
 		hold.Until = latest
 	}
 	if hold.Until.Before(now) {
 		hold.Until = now
 	}
 	b.why, b.refusals, b.since = verdictOf(hold.Why), hold.Refusals, steady(hold.Since, now)
-	b.at = steady(tried, now)
+	b.at = steady(hold.Last, now)
 	b.wall = b.at.Round(0)
 	b.become(open, steady(hold.Until, now))
 }

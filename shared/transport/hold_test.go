@@ -67,16 +67,17 @@ func TestAResumedHoldDoesNotOutlastAClockThatWasWrong(t *testing.T) {
 		refusals     int
 		since, until time.Duration // from now on
 		want         time.Duration
+		last         time.Duration
 	}{
-		"a wrong time that was refused three times": {provider.KindClockWrong, 3, 43 * time.Minute, 75 * time.Minute, 30 * time.Minute},
-		"and once":                              {provider.KindClockWrong, 1, -time.Second, time.Minute, time.Minute},
-		"and once, by a cloud that counts none": {provider.KindClockWrong, 0, 0, time.Minute, time.Minute},
-		"and four times, the last just now":     {provider.KindClockWrong, 4, -64 * time.Minute, 64 * time.Minute, 30 * time.Minute},
-		"and four times, the last long ago":     {provider.KindClockWrong, 4, -3 * time.Hour, time.Hour, 0},
-		"a refused key":                         {provider.KindKeyRefused, 3, 43 * time.Minute, 75 * time.Minute, 32 * time.Minute},
-		"a refused key, by a good clock":        {provider.KindKeyRefused, 2, -time.Minute, 15 * time.Minute, 15 * time.Minute},
-		"one of a clock that was years ahead":   {provider.KindKeyRefused, 1, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 0},
-		"and its three tries are used up":       {provider.KindKeyRefused, 3, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 30 * time.Minute},
+		"a wrong time that was refused three times": {provider.KindClockWrong, 3, 43 * time.Minute, 75 * time.Minute, 30 * time.Minute, 0},
+		"and once":                              {provider.KindClockWrong, 1, -time.Second, time.Minute, time.Minute, 0},
+		"and once, by a cloud that counts none": {provider.KindClockWrong, 0, 0, time.Minute, time.Minute, 0},
+		"and four times, the last just now":     {provider.KindClockWrong, 4, -64 * time.Minute, 64 * time.Minute, 30 * time.Minute, 0},
+		"and four times, the last long ago":     {provider.KindClockWrong, 4, -3 * time.Hour, time.Hour, 0, -time.Hour},
+		"a refused key":                         {provider.KindKeyRefused, 3, 43 * time.Minute, 75 * time.Minute, 32 * time.Minute, 0},
+		"a refused key, by a good clock":        {provider.KindKeyRefused, 2, -time.Minute, 15 * time.Minute, 15 * time.Minute, 0},
+		"one of a clock that was years ahead":   {provider.KindKeyRefused, 1, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 0, 0},
+		"and its three tries are used up":       {provider.KindKeyRefused, 3, 365 * 24 * time.Hour, 366 * 24 * time.Hour, 30 * time.Minute, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -84,6 +85,9 @@ func TestAResumedHoldDoesNotOutlastAClockThatWasWrong(t *testing.T) {
 				hold := provider.Hold{Why: test.why, Refusals: test.refusals, Until: now.Add(test.until)}
 				if test.refusals > 0 {
 					hold.Since = now.Add(test.since)
+				}
+				if test.last != 0 {
+					hold.Last = now.Add(test.last)
 				}
 				g := guarded(plays(status(200)))
 				g.Resume(hold)
