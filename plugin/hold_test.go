@@ -293,6 +293,20 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 				t.Errorf("the next try is in %d seconds", ttl)
 			}
 		},
+		"a refusal of a rotation between two ticks is stored": func(t *testing.T, v *testVault) {
+			v.onTime = true
+			v.restart()
+			v.write("config/default", v.accountFields()...)
+			v.write("static-roles/db", "user_name=app", "rotation_period=5m", "rotation_grace_period=30s")
+			v.settle(4*time.Minute + 30*time.Second)
+			defer v.order(refuse)()
+			v.settle(time.Minute)
+			<-time.After(61 * time.Second) // no tick, and no request
+			hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default")
+			if err != nil || hold == nil || hold.Refusals != 2 {
+				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
 		"it goes with the account": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
 			stop := v.order(refuse)

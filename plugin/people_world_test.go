@@ -262,7 +262,7 @@ func (m *mount) stateOf(t *tenant, role []string) string {
 	for _, field := range role[1:] {
 		if name, users, _ := strings.Cut(field, "="); strings.HasPrefix(name, "user_name") {
 			for user := range strings.SplitSeq(users, ",") {
-				if !strings.Contains(state, t.userID(user)) {
+				if id := t.userID(user); id == "" || !strings.Contains(state, id) {
 					return "" // written while nobody could be listed, or for a user who has gone
 				}
 			}

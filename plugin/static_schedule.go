@@ -83,14 +83,18 @@ func (t *staticTries) next(name string, due time.Time) time.Time {
 
 // failed puts a role off, for longer each time: those whose users are gone would else take each
 // tick's time from all others. What fails while the engine key is held back is tried when that is over, at the latest.
-func (t *staticTries) failed(name string, now, holdEnds time.Time) (again time.Time) {
+func (t *staticTries) failed(name string, now time.Time, hold provider.Hold) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
-	again = now.Add(lifetime.RotationPause(failures))
-	if !holdEnds.IsZero() && holdEnds.Before(again) {
-		again = holdEnds
+	pause := lifetime.RotationPause(failures)
+	switch left := hold.Until.Sub(now); {
+	case left > 0:
+		pause = min(pause, left)
+	case hold.Trying: // another's call tries the key, and will tell
+		pause = min(pause, lifetime.Backoff(staticRetry, lifetime.LongestPause, failures))
 	}
+	again = now.Add(pause)
 	t.roles[name] = staticTry{at: again, failures: failures}
 	return again
 }
@@ -160,6 +164,7 @@ func (b *backend) hastenRotation(s logical.Storage, role *staticRole, creds *sta
 func (b *backend) rotateOnTime(s logical.Storage) error {
 	ctx, cancel := context.WithTimeout(transport.WithClass(context.Background(), transport.ClassBackground), tickBudget)
 	defer cancel()
+	defer b.storeHolds(ctx, s) // no request does, and a restart would make a call more
 	roles, err := staticRolesByAccount(ctx, s)
 	if err != nil {
 		return err
@@ -314,29 +319,21 @@ func (b *backend) rotateStaticIfDue(ctx context.Context, s logical.Storage, name
 	if errors.Is(err, transport.ErrNoTurn) {
 		return now.Add(staticRetry), err // the tick is over, and nothing was learned of the role
 	}
-	return b.static.failed(name, now, b.holdEnds(role.Account)), err
+	return b.static.failed(name, time.Now(), b.holdOf(role.Account)), err
 }
 
-// holdEnds is when what waits for an engine key that the cloud has refused is tried again; zero: at its own time, as where the
-// cloud does not answer at all.
-func (b *backend) holdEnds(account string) time.Time {
+// holdOf is what holds the calls of an account back; zero: nothing does.
+func (b *backend) holdOf(account string) provider.Hold {
 	a := b.openedAccount(account)
 	if a == nil {
-		return time.Time{}
+		return provider.Hold{}
 	}
 	holder, ok := a.cloud.(provider.Holder)
 	if !ok {
-		return time.Time{}
+		return provider.Hold{}
 	}
-	now := time.Now()
-	switch hold, held := holder.Hold(); {
-	case held && hold.Until.After(now):
-		return hold.Until
-	case held && hold.Trying: // another's call, which will tell
-		return now.Add(staticRetry)
-	default:
-		return time.Time{}
-	}
+	hold, _ := holder.Hold()
+	return hold
 }
 
 // deletePreviousInTime deletes a role's replaced keys whose grace is over, in a part of the time that is left where others
