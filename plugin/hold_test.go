@@ -293,6 +293,19 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 				t.Errorf("the next try is in %d seconds", ttl)
 			}
 		},
+		"what waits for the key need not wait for the next try of it, where somebody writes one that works": func(_ *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			v.write("static-roles/db", "user_name=app", "rotation_period=1h", "rotation_grace_period=5m")
+			before := v.read("static-creds/db")["access_key"]
+			v.switchKey(v.root.AccessKey, false)
+			v.settle(12 * time.Hour)
+			v.root = v.account.AddKey(cloudsim.KeySpec{})
+			v.write("config/default", v.accountFields()...)
+			v.settle(time.Minute)
+			if after := v.read("static-creds/db")["access_key"]; after == before {
+				v.t.Error("the static role is not rotated")
+			}
+		},
 		"a refusal of a rotation between two ticks is stored": func(t *testing.T, v *testVault) {
 			v.onTime = true
 			v.restart()

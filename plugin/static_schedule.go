@@ -51,7 +51,8 @@ func (d staticDates) labels() []label {
 // staticTry is the next try of one role.
 type staticTry struct {
 	at       time.Time
-	failures int // in a row
+	failures int    // in a row
+	heldIn   string // the account whose engine key was held back then; empty: none was
 }
 
 // saw keeps the dates of an account's roles.
@@ -83,7 +84,7 @@ func (t *staticTries) next(name string, due time.Time) time.Time {
 
 // failed puts a role off, for longer each time: those whose users are gone would else take each
 // tick's time from all others. What fails while the engine key is held back is tried when that is over, at the latest.
-func (t *staticTries) failed(name string, now time.Time, hold provider.Hold) (again time.Time) {
+func (t *staticTries) failed(name string, now time.Time, account string, hold provider.Hold) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	failures := t.roles[name].failures + 1
@@ -95,7 +96,11 @@ func (t *staticTries) failed(name string, now time.Time, hold provider.Hold) (ag
 		pause = min(pause, lifetime.Backoff(staticRetry, lifetime.LongestPause, failures))
 	}
 	again = now.Add(pause)
-	t.roles[name] = staticTry{at: again, failures: failures}
+	try := staticTry{at: again, failures: failures}
+	if hold != (provider.Hold{}) {
+		try.heldIn = account
+	}
+	t.roles[name] = try
 	return again
 }
 
@@ -104,6 +109,13 @@ func (t *staticTries) forget(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.roles, name)
+}
+
+// forgetHeld is called when an account's engine key works again: what has waited for it is tried at once.
+func (t *staticTries) forgetHeld(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.roles, func(_ string, try staticTry) bool { return try.heldIn == account })
 }
 
 // arm has run be called at a time, in place of what was armed before; zero: never.
@@ -319,7 +331,7 @@ func (b *backend) rotateStaticIfDue(ctx context.Context, s logical.Storage, name
 	if errors.Is(err, transport.ErrNoTurn) {
 		return now.Add(staticRetry), err // the tick is over, and nothing was learned of the role
 	}
-	return b.static.failed(name, time.Now(), b.holdOf(role.Account)), err
+	return b.static.failed(name, time.Now(), role.Account, b.holdOf(role.Account)), err
 }
 
 // holdOf is what holds the calls of an account back; zero: nothing does.
