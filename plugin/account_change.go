@@ -80,34 +80,40 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		more, err := b.storeAsBefore(ctx, req.Storage, name, before, config)
 		return append(warnings, more...), err
 	}
-	if data.Get("verify").(bool) {
-		a, more, err := b.verifiedChange(ctx, req.Storage, name, before, config)
-		if err != nil {
-			return nil, err
-		}
-		view, err := b.storeWithPolicy(ctx, req.Storage, a)
-		if err != nil {
-			return nil, err
-		}
-		return slices.Concat(warnings, more, b.accountWarnings(a, view)), nil
+	if !data.Get("verify").(bool) {
+		more, err := b.storeUnverified(ctx, req.Storage, name, before, config)
+		return append(warnings, more...), err
 	}
+	a, more, err := b.verifiedChange(ctx, req.Storage, name, before, config)
+	if err != nil {
+		return nil, err
+	}
+	view, err := b.storeWithPolicy(ctx, req.Storage, a)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(warnings, more, b.accountWarnings(a, view)), nil
+}
+
+// storeUnverified stores a configuration with verify=false, and calls nobody.
+func (b *backend) storeUnverified(
+	ctx context.Context, s logical.Storage, name string, before, config *accountConfig,
+) (warnings []string, err error) {
 	if before == nil || !before.sameTarget(config) {
-		if err := b.refuseIfUsed(ctx, req.Storage, name, before, "", "an unverified key or endpoint may belong to another cloud "+
+		if err := b.refuseIfUsed(ctx, s, name, before, "", "an unverified key or endpoint may belong to another cloud "+
 			"account: leave out verify=false"); err != nil {
 			return nil, err
 		}
 		if before != nil {
-			unseen, err := b.mindSecondaries(ctx, name, "leases", config.force)
-			if err != nil {
+			if warnings, err = b.mindSecondaries(ctx, name, "leases", config.force); err != nil {
 				return nil, err
 			}
-			warnings = append(warnings, unseen...)
 		}
 		config.AccountID, config.Identity = "", provider.Identity{}
 		config.KeyCreated, config.KeyExpires = time.Time{}, time.Time{}
 	}
 	warnings = append(warnings, "the access key was not tried against the cloud")
-	return warnings, b.storeAccount(ctx, req.Storage, name, config)
+	return warnings, b.storeAccount(ctx, s, name, config)
 }
 
 // storeAsBefore stores a configuration that signs in as before, and calls nobody. A client certificate
