@@ -218,10 +218,26 @@ func (p place) setPolicy(policy cloudsim.Policy) {
 }
 
 // setClock sets the clouds' clocks, as far as this machine can tell: it is ahead of them where theirs are behind. Dates of keys that
-// were written before mean another time now.
+// were written before mean another time now. A key that had ended, and that whoever knew it has forgotten, may live once more where a
+// clock is set back.
 func (p place) setClock(skew time.Duration) {
+	var dead []string
+	for _, t := range p.tenants {
+		for _, key := range t.keys() {
+			if !t.live(key) {
+				dead = append(dead, key.ID)
+			}
+		}
+	}
 	p.sim.SetClockSkew(skew)
 	p.world.skew, p.clocks = skew, time.Now()
+	for _, t := range p.tenants {
+		for _, id := range dead {
+			if key, there := t.key(id); there && t.live(key) && p.keys[id] != nil {
+				p.keys[id].excused = "it had ended before the clock was set back"
+			}
+		}
+	}
 	for _, m := range p.mounts {
 		m.mayTry("")
 		m.lock.Lock()
