@@ -38,7 +38,7 @@ func mistakes() []mistake {
 			"plugin/internal/ledger/index.go", "\t\t\tcount += l.reserved[owner{name, user}]\n", "",
 		}}},
 		{"static roles that fail are tried at each tick, and each job may use all of it", []replacement{
-			{"plugin/static_schedule.go", "again = now.Add(pause)", "again = now"},
+			{"plugin/static_schedule.go", "try.at = now.Add(pause)", "try.at = now"},
 			{"plugin/periodic.go", "timeLeft(ctx)*time.Duration(j.share)/time.Duration(shares))", "timeLeft(ctx))"},
 		}},
 		{"the ledger is not held against the cloud for static keys", []replacement{{

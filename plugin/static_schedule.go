@@ -76,32 +76,28 @@ func (t *staticTries) schedule() (all []staticDates) {
 func (t *staticTries) next(name string, due time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if try, known := t.roles[name]; known && try.failures > 0 && try.at.After(due) {
+	if try, known := t.roles[name]; known && try.at.After(due) {
 		return try.at
 	}
 	return due
 }
 
 // failed puts a role off, for longer each time: those whose users are gone would else take each
-// tick's time from all others. What fails while the engine key is held back is tried when that is over, at the latest.
+// tick's time from all others. What fails while the engine key is held back waits for the end of that, which tells nothing of the role.
 func (t *staticTries) failed(name string, now time.Time, account string, hold provider.Hold) (again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	failures := t.roles[name].failures + 1
-	pause := lifetime.RotationPause(failures)
+	before := t.roles[name].failures
+	pause, try := lifetime.RotationPause(before+1), staticTry{failures: before + 1}
 	switch left := hold.Until.Sub(now); {
 	case left > 0:
-		pause = min(pause, left)
+		pause, try = left, staticTry{failures: before, heldIn: account}
 	case hold.Trying: // another's call tries the key, and will tell
-		pause = min(pause, lifetime.Backoff(staticRetry, lifetime.LongestPause, failures))
+		pause, try.heldIn = min(pause, lifetime.Backoff(staticRetry, lifetime.LongestPause, before+1)), account
 	}
-	again = now.Add(pause)
-	try := staticTry{at: again, failures: failures}
-	if hold != (provider.Hold{}) {
-		try.heldIn = account
-	}
+	try.at = now.Add(pause)
 	t.roles[name] = try
-	return again
+	return try.at
 }
 
 // forget is called when a role was rotated, written or deleted: it is tried at its time again.
