@@ -97,8 +97,8 @@ func TestAChangeOfPaceKeepsWhatIsKnownOfTheKey(t *testing.T) {
 	inBubble(t, tests)
 }
 
-// TestAChangeOfTheConfigurationDoesNotDoubleTheCallsUnderWay is E12 with requests that do not wait for those before: two calls of each client would be
-// four refusals.
+// TestAChangeOfTheConfigurationDoesNotDoubleTheCallsUnderWay is E12 with requests that do not wait for those before: two calls of each
+// client would be four refusals.
 func TestAChangeOfTheConfigurationDoesNotDoubleTheCallsUnderWay(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(t *testing.T, v *testVault){}

@@ -25,7 +25,8 @@ func (b *backend) pathCheck() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"account": field(framework.TypeString, "Name of the account."),
 			"now": query(field(framework.TypeBool, "Try the engine key now although the cloud has refused it; at most once in 15 "+
-				"minutes, and not for the fourth time in half an hour nor, after three tries, within 15 minutes of the last one, because refused requests lock the account.")),
+				"minutes, and not for the fourth time in half an hour nor, after three tries, within 15 "+
+				"minutes of the last one, because refused requests lock the account.")),
 		},
 		// The active node paces the account's calls.
 		Operations: only(logical.ReadOperation, pathOperation("check", "Check now whether the account can lease keys.",

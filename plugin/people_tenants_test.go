@@ -55,22 +55,18 @@ func (t *tenant) userNames() []string {
 
 // keysOf is how many keys a user has.
 func (t *tenant) keysOf(user string) int {
-	if t.domain == nil {
-		found, _ := t.account.User(user)
-		return found.Keys
-	}
-	found, _ := t.domain.User(user)
-	return found.Keys
+	_, keys := t.find(user)
+	return keys
 }
 
-// userID is empty where there is no user of that name.
-func (t *tenant) userID(user string) string {
+// find returns a user's id and how many keys he has; an empty id: there is no user of that name.
+func (t *tenant) find(user string) (id string, keys int) {
 	if t.domain == nil {
 		found, _ := t.account.User(user)
-		return found.ID
+		return found.ID, found.Keys
 	}
 	found, _ := t.domain.User(user)
-	return found.ID
+	return found.ID, found.Keys
 }
 
 func (t *tenant) ownerOf(id string) string {

@@ -142,9 +142,10 @@ func (w *world) newMount(i int) *mount {
 	v.base = contract.New(w.t).Wrap(w.sim.Transport())
 	m := &mount{
 		scene: &scene{testVault: v, cloud: faultyOutscale(), second: faultyHuawei(), saboteur: newSaboteur(nil), hangUp: func() {}},
-		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, roles: map[string]string{}, trouble: map[string]time.Time{},
-		causes: map[string][]span{},
-		signed: map[string]bool{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
+		w:     w, name: fmt.Sprintf("m%d", i+1), given: map[string]cloudsim.Credentials{}, roles: map[string]string{},
+		trouble: map[string]time.Time{},
+		causes:  map[string][]span{},
+		signed:  map[string]bool{}, calls: map[string]int{accountOutscale: dates, accountHuawei: dates},
 	}
 	v.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: story{w}, DisableTime: true, Name: m.name})
 	huawei := w.sim.Transport()
@@ -250,8 +251,8 @@ func (m *mount) configureAccount(t *tenant) {
 }
 
 // stateOf is what an operator looks at before he writes a role anew: what is stored of it, whether its users are those of the cloud, and
-// whether a static role's key works; empty: he writes it in any case. Each write lists the users of an account, and most deeds leave all roles
-// as they were.
+// whether a static role's key works; empty: he writes it in any case. Each write lists the users of an account, and most deeds leave
+// all roles as they were.
 func (m *mount) stateOf(t *tenant, role []string) string {
 	ctx, s := context.Background(), m.storage.Storage
 	stored, err := s.Get(ctx, role[0])
@@ -262,7 +263,7 @@ func (m *mount) stateOf(t *tenant, role []string) string {
 	for _, field := range role[1:] {
 		if name, users, _ := strings.Cut(field, "="); strings.HasPrefix(name, "user_name") {
 			for user := range strings.SplitSeq(users, ",") {
-				if id := t.userID(user); id == "" || !strings.Contains(state, id) {
+				if id, _ := t.find(user); id == "" || !strings.Contains(state, id) {
 					return "" // written while nobody could be listed, or for a user who has gone
 				}
 			}

@@ -21,10 +21,10 @@ func (b *Breaker) Hold() (hold provider.Hold, held bool) {
 	}, true
 }
 
-// Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong, and is
-// not believed; that the key was refused still is, and that there is no fourth try in the first half hour. A first refusal in the future tells
-// by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has seen: the pause is half an
-// hour at most.
+// Resume implements provider.Holder. A time that lies further ahead than the longest pause was written under a clock that was wrong,
+// and is not believed; that the key was refused still is, and that there is no fourth try in the first half hour. A first refusal in
+// the future tells by how much the clock was ahead. Where the clock was the reason it may have been set meanwhile, which nobody has
+// seen: the pause is half an hour at most.
 func (b *Breaker) Resume(hold provider.Hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

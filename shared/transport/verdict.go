@@ -96,8 +96,8 @@ func pauseAfter(v Verdict, again time.Duration, refusals int, lasted time.Durati
 	}
 }
 
-// earliestTry is from when on a key that has been refused so often since then may be tried before its time: a fourth try in half an hour would
-// lock the account.
+// earliestTry is from when on a key that has been refused so often since then may be tried before its time: a fourth try in half an
+// hour would lock the account.
 func earliestTry(refusals int, since time.Time) time.Time {
 	if refusals < lockingRefusal-1 {
 		return since

@@ -108,7 +108,8 @@ func newJob(w *world, connect fleet.Connect) Job {
 func (w *world) connect(t *testing.T, own cloudsim.Credentials, base http.RoundTripper) {
 	t.Helper()
 	client, err := clouds.Open(provider.Config{
-		Provider: clouds.Outscale, AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2", Endpoint: w.cloud.Start(t),
+		Provider: clouds.Outscale, AccessKey: own.AccessKey, SecretKey: provider.Secret(own.SecretKey), Region: "eu-west-2",
+		Endpoint:  w.cloud.Start(t),
 		UserAgent: "cloudkeys-test", Timeout: 15 * time.Second, MaxRetries: 3, PerSecond: 1e6, Base: base,
 	})
 	if err != nil {

@@ -89,7 +89,8 @@ func New(c Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	clock, pacer, breaker, slots := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker(), transport.NewSlots(c.PerSecond)
+	clock, pacer, breaker := new(transport.Clock), transport.NewPacer(c.PerSecond), transport.NewBreaker()
+	slots := transport.NewSlots(c.PerSecond)
 	if before, ok := c.After.(*Client); ok {
 		clock, breaker, slots = before.clock, before.breaker, slots.After(before.slots)
 		if before.perSecond == c.PerSecond {
