@@ -330,7 +330,6 @@ func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string)
 	case held:
 		return save(ctx, s, holdPrefix+name, storedHold{Signer: a.config.signer(), Hold: hold})
 	case stored:
-		b.static.forgetHeld(name)
 		return remove(ctx, s, holdPrefix+name)
 	default:
 		return nil // the first success of a process, mostly

@@ -107,7 +107,7 @@ func (t *staticTries) forget(name string) {
 	delete(t.roles, name)
 }
 
-// forgetHeld is called when an account's engine key works again: what has waited for it is tried at once.
+// forgetHeld is called while an account's engine key is not held back: what has waited for it is tried at once.
 func (t *staticTries) forgetHeld(account string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -212,6 +212,9 @@ func (b *backend) tendStaticRoles(
 ) (next time.Time, err error) {
 	if len(roles) > 0 && !b.WriteSafeReplicationState() { // which are two calls to the server
 		return time.Time{}, nil
+	}
+	if b.holdOf(account) == (provider.Hold{}) {
+		b.static.forgetHeld(account)
 	}
 	rotations, deletes, err := b.staticWork(ctx, s, account, roles)
 	problems := []error{err}
