@@ -123,6 +123,8 @@ func (f fields) account(name string) (fleet.Account, error) {
 // ends with the session's token, and by itself a little after ttl. ends is the sooner of both.
 func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) (ends time.Time, err error) {
 	s.loginFor(ctx, ttl)
+	ctx, cancel := awaiting(ctx)
+	defer cancel()
 	begun, role := time.Now(), s.config.roleOf(account.Name)
 	secret, err := s.get(leasing(ctx), "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
 	if err != nil {

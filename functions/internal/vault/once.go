@@ -6,6 +6,7 @@ package vault
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -31,4 +32,21 @@ func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 		}
 	}
 	return api.DefaultRetryPolicy(ctx, resp, err)
+}
+
+// answerTimeout bounds what a cancelled run still waits for the answer that tells what it must give back.
+const answerTimeout = 2 * time.Second
+
+// awaiting is the context of a request that makes a token or a lease. One that was sent has made it, even where ctx is
+// cancelled before the answer (SIGTERM), and only who reads the answer can give it back. None is sent where ctx has ended.
+func awaiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return ctx, func() {}
+	}
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(answerTimeout, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }

@@ -104,6 +104,8 @@ func (s *Session) login(ctx context.Context) error {
 		}
 		body = map[string]any{"role": s.config.AuthRole, "jwt": strings.TrimSpace(string(jwt))}
 	}
+	ctx, cancel := awaiting(ctx)
+	defer cancel()
 	secret, err := s.client.Logical().WriteWithContext(ctx, path, body)
 	if err != nil {
 		return explain(what, err)

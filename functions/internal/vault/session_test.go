@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -123,6 +124,56 @@ func TestEveryKindOfFailureHasATypeOfItsOwn(t *testing.T) {
 		var unreachable *VaultUnreachableError
 		if _, err := open(t.Context()); !errors.As(err, &unreachable) {
 			t.Errorf("got %T: %v", err, err)
+		}
+	})
+}
+
+// TestWhatARunIsGivenWhileItIsCancelledIsGivenBack: Vault has made it, whether or not somebody waits for the answer.
+func TestWhatARunIsGivenWhileItIsCancelledIsGivenBack(t *testing.T) {
+	cut := func(cancel func(), body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			cancel()
+			fmt.Fprint(w, body)
+		}
+	}
+	t.Run("a token", func(t *testing.T) {
+		s := newServer(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.answer["auth/approle/login"] = cut(cancel, `{"auth":{"client_token":"token-1"}}`)
+		session, err := open(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Close(ctx); err != nil || !reflect.DeepEqual(s.revoked, []string{"token-1"}) {
+			t.Errorf("%q is given back (%v)", s.revoked, err)
+		}
+		s.answer["auth/approle/login"] = func(http.ResponseWriter, *http.Request) { t.Error("a cancelled run logs in") }
+		if _, err := open(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a key that is leased with a token of somebody else", func(t *testing.T) {
+		s := newServer(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.answer["keys/creds/functions-a"] = cut(cancel, `{"lease_id":"keys/creds/functions-a/1","lease_duration":60,"data":{"account":"a"}}`)
+		given := ""
+		s.answer["sys/leases/revoke"] = func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if given = string(body); err != nil {
+				t.Error(err)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}
+		session, err := Open(ctx, Config{Engine: "keys", Auth: AuthToken, Token: "theirs", CredsRole: "functions-{account}"},
+			slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.Lease(ctx, &fleet.Account{Name: "a"}, time.Minute); err != nil {
+			t.Error(err)
+		}
+		if err := session.Close(ctx); err != nil || !strings.Contains(given, "keys/creds/functions-a/1") {
+			t.Errorf("%q is given back (%v)", given, err)
 		}
 	})
 }
