@@ -94,6 +94,25 @@ func TestAFleetOfAccounts(t *testing.T) {
 				t.Errorf("the policy of %d other accounts was not read", late)
 			}
 		},
+		"a refusal is stored while the cloud of another account hangs": func(t *testing.T, v *testVault) {
+			v.mustTick()
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Delay, Account: fleetID(7), Delay: time.Hour})
+			v.sim.Order(cloudsim.Fault{Kind: cloudsim.Refuse, Account: fleetID(3), Status: 401, Code: "1"})
+			<-time.After(policyRefresh)
+			ended := make(chan struct{})
+			go func() { _ = v.tick(); close(ended) }()
+			<-time.After(time.Second)
+			hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+fleetName(3))
+			if err != nil || hold == nil || hold.Refusals != 1 {
+				t.Errorf("while the tick runs is stored: %+v, %v", hold, err)
+			}
+			select {
+			case <-ended:
+				t.Error("the tick does not wait for the account that hangs")
+			default:
+				<-ended
+			}
+		},
 		"beyond the bound the account unused for longest is closed, and opened again when it is wanted": func(t *testing.T, v *testVault) {
 			v.mustTick()
 			v.backend.accounts.Resize(30)

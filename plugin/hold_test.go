@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -318,6 +319,35 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 			hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default")
 			if err != nil || hold == nil || hold.Refusals != 2 {
 				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
+		"a refusal that a tidy meets is stored before the next tick": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			defer v.order(refuse)()
+			v.write("tidy")
+			synctest.Wait()
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil || hold.Refusals != 1 {
+				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
+		"what waits for the key follows a hold that becomes shorter, and is over": func(t *testing.T, v *testVault) {
+			now, tries := time.Now(), v.backend.static
+			held := func(d time.Duration) provider.Hold {
+				return provider.Hold{Why: provider.KindKeyRefused, Until: now.Add(d)}
+			}
+			tries.failed("db", now, "default", held(day))
+			for _, test := range []struct {
+				hold provider.Hold
+				want time.Time
+			}{
+				{held(day), now.Add(day)},
+				{held(time.Hour), now.Add(time.Hour)},
+				{provider.Hold{Why: provider.KindKeyRefused, Until: now, Trying: true}, now.Add(time.Hour)}, // it may fail
+				{provider.Hold{}, now},
+			} {
+				if tries.followHold("default", test.hold); !tries.next("db", now).Equal(test.want) {
+					t.Errorf("with %+v it is tried at %s, want %s", test.hold, tries.next("db", now), test.want)
+				}
 			}
 		},
 		"it goes with the account": func(t *testing.T, v *testVault) {

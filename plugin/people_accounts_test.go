@@ -233,8 +233,9 @@ func (p place) setClock(skew time.Duration) {
 	p.world.skew, p.clocks = skew, time.Now()
 	for _, t := range p.tenants {
 		for _, id := range dead {
-			if key, there := t.key(id); there && t.live(key) && p.keys[id] != nil {
-				p.keys[id].excused = "it had ended before the clock was set back"
+			key, there := t.key(id)
+			if made := p.keys[id]; there && t.live(key) && made != nil && !made.mount.knows().has(id, made.label) {
+				made.excused = "it had ended before the clock was set back"
 			}
 		}
 	}

@@ -393,7 +393,10 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 		took = time.Since(m.began) - m.others
 		m.beside.Wait() // requests of others, which have their own time
 	})
-	process.forgot.CompareAndSwap(false, process.dead.Load())
+	if process.dead.Load() { // what works beside the request stores as soon as it is through with an account
+		since := earlier(m.began, time.Now().Add(-tickBudget-rollbackBudget))
+		process.forgot.CompareAndSwap(nil, &since)
+	}
 	// A node that has stepped down has made way for another
 	m.system.become(0)
 	if took > longestRequest && !strings.HasPrefix(what, "tidy") { // which answers at once, and goes on

@@ -52,9 +52,13 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	problems, next := make([]error, len(names)), make([]time.Time, len(names))
 	for i, name := range names {
 		tended.Go(func() {
+			storing := func(err error) error { // at once: others may take long, and a restart would make a call more
+				b.storeHolds(ctx, req.Storage)
+				return err
+			}
 			problems[i] = errors.Join(
-				b.safely("the periodic work of account "+name, func() error { return b.tendAccount(ctx, req.Storage, name, static, &next[i]) }),
-				b.safely("the rollback of account "+name, func() error { return b.rollback(rest, req.Storage, name, last) }),
+				b.safely("the periodic work of account "+name, func() error { return storing(b.tendAccount(ctx, req.Storage, name, static, &next[i])) }),
+				b.safely("the rollback of account "+name, func() error { return storing(b.rollback(rest, req.Storage, name, last)) }),
 			)
 		})
 	}

@@ -99,7 +99,7 @@ func (s *saboteur) repair() {
 // process is one life of the plugin's process.
 type process struct {
 	dead   atomic.Bool
-	forgot atomic.Bool // it died within a request, or a snapshot took back what it had stored
+	forgot atomic.Pointer[time.Time] // since when it may have stored nothing: it died within a request, or a snapshot took it back; nil: never
 }
 
 func (p *process) die() { p.dead.Store(true) }

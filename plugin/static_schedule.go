@@ -107,11 +107,20 @@ func (t *staticTries) forget(name string) {
 	delete(t.roles, name)
 }
 
-// forgetHeld is called while an account's engine key is not held back: what has waited for it is tried at once.
-func (t *staticTries) forgetHeld(account string) {
+// followHold has what waits for an account's engine key be tried when its hold ends, and at once where there is none any more.
+func (t *staticTries) followHold(account string, hold provider.Hold) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.roles, func(_ string, try staticTry) bool { return try.heldIn == account })
+	for name, try := range t.roles {
+		switch {
+		case try.heldIn != account:
+		case hold == provider.Hold{}:
+			delete(t.roles, name)
+		case !hold.Trying:
+			try.at = earlier(try.at, hold.Until)
+			t.roles[name] = try
+		}
+	}
 }
 
 // arm has run be called at a time, in place of what was armed before; zero: never.
@@ -172,7 +181,6 @@ func (b *backend) hastenRotation(s logical.Storage, role *staticRole, creds *sta
 func (b *backend) rotateOnTime(s logical.Storage) error {
 	ctx, cancel := context.WithTimeout(transport.WithClass(context.Background(), transport.ClassBackground), tickBudget)
 	defer cancel()
-	defer b.storeHolds(ctx, s) // no request does, and a restart would make a call more
 	roles, err := staticRolesByAccount(ctx, s)
 	if err != nil {
 		return err
@@ -183,6 +191,7 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 	for i, account := range accounts {
 		tended.Go(func() {
 			problems[i] = b.safely("the rotation of static roles of account "+account, func() (err error) {
+				defer b.storeHolds(ctx, s) // no request does, and a restart would make a call more
 				next[i], err = b.tendStaticRoles(ctx, s, account, roles[account])
 				return err
 			})
@@ -213,9 +222,7 @@ func (b *backend) tendStaticRoles(
 	if len(roles) > 0 && !b.WriteSafeReplicationState() { // which are two calls to the server
 		return time.Time{}, nil
 	}
-	if b.holdOf(account) == (provider.Hold{}) {
-		b.static.forgetHeld(account)
-	}
+	b.static.followHold(account, b.holdOf(account))
 	rotations, deletes, err := b.staticWork(ctx, s, account, roles)
 	problems := []error{err}
 	for _, work := range rotations {

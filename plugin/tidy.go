@@ -192,6 +192,7 @@ func (b *backend) tidyNames(ctx context.Context, s logical.Storage) ([]string, e
 
 // tidyAccount compares an account with its cloud in one go, in place of the day's comparison.
 func (b *backend) tidyAccount(ctx context.Context, s logical.Storage, name string, report *tidyReport) error {
+	defer b.storeHolds(ctx, s) // the request that began it has ended
 	users, err := b.identities(ctx, s, name)
 	if err != nil {
 		return err

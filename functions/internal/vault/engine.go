@@ -123,8 +123,6 @@ func (f fields) account(name string) (fleet.Account, error) {
 // ends with the session's token, and by itself a little after ttl. ends is the sooner of both.
 func (s *Session) Lease(ctx context.Context, account *fleet.Account, ttl time.Duration) (ends time.Time, err error) {
 	s.loginFor(ctx, ttl)
-	ctx, cancel := awaiting(ctx)
-	defer cancel()
 	begun, role := time.Now(), s.config.roleOf(account.Name)
 	secret, err := s.get(leasing(ctx), "creds/"+role, map[string][]string{"ttl": {strconv.Itoa(int(ttl / time.Second))}})
 	if err != nil {
@@ -262,6 +260,12 @@ func (s *Session) read(ctx context.Context, path string, query map[string][]stri
 func (s *Session) get(ctx context.Context, path string, query map[string][]string) (*api.Secret, error) {
 	full := s.config.Engine + "/" + path
 	secret, err := s.do(ctx, "reading "+full, func() (*api.Secret, error) {
+		ctx := ctx
+		if s.config.Auth == AuthToken && isLease(ctx) { // the lease outlives the session; others end with their token
+			longer, cancel := awaiting(ctx, s.holdsLeases())
+			defer cancel()
+			ctx = longer
+		}
 		return s.client.Logical().ReadWithDataWithContext(ctx, full, query)
 	})
 	if err != nil {
@@ -271,6 +275,12 @@ func (s *Session) get(ctx context.Context, path string, query map[string][]strin
 		return nil, empty("reading "+full, "nothing is there: see VAULT_ENGINE and VAULT_CREDS_ROLE")
 	}
 	return secret, nil
+}
+
+func (s *Session) holdsLeases() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.leases) > 0
 }
 
 // fields are the data of an answer. What is missing or of another type reads as zero.

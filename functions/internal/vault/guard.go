@@ -27,6 +27,9 @@ type guard struct {
 
 // RoundTrip implements http.RoundTripper.
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := runEnded(req.Context()); err != nil {
+		return nil, err
+	}
 	next := g.next
 	if isLease(req.Context()) {
 		next = g.once

@@ -24,6 +24,9 @@ func isLease(ctx context.Context) bool { return ctx.Value(leaseKey{}) != nil }
 // again decides whether Vault's client repeats a request: a lease only where the first one certainly had no
 // effect. HTTP 503 is not such a case, since proxies say it of connections that they lost too.
 func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if runEnded(ctx) != nil {
+		return false, nil
+	}
 	if isLease(ctx) {
 		neverSent := err != nil && transport.NeverConnected(err)
 		turnedAway := err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusPreconditionFailed)
@@ -34,19 +37,35 @@ func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	return api.DefaultRetryPolicy(ctx, resp, err)
 }
 
-// answerTimeout bounds what a cancelled run still waits for the answer that tells what it must give back.
-const answerTimeout = 2 * time.Second
+// A cancelled run still waits so long for the answer that tells what it must give back: the shorter where it holds
+// something already, since Lambda kills the process half a second after SIGTERM.
+const (
+	answerTimeout        = 2 * time.Second
+	answerTimeoutHolding = 200 * time.Millisecond
+)
+
+// runKey is where a longer context keeps the run's own.
+type runKey struct{}
 
 // awaiting is the context of a request that makes a token or a lease. One that was sent has made it, even where ctx is
-// cancelled before the answer (SIGTERM), and only who reads the answer can give it back. None is sent where ctx has ended.
-func awaiting(ctx context.Context) (context.Context, context.CancelFunc) {
-	if ctx.Err() != nil {
-		return ctx, func() {}
+// cancelled before the answer (SIGTERM), and only who reads the answer can give it back. None is sent once ctx has ended.
+func awaiting(ctx context.Context, holding bool) (context.Context, context.CancelFunc) {
+	timeout := answerTimeout
+	if holding {
+		timeout = answerTimeoutHolding
 	}
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(answerTimeout, cancel) })
+	longer, cancel := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), runKey{}, ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(timeout, cancel) })
 	return longer, func() {
 		stop()
 		cancel()
 	}
+}
+
+// runEnded tells why the run has ended on whose behalf a request is made; nil: it has not.
+func runEnded(ctx context.Context) error {
+	if run, longer := ctx.Value(runKey{}).(context.Context); longer {
+		ctx = run
+	}
+	return ctx.Err()
 }

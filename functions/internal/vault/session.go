@@ -104,7 +104,7 @@ func (s *Session) login(ctx context.Context) error {
 		}
 		body = map[string]any{"role": s.config.AuthRole, "jwt": strings.TrimSpace(string(jwt))}
 	}
-	ctx, cancel := awaiting(ctx)
+	ctx, cancel := awaiting(ctx, len(s.tokens) > 0)
 	defer cancel()
 	secret, err := s.client.Logical().WriteWithContext(ctx, path, body)
 	if err != nil {
@@ -159,10 +159,10 @@ func (s *Session) renew(ctx context.Context, used string) bool {
 // open: Lambda freezes the process between invocations, and Vault would be left with them.
 func (s *Session) Close(ctx context.Context) error {
 	defer s.hangUp()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
 	var errs []error
 	for _, lease := range s.leases {
 		if err := s.client.Sys().RevokeWithContext(ctx, lease); err != nil {

@@ -152,6 +152,35 @@ func TestWhatARunIsGivenWhileItIsCancelledIsGivenBack(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("and nothing that was refused is asked for again", func(t *testing.T) {
+		s := newServer(t)
+		t.Setenv("VAULT_MAX_RETRIES", "2")
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := 0
+		s.answer["auth/approle/login"] = func(w http.ResponseWriter, _ *http.Request) {
+			asked++
+			cancel()
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		if _, err := open(ctx); err == nil || asked != 1 {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+	})
+	t.Run("not even after the pause before the next try", func(t *testing.T) {
+		s := newServer(t)
+		t.Setenv("VAULT_MAX_RETRIES", "2")
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := 0
+		s.answer["auth/approle/login"] = func(w http.ResponseWriter, _ *http.Request) {
+			if asked++; asked == 1 {
+				time.AfterFunc(100*time.Millisecond, cancel) // the pause is a second
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		if _, err := open(ctx); !errors.Is(err, context.Canceled) || asked != 1 {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+	})
 	t.Run("a key that is leased with a token of somebody else", func(t *testing.T) {
 		s := newServer(t)
 		ctx, cancel := context.WithCancel(t.Context())
