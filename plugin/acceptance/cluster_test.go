@@ -220,7 +220,7 @@ func (c *cluster) newSteady() *steady {
 	s.configure("ttl=1h")
 	s.account.AddUser("db", "api:ReadVms")
 	// After both changes, and once only.
-	s.rotateAt = time.Now().UTC().Add(4 * time.Minute).Truncate(time.Minute)
+	s.rotateAt = time.Now().UTC().Add(5 * time.Minute).Truncate(time.Minute)
 	s.write("static-roles/db", "user_name=db", "rotation_grace_period=20s",
 		fmt.Sprintf("rotation_schedule=%d %d * * *", s.rotateAt.Minute(), s.rotateAt.Hour()))
 	s.role, s.creds = s.read("static-roles/db"), s.read("static-creds/db")

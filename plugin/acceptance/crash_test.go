@@ -266,7 +266,7 @@ func (c *crashes) hit(v victim, s hit) {
 		if killErr != nil {
 			c.t.Fatal(killErr)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		c.t.Fatalf("%s, %s: the call never came (%v)", v.name, s, err)
 	}
 	cancel()

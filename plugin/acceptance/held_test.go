@@ -173,7 +173,7 @@ func (h *held) begin() {
 	h.t.Helper()
 	h.arm()
 	go func() { h.ended <- h.run(h) }()
-	h.untilReached(20 * time.Second)
+	h.untilReached(time.Minute)
 }
 
 // arm has the cloud hold up the next call.

@@ -156,7 +156,7 @@ func TestACallWhoseHTTP2StreamIsResetIsSentOnce(t *testing.T) {
 		for _, body := range []string{"with a body", "without a body"} {
 			t.Run(code.String()+", "+body, func(t *testing.T) {
 				cloud := newHTTP2Cloud(t, resets(code))
-				rt := chainTo(cloud.base, func(o *Options) { o.Timeout = time.Second })
+				rt := chainTo(cloud.base)
 				_, err := rt.RoundTrip(requests(t, t.Context(), cloud.url)[body])
 				if n := cloud.whole.Load(); n != 1 {
 					t.Errorf("the call was perhaps carried out %d times", n)

@@ -76,7 +76,7 @@ func TestABodyThatStallsOnARealConnection(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(release)
-	rt := chainTo(base(t, TLS{}), func(o *Options) { o.Timeout = 100 * time.Millisecond })
+	rt := chainTo(base(t, TLS{}), func(o *Options) { o.Timeout = 2 * time.Second })
 	_, err := rt.RoundTrip(newRequest(t, t.Context(), server.URL))
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "reading the answer: ") {
 		t.Errorf("got %v", err)

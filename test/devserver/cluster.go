@@ -17,7 +17,7 @@ import (
 
 // leaderTimeout bounds the wait for a new leader. Raft elects one within seconds, and
 // the new leader then loads its mounts and leases.
-const leaderTimeout = 60 * time.Second
+const leaderTimeout = 3 * time.Minute
 
 // Cluster is several servers on one raft storage, each a process with ports and data of
 // its own. Its methods may not be called at the same time as one another.

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// stopTimeout is how long Stop waits for a graceful end. Vault stops its plugins
-// and its cluster listener within a second or two.
-const stopTimeout = 15 * time.Second
+// stopTimeout is how long Stop waits for a graceful end. Vault stops its plugins and its cluster listener within
+// a second or two; with dozens of mounts on a busy machine it takes its time.
+const stopTimeout = time.Minute
 
 // process is a running command that leads a process group of its own.
 type process struct {
