@@ -136,16 +136,29 @@ func (b *backend) openAfter(former *account, name string, config *accountConfig)
 // A nil configuration deletes.
 func (b *backend) storeAccount(ctx context.Context, s logical.Storage, name string, config *accountConfig) error {
 	if config == nil {
-		if err := remove(ctx, s, holdPrefix+name); err != nil {
-			return err
-		}
+		return b.removeConfig(ctx, s, name)
 	}
 	b.beginStoring(name)
-	defer b.endStoring(name, config == nil)
-	if config == nil {
-		return remove(ctx, s, configPrefix+name)
-	}
+	defer b.endStoring(name, false)
 	return save(ctx, s, configPrefix+name, config)
+}
+
+// removeConfig removes the hold first, so that a crash leaves none behind, and once more when nobody knows the account any
+// longer: a refusal of a call under way may have been stored meanwhile.
+func (b *backend) removeConfig(ctx context.Context, s logical.Storage, name string) error {
+	if err := b.removeHold(ctx, s, name); err != nil {
+		return err
+	}
+	b.beginStoring(name)
+	err := remove(ctx, s, configPrefix+name)
+	b.endStoring(name, true)
+	if err != nil {
+		return err
+	}
+	if err := b.removeHold(ctx, s, name); err != nil {
+		b.Logger().Warn("what was known of a deleted account's key may be left", "account", name, "error", err)
+	}
+	return nil
 }
 
 // retire forgets an account, but not what its client knows. The lock is held.

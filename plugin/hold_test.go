@@ -213,6 +213,14 @@ func TestWhatIsNoNewsOfTheKeyHoldsNothingUp(t *testing.T) {
 func TestAHoldOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
 	refuse := cloudsim.Fault{Kind: cloudsim.Refuse, Status: 401, Code: "1"}
+	fail := func(op string) func(string, string) error {
+		return func(called, key string) error {
+			if called == op && strings.HasPrefix(key, holdPrefix) {
+				return errInjected
+			}
+			return nil
+		}
+	}
 	inBubble(t, map[string]func(t *testing.T, v *testVault){
 		"a new process says since when, and tries when it is time": func(t *testing.T, v *testVault) {
 			v.configure("ttl=5m")
@@ -348,6 +356,52 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 				if tries.followHold("default", test.hold); !tries.next("db", now).Equal(test.want) {
 					t.Errorf("with %+v it is tried at %s, want %s", test.hold, tries.next("db", now), test.want)
 				}
+			}
+		},
+		"what could not be stored is stored by the next tick": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			v.storage.before = fail("put")
+			_, _ = v.tryLease(t.Context(), "app")
+			v.storage.before = nil
+			stop()
+			_ = v.tick()
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil || hold.Refusals != 1 {
+				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
+		"and what could not be removed is removed by the next tick": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			stop := v.order(refuse)
+			_, _ = v.tryLease(t.Context(), "app")
+			stop()
+			<-time.After(time.Minute)
+			v.storage.before = fail("delete")
+			v.lease("app")
+			v.storage.before = nil
+			v.mustTick()
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold != nil {
+				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
+		"a refusal that is stored while its account is deleted goes too": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			defer v.order(refuse)()
+			_, _ = v.tryLease(t.Context(), "app")
+			v.storage.around = func(op, key string, do func() error) error {
+				err := do()
+				if op == "delete" && key == configPrefix+"default" {
+					v.backend.holds.Store("default", true)
+					v.backend.storeHolds(t.Context(), v.storage)
+				}
+				return err
+			}
+			if _, err := v.request(t.Context(), logical.DeleteOperation, "config/default", "force=true"); err != nil {
+				t.Fatal(err)
+			}
+			v.storage.around = nil
+			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold != nil {
+				t.Errorf("stored: %+v, %v", hold, err)
 			}
 		},
 		"it goes with the account": func(t *testing.T, v *testVault) {

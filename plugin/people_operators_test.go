@@ -265,6 +265,6 @@ func (m *mount) restoreSnapshot() {
 		m.troubleFor(t, never, 0) // the engine key of the snapshot may be deleted since
 	}
 	m.behind = true
-	m.process.forgot.Store(&time.Time{})
+	m.forgetsRefusals()
 	m.start()
 }

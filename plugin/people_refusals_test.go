@@ -71,6 +71,18 @@ func (w *world) mindLocks() {
 	w.locks = nil
 }
 
+// forgetsRefusals is called when a snapshot takes back what the mount's processes have stored of them.
+func (m *mount) forgetsRefusals() {
+	m.w.storyLock.Lock()
+	defer m.w.storyLock.Unlock()
+	mount := slices.Index(m.w.mounts, m)
+	for _, refusals := range m.w.refused {
+		for _, r := range refusals {
+			r.in[mount].forgets(time.Time{})
+		}
+	}
+}
+
 // wasForgotten tells whether a mount's process may have stored nothing of a refusal.
 func (r keyRefusal) wasForgotten(mount int) bool {
 	since := r.in[mount].forgot.Load()

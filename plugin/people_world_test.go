@@ -394,8 +394,7 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 		m.beside.Wait() // requests of others, which have their own time
 	})
 	if process.dead.Load() { // what works beside the request stores as soon as it is through with an account
-		since := earlier(m.began, time.Now().Add(-tickBudget-rollbackBudget))
-		process.forgot.CompareAndSwap(nil, &since)
+		process.forgets(earlier(m.began, time.Now().Add(-tickBudget-rollbackBudget)))
 	}
 	// A node that has stepped down has made way for another
 	m.system.become(0)

@@ -104,6 +104,24 @@ type process struct {
 
 func (p *process) die() { p.dead.Store(true) }
 
+// forgets notes since when the process may have stored nothing, at the latest.
+func (p *process) forgets(since time.Time) {
+	for before := p.forgot.Load(); before == nil || since.Before(*before); before = p.forgot.Load() {
+		if p.forgot.CompareAndSwap(before, &since) {
+			return
+		}
+	}
+}
+
+// storedHold is told of each refusal that the process stores, or not yet.
+func (p *process) storedHold(err error) {
+	if err == nil {
+		p.forgot.Store(nil)
+	} else {
+		p.forgets(time.Now().Add(-tickBudget - rollbackBudget))
+	}
+}
+
 // start is a new process on the same storage. The old one may still have work under way in
 // the background: it reaches nothing any more.
 func (s *scene) start() {
@@ -117,9 +135,12 @@ func (s *scene) start() {
 	s.restart()
 }
 
-func (s *scene) store(p *process, op, key string, do func() error) error {
+func (s *scene) store(p *process, op, key string, do func() error) (err error) {
 	if p.dead.Load() {
 		return errDead
+	}
+	if op == "put" && strings.HasPrefix(key, holdPrefix) {
+		defer func() { p.storedHold(err) }()
 	}
 	name := op + " " + storageName(key)
 	if fault := s.faultAt(name); fault != "" {

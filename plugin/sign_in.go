@@ -291,7 +291,7 @@ func (b *backend) followHold(a *account) {
 	}
 }
 
-// storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory, and the next change is stored.
+// storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	var names []string
 	b.holds.Range(func(name, _ any) bool {
@@ -306,6 +306,7 @@ func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	defer cancel()
 	for _, name := range names {
 		if err := b.storeHold(ctx, s, name); err != nil {
+			b.holds.Store(name, true) // the next tick tries again
 			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
 				"once", "account", name, "error", err)
 		}
@@ -330,8 +331,19 @@ func (b *backend) storeHold(ctx context.Context, s logical.Storage, name string)
 	case held:
 		return save(ctx, s, holdPrefix+name, storedHold{Signer: a.config.signer(), Hold: hold})
 	case stored:
-		return remove(ctx, s, holdPrefix+name)
+		err := remove(ctx, s, holdPrefix+name)
+		a.holdStored.Store(err != nil)
+		return err
 	default:
 		return nil // the first success of a process, mostly
 	}
+}
+
+func (b *backend) removeHold(ctx context.Context, s logical.Storage, name string) error {
+	unlock, err := b.lock(ctx, holdPrefix+name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return remove(ctx, s, holdPrefix+name)
 }

@@ -262,7 +262,7 @@ func (s *Session) get(ctx context.Context, path string, query map[string][]strin
 	secret, err := s.do(ctx, "reading "+full, func() (*api.Secret, error) {
 		ctx := ctx
 		if s.config.Auth == AuthToken && isLease(ctx) { // the lease outlives the session; others end with their token
-			longer, cancel := awaiting(ctx, s.holdsLeases())
+			longer, cancel := awaiting(ctx, answerTimeout)
 			defer cancel()
 			ctx = longer
 		}
@@ -275,12 +275,6 @@ func (s *Session) get(ctx context.Context, path string, query map[string][]strin
 		return nil, empty("reading "+full, "nothing is there: see VAULT_ENGINE and VAULT_CREDS_ROLE")
 	}
 	return secret, nil
-}
-
-func (s *Session) holdsLeases() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.leases) > 0
 }
 
 // fields are the data of an answer. What is missing or of another type reads as zero.

@@ -37,11 +37,11 @@ func again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	return api.DefaultRetryPolicy(ctx, resp, err)
 }
 
-// A cancelled run still waits so long for the answer that tells what it must give back: the shorter where it holds
-// something already, since Lambda kills the process half a second after SIGTERM.
+// A cancelled run still waits so long for the answer that tells what it must give back: the shorter where a session has a token
+// to give back already, since Lambda kills the process half a second after SIGTERM.
 const (
-	answerTimeout        = 2 * time.Second
-	answerTimeoutHolding = 200 * time.Millisecond
+	answerTimeout      = 2 * time.Second
+	laterAnswerTimeout = 200 * time.Millisecond
 )
 
 // runKey is where a longer context keeps the run's own.
@@ -49,11 +49,7 @@ type runKey struct{}
 
 // awaiting is the context of a request that makes a token or a lease. One that was sent has made it, even where ctx is
 // cancelled before the answer (SIGTERM), and only who reads the answer can give it back. None is sent once ctx has ended.
-func awaiting(ctx context.Context, holding bool) (context.Context, context.CancelFunc) {
-	timeout := answerTimeout
-	if holding {
-		timeout = answerTimeoutHolding
-	}
+func awaiting(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), runKey{}, ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(timeout, cancel) })
 	return longer, func() {

@@ -104,7 +104,11 @@ func (s *Session) login(ctx context.Context) error {
 		}
 		body = map[string]any{"role": s.config.AuthRole, "jwt": strings.TrimSpace(string(jwt))}
 	}
-	ctx, cancel := awaiting(ctx, len(s.tokens) > 0)
+	timeout := answerTimeout
+	if len(s.tokens) > 0 {
+		timeout = laterAnswerTimeout
+	}
+	ctx, cancel := awaiting(ctx, timeout)
 	defer cancel()
 	secret, err := s.client.Logical().WriteWithContext(ctx, path, body)
 	if err != nil {
