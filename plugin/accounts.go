@@ -151,10 +151,12 @@ func (b *backend) removeConfig(ctx context.Context, s logical.Storage, name stri
 	}
 	b.beginStoring(name)
 	err := remove(ctx, s, configPrefix+name)
-	b.endStoring(name, true)
+	b.endStoring(name, err == nil)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
 	if err := b.removeHold(ctx, s, name); err != nil {
 		b.Logger().Warn("what was known of a deleted account's key may be left", "account", name, "error", err)
 	}

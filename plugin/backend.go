@@ -84,6 +84,7 @@ type backend struct {
 
 	refusals *refusals
 	holds    sync.Map // accounts whose hold has changed since it was stored
+	unstored sync.Map // those where storing it has failed
 
 	triedNow      sync.Map // when check/ tried the engine key before its time, by account
 	revokedBefore sync.Map // access keys whose revocation has failed

@@ -363,8 +363,22 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 			stop := v.order(refuse)
 			v.storage.before = fail("put")
 			_, _ = v.tryLease(t.Context(), "app")
-			v.storage.before = nil
 			stop()
+			puts := 0
+			v.storage.before = func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, holdPrefix) {
+					puts++
+					return errInjected
+				}
+				return nil
+			}
+			for range 10 {
+				v.read("config/default")
+			}
+			if _ = v.tick(); puts != 1 {
+				t.Errorf("storing it is tried %d times by ten requests and a tick, want once by the tick", puts)
+			}
+			v.storage.before = nil
 			_ = v.tick()
 			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold == nil || hold.Refusals != 1 {
 				t.Errorf("stored: %+v, %v", hold, err)
@@ -382,6 +396,27 @@ func TestAHoldOutlivesTheProcess(t *testing.T) {
 			v.mustTick()
 			if hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default"); err != nil || hold != nil {
 				t.Errorf("stored: %+v, %v", hold, err)
+			}
+		},
+		"an account that could not be deleted keeps its own": func(t *testing.T, v *testVault) {
+			v.configure("ttl=5m")
+			v.account.DeleteKey(v.root.AccessKey)
+			_, _ = v.tryLease(t.Context(), "app")
+			v.storage.before = func(op, key string) error {
+				if op == "delete" && key == configPrefix+"default" {
+					return errInjected
+				}
+				return nil
+			}
+			if _, err := v.request(t.Context(), logical.DeleteOperation, "config/default", "force=true"); err == nil {
+				t.Error("the delete has not failed")
+			}
+			v.storage.before = nil
+			v.sim.ResetCalls()
+			_ = v.tick()
+			hold, err := load[storedHold](t.Context(), v.storage, holdPrefix+"default")
+			if err != nil || hold == nil || len(v.sim.Calls()) > 0 {
+				t.Errorf("after %d calls with the key is stored: %+v, %v", len(v.sim.Calls()), hold, err)
 			}
 		},
 		"a refusal that is stored while its account is deleted goes too": func(t *testing.T, v *testVault) {

@@ -62,7 +62,7 @@ func (w *world) mindLocks() {
 		for mount, m := range w.mounts {
 			for i := max(1, len(l.refusals)-lockingNobody); i < len(l.refusals) && w.isSigner(m, l.key); i++ {
 				before, after := l.refusals[i-1], l.refusals[i]
-				if before.in[mount] != after.in[mount] && before.wasForgotten(mount) && after.stored[mount] < i {
+				if before.in[mount] != after.in[mount] && before.in[mount].mayForget(before.at) && after.stored[mount] < i {
 					w.troubled(l.t, nil, longestLock, soon)
 				}
 			}
@@ -81,12 +81,6 @@ func (m *mount) forgetsRefusals() {
 			r.in[mount].forgets(time.Time{})
 		}
 	}
-}
-
-// wasForgotten tells whether a mount's process may have stored nothing of a refusal.
-func (r keyRefusal) wasForgotten(mount int) bool {
-	since := r.in[mount].forgot.Load()
-	return since != nil && !r.at.Before(*since)
 }
 
 // refusalsStored are those of a key in a row that storage knows.

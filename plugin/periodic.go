@@ -21,6 +21,7 @@ import (
 // periodic runs once a minute on the active node. The accounts are tended side by side:
 // one whose cloud hangs uses up the tick for itself alone.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
+	b.storeUnstoredHolds()
 	ctx = transport.WithClass(ctx, transport.ClassBackground)
 	rest, cancelRest := context.WithTimeout(ctx, tickBudget+rollbackBudget)
 	defer cancelRest()

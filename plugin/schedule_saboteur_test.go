@@ -100,6 +100,8 @@ func (s *saboteur) repair() {
 type process struct {
 	dead   atomic.Bool
 	forgot atomic.Pointer[time.Time] // since when it may have stored nothing: it died within a request, or a snapshot took it back; nil: never
+
+	unstored sync.Map // since when a hold may not be stored, by its path
 }
 
 func (p *process) die() { p.dead.Store(true) }
@@ -113,13 +115,24 @@ func (p *process) forgets(since time.Time) {
 	}
 }
 
-// storedHold is told of each refusal that the process stores, or not yet.
-func (p *process) storedHold(err error) {
+// storedHold is told of each hold that the process stores, or not yet.
+func (p *process) storedHold(key string, err error) {
 	if err == nil {
-		p.forgot.Store(nil)
+		p.unstored.Delete(key)
 	} else {
-		p.forgets(time.Now().Add(-tickBudget - rollbackBudget))
+		p.unstored.LoadOrStore(key, time.Now().Add(-longestRequest))
 	}
+}
+
+// mayForget tells whether the process may not have stored what it met at a time.
+func (p *process) mayForget(at time.Time) bool {
+	since := p.forgot.Load()
+	forgot := since != nil && !at.Before(*since)
+	p.unstored.Range(func(_, since any) bool {
+		forgot = forgot || !at.Before(since.(time.Time))
+		return !forgot
+	})
+	return forgot
 }
 
 // start is a new process on the same storage. The old one may still have work under way in
@@ -140,7 +153,7 @@ func (s *scene) store(p *process, op, key string, do func() error) (err error) {
 		return errDead
 	}
 	if op == "put" && strings.HasPrefix(key, holdPrefix) {
-		defer func() { p.storedHold(err) }()
+		defer func() { p.storedHold(key, err) }()
 	}
 	name := op + " " + storageName(key)
 	if fault := s.faultAt(name); fault != "" {

@@ -291,6 +291,16 @@ func (b *backend) followHold(a *account) {
 	}
 }
 
+// storeUnstoredHolds has the first storeHolds of a tick try what could not be stored. Each request that tried would wait for a storage
+// that hangs, and log.
+func (b *backend) storeUnstoredHolds() {
+	b.unstored.Range(func(name, _ any) bool {
+		b.unstored.Delete(name)
+		b.holds.Store(name, true)
+		return true
+	})
+}
+
 // storeHolds stores what has changed while a request ran. A failure costs no request: the hold is in memory.
 func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	var names []string
@@ -306,7 +316,7 @@ func (b *backend) storeHolds(ctx context.Context, s logical.Storage) {
 	defer cancel()
 	for _, name := range names {
 		if err := b.storeHold(ctx, s, name); err != nil {
-			b.holds.Store(name, true) // the next tick tries again
+			b.unstored.Store(name, true)
 			b.Logger().Warn("what the cloud has said of an account's key cannot be stored: a restart would use a refused key at "+
 				"once", "account", name, "error", err)
 		}
