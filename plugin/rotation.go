@@ -243,12 +243,17 @@ func (b *backend) forgetKey(ctx context.Context, s logical.Storage, account, use
 	return b.removeEntry(ctx, s, e)
 }
 
-// refOf names a replaced key to the cloud, with what the ledger knows of its owner.
+// refOf names a replaced key to the cloud, with what the ledger knows of its owner, and of when it was made: a list need not show
+// one of seconds ago.
 func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key previousKey, user string) (provider.KeyRef, error) {
 	ref := key.ref(a.config.AccountID, user)
 	e, err := ledger.Read(ctx, s, a.name, key.Label)
-	if err != nil || e == nil || user == "" {
+	if err != nil || e == nil {
 		return ref, err
+	}
+	ref.Made = e.MadeAt
+	if user == "" {
+		return ref, nil
 	}
 	recorded, err := a.ref(e)
 	ref.UserID, ref.UserIDCertain = recorded.UserID, recorded.UserIDCertain
