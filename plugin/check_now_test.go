@@ -4,6 +4,7 @@
 package cloudkeys
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/provider"
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/test/cloudsim"
 )
 
@@ -73,6 +75,10 @@ func TestCheckTellsWhatItFinds(t *testing.T) {
 			v.account.SwitchKey(id, false)
 			v.mustFind(v.read("check/default"), "error: somebody has switched off access key "+id, "rotate-role/db", "switch it on")
 			v.account.DeleteKey(id)
+			if text := fmt.Sprint(v.read("check/default")); strings.Contains(text, "does not list") {
+				v.t.Errorf("seconds after it was made, no list need show it: %s", text)
+			}
+			<-time.After(provider.Settling)
 			v.mustFind(v.read("check/default"), `error: static role "db" gives out access key `+id, "does not list", "rotate-role/db")
 		},
 		"a lease and a static role over one user are found": func(_ *testing.T, v *testVault) {

@@ -64,7 +64,9 @@ func (a *account) mayDeletePrevious(p previousKey) (user string, err error) {
 
 // searchPrevious looks for a replaced key that the account's present key may not delete by what is known, for why. One that the cloud
 // ends is not there from its date on; one whose owner the cloud has never named is not where that is proven.
-func (a *account) searchPrevious(ctx context.Context, key previousKey, why error) (found provider.Key, there bool, err error) {
+func (b *backend) searchPrevious(
+	ctx context.Context, s logical.Storage, a *account, key previousKey, why error,
+) (found provider.Key, there bool, err error) {
 	switch {
 	case a.hasEndedPrevious(key):
 		return provider.Key{}, false, nil
@@ -73,7 +75,10 @@ func (a *account) searchPrevious(ctx context.Context, key previousKey, why error
 	case key.AccountID != a.config.AccountID || key.Identity.Kind != provider.IdentityUnknown:
 		return provider.Key{}, false, noRightError{why}
 	}
-	ref := key.ref(a.config.AccountID, "")
+	ref, err := b.refOf(ctx, s, a, key, "")
+	if err != nil {
+		return provider.Key{}, false, err
+	}
 	ref.AnyUser = true
 	if found, there, err = a.cloud.FindKey(ctx, ref); err != nil {
 		err = fmt.Errorf("%w; whether one of the users has it could not be found out: %w", why, err)

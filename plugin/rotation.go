@@ -146,7 +146,7 @@ func (b *backend) deletePrevious(ctx context.Context, s logical.Storage, a *acco
 	}
 	user, err := a.mayDeletePrevious(key)
 	if err != nil {
-		found, there, searchErr := a.searchPrevious(ctx, key, err)
+		found, there, searchErr := b.searchPrevious(ctx, s, a, key, err)
 		switch {
 		case searchErr != nil:
 			return fmt.Errorf("deleting the replaced key %s: %w", key.ID, searchErr)
@@ -251,7 +251,9 @@ func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key 
 	if err != nil || e == nil {
 		return ref, err
 	}
-	ref.Made = e.MadeAt
+	if ref.Made = e.MadeAt; ref.Made.IsZero() && e.State == ledger.Begun { // what would say when it was made is not stored yet
+		ref.Made = time.Now()
+	}
 	if user == "" {
 		return ref, nil
 	}

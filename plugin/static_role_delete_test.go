@@ -311,6 +311,20 @@ func TestADeleteThatDidNotEnd(t *testing.T) {
 			v.write("rotate-role/db")
 			ends(v, "static-roles/db", func() bool { return len(v.liveKeys()) > 0 })
 		},
+		"nor where the last write of its rotation was lost": func(_ *testing.T, v *testVault) {
+			v.configure()
+			v.addUser("db")
+			v.write("static-roles/db", "user_name=db", "rotation_period=24h")
+			v.settle(time.Hour)
+			stale(v)
+			v.failWrites(ledger.Prefix, 2)
+			v.write("rotate-role/db")
+			v.storage.before = nil
+			if len(v.begun()) != 1 {
+				v.t.Fatal("no entry is begun: the test proves nothing")
+			}
+			ends(v, "static-roles/db", func() bool { return len(v.liveKeys()) > 0 })
+		},
 		"nor is the engine's": func(_ *testing.T, v *testVault) {
 			v.configure()
 			v.settle(time.Hour)
