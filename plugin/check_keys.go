@@ -221,7 +221,7 @@ func (c *checkup) checkStaticUser(ctx context.Context, role, user string, creds 
 	}
 	switch {
 	case !creds.Expires.IsZero() && c.now.After(creds.Expires): // its rotation says what is wrong
-	case !there && lifetime.Waits(creds.LastRotation.Add(provider.Settling), c.now, provider.Settling): // no list need show it yet
+	case !there && lifetime.Waits(creds.LastRotation.Add(provider.Settling), time.Now(), provider.Settling): // no list need show it yet
 	case !there:
 		c.failure(fmt.Sprintf("static role %q gives out access key %s, which the cloud does not list for %s", role, creds.AccessKey,
 			identityName(user)), "vault write -f rotate-role/"+role)
