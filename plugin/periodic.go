@@ -53,13 +53,11 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	problems, next := make([]error, len(names)), make([]time.Time, len(names))
 	for i, name := range names {
 		tended.Go(func() {
-			storing := func(err error) error { // at once: others may take long, and a restart would make a call more
-				b.storeHolds(ctx, req.Storage)
-				return err
-			}
 			problems[i] = errors.Join(
-				b.safely("the periodic work of account "+name, func() error { return storing(b.tendAccount(ctx, req.Storage, name, static, &next[i])) }),
-				b.safely("the rollback of account "+name, func() error { return storing(b.rollback(rest, req.Storage, name, last)) }),
+				b.besideOthers(ctx, req.Storage, "the periodic work of account "+name, func() error {
+					return b.tendAccount(ctx, req.Storage, name, static, &next[i])
+				}),
+				b.besideOthers(ctx, req.Storage, "the rollback of account "+name, func() error { return b.rollback(rest, req.Storage, name, last) }),
 			)
 		})
 	}
@@ -70,6 +68,15 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	}
 	b.armRotations(req.Storage, first)
 	return errors.Join(append(problems, b.tendUnconfigured(ctx, req.Storage, names))...)
+}
+
+// besideOthers does work of one account while others do theirs, and stores at once what the cloud has said of its key: the others may
+// take long, and a restart meanwhile would make a call more.
+func (b *backend) besideOthers(ctx context.Context, s logical.Storage, what string, work func() error) error {
+	return b.safely(what, func() error {
+		defer b.storeHolds(ctx, s)
+		return work()
+	})
 }
 
 // tendUnconfigured looks at the ledger's entries of accounts that are not configured: they are

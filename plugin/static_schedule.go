@@ -190,8 +190,7 @@ func (b *backend) rotateOnTime(s logical.Storage) error {
 	problems, next := make([]error, len(accounts)), make([]time.Time, len(accounts))
 	for i, account := range accounts {
 		tended.Go(func() {
-			problems[i] = b.safely("the rotation of static roles of account "+account, func() (err error) {
-				defer b.storeHolds(ctx, s) // no request does, and a restart would make a call more
+			problems[i] = b.besideOthers(ctx, s, "the rotation of static roles of account "+account, func() (err error) {
 				next[i], err = b.tendStaticRoles(ctx, s, account, roles[account])
 				return err
 			})
