@@ -234,7 +234,7 @@ func (p place) setClock(skew time.Duration) {
 	for _, t := range p.tenants {
 		for _, id := range dead {
 			key, there := t.key(id)
-			if made := p.keys[id]; there && t.live(key) && made != nil && !made.mount.knows().has(id, made.label) {
+			if made := p.keys.get(id); there && t.live(key) && made != nil && !made.mount.knows().has(id, made.label) {
 				made.excused = "it had ended before the clock was set back"
 			}
 		}

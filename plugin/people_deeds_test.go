@@ -150,8 +150,8 @@ func keyDeeds() []deed {
 			p.ofKey(switchedOff, func(key cloudsim.Key) { p.t.switchKey(key.ID, false) })
 		}},
 		{"a key is switched on", func(p place) {
-			for id := range p.keys {
-				if key, there := p.t.key(id); there && p.keys[id].tenant == p.t && key.State == cloudsim.Inactive {
+			for id := range p.keys.all() {
+				if key, there := p.t.key(id); there && p.keys.get(id).tenant == p.t && key.State == cloudsim.Inactive {
 					p.t.switchKey(id, true)
 				}
 			}
@@ -236,7 +236,7 @@ func (p place) engineUser() string {
 func (p place) ofKey(touch string, do func(key cloudsim.Key)) {
 	var found []cloudsim.Key
 	for _, key := range p.t.keys() {
-		made := p.keys[key.ID]
+		made := p.keys.get(key.ID)
 		if made != nil && made.mount == p.m && made.kind != string(keylabel.KindRoot) && !calm(made.user) {
 			found = append(found, key)
 		}
@@ -252,7 +252,7 @@ func (p place) ofKey(touch string, do func(key cloudsim.Key)) {
 }
 
 func (w *world) touch(id, what string) {
-	if made := w.keys[id]; made != nil {
+	if made := w.keys.get(id); made != nil {
 		made.touched += what + " "
 		if strings.Contains(what, "label") && made.mount.knows().begun[made.label] {
 			made.excused = "its label was changed while nothing else was known of it"
@@ -273,6 +273,7 @@ func (p place) deleteUser(user string) {
 		}
 	}
 	p.t.deleteUser(user)
+	p.userGone = time.Now()
 }
 
 // ownerOf is the name that a key's user has now.

@@ -27,29 +27,6 @@ import (
 //	(6) a lease that the server gives up has a record that the engine goes on with;
 //	(7) the process lives, and after any panic no request hangs.
 
-// scan looks at the keys in the cloud, and remembers those that are new.
-func (w *world) scan() {
-	for _, t := range w.tenants {
-		for _, key := range t.keys() {
-			if w.keys[key.ID] != nil || w.planted[key.ID] {
-				continue
-			}
-			label, err := keylabel.Parse(key.Tag)
-			if err != nil {
-				continue
-			}
-			for _, m := range w.mounts {
-				if m.instance == label.Instance || m.instance == "" {
-					w.keys[key.ID] = &madeKey{
-						mount: m, tenant: t, instance: label.Instance, kind: string(label.Kind), label: key.Tag, user: t.ownerOf(key.ID),
-					}
-					break
-				}
-			}
-		}
-	}
-}
-
 // check holds the invariants that hold at every moment.
 func (w *world) check(when string) {
 	w.t.Helper()
@@ -81,7 +58,7 @@ func (m *mount) checkKnown(known knowledge) {
 	now := time.Now()
 	for _, t := range m.w.tenants {
 		for _, key := range t.keys() {
-			made := m.w.keys[key.ID]
+			made := m.w.keys.get(key.ID)
 			if made == nil || made.mount != m || made.excused != "" || !t.live(key) {
 				continue
 			}
@@ -121,7 +98,7 @@ func (m *mount) checkLeases(known knowledge) {
 	for id, l := range known.leases {
 		t := m.tenantOf(accountOf(l))
 		key, there := t.key(id)
-		made := m.w.keys[id]
+		made := m.w.keys.get(id)
 		if made == nil {
 			continue // its key was gone before anybody looked
 		}
@@ -142,7 +119,7 @@ func (m *mount) holdAgainstKey(how string, l *testLease) {
 		return // nobody gets the answer
 	}
 	m.w.scan()
-	t, made := m.tenantOf(accountOf(l)), m.w.keys[l.AccessKey()]
+	t, made := m.tenantOf(accountOf(l)), m.w.keys.get(l.AccessKey())
 	key, there := t.key(l.AccessKey())
 	end := key.Expires
 	if t.domain == nil { // Huawei Cloud ends no key: the date is the engine's own
@@ -150,6 +127,7 @@ func (m *mount) holdAgainstKey(how string, l *testLease) {
 	}
 	switch {
 	case made != nil && (made.touched != "" || made.ended):
+	case made == nil && !there && !m.w.userGone.Before(m.began): // it was made while its user was deleted, and went with it
 	case !m.knowsTheClock(t):
 		if made != nil {
 			made.clock = true
@@ -163,10 +141,11 @@ func (m *mount) holdAgainstKey(how string, l *testLease) {
 
 // mustNotWork is (1).
 func (m *mount) mustNotWork(what, id string) {
-	made := m.w.keys[id]
+	made := m.w.keys.get(id)
 	for _, t := range m.w.tenants {
+		recorded := m.knows().ledger[id] != nil // before the key is looked at: a reaper beside it deletes the key, then the record
 		key, there := t.key(id)
-		if made != nil && strings.Contains(made.touched, "its date") && m.knows().ledger[id] != nil {
+		if made != nil && strings.Contains(made.touched, "its date") && recorded {
 			continue // by its record's date it is dead, and the reaper's: somebody has given it another (reliability.md)
 		}
 		if there && t.live(key) && (made == nil || made.excused == "") && m.knowsTheClock(t) {
@@ -191,7 +170,7 @@ func (m *mount) quietOnTime(t *tenant) {
 func (m *mount) keepsSlots(t *tenant) {
 	leased := 0
 	for _, key := range t.keys() {
-		made := m.w.keys[key.ID]
+		made := m.w.keys.get(key.ID)
 		if made != nil && made.mount == m && made.excused == "" && made.user == "" && made.kind == string(keylabel.KindLease) {
 			leased++
 		}
@@ -316,7 +295,7 @@ func (w *world) mustBeClean() {
 		known := m.knows()
 		for _, t := range w.tenants {
 			for _, key := range t.keys() {
-				made := w.keys[key.ID]
+				made := w.keys.get(key.ID)
 				if made != nil && made.mount == m && t.live(key) && !known.named[key.ID] && made.excused == "" {
 					w.problem("2: in peace, access key %s of %s (%s, %s) is left alive", key.ID, m.name, made.kind, made.touched)
 				}
@@ -334,7 +313,7 @@ func (w *world) mustBeClean() {
 			if time.Since(creds.Compared) < day {
 				continue // what a comparison has replaced, none replaces again within a day
 			}
-			made := w.keys[creds.AccessKey]
+			made := w.keys.get(creds.AccessKey)
 			if strings.Contains(path, "-lost") {
 				continue // their users are gone
 			}

@@ -189,7 +189,7 @@ func (m *mount) excuseLeft(answer *logical.Response) {
 	named := m.knows().named // by an account that stays
 	for _, text := range texts {
 		_, left, is := strings.Cut(text, "access keys that the engine had are still in the cloud")
-		for id, made := range m.w.keys {
+		for id, made := range m.w.keys.all() {
 			if is && made.mount == m && !named[id] && made.kind == string(keylabel.KindRoot) && strings.Contains(left, id) {
 				made.excused = "its account was deleted, and the answer names it"
 			}
@@ -210,14 +210,6 @@ func (m *mount) deleteStaticRole(ctx context.Context, t *tenant) {
 		for _, id := range creds.ids() {
 			m.mustNotWork("the delete of the static role", id)
 		}
-	}
-}
-
-// end notes that somebody has ordered a key's end.
-func (w *world) end(id string) {
-	w.scan()
-	if made := w.keys[id]; made != nil {
-		made.ended = true
 	}
 }
 

@@ -129,7 +129,7 @@ func (p place) answered(op logical.Operation, path string, fields []string, answ
 	case path == config && op == logical.DeleteOperation && err == nil:
 		p.m.excuseLeft(answer)
 		p.m.troubleFor(p.t, never, 0)
-		for _, made := range p.keys {
+		for _, made := range p.keys.all() {
 			if made.mount == p.m && made.tenant == p.t && slices.Contains(fields, "force=true") {
 				made.excused = "its account was deleted with force"
 			}
@@ -196,7 +196,7 @@ func (m *mount) disableMount() {
 	_ = m.tickIn(ctx)
 	m.system.taint(false)
 	m.w.scan()
-	for id, made := range m.w.keys {
+	for id, made := range m.w.keys.all() {
 		if made.mount == m {
 			made.excused = "its mount was disabled"
 			made.tenant.deleteKey(id)
@@ -235,6 +235,7 @@ func (m *mount) takeSnapshot() {
 // their label alone, and keys that were deleted stand in leases, configurations and static roles again.
 func (m *mount) restoreSnapshot() {
 	m.restore = false
+	m.w.scan() // what the process had ordered when it died may have been done after anybody looked
 	m.w.tell("  %s is restored", m.name)
 	storage, err := copyStorage(m.saved.storage)
 	if err != nil {
@@ -246,7 +247,7 @@ func (m *mount) restoreSnapshot() {
 		m.leases = append(m.leases, &l)
 	}
 	known := m.knows()
-	for id, made := range m.w.keys {
+	for id, made := range m.w.keys.all() {
 		if made.mount != m {
 			continue
 		}

@@ -100,7 +100,7 @@ func (m *mount) refusalsStored(id string) (most int) {
 
 // isSigner tells whether a mount has signed with a key. The lock is held.
 func (w *world) isSigner(m *mount, id string) bool {
-	made := w.keys[id]
+	made := w.keys.get(id)
 	return m.signed[id] || made != nil && made.mount == m && made.kind == string(keylabel.KindRoot)
 }
 

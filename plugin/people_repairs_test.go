@@ -92,7 +92,7 @@ func (m *mount) amendAccount(t *tenant) {
 			given := slices.ContainsFunc(m.w.mounts, func(each *mount) bool { // or still in use, where a write of another failed
 				return each.given[t.name].AccessKey == old.ID || each.engineKey(t) == old.ID
 			})
-			if m.w.keys[old.ID] == nil && !given && t.keysOf(user) >= t.quota() {
+			if m.w.keys.get(old.ID) == nil && !given && t.keysOf(user) >= t.quota() {
 				t.deleteKey(old.ID)
 			}
 		}

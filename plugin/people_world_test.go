@@ -41,12 +41,13 @@ type world struct {
 	protocol  string // that an operation is of; empty: between operations
 	acted     func(deed, protocol string)
 	problems  []string
-	keys      map[string]*madeKey // that the mounts have made, as they were first seen
-	planted   map[string]bool     // keys of other people, whatever stands on them
+	keys      madeKeys        // as they were first seen
+	planted   map[string]bool // keys of other people, whatever stands on them
 	condition []*condition
 	aim       place // of the deed that a call is acted with
 	skew      time.Duration
 	clocks    time.Time // when a clock was moved last
+	userGone  time.Time // when somebody has deleted a user last
 	nextTick  time.Time
 	ticking   time.Duration // how often the server ticks
 	serial    int           // of names
@@ -86,20 +87,6 @@ type mount struct {
 	calls map[string]int // since a clock was moved, by account
 }
 
-// madeKey is what is known of a key of the engine's for ever.
-type madeKey struct {
-	mount    *mount
-	tenant   *tenant
-	instance string
-	kind     string
-	label    string
-	user     string
-	touched  string // what somebody has done to it; empty: nothing
-	clock    bool   // its date was written while the engine could not know the cloud's clock
-	ended    bool   // somebody has ordered its end
-	excused  string // why nobody has to know it any more; empty: somebody has to
-}
-
 // condition is something that lasts.
 type condition struct {
 	name string
@@ -119,7 +106,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
 	w := &world{
-		t: t, sim: sim, keys: map[string]*madeKey{}, planted: map[string]bool{}, acted: func(string, string) {},
+		t: t, sim: sim, keys: madeKeys{byID: map[string]*madeKey{}}, planted: map[string]bool{}, acted: func(string, string) {},
 		ticking: rollbackPeriod, refused: map[string][]keyRefusal{},
 	}
 	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}
@@ -390,7 +377,9 @@ func (m *mount) asked(what string, run func(ctx context.Context)) {
 	process := m.process
 	m.act(func(ctx context.Context, _ *scene) {
 		run(ctx)
+		m.lock.Lock()
 		took = time.Since(m.began) - m.others
+		m.lock.Unlock()
 		m.beside.Wait() // requests of others, which have their own time
 	})
 	if process.dead.Load() { // what works beside the request stores as soon as it is through with an account
