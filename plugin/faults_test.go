@@ -79,6 +79,31 @@ func TestLostAnswers(t *testing.T) {
 			v.mustHaveNothingBegun()
 		}
 	}
+	tests["a part of the cloud that does not know the new key yet does not prove it gone"] = func(t *testing.T, v *testVault) {
+		v.configure("ttl=10m")
+		created := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropAnswer})
+		nothing, notFound := `{"AccessKeys":[]}`, cloudsim.Fault{Kind: cloudsim.Refuse, Status: 400, Code: "4000"}
+		if v.domain != nil {
+			nothing, notFound.Status, notFound.Code = `{"credentials":[]}`, 404, "IAM.0004"
+		}
+		var cancel []func()
+		for _, op := range []string{"UpdateAccessKey", "DeleteAccessKey"} {
+			notFound.Op = op
+			cancel = append(cancel, v.order(notFound))
+		}
+		cancel = append(cancel, v.order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: nothing, Skip: 1}))
+		if _, err := v.tryLease(t.Context(), "app"); err == nil {
+			t.Fatal("leased")
+		}
+		v.mustHaveLive(1)
+		v.invariant()
+		for _, stop := range append(cancel, created) {
+			stop()
+		}
+		v.advance(begunAge + 2*rollbackPeriod)
+		v.mustHaveLive(0)
+		v.mustHaveNothingBegun()
+	}
 	tests["a key that appears in the cloud after its request has failed is found by the rollback"] = func(t *testing.T, v *testVault) {
 		v.configure("ttl=10m")
 		cancel := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.DropRequest})

@@ -55,6 +55,14 @@ func TestFirstKey(t *testing.T) {
 			v.mustHaveNoFirstKeys()
 			v.mustHaveLedger(1)
 		},
+		"where the cloud's lists show a new key seconds later, they are waited for: they alone tell whose it is": func(_ *testing.T, v *testVault) {
+			alone(v)
+			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
+			v.write("config/default", v.signInFields()...)
+			v.write("roles/app", "user_names=app", "ttl=10m")
+			v.mustRevoke(v.lease("app"))
+			v.mustHaveNoFirstKeys()
+		},
 		"the key that is kept has the date that the policy asks for": func(t *testing.T, v *testVault) {
 			alone(v)
 			v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 300})

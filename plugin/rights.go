@@ -102,10 +102,9 @@ func isNoRight(err error) bool { return errors.As(err, new(noRightError)) }
 
 // isUnprovable tells that a search has seen all that it may, and has not proven the key gone: the next would end in the same way. One
 // that the cloud, or the time, has not let end says nothing.
-func isUnprovable(ctx context.Context, err error) bool {
+func isUnprovable(err error) bool {
 	unproven := new(provider.UnprovenError)
-	return errors.As(err, &unproven) && unproven.Looked == unproven.Users && provider.KindOf(err) == provider.KindUnknown &&
-		!isCutShort(ctx, err) && !errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &unproven) && unproven.Final
 }
 
 // noRightIfDenied is what is said of a delete that failed by cause.

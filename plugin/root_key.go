@@ -128,6 +128,9 @@ func (b *backend) verifiedSuccessor(ctx context.Context, a *account, key recorde
 	config := *a.config
 	config.AccessKey, config.SecretKey = key.ID, key.Secret.Reveal()
 	own, err := b.tryNewKey(ctx, a.kind, &config)
+	if errors.Is(err, provider.ErrUnlisted) { // it works, and its dates are those that the create has answered
+		own, err = key.Key, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -203,7 +203,7 @@ func (b *backend) forgetReplaced(ctx context.Context, s logical.Storage, id stri
 			return false, replacedKeyError(id, name)
 		}
 		err := b.deletePrevious(ctx, s, a, key)
-		if err != nil && !isNoRight(err) && !isUnprovable(ctx, err) {
+		if err != nil && !isNoRight(err) && !isUnprovable(err) {
 			return false, err
 		}
 	}

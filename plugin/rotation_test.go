@@ -48,6 +48,18 @@ func TestRotateRoot(t *testing.T) {
 				t.Errorf("the ledger calls it %v", kind)
 			}
 		},
+		"it does so as well where the cloud's lists show it seconds later": func(t *testing.T, v *testVault) {
+			v.configure("ttl=10m")
+			v.write("config/default", "rotation_period=24h")
+			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
+			v.sim.SetHuaweiRules(cloudsim.HuaweiRules{KeyDelay: 8 * time.Second})
+			id := v.rotate()["access_key"].(string)
+			if config := v.read("config/default"); config["access_key"] != id || v.domain == nil && config["key_expiration"] == "" {
+				t.Errorf("%v", config)
+			}
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.mustHaveOwnKeys(1)
+		},
 		"it survives a restart and the next day's search for orphans": func(t *testing.T, v *testVault) {
 			v.configure("ttl=10m")
 			v.rotate()

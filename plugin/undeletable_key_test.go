@@ -252,6 +252,31 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 				v.t.Errorf("previous_access_keys: %v", ids)
 			}
 		},
+		"while the cloud says \"not found\" of everything, as it does where somebody has deleted the key that signs, force does not give it up": func(
+			t *testing.T, v *testVault,
+		) {
+			v.configure()
+			id := v.rotate()["access_key"].(string)
+			v.rotate()
+			cancel := []func(){v.sim.Order(cloudsim.Fault{Op: "DeleteAccessKey", Kind: cloudsim.Refuse, Status: 500})}
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			cancel[0]()
+			for _, op := range []string{"UpdateAccessKey", "DeleteAccessKey", "ReadAccessKeys", "ReadAccounts"} {
+				cancel = append(cancel, v.sim.Order(cloudsim.Fault{Op: op, Kind: cloudsim.Refuse, Status: 400, Code: "4000"}))
+			}
+			if resp, err := v.try(logical.DeleteOperation, "keys/"+id, "force=true"); failure(resp, err) == nil {
+				t.Error("it is dropped")
+			}
+			if e, err := v.backend.findKey(t.Context(), v.storage, id); e == nil || err != nil {
+				t.Errorf("the ledger has %+v, %v", e, err)
+			}
+			for _, stop := range cancel {
+				stop()
+			}
+			v.settle(afterHold)
+			mustBeForgotten(v, id)
+			v.mustBeLive(false, id)
+		},
 		"of a user who is gone, where the search for it cannot end now: force does not drop it, and it goes once it is proven gone": func(
 			t *testing.T, v *testVault,
 		) {

@@ -57,6 +57,7 @@ type UnprovenError struct {
 	Looked  int    // users whose keys were looked at
 	Users   int    // users that the account has, as far as is known
 	Further bool   // this call has come further than those before: it is worth calling again soon
+	Final   bool   // it has seen all that the signing key is shown: the next call would see no more
 	Err     error  // why the search has stopped; never of kind NotFound
 }
 

@@ -204,12 +204,14 @@ func (p *Prover) ofAnybody(ctx context.Context, ref KeyRef) (key Key, found bool
 	defer func() { p.turn <- seen }()
 	before := seen.looks
 	key, found, err = p.search(ctx, seen, ref, since)
-	if err == nil && !found && ref.AnyUser && !p.cloud.ListsKeysByID() && seen.caller != "" {
+	final := err == nil && !found && ref.AnyUser && !p.cloud.ListsKeysByID() && seen.caller != ""
+	if final {
 		err = fmt.Errorf("the key that signs is user %q's, to which the keys of the account's owner are not shown", seen.caller)
 	}
 	if err != nil {
 		return Key{}, false, p.unproven(ref, &UnprovenError{
 			Looked: len(seen.last) - len(seen.left(ref, since)), Users: len(seen.last), Further: seen.looks > before,
+			Final: final && !p.recent.Has(ref.mark()), // a key of seconds ago may be shown yet
 		}, err)
 	}
 	p.end(ref)

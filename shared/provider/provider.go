@@ -7,7 +7,10 @@
 // knows no cloud and no Vault.
 package provider
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Keys manages the access keys of one cloud account.
 type Keys interface {
@@ -57,9 +60,12 @@ type Caller interface {
 	AccountID(ctx context.Context) (string, error)
 
 	// OwnKey is the signing key as the cloud lists it: one call, which also proves
-	// that the key works.
+	// that the key works. It fails with ErrUnlisted where the key works and is not listed.
 	OwnKey(ctx context.Context) (Key, error)
 }
+
+// ErrUnlisted is a signing key whose signature the cloud has taken, and which its lists lack: as a rule it was made seconds ago.
+var ErrUnlisted = errors.New("the cloud takes its signature, and its lists need not show a key of seconds ago: try again")
 
 // PolicyReader reads the account's access policy.
 type PolicyReader interface {

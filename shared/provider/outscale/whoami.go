@@ -46,7 +46,8 @@ func (c *Client) OwnKey(ctx context.Context) (provider.Key, error) {
 		return provider.Key{}, err
 	}
 	if len(own) != 1 {
-		return provider.Key{}, fmt.Errorf("OUTSCALE does not list access key %s among the keys of the user that it belongs to", c.accessKey)
+		return provider.Key{}, fmt.Errorf("OUTSCALE does not list access key %s among the keys of the user that it belongs to: %w", c.accessKey,
+			provider.ErrUnlisted)
 	}
 	return own[0], nil
 }
