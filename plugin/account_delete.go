@@ -151,6 +151,9 @@ func (b *backend) identifiedFor(ctx context.Context, a *account) (*account, erro
 	return b.openAfter(a, a.name, &config)
 }
 
+// takesKey tells, by what OwnKey has answered, that the cloud takes the key that signs. A list need not show one of seconds ago.
+func takesKey(err error) bool { return err == nil || errors.Is(err, provider.ErrUnlisted) }
+
 func isRefused(err error) bool {
 	kind := provider.KindOf(err)
 	return err != nil && (kind == provider.KindKeyRefused || kind == provider.KindKeyUnclear)
@@ -215,9 +218,9 @@ func (b *backend) abandon(ctx context.Context, s logical.Storage, name string) (
 	}
 	_, err = a.cloud.OwnKey(ctx)
 	switch primary := b.mayHaveSecondaries(ctx); {
-	case err == nil && primary:
+	case takesKey(err) && primary:
 		return nil, false, nil
-	case err == nil:
+	case takesKey(err):
 		return nil, false, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. Revoke the "+
 			"account's leases, delete its static roles, and then the account without force=true", name)
 	case primary && !isRefused(err):

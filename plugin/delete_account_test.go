@@ -204,8 +204,12 @@ func TestDeletedAccounts(t *testing.T) {
 			v.configure("ttl=1h")
 			l := v.lease("app")
 			v.mustRefuse(logical.DeleteOperation, "config/default", []string{"force=true"}, "nothing is to be forced")
+			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
+			v.rotate() // to a key that no list shows yet
+			v.mustRefuse(logical.DeleteOperation, "config/default", []string{"force=true"}, "nothing is to be forced")
 			v.mustRevoke(l)
-			v.mustHaveLive(0)
+			v.settle(lifetime.RotationOverlap + 2*rollbackPeriod)
+			v.mustHaveLive(1)
 		},
 		"E15: a key whose date has passed does not count as in use": func(t *testing.T, v *testVault) {
 			v.configure("ttl=1h")

@@ -5,7 +5,6 @@ package cloudkeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -32,9 +31,6 @@ const (
 
 	// firstKeyPause is how often an account looks for the keys of entries that wait.
 	firstKeyPause = 10 * time.Minute
-
-	// listingPause is how often the list of its owner's keys is read until it shows a first key.
-	listingPause = 5 * time.Second
 )
 
 // signIn is the login and the password that mint the engine's own key. Both live as long
@@ -126,11 +122,9 @@ func (b *backend) mintFirstKey(
 		config.signIn, config.AccessKey, config.SecretKey = nil, key.ID, key.Secret.Reveal()
 		warnings = config.replaceKey(before, b.endOfOverlap(ctx))
 		config.KeyLabel = key.entry.Label
-		return onceListed(ctx, func() error {
-			checked, more, err := b.verifiedChange(ctx, s, name, before, config)
-			a, warnings = checked, append(warnings, more...)
-			return err
-		})
+		checked, more, err := b.verifiedChange(ctx, s, name, before, config)
+		a, warnings = checked, append(warnings, more...)
+		return err
 	}
 	r.store = func(ctx context.Context, key recordedKey) error {
 		key.entry.AccountID, key.entry.Endpoint = config.AccountID, ""
@@ -145,22 +139,6 @@ func (b *backend) mintFirstKey(
 	}
 	b.Logger().Info("made the engine's own access key with the account's login", "account", name, "access_key", config.AccessKey)
 	return warnings, nil
-}
-
-// onceListed calls again what fails since no list shows the key that was made just now, as long as none need show it: whose a first key
-// is only the list of its owner's keys tells.
-func onceListed(ctx context.Context, call func() error) error {
-	for until := time.Now().Add(provider.Settling); ; {
-		err := call()
-		if !errors.Is(err, provider.ErrUnlisted) || time.Now().After(until) {
-			return err
-		}
-		select {
-		case <-time.After(listingPause):
-		case <-ctx.Done():
-			return err
-		}
-	}
 }
 
 // firstKeyExpiry is the date of a first key, if the identity has room for it and for its

@@ -102,7 +102,7 @@ func (b *backend) abandonStatic(
 		}
 		asked, cancel := cleanupContext(ctx)
 		defer cancel()
-		if _, err := a.cloud.OwnKey(asked); err == nil {
+		if _, err := a.cloud.OwnKey(asked); takesKey(err) {
 			return nil, userError("the cloud answers, and takes the engine key of account %q: nothing is to be forced. "+
 				"Static role %q cannot be deleted for another reason: %s", a.name, name, cause)
 		}

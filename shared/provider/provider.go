@@ -53,6 +53,7 @@ type Relabeler interface {
 
 // Caller tells whose key signs the calls.
 type Caller interface {
+	// WhoAmI waits for the lists to show a key of seconds ago, where they alone tell whose it is.
 	WhoAmI(ctx context.Context) (Whoami, error)
 
 	// AccountID is the part of WhoAmI that costs one call: on a large account the identity

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	osc "github.com/outscale/osc-sdk-go/v2"
 
@@ -20,6 +21,9 @@ import (
 // call a user. The next one goes on from there.
 const maxUsersAsked = 50
 
+// listingPause is how often a list is read that does not show a new key yet.
+const listingPause = 5 * time.Second
+
 // WhoAmI implements provider.Caller. OUTSCALE has no call for it: the account id
 // comes from ReadAccounts, and the owner of the key is the EIM user whose list
 // of keys has it; the root user where none has.
@@ -28,7 +32,7 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	if err != nil {
 		return provider.Whoami{}, err
 	}
-	own, err := c.OwnKey(ctx)
+	own, err := c.onceListed(ctx)
 	if err != nil {
 		return provider.Whoami{}, err
 	}
@@ -37,6 +41,22 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 		return provider.Whoami{}, err
 	}
 	return provider.Whoami{AccountID: account, Identity: identity, Further: further, Key: own}, nil
+}
+
+// onceListed is OwnKey for those who must know whose the key is, which only lists tell: it reads them until one shows the key, as long as
+// none need show it.
+func (c *Client) onceListed(ctx context.Context) (provider.Key, error) {
+	for until := time.Now().Add(provider.Settling); ; {
+		own, err := c.OwnKey(ctx)
+		if !errors.Is(err, provider.ErrUnlisted) || time.Now().After(until) {
+			return own, err
+		}
+		select {
+		case <-time.After(listingPause):
+		case <-ctx.Done():
+			return own, err
+		}
+	}
 }
 
 // OwnKey implements provider.Caller.

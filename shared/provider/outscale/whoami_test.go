@@ -5,6 +5,7 @@ package outscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -165,13 +166,29 @@ func TestASearchThatCannotListAllUsersInItsTimeGoesOnWithTheList(t *testing.T) {
 	})
 }
 
-func TestAKeyThatIsNotListedIsNamed(t *testing.T) {
-	w := newWorld(t)
-	w.cloud.Order(cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[]}`})
-	_, err := w.client.WhoAmI(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "does not list access key "+w.config.AccessKey) {
-		t.Errorf("got %v", err)
-	}
+func TestAKeyThatIsNotListed(t *testing.T) {
+	unlisted := cloudsim.Fault{Op: "ReadAccessKeys", Kind: cloudsim.RubbishAnswer, Body: `{"AccessKeys":[]}`}
+	t.Run("is waited for, since the lists alone tell whose it is", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t)
+			unlisted.Times = 2
+			w.cloud.Order(unlisted)
+			if who, err := w.client.WhoAmI(t.Context()); err != nil || who.Key.ID != w.config.AccessKey {
+				t.Errorf("got %+v, %v", who, err)
+			}
+		})
+	})
+	t.Run("is named where it stays so: its signature was taken", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t)
+			unlisted.Times = 0
+			w.cloud.Order(unlisted)
+			_, err := w.client.WhoAmI(t.Context())
+			if !errors.Is(err, provider.ErrUnlisted) || !strings.Contains(err.Error(), "does not list access key "+w.config.AccessKey) {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
 }
 
 func TestUsersAreListedPageByPage(t *testing.T) {
