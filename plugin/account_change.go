@@ -125,6 +125,9 @@ func (b *backend) storeAsBefore(ctx context.Context, s logical.Storage, name str
 			return nil, err
 		}
 		_, err := b.ownKey(transport.WithNow(ctx), open, config)
+		if takesKey(err) {
+			err = nil
+		}
 		b.refusals.note(config, err)
 		if err != nil {
 			return nil, explain(name, err)

@@ -72,8 +72,11 @@ func respond(err error) (*logical.Response, error) {
 func explain(account string, err error) error {
 	var refused *provider.Error
 	if !errors.As(err, &refused) {
-		if errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
 			return fmt.Errorf("account %q: the cloud did not answer in time: %w", account, err)
+		case errors.Is(err, provider.ErrUnlisted):
+			return fmt.Errorf("account %q: %w", account, err)
 		}
 		return err
 	}

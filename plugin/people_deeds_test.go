@@ -124,9 +124,15 @@ func userDeeds() []deed {
 				p.t.renameUser(between, pool)
 			}
 		}},
-		{"a user is deleted", func(p place) { p.ofUser(p.deleteUser) }},
+		{"a user is deleted", func(p place) {
+			p.ofUser(func(user string) {
+				p.keys.noteUserGone(p.t)
+				p.deleteUser(user)
+			})
+		}},
 		{"a user is deleted and made anew", func(p place) {
 			p.ofUser(func(user string) {
+				p.keys.noteUserGone(p.t)
 				p.deleteUser(user)
 				p.t.addUser(user)
 			})
@@ -273,7 +279,6 @@ func (p place) deleteUser(user string) {
 		}
 	}
 	p.t.deleteUser(user)
-	p.userGone = time.Now()
 }
 
 // ownerOf is the name that a key's user has now.

@@ -127,7 +127,7 @@ func (m *mount) holdAgainstKey(how string, l *testLease) {
 	}
 	switch {
 	case made != nil && (made.touched != "" || made.ended):
-	case made == nil && !there && !m.w.userGone.Before(m.began): // it was made while its user was deleted, and went with it
+	case made == nil && !there && how == "issued" && m.w.keys.wentUnseen(t, m.began): // with its user, while it was made
 	case !m.knowsTheClock(t):
 		if made != nil {
 			made.clock = true

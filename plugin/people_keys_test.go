@@ -6,6 +6,7 @@ package cloudkeys
 import (
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/vault-cloudkeys/vault-plugin-secrets-cloudkeys/shared/keylabel"
 )
@@ -28,6 +29,7 @@ type madeKey struct {
 type madeKeys struct {
 	lock sync.Mutex // never held while waiting
 	byID map[string]*madeKey
+	gone map[*tenant]time.Time // when somebody has deleted a lease's user last, and with it what nobody has seen
 }
 
 // get returns nil for a key that nobody has seen.
@@ -44,6 +46,20 @@ func (k *madeKeys) add(id string, made *madeKey) {
 	if k.byID[id] == nil {
 		k.byID[id] = made
 	}
+}
+
+// wentUnseen tells whether keys of the tenant's users may have gone with their user since then.
+func (k *madeKeys) wentUnseen(t *tenant, since time.Time) bool {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	return !k.gone[t].Before(since)
+}
+
+// noteUserGone notes that the user of leases is deleted now.
+func (k *madeKeys) noteUserGone(t *tenant) {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	k.gone[t] = time.Now()
 }
 
 func (k *madeKeys) all() map[string]*madeKey {

@@ -47,7 +47,6 @@ type world struct {
 	aim       place // of the deed that a call is acted with
 	skew      time.Duration
 	clocks    time.Time // when a clock was moved last
-	userGone  time.Time // when somebody has deleted a user last
 	nextTick  time.Time
 	ticking   time.Duration // how often the server ticks
 	serial    int           // of names
@@ -79,12 +78,12 @@ type mount struct {
 	beside   sync.WaitGroup  // requests of others that are under way
 	began    time.Time       // the request that is under way, or was last
 	seen     map[string]int  // calls, when it began
-	others   time.Duration   // what others have done since then, at its calls
 	signed   map[string]bool // ids of all keys that it has used itself
 	written  []time.Time     // when somebody has given it a key, or moved a clock: it tries at once
 
-	lock  sync.Mutex     // of what follows: calls are made side by side
-	calls map[string]int // since a clock was moved, by account
+	lock   sync.Mutex     // of what follows: calls are made side by side
+	calls  map[string]int // since a clock was moved, by account
+	others time.Duration  // what others have done since the request began, at its calls
 }
 
 // condition is something that lasts.
@@ -106,7 +105,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
 	w := &world{
-		t: t, sim: sim, keys: madeKeys{byID: map[string]*madeKey{}}, planted: map[string]bool{}, acted: func(string, string) {},
+		t: t, sim: sim, keys: madeKeys{byID: map[string]*madeKey{}, gone: map[*tenant]time.Time{}}, planted: map[string]bool{}, acted: func(string, string) {},
 		ticking: rollbackPeriod, refused: map[string][]keyRefusal{},
 	}
 	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}

@@ -106,6 +106,10 @@ func TestSecretsGoToAddressesOfTheirOwnWrite(t *testing.T) {
 			if calls := v.sim.Calls(); len(calls) != 1 {
 				t.Errorf("%d calls after a write of the same certificate", len(calls))
 			}
+			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
+			v.rotate() // to a key that no list shows yet
+			certificate, key = newCertificate(t)
+			v.write("config/default", "client_cert="+certificate, "client_key="+key)
 		},
 	})
 }

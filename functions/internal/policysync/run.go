@@ -129,7 +129,9 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 	if r.Wanted, unknown = wanted(job.Settings, account); unknown != nil && job.Settings.Mode == settings.Enforce {
 		return unknown
 	}
-	who, err := cloud.WhoAmI(ctx)
+	asked, cancel := share.Bound(ctx)
+	who, err := cloud.WhoAmI(asked)
+	cancel()
 	if err != nil {
 		return fmt.Errorf("finding out whose key signs: %w", err)
 	}

@@ -176,7 +176,12 @@ func (job Job) account(ctx context.Context, account fleet.Account, share fleet.S
 		return fmt.Errorf("opening it: %w", err)
 	}
 	defer release()
-	w, err := job.walk(ctx, account, cloud, state)
+	opening, cancel := share.Bound(ctx)
+	defer cancel()
+	if job.Planned != nil { // what becomes of a plan is recorded even where no time is left to change anything
+		opening = ctx
+	}
+	w, err := job.walk(opening, account, cloud, state)
 	if err != nil {
 		return err
 	}

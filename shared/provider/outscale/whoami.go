@@ -43,12 +43,15 @@ func (c *Client) WhoAmI(ctx context.Context) (provider.Whoami, error) {
 	return provider.Whoami{AccountID: account, Identity: identity, Further: further, Key: own}, nil
 }
 
-// onceListed is OwnKey for those who must know whose the key is, which only lists tell: it reads them until one shows the key, as long as
-// none need show it.
+// onceListed is OwnKey for those who must know whose the key is, which only lists tell: it reads them until one shows the key, for
+// about as long as none need show it. Where the context ends before the next look it does not wait.
 func (c *Client) onceListed(ctx context.Context) (provider.Key, error) {
 	for until := time.Now().Add(provider.Settling); ; {
 		own, err := c.OwnKey(ctx)
 		if !errors.Is(err, provider.ErrUnlisted) || time.Now().After(until) {
+			return own, err
+		}
+		if end, ends := ctx.Deadline(); ends && time.Until(end) < listingPause {
 			return own, err
 		}
 		select {
