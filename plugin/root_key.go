@@ -54,24 +54,13 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	if err != nil {
 		return nil, err
 	}
-	switch other, err := b.sharesKey(ctx, s, a); {
-	case err != nil:
+	view, err := b.mayRotateRoot(ctx, s, a)
+	if err != nil {
 		return nil, err
-	case other != "": // which would lose its key
-		return nil, userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
-			"its own", name, other, other)
 	}
 	instance, err := b.instanceID(ctx, s)
 	if err != nil {
 		return nil, err
-	}
-	view, err := b.refreshPolicy(ctx, s, a) // the new key's date must hold under the policy of now
-	if err != nil {
-		return nil, err
-	}
-	if view.secureMode() {
-		return nil, userError("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one "+
-			"that was made in Cockpit to config/%s", name, secureModeNews, a.config.keyEnds(), name)
 	}
 	if a, err = b.makeRoom(ctx, s, a); err != nil {
 		return nil, err
@@ -104,6 +93,24 @@ func (b *backend) rotateRoot(ctx context.Context, s logical.Storage, name string
 	}
 	b.Logger().Info("rotated the engine's own access key", "account", name, "access_key", config.AccessKey, "previous", a.config.AccessKey)
 	return config, nil
+}
+
+// mayRotateRoot refuses a rotation that would take another account's key, or whose new key could not be made. It reads the access
+// policy, since the new key's date must hold under that of now.
+func (b *backend) mayRotateRoot(ctx context.Context, s logical.Storage, a *account) (*policyView, error) {
+	switch other, err := b.sharesKey(ctx, s, a); {
+	case err != nil:
+		return nil, err
+	case other != "":
+		return nil, userError("the key of account %q cannot be rotated, since account %q has the same one: give config/%s a key of "+
+			"its own", a.name, other, other)
+	}
+	view, err := b.refreshPolicy(ctx, s, a)
+	if err == nil && view.secureMode() {
+		err = userError("the engine's own key of account %q cannot be rotated: %s. The key in use %s: before that, write one "+
+			"that was made in Cockpit to config/%s", a.name, secureModeNews, a.config.keyEnds(), a.name)
+	}
+	return view, err
 }
 
 // sharesKey names another account of the mount that has the same key; empty: none has.
