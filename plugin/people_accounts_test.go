@@ -230,6 +230,7 @@ func (p place) setClock(skew time.Duration) {
 		}
 	}
 	p.sim.SetClockSkew(skew)
+	p.world.furthest = max(p.furthest, p.skew)
 	p.world.skew, p.clocks = skew, time.Now()
 	for _, t := range p.tenants {
 		for _, id := range dead {

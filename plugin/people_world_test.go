@@ -46,7 +46,8 @@ type world struct {
 	condition []*condition
 	aim       place // of the deed that a call is acted with
 	skew      time.Duration
-	clocks    time.Time // when a clock was moved last
+	furthest  time.Duration // ahead, of the clocks that were set right or back
+	clocks    time.Time     // when a clock was moved last
 	nextTick  time.Time
 	ticking   time.Duration // how often the server ticks
 	serial    int           // of names
