@@ -5,6 +5,7 @@ package cloudkeys
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,28 @@ func TestClock(t *testing.T) {
 			v.sim.SetClockSkew(0)
 			v.restart()
 			v.advance(20 * time.Minute) // past the second try with a key that the cloud had refused for the time
+		}
+	}
+	tests["a replaced key of a static role is known until the cloud has ended it"] = func(t *testing.T, v *testVault) {
+		skew := 4 * time.Minute
+		v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 7200})
+		v.root = v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(skew + 2*time.Hour)})
+		v.sim.SetClockSkew(skew)
+		v.configure()
+		v.addUser("db")
+		v.write("static-roles/db", "user_name=db", "rotation_period=1h", "rotation_grace_period=1m")
+		id := v.read("static-creds/db")["access_key"].(string)
+		v.order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
+		v.write("rotate-role/db")
+		key, _ := v.account.Key(id)
+		ids := func() []string { return stored[staticCreds](v, staticCredsPrefix+"db").ids() }
+		v.advance(time.Until(key.Expires.Add(-skew)))
+		if got := ids(); !slices.Contains(got, id) {
+			t.Errorf("forgotten before its end at %s: %v", key.Expires, got)
+		}
+		v.settle(5 * time.Minute) // and not advance, which looks at the clouds' keys by this machine's clock
+		if got := ids(); slices.Contains(got, id) {
+			t.Errorf("still known: %v", got)
 		}
 	}
 	tests["a new process asks for the cloud's time before it finds a rotation not due"] = func(t *testing.T, v *testVault) {

@@ -43,7 +43,8 @@ type staticCreds struct {
 	SecretKey    string        `json:"secret_key"`
 	Label        string        `json:"label,omitempty"`
 	Created      time.Time     `json:"created"`
-	Expires      time.Time     `json:"expires"` // zero: the cloud ends it at no date
+	Expires      time.Time     `json:"expires"`        // zero: the cloud ends it at no date
+	Skew         time.Duration `json:"skew,omitempty"` // by which both were moved into this machine's clock
 	Previous     []previousKey `json:"previous,omitempty"`
 	LastRotation time.Time     `json:"last_rotation"`
 	Compared     time.Time     `json:"compared,omitzero"`  // when a comparison has last replaced a key that was gone
@@ -88,12 +89,13 @@ func (r *staticRole) validate(before *staticRole) error {
 	return asUserError(r.times().Check(time.Now()))
 }
 
-// asPrevious is the current key as one that is being replaced.
+// asPrevious is the current key as one that is being replaced. Its date is the cloud's own again: by that one it ends, and its delete
+// sends it along.
 func (c *staticCreds) asPrevious(r *staticRole, now time.Time) previousKey {
 	return previousKey{
 		ID: c.AccessKey, AccountID: c.AccountID, Label: c.Label,
 		Identity: provider.Identity{Kind: provider.IdentityUser, User: r.UserName},
-		Expires:  c.Expires, DeleteAfter: now.Add(r.Grace),
+		Expires:  byThisClock(c.Expires, -c.Skew), DeleteAfter: now.Add(r.Grace),
 	}
 }
 

@@ -137,8 +137,8 @@ func (c *staticCreds) followedBy(a *account, role *staticRole, key recordedKey) 
 	now, skew := time.Now(), a.skew()
 	next := &staticCreds{
 		AccountID: a.config.AccountID, AccessKey: key.ID, SecretKey: key.Secret.Reveal(), Label: key.Label,
-		Created: byThisClock(key.Created, skew), Expires: byThisClock(key.Expires, skew), Previous: slices.Clone(c.Previous), LastRotation: now,
-		Compared: c.Compared,
+		Created: byThisClock(key.Created, skew), Expires: byThisClock(key.Expires, skew), Skew: skew,
+		Previous: slices.Clone(c.Previous), LastRotation: now, Compared: c.Compared,
 	}
 	if c.AccessKey != "" {
 		next.Previous = append(next.Previous, c.asPrevious(role, now))
