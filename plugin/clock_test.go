@@ -132,9 +132,12 @@ func TestClock(t *testing.T) {
 		v.addUser("db")
 		v.write("static-roles/db", "user_name=db", "rotation_period=1h", "rotation_grace_period=1m")
 		id := v.read("static-creds/db")["access_key"].(string)
+		key, _ := v.account.Key(id)
+		if said := v.read("static-creds/db")["expiration"]; said != showTime(key.Expires) {
+			t.Errorf("it is said to end at %v, and the cloud ends it at %s", said, key.Expires)
+		}
 		v.order(cloudsim.Fault{Op: "UpdateAccessKey", Kind: cloudsim.Refuse, Status: 401, Code: "7"})
 		v.write("rotate-role/db")
-		key, _ := v.account.Key(id)
 		ids := func() []string { return stored[staticCreds](v, staticCredsPrefix+"db").ids() }
 		v.advance(time.Until(key.Expires.Add(-skew)))
 		if got := ids(); !slices.Contains(got, id) {
@@ -143,6 +146,39 @@ func TestClock(t *testing.T) {
 		v.settle(5 * time.Minute) // and not advance, which looks at the clouds' keys by this machine's clock
 		if got := ids(); slices.Contains(got, id) {
 			t.Errorf("still known: %v", got)
+		}
+	}
+	behind := -10 * time.Minute
+	tests["a key that a cloud behind this machine has not ended yet is handed over"] = func(t *testing.T, v *testVault) {
+		v.sim.SetClockSkew(behind)
+		v.account.SetPolicy(cloudsim.Policy{MaxAccessKeyExpirationSeconds: 7200})
+		v.root = v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(2*time.Hour + behind)})
+		v.configure()
+		v.addUser("db")
+		v.write("static-roles/db", "user_name=db", "rotation_period=1h", "rotation_grace_period=1m")
+		id := v.read("static-creds/db")["access_key"].(string)
+		v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Refuse, Status: 500})
+		key, _ := v.account.Key(id)
+		v.settle(time.Until(key.Expires.Add(-behind)) - 5*time.Minute)
+		if said := fmt.Sprint(v.delete("static-roles/db", "keep_key=true")); !strings.Contains(said, id+" of user") {
+			t.Errorf("%s, and it works until %s", said, key.Expires)
+		}
+		if _, there := v.account.Key(id); !there {
+			t.Error("it is deleted")
+		}
+	}
+	tests["the tries of a rotation do not end before the key does"] = func(t *testing.T, v *testVault) {
+		v.sim.SetClockSkew(behind)
+		v.root = v.account.AddKey(cloudsim.KeySpec{Expires: time.Now().Add(9*time.Hour + behind)})
+		v.configure()
+		v.write("config/default", "rotation_period=8h")
+		key, _ := v.account.Key(v.root.AccessKey)
+		again := v.order(cloudsim.Fault{Op: "CreateAccessKey", Kind: cloudsim.Refuse, Status: 500})
+		v.settle(time.Until(key.Expires.Add(-behind)) - 5*time.Minute)
+		again()
+		v.settle(5*time.Minute - time.Second)
+		if v.read("config/default")["access_key"] == v.root.AccessKey {
+			t.Error("the key ends, and no try has come since the cloud makes keys again")
 		}
 	}
 	tests["a new process asks for the cloud's time before it finds a rotation not due"] = func(t *testing.T, v *testVault) {

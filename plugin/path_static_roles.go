@@ -197,7 +197,7 @@ func (b *backend) pathStaticCredsRead(ctx context.Context, req *logical.Request,
 	return &logical.Response{Data: map[string]any{
 		"access_key":          creds.AccessKey,
 		"secret_key":          creds.SecretKey,
-		"expiration":          showTime(creds.Expires),
+		"expiration":          showTime(byThisClock(creds.Expires, -creds.Skew)),
 		"user_name":           role.UserName,
 		"account":             role.Account,
 		"region":              a.config.Region,

@@ -304,7 +304,7 @@ func (b *backend) rotateIfDue(ctx context.Context, s logical.Storage, a *account
 	}
 	if _, err := b.rotateRoot(ctx, s, a.name); err != nil {
 		a.next.rotationFailures++
-		pause := rotationPause(a.next.rotationFailures, a.config.KeyExpires.Sub(now))
+		pause := rotationPause(a.next.rotationFailures, a.config.KeyExpires.Sub(a.cloudNow()))
 		a.next.rotation = now.Add(pause)
 		return fmt.Errorf("rotating the engine's own key of account %q, which %s (tried again in %s): %w", a.name, a.config.keyEnds(), pause, err)
 	}

@@ -131,7 +131,7 @@ func (b *backend) handOver(
 		if err != nil {
 			return nil, explain(a.name, err)
 		}
-		if !found || !key.LiveAt(time.Now()) {
+		if !found || !key.LiveAt(a.cloudNow()) {
 			warnings = append(warnings, fmt.Sprintf("access key %s does not work any more, and is deleted", kept.ID))
 			if err := b.deletePrevious(ctx, s, a, kept); err != nil {
 				return nil, err
