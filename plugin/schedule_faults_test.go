@@ -45,10 +45,11 @@ func (c cloudCall) work() (*http.Response, error) {
 	return c.send.RoundTrip(c.req.WithContext(context.WithoutCancel(c.req.Context())))
 }
 
-// instead lets the cloud do its work, and answers something else.
+// instead lets the cloud do its work, and answers something else. What the cloud refuses it answers itself: no process can count the
+// refusals of its key that it is not told of, and the cloud does.
 func (c cloudCall) instead(status int, body string) (*http.Response, error) {
-	if _, err := c.work(); err != nil {
-		return nil, err
+	if resp, err := c.work(); err != nil || resp.StatusCode >= http.StatusBadRequest {
+		return resp, err
 	}
 	return refusal{status: status, body: body}.answer(c.req), nil
 }
@@ -67,7 +68,9 @@ var cloudFaults = []cloudFault{
 	{name: "a gateway's 502 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
 	{name: "a gateway's 503 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
 	{name: "the answer is lost", hit: func(c cloudCall) (*http.Response, error) {
-		_, _ = c.work()
+		if resp, err := c.work(); err == nil && resp.StatusCode >= http.StatusBadRequest {
+			return resp, nil // see instead
+		}
 		return nil, io.ErrUnexpectedEOF
 	}},
 	{name: "the connection is reset", hit: func(cloudCall) (*http.Response, error) {
