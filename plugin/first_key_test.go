@@ -55,7 +55,7 @@ func TestFirstKey(t *testing.T) {
 			v.mustHaveNoFirstKeys()
 			v.mustHaveLedger(1)
 		},
-		"where the cloud's lists show a new key seconds later, they are waited for: they alone tell whose it is": func(_ *testing.T, v *testVault) {
+		"lists that show a new key seconds later are waited for: they alone tell whose it is": func(_ *testing.T, v *testVault) {
 			alone(v)
 			v.sim.SetRules(cloudsim.Rules{ListingDelay: 8 * time.Second})
 			v.write("config/default", v.signInFields()...)

@@ -106,7 +106,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	sim := cloudsim.New(cloudsim.WithRegion(testRegion))
 	w := &world{
-		t: t, sim: sim, keys: madeKeys{byID: map[string]*madeKey{}, gone: map[*tenant]time.Time{}}, planted: map[string]bool{}, acted: func(string, string) {},
+		t: t, sim: sim, planted: map[string]bool{}, acted: func(string, string) {},
+		keys:    madeKeys{byID: map[string]*madeKey{}, gone: map[*tenant]time.Time{}},
 		ticking: rollbackPeriod, refused: map[string][]keyRefusal{},
 	}
 	osc := &tenant{w, &testVault{t: t, sim: sim, account: sim.AddAccount(testAccountID)}, accountOutscale, clouds.Outscale}

@@ -227,9 +227,7 @@ func removeLabelled(
 	}
 	for _, key := range keys {
 		ref.User, ref.ID, ref.Expires = key.User, key.ID, key.End()
-		if ref.Made.IsZero() { // another part of the cloud need not know what this list shows: its "not found" is no proof
-			ref.Made = time.Now()
-		}
+		ref.Made = madeAt(e)
 		if err := a.cloud.RevokeKey(ctx, ref); err != nil {
 			return true, fmt.Errorf("deleting access key %s of an unfinished request: %w", key.ID, err)
 		}
@@ -258,10 +256,7 @@ func removeLabelledUsers(ctx context.Context, a *account, e *ledger.Entry) (foun
 		return false, fmt.Errorf("looking for a user to clean up: %w", err)
 	}
 	for _, user := range users {
-		ref := provider.UserRef{AccountID: e.AccountID, ID: user.ID, Name: user.Name, Label: user.Label, Made: e.MadeAt}
-		if ref.Made.IsZero() {
-			ref.Made = time.Now()
-		}
+		ref := provider.UserRef{AccountID: e.AccountID, ID: user.ID, Name: user.Name, Label: user.Label, Made: madeAt(e)}
 		if err := a.cloud.RemoveUser(ctx, ref); err != nil {
 			return true, fmt.Errorf("removing the user of an unfinished request: %w", err)
 		}

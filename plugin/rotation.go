@@ -243,6 +243,15 @@ func (b *backend) forgetKey(ctx context.Context, s logical.Storage, account, use
 	return b.removeEntry(ctx, s, e)
 }
 
+// madeAt is when the cloud has surely made what an entry stands for. Where what would say it is not stored yet, that may have been a moment
+// ago: a list that shows it does not keep another part of the cloud from not knowing it, whose "not found" is no proof then.
+func madeAt(e *ledger.Entry) time.Time {
+	if e.MadeAt.IsZero() && e.State == ledger.Begun {
+		return time.Now()
+	}
+	return e.MadeAt
+}
+
 // refOf names a replaced key to the cloud, with what the ledger knows of its owner, and of when it was made: a list need not show
 // one of seconds ago.
 func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key previousKey, user string) (provider.KeyRef, error) {
@@ -251,9 +260,7 @@ func (b *backend) refOf(ctx context.Context, s logical.Storage, a *account, key 
 	if err != nil || e == nil {
 		return ref, err
 	}
-	if ref.Made = e.MadeAt; ref.Made.IsZero() && e.State == ledger.Begun { // what would say when it was made is not stored yet
-		ref.Made = time.Now()
-	}
+	ref.Made = madeAt(e)
 	if user == "" {
 		return ref, nil
 	}

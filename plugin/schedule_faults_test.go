@@ -45,11 +45,20 @@ func (c cloudCall) work() (*http.Response, error) {
 	return c.send.RoundTrip(c.req.WithContext(context.WithoutCancel(c.req.Context())))
 }
 
-// instead lets the cloud do its work, and answers something else. What the cloud refuses it answers itself: no process can count the
-// refusals of its key that it is not told of, and the cloud does.
+// done lets the cloud do its work, whose answer is to be hidden. What the cloud refuses is not: no process can count the refusals of its
+// key that it is not told of, and the cloud does.
+func (c cloudCall) done() (refused *http.Response, err error) {
+	resp, err := c.work()
+	if err != nil || resp.StatusCode < http.StatusBadRequest {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// instead lets the cloud do its work, and answers something else.
 func (c cloudCall) instead(status int, body string) (*http.Response, error) {
-	if resp, err := c.work(); err != nil || resp.StatusCode >= http.StatusBadRequest {
-		return resp, err
+	if refused, err := c.done(); refused != nil || err != nil {
+		return refused, err
 	}
 	return refusal{status: status, body: body}.answer(c.req), nil
 }
@@ -68,8 +77,8 @@ var cloudFaults = []cloudFault{
 	{name: "a gateway's 502 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(502, "bad gateway") }},
 	{name: "a gateway's 503 after the work", hit: func(c cloudCall) (*http.Response, error) { return c.instead(503, "try later") }},
 	{name: "the answer is lost", hit: func(c cloudCall) (*http.Response, error) {
-		if resp, err := c.work(); err == nil && resp.StatusCode >= http.StatusBadRequest {
-			return resp, nil // see instead
+		if refused, _ := c.done(); refused != nil {
+			return refused, nil
 		}
 		return nil, io.ErrUnexpectedEOF
 	}},
@@ -84,7 +93,9 @@ var cloudFaults = []cloudFault{
 		return nil, c.req.Context().Err()
 	}},
 	{name: "an answer past the deadline", hit: func(c cloudCall) (*http.Response, error) {
-		_, _ = c.work()
+		if refused, _ := c.done(); refused != nil {
+			return refused, nil
+		}
 		<-c.req.Context().Done()
 		return nil, c.req.Context().Err()
 	}},

@@ -252,9 +252,7 @@ func TestAReplacedKeyThatNobodyCanDelete(t *testing.T) {
 				v.t.Errorf("previous_access_keys: %v", ids)
 			}
 		},
-		"while the cloud says \"not found\" of everything, as it does where somebody has deleted the key that signs, force does not give it up": func(
-			t *testing.T, v *testVault,
-		) {
+		"while the cloud says \"not found\" of everything, as to a deleted key, force does not give it up": func(t *testing.T, v *testVault) {
 			v.configure()
 			id := v.rotate()["access_key"].(string)
 			v.rotate()
